@@ -1,0 +1,1 @@
+"""Everything about Graft that is true without HTTP and without Celery."""

@@ -1,0 +1,56 @@
+"""The rows of a data set, whatever file they came from. Plain types, no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class TextPair:
+    """Two texts that are judged together."""
+
+    first: str
+    second: str
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """A picture or a sound, still encoded as it was uploaded, with the name it had."""
+
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A labelled stretch of a text in characters, `end` exclusive."""
+
+    start: int
+    end: int
+    label: str
+
+
+Input = str | TextPair | Media
+Target = str | tuple[str, ...] | float | tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row: what goes in, what should come out, and its row number in the file (1-based, header not counted)."""
+
+    input: Input
+    target: Target
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetProfile:
+    """What validation learned about a file. JSON-ready through `dataclasses.asdict`."""
+
+    format: str  # csv, jsonl, parquet, chat, zip
+    task: str
+    rows: int
+    columns: dict[str, str]  # canonical name → the file's own name
+    labels: dict[str, int]  # label → rows that carry it, in order of first appearance
+    warnings: list[dict[str, Any]]

@@ -1,0 +1,103 @@
+"""Domain errors: the class is the code, the data makes the message, one handler in `api` renders them.
+
+`raise TooFewRows(label="refund", minimum=2, got=1)`. Every room keeps its own errors beside its code and derives
+them from the bases here, which carry the HTTP status and the error type of the wire format.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, ClassVar
+
+
+class GraftError(Exception):
+    """A failure that a caller can understand. Subclasses set `message`, a format string over the keyword arguments."""
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    message: ClassVar[str] = "The server had an error. It is not your fault; try again."
+    param: str | None = None
+
+    def __init__(self, *, param: str | None = None, details: list[dict[str, Any]] | None = None, **data: Any) -> None:
+        self.data = data
+        self.details = details or []
+        self.param = param if param is not None else type(self).param
+        super().__init__(self.message.format(**data))
+
+    @property
+    def code(self) -> str:
+        """The error's stable name on the wire: the class name in snake case."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The `error` object of the wire format."""
+        body: dict[str, Any] = {"message": str(self), "type": self.type, "param": self.param, "code": self.code}
+        if self.details:
+            body["details"] = self.details
+        return body
+
+
+class InvalidRequest(GraftError):
+    """The caller can mend it: 400."""
+
+    status = 400
+    type = "invalid_request_error"
+    message = "{reason}"
+
+
+class NotFound(InvalidRequest):
+    """It does not exist, or not for this customer: 404, the same body for both."""
+
+    status = 404
+    message = "No such {kind}: '{id}'."
+
+
+class Conflict(InvalidRequest):
+    """It cannot be done in the present state: 409."""
+
+    status = 409
+    message = "{reason}"
+
+
+class Unauthenticated(GraftError):
+    """No valid key: 401."""
+
+    status = 401
+    type = "authentication_error"
+    message = "{reason}"
+
+
+class Forbidden(GraftError):
+    """A valid key that may not do this: 403."""
+
+    status = 403
+    type = "permission_error"
+    message = "{reason}"
+
+
+class TooLarge(InvalidRequest):
+    """The body is over a limit: 413."""
+
+    status = 413
+    message = "{reason}"
+
+
+class RateLimited(GraftError):
+    """Too many requests, or the queue is full: 429 with `retry-after`."""
+
+    status = 429
+    type = "rate_limit_error"
+    message = "{reason}"
+
+    def __init__(self, *, retry_after_s: float = 1.0, **data: Any) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(**data)
+
+
+class Unavailable(GraftError):
+    """The service cannot do it right now: 503 with `retry-after`."""
+
+    status = 503
+    type = "server_error"
+    message = "{reason}"
+    retry_after_s: float = 2.0

@@ -1,0 +1,32 @@
+"""Prefixed identifiers and names, made in one place."""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
+
+
+def new_id(prefix: str) -> str:
+    """A random identifier of 24 base-62 characters (142 bits): `new_id("cus_")` → `cus_…`.
+
+    Prefixes in use: `cus_`, `key_`, `file-`, `ftjob-`, `ftevent-`, `ftckpt-`, `mod_`, `ver_`, `req_`.
+    """
+    return prefix + "".join(secrets.choice(_ALPHABET) for _ in range(24))
+
+
+def new_secret() -> str:
+    """A customer's API key: `gr-` and 43 characters (256 bits of entropy)."""
+    return "gr-" + secrets.token_urlsafe(32)
+
+
+def is_name(text: str) -> bool:
+    """Whether `text` can name a customer or a model: 1 to 64 lower-case letters, digits, '.', '_', '-'."""
+    return _NAME.fullmatch(text) is not None
+
+
+def full_model_name(base: str, customer: str, model: str) -> str:
+    """The wire name of a fine-tuned model: `ft:minilm:acme:tickets`."""
+    return f"ft:{base}:{customer}:{model}"

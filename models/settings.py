@@ -1,0 +1,98 @@
+"""All settings, in one class. Environment prefix `GRAFT_`; the embedded and the production deployment differ here only."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Every knob of Graft with its default, its unit and its meaning."""
+
+    model_config = SettingsConfigDict(env_prefix="GRAFT_", extra="ignore", frozen=True)
+
+    # Where things are
+    data_dir: Path = Field(Path("graft-data"), description="Folder for everything that is local: SQLite, objects, caches.")
+    database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in data_dir.")
+    broker_url: str = Field("redis://127.0.0.1:6379/0", description="Redis or Valkey, for Celery.")
+    object_store: str = Field("", description="s3://bucket/prefix, or a folder; empty: a folder in data_dir.")
+    s3_endpoint_url: str | None = Field(None, description="Endpoint of an S3-compatible server; empty: AWS.")
+    s3_region: str = "us-east-1"
+    s3_access_key_id: SecretStr | None = None
+    s3_secret_access_key: SecretStr | None = None
+
+    # Who may do what
+    admin_key: SecretStr | None = Field(None, description="The operator's key. `graft up` makes one if there is none.")
+    rate_limit: str = Field("6000/minute", description="Requests per customer and process, in the syntax of `limits`.")
+    upload_limit_bytes: int = Field(512 * 2**20, ge=1, description="Largest file that is accepted.")
+    body_limit_bytes: int = Field(8 * 2**20, ge=1, description="Largest JSON body.")
+    max_rows: int = Field(2_000_000, ge=1, description="Most rows in one file.")
+    max_classes: int = Field(1_000, ge=2, description="Most classes in one data set.")
+    max_text_chars: int = Field(100_000, ge=1, description="Longest text in one row.")
+    max_label_chars: int = Field(256, ge=1, description="Longest label.")
+    max_inputs: int = Field(2_048, ge=1, description="Most inputs in one predict request.")
+
+    # The API
+    role: Literal["all", "api", "predictor"] = Field("all", description="Which routes this process serves.")
+    host: str = "127.0.0.1"
+    port: int = 8000
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json"] = "json"
+    public_url: str = Field("", description="Where users reach the API, for links; empty: the request's own.")
+
+    # Base models
+    base_model: str = Field("minilm", description="The base model of jobs and embeddings that name none.")
+    base_models_file: Path | None = Field(None, description="JSON file with further base models.")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="Of the frozen base; auto: bf16 where it is fast.")
+    threads: int = Field(0, ge=0, description="Compute threads of one process; 0: the number of cores.")
+
+    # Serving
+    adapter_memory_bytes: int = Field(512 * 2**20, ge=1, description="Adapters kept in memory.")
+    adapter_disk_bytes: int = Field(10 * 2**30, ge=1, description="Adapters kept on local disk.")
+    batch_tokens: int = Field(8_192, ge=1, description="Token budget of one pass through the base.")
+    queue_per_customer: int = Field(4_096, ge=1, description="Rows one customer may have waiting; 429 beyond.")
+    directory_poll_s: float = Field(1.0, gt=0, description="How often a predictor asks for changes of keys and aliases.")
+
+    # Training
+    lease_s: float = Field(30.0, gt=0, description="How long a worker owns a job without renewing.")
+    heartbeat_s: float = Field(2.0, gt=0, description="How often a worker renews its lease and reports progress.")
+    sweep_s: float = Field(5.0, gt=0, description="How often lost wake-ups and dead leases are looked for.")
+    resend_after_s: float = Field(15.0, gt=0, description="A queued job whose message is older is sent again.")
+    max_attempts: int = Field(3, ge=1, description="Attempts before a job fails.")
+    train_timeout_s: float = Field(3_600.0, gt=0, description="Longest run of one attempt.")
+    stall_timeout_s: float = Field(300.0, gt=0, description="A trainer that reports nothing for so long is killed.")
+    refine_budget_s: float = Field(900.0, gt=0, description="What `auto` may spend on refinement after the first version.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_empty(cls, values: object) -> object:
+        # `GRAFT_ADMIN_KEY=` in a compose file means "not set".
+        if isinstance(values, dict):
+            return {key: value for key, value in values.items() if value != ""}
+        return values
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The database's URL, SQLite in the data folder by default."""
+        return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'graft.db'}"
+
+    @property
+    def resolved_object_store(self) -> str:
+        """The object store's URL or folder, a folder in the data folder by default."""
+        return self.object_store or str(self.data_dir.absolute() / "objects")
+
+    @property
+    def cache_dir(self) -> Path:
+        """Local, rebuildable files: feature caches, adapters on disk, the trainer's scratch folders."""
+        return self.data_dir.absolute() / "cache"
+
+
+@lru_cache(maxsize=1)
+def load() -> Settings:
+    """The settings of this process, read from the environment once."""
+    return Settings()
