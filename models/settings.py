@@ -66,6 +66,8 @@ class Settings(BaseSettings):
     max_attempts: int = Field(3, ge=1, description="Attempts before a job fails.")
     train_timeout_s: float = Field(3_600.0, gt=0, description="Longest run of one attempt.")
     stall_timeout_s: float = Field(300.0, gt=0, description="A trainer that reports nothing for so long is killed.")
+    feature_cache_bytes: int = Field(10 * 2**30, ge=1, description="Features and checkpoints that a worker keeps on disk.")
+    worker_metrics_port: int = Field(0, ge=0, description="Port of the worker's Prometheus metrics; 0: none.")
     refine_budget_s: float = Field(900.0, gt=0, description="What `auto` may spend on refinement after the first version.")
 
     @model_validator(mode="before")

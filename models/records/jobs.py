@@ -41,6 +41,8 @@ class Job(Base):
     seconds_remaining: Mapped[float | None]
     stop_requested: Mapped[str | None] = mapped_column(String(10))  # "cancel" or "pause", for a running job
     attempt: Mapped[int] = mapped_column(default=0)
+    # Attempts that ended through nobody's fault (paused, worker shut down): they count as fences, not as failures.
+    excused: Mapped[int] = mapped_column(default=0)
     worker: Mapped[str | None] = mapped_column(String(128))
     lease_until: Mapped[float | None]
     sent_at: Mapped[float | None]  # when its wake-up message was last handed to the broker
