@@ -1,0 +1,1 @@
+"""How Graft runs: the command line, the embedded deployment, containers."""

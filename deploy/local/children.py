@@ -1,0 +1,147 @@
+"""The child processes of the launcher: own session each, output in a log file, stopped with everything below them."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+_LOG_LIMIT = 16 * 2**20
+_TROUBLE = re.compile(r"\b(error|critical|traceback)\b", re.IGNORECASE)
+_ROUTINE = re.compile(r"error[s]?[\"']?\s*[:=]\s*(null|None|0)\b")
+
+
+class Child:
+    """One supervised process. It is started again when it dies, later and later if it keeps dying."""
+
+    def __init__(self, name: str, command: Sequence[str], *, env: Mapping[str, str], log: Path) -> None:
+        self.name = name
+        self.log = log
+        self.restarts = 0
+        self._command = list(command)
+        self._env = dict(env)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started_at = 0.0
+        self._start_again_at: float | None = None
+        self._read_to = 0
+
+    @property
+    def pid(self) -> int | None:
+        """The process's number while it runs."""
+        return self._process.pid if self._process and self._process.poll() is None else None
+
+    @property
+    def status(self) -> int | None:
+        """The exit status if it has ended."""
+        return self._process.poll() if self._process else None
+
+    def start(self) -> None:
+        """Start it in a session of its own: Ctrl-C reaches the launcher only, which then stops all in order."""
+        if self.log.exists() and self.log.stat().st_size > _LOG_LIMIT:
+            self.log.replace(self.log.with_suffix(".1.log"))
+        with self.log.open("ab") as log:
+            self._read_to = log.tell()
+            self._process = subprocess.Popen(  # noqa: S603 - the command is ours
+                self._command,
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._started_at = time.monotonic()
+        self._start_again_at = None
+
+    def supervise(self) -> str | None:
+        """Start it again if it died and its pause is over; a line for the terminal when something happened."""
+        if self._process is None or self.status is None:
+            return None
+        now = time.monotonic()
+        if self._start_again_at is None:
+            if now - self._started_at > 60:
+                self.restarts = 0
+            pause = min(0.5 * 2**self.restarts, 30.0)
+            self._start_again_at = now + pause
+            _stop_all(_group(self._process.pid))
+            return f"{self.name} ended with status {self.status}; starting it again in {pause:g} s ({self.log})"
+        if now >= self._start_again_at:
+            self.restarts += 1
+            self.start()
+        return None
+
+    def stop(self, grace_s: float) -> None:
+        """SIGTERM, then SIGKILL for whatever is left of its tree after `grace_s`, its own process groups included."""
+        if self._process is None:
+            return
+        below = _descendants(self._process.pid)
+        if self.status is None:
+            self._process.terminate()
+            try:
+                self._process.wait(grace_s)
+            except subprocess.TimeoutExpired:
+                below += _descendants(self._process.pid)
+                self._process.kill()
+                self._process.wait()
+        _stop_all({*below, *_group(self._process.pid)})
+        self._process = None
+
+    def trouble(self) -> list[str]:
+        """New lines of the log that look like errors."""
+        return [line for line in self.new_lines() if _TROUBLE.search(line) and not _ROUTINE.search(line)]
+
+    def new_lines(self) -> list[str]:
+        """Whole lines that were logged since the last call."""
+        try:
+            with self.log.open("rb") as log:
+                log.seek(self._read_to)
+                data = log.read(1 << 20)
+        except OSError:
+            return []
+        whole = data[: data.rfind(b"\n") + 1]
+        self._read_to += len(whole)
+        return whole.decode("utf-8", "replace").splitlines()
+
+    def tail(self, lines: int = 25) -> str:
+        """The end of the log."""
+        try:
+            with self.log.open("rb") as log:
+                log.seek(max(0, self.log.stat().st_size - 65_536))
+                return "\n".join(log.read().decode("utf-8", "replace").splitlines()[-lines:])
+        except OSError:
+            return ""
+
+
+def _descendants(pid: int) -> list[psutil.Process]:
+    try:
+        return list(psutil.Process(pid).children(recursive=True))
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _group(pgid: int) -> list[psutil.Process]:
+    """Processes that still carry a dead child's group: its own children were given to init."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if os.getpgid(process.pid) == pgid or os.getsid(process.pid) == pgid:
+                found.append(process)
+        except (ProcessLookupError, PermissionError):
+            continue
+    return found
+
+
+def _stop_all(processes: set[psutil.Process] | list[psutil.Process]) -> None:
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        alive = [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+        for process in alive:
+            try:
+                process.send_signal(how)
+            except psutil.NoSuchProcess:
+                continue
+        psutil.wait_procs(alive, timeout=2)

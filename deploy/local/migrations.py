@@ -1,0 +1,17 @@
+"""`python -m deploy.local.migrations`: bring the database's schema up to date, once, before anything uses it."""
+
+from __future__ import annotations
+
+from models.records.database import Database
+from models.settings import load
+
+
+def migrate() -> None:
+    """Upgrade to the newest schema. Safe when several start at once."""
+    settings = load()
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    Database(settings.resolved_database_url).migrate()
+
+
+if __name__ == "__main__":
+    migrate()
