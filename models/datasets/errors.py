@@ -1,0 +1,151 @@
+"""Why a data set is refused. Every error says what is wrong and how to mend it, in the message and in `details`."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from models.datasets.problems import SHOWN, Ledger, Problem
+from models.errors import InvalidRequest
+
+
+class InvalidDataset(InvalidRequest):
+    """The file cannot be used. Raised itself for bad rows; subclasses name what is wrong with the file as a whole.
+
+    `details` holds up to a hundred entries {row, line, column, reason, mend}; `total` counts all of them.
+    """
+
+    param = "file"
+    reason: ClassVar[str] = "{summary}"
+    mend: ClassVar[str] = "{advice}"
+    message = "{summary} {advice}"
+
+    def __init_subclass__(cls) -> None:
+        cls.message = f"{cls.reason} {cls.mend}"
+
+    def __init__(self, *, problems: list[Problem] | None = None, total: int | None = None, **data: Any) -> None:
+        if not problems:
+            column = data.get("column")
+            problems = [Problem(None, None, column, self.reason.format(**data), self.mend.format(**data))]
+        self.total = len(problems) if total is None else total
+        super().__init__(details=[problem.as_dict() for problem in problems[:SHOWN]], **data)
+
+
+def bad_rows(ledger: Ledger, rows: int, *, filename: str) -> InvalidDataset:
+    """The error for a file of which `ledger` holds the bad rows."""
+    first = ledger.shown[0]
+    several = "row" if ledger.bad_rows == 1 else "rows"
+    summary = f"{ledger.bad_rows} bad {several} of {rows} in '{filename}'. First: {first}."
+    shown = f" `details` holds the first {SHOWN} of {ledger.total} problems." if ledger.total > SHOWN else ""
+    return InvalidDataset(problems=ledger.shown, total=ledger.total, summary=summary, advice=first.mend + shown)
+
+
+class NoRows(InvalidDataset):
+    """Nothing to learn from."""
+
+    reason = "'{filename}' has no rows."
+    mend = "Upload a file with at least two rows of each of at least two labels."
+
+
+class TooManyRows(InvalidDataset):
+    """More rows than the limit."""
+
+    reason = "'{filename}' has more than {limit} rows."
+    mend = "Upload at most {limit} rows, for example a random sample of them."
+
+
+class OneClass(InvalidDataset):
+    """Every row carries the same label: there is nothing to tell apart."""
+
+    reason = "All {rows} rows carry the same label, '{label}'."
+    mend = "Add rows of at least one other label."
+
+
+class TooFewRows(InvalidDataset):
+    """A class that cannot be split into rows to learn from and rows to check with."""
+
+    reason = "Label '{label}' has {got} row{others}; every label needs at least {minimum}."
+    mend = "Add rows with that label, remove the label, or join it with a similar one."
+
+
+class TooManyClasses(InvalidDataset):
+    """More labels than the limit."""
+
+    reason = "Column '{column}' holds more than {limit} different labels."
+    mend = (
+        'Check that it is the label\'s column (columns={{"label": ...}} names another), or join rare labels. '
+        'Numbers to be predicted as numbers are task "text-regression".'
+    )
+
+
+class OpenAnswers(InvalidDataset):
+    """Chat data whose answers are free text, where a classifier needs a closed set."""
+
+    reason = "The assistants' answers are not a small closed set: {distinct} different answers in {rows} rows."
+    mend = (
+        "Graft trains classifiers: the assistant's message after the last user message must be a label that "
+        "recurs, such as 'refund'. Replace free text by labels."
+    )
+
+
+class OneValue(InvalidDataset):
+    """A regression target without spread."""
+
+    reason = "All {rows} rows have the same value, {value}."
+    mend = "Add rows with other values."
+
+
+class UnknownColumns(InvalidDataset):
+    """The columns that the task needs are not in the file."""
+
+    reason = "{problem} The file's columns are {found}."
+    mend = "{advice}"
+
+
+class ColumnTwice(InvalidDataset):
+    """Two columns of one name, of which one is needed."""
+
+    reason = "The header names column '{column}' twice."
+    mend = "Rename or remove one of them."
+
+
+class UnknownTask(InvalidDataset):
+    """The task that was asked for does not exist."""
+
+    param = "task"
+    reason = "There is no task '{task}'."
+    mend = "Use {nearest}one of {known}; or leave it out and it is inferred from the columns."
+
+
+class WrongFormat(InvalidDataset):
+    """The content is something else than a table."""
+
+    reason = "'{filename}' is {found}, where a table is expected (CSV, JSONL or Parquet)."
+    mend = "{advice}"
+
+
+class NotUtf8(InvalidDataset):
+    """Text in another encoding."""
+
+    reason = "'{filename}' is not UTF-8: byte {byte} at offset {offset} (line {line})."
+    mend = "Convert it, for example: iconv -f {guess} -t utf-8 '{filename}' > utf8-file."
+
+
+class TruncatedParquet(InvalidDataset):
+    """A Parquet file whose end is missing."""
+
+    reason = "'{filename}' starts as Parquet but does not end as one: it is cut off or still being written."
+    mend = "Close the writer, then upload the whole file again ({size} bytes arrived)."
+
+
+class UnreadableParquet(InvalidDataset):
+    """A Parquet file that the reader refuses."""
+
+    reason = "'{filename}' cannot be read as Parquet: {error}."
+    mend = "Write it again (for example with pandas' or pyarrow's to_parquet / write_table) and upload that."
+
+
+class OversizedParquet(InvalidDataset):
+    """A Parquet file that would unpack to more than the service is willing to hold."""
+
+    reason = "'{filename}' declares {declared} bytes for {what}; the limit is {limit}."
+    mend = "Write smaller row groups (row_group_size=10000) and only the columns that are needed."

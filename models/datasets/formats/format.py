@@ -1,0 +1,39 @@
+"""What a file format is to the rest: how to recognise it, which columns it has, and its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.datasets.limits import Limits
+from models.datasets.problems import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row as the file has it: canonical column name → value. Absent and null values are None."""
+
+    number: int
+    line: int | None
+    values: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One file format. All functions stream: memory does not grow with the file.
+
+    - `recognise(head)`: whether the first bytes look like this format.
+    - `check(path, filename, limits)`: refuse the file as a whole before any row is read.
+    - `columns(path)`: the names that rows carry, in the file's order, duplicates included.
+    - `rows(path, columns)`: rows with the wanted columns (canonical name → own name), or the problem a row has.
+    """
+
+    name: str
+    recognise: Callable[[bytes], bool]
+    check: Callable[[Path, str, Limits], None]
+    columns: Callable[[Path], list[str]]
+    rows: Callable[[Path, dict[str, str]], Iterator[Row | Problem]]
+    binary: bool = False  # recognised before any text format is tried
+    free_answers: bool = False  # labels were written as prose: they must prove to be a closed set

@@ -1,0 +1,75 @@
+"""JSONL: one JSON object per line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from models.datasets.formats.encoding import MAX_LINE_CHARS, OverlongLine, check_encoding, decode_head, lines, open_text
+from models.datasets.formats.format import Format, Row
+from models.datasets.problems import Problem, excerpt
+
+_PEEKED = 1_000  # lines from which the column names are gathered: rows may leave optional ones out
+
+
+def recognise(head: bytes) -> bool:
+    """An opening brace comes first."""
+    return decode_head(head).lstrip().startswith("{")
+
+
+def read_objects(path: Path) -> Iterator[Row | Problem]:
+    """Every non-blank line as a Row whose values are the object's own, or the problem with it."""
+    number = 0
+    with open_text(path) as file:
+        numbered = enumerate(lines(file), start=1)
+        while True:
+            try:
+                line, text = next(numbered)
+            except StopIteration:
+                return
+            except OverlongLine:
+                reason = f"The line is longer than {MAX_LINE_CHARS} characters; nothing after it was read"
+                yield Problem(number + 1, None, None, reason, "Write one object per line, with shorter texts.")
+                return
+            if not text.strip():
+                continue
+            number += 1
+            yield _parse(number, line, text)
+
+
+def read_keys(path: Path) -> list[str]:
+    """The keys of the first objects, in order of first appearance."""
+    keys: dict[str, None] = {}
+    for row in islice(read_objects(path), _PEEKED):
+        if isinstance(row, Row):
+            keys.update(dict.fromkeys(row.values))
+    return list(keys)
+
+
+def read_rows(path: Path, columns: dict[str, str]) -> Iterator[Row | Problem]:
+    """Rows in order with the wanted keys."""
+    for row in read_objects(path):
+        if isinstance(row, Row):
+            yield Row(row.number, row.line, {name: row.values.get(own) for name, own in columns.items()})
+        else:
+            yield row
+
+
+def _parse(number: int, line: int, text: str) -> Row | Problem:
+    try:
+        value: Any = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        reason = f"The line is not valid JSON ({error.msg} at character {error.pos + 1}: {excerpt(text.strip(), 40)})"
+        mend = 'Write one complete JSON object per line, such as {"text": "…", "label": "…"}.'
+        return Problem(number, line, None, reason, mend)
+    if not isinstance(value, dict):
+        reason = f"The line is not a JSON object but {excerpt(text.strip(), 40)}"
+        return Problem(number, line, None, reason, 'Write an object, such as {"text": "…", "label": "…"}.')
+    return Row(number, line, value)
+
+
+JSONL = Format("jsonl", recognise, check_encoding, read_keys, read_rows)

@@ -1,0 +1,101 @@
+"""Parquet, by pyarrow: batch by batch, and nothing is unpacked before its declared size was judged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from models.datasets.errors import OversizedParquet, TooManyRows, TruncatedParquet, UnreadableParquet
+from models.datasets.formats.format import Format, Row
+from models.datasets.limits import Limits
+from models.datasets.problems import Problem, excerpt
+
+_MAGIC = b"PAR1"
+_BATCH_ROWS = 256
+_MAX_FOOTER_BYTES = 32 * 2**20
+_MAX_ROW_GROUP_BYTES = 2**30
+
+
+def recognise(head: bytes) -> bool:
+    """The magic bytes."""
+    return head.startswith(_MAGIC)
+
+
+def check(path: Path, filename: str, limits: Limits) -> None:
+    """Judge the footer: whole, readable, and declaring no more than the limits allow."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(max(0, size - 8))
+        tail = file.read(8)
+    if size < 12 or tail[-4:] != _MAGIC:
+        raise TruncatedParquet(filename=filename, size=size)
+    footer = int.from_bytes(tail[:4], "little")
+    if footer > size - 12:
+        raise TruncatedParquet(filename=filename, size=size)
+    if footer > _MAX_FOOTER_BYTES:
+        raise OversizedParquet(filename=filename, declared=footer, what="its footer", limit=_MAX_FOOTER_BYTES)
+    try:
+        with _open(path) as parquet:
+            metadata = parquet.metadata
+            if metadata.num_rows > limits.max_rows:
+                raise TooManyRows(filename=filename, limit=limits.max_rows)
+            for group in range(metadata.num_row_groups):
+                declared = metadata.row_group(group).total_byte_size
+                if not 0 <= declared <= _MAX_ROW_GROUP_BYTES:
+                    what = f"row group {group + 1}"
+                    raise OversizedParquet(filename=filename, declared=declared, what=what, limit=_MAX_ROW_GROUP_BYTES)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise UnreadableParquet(filename=filename, error=excerpt(str(error), 120)) from None
+
+
+def read_columns(path: Path) -> list[str]:
+    """Top-level column names."""
+    with _open(path) as parquet:
+        return list(parquet.schema_arrow.names)
+
+
+def read_rows(path: Path, columns: dict[str, str]) -> Iterator[Row | Problem]:
+    """Rows in order; a page that cannot be decoded is a problem that ends the reading."""
+    number = 0
+    try:
+        with _open(path, dictionaries=list(columns.values())) as parquet:
+            for batch in _batches(parquet, sorted(set(columns.values()))):
+                lists = {name: _values(batch.column(own)) for name, own in columns.items()}
+                for place in range(batch.num_rows):
+                    number += 1
+                    yield Row(number, None, {name: values[place] for name, values in lists.items()})
+    except (pa.ArrowException, OSError) as error:
+        reason = f"The file is damaged from here on ({excerpt(str(error), 120)}); nothing after it was read"
+        yield Problem(number + 1, None, None, reason, "Write the Parquet file again and upload it whole.")
+
+
+def _open(path: Path, dictionaries: list[str] | None = None) -> Any:
+    # Dictionary-encoded text stays so in memory: one long text repeated a million times is held once.
+    return pq.ParquetFile(
+        path,
+        memory_map=False,
+        buffer_size=2**20,
+        pre_buffer=False,
+        read_dictionary=dictionaries,
+        thrift_string_size_limit=_MAX_FOOTER_BYTES,
+        thrift_container_size_limit=1_000_000,
+    )
+
+
+def _batches(parquet: Any, columns: list[str]) -> Iterator[Any]:
+    yield from parquet.iter_batches(batch_size=_BATCH_ROWS, columns=columns, use_threads=False)
+
+
+def _values(column: Any) -> list[Any]:
+    if isinstance(column, pa.DictionaryArray):
+        words = column.dictionary.to_pylist()
+        return [None if index is None else words[index] for index in column.indices.to_pylist()]
+    values: list[Any] = column.to_pylist()
+    return values
+
+
+PARQUET = Format("parquet", recognise, check, read_columns, read_rows, binary=True)

@@ -1,0 +1,61 @@
+"""What is wrong with single rows: one entry each, the first hundred kept, all of them counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+SHOWN = 100  # how many an answer carries; the total is always told
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong, where it is, and what to do about it.
+
+    `row` is 1-based over the data rows (header and blank lines not counted); `line` is the physical line in a text
+    file at which the row starts.
+    """
+
+    row: int | None
+    line: int | None
+    column: str | None
+    reason: str
+    mend: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The entry of `details` on the wire."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        place = ["" if self.row is None else f"row {self.row}", "" if self.line is None else f"line {self.line}"]
+        where = ", ".join(part for part in place if part)
+        column = f"column '{excerpt(self.column)}'" if self.column else ""
+        return ": ".join(part for part in (where, column, self.reason) if part)
+
+
+class Ledger:
+    """Collects problems in bounded memory."""
+
+    def __init__(self) -> None:
+        self.shown: list[Problem] = []
+        self.total = 0
+        self.bad_rows = 0
+        self._last_row: int | None = None
+
+    def add(self, problems: Iterable[Problem]) -> None:
+        """Count the problems of one row and keep the first ones."""
+        for problem in problems:
+            self.total += 1
+            if problem.row != self._last_row:
+                self.bad_rows += 1
+                self._last_row = problem.row
+            if len(self.shown) < SHOWN:
+                self.shown.append(problem)
+
+
+def excerpt(value: object, length: int = 60) -> str:
+    """At most `length` printable characters of a value, for a message."""
+    text = value if isinstance(value, str) else repr(value)
+    short = text if len(text) <= length else text[: length - 1] + "…"
+    return "".join(char if char.isprintable() else "�" for char in short)

@@ -1,0 +1,28 @@
+"""A validated file → its examples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from models.datasets.errors import bad_rows
+from models.datasets.examples import Example
+from models.datasets.formats import FORMATS
+from models.datasets.limits import UNLIMITED
+from models.datasets.problems import Ledger, Problem
+from models.datasets.tasks import TASKS
+
+
+def read(path: Path, *, format: str, task: str, columns: dict[str, str]) -> Iterator[Example]:  # noqa: A002
+    """The examples of a file in order, streamed; `format`, `task` and `columns` as in its DatasetProfile.
+
+    The file was validated when it was uploaded; a bad row nevertheless raises InvalidDataset.
+    """
+    parse = TASKS[task].parse
+    for row in FORMATS[format].rows(path, columns):
+        outcome = [row] if isinstance(row, Problem) else parse(row, UNLIMITED)
+        if isinstance(outcome, list):
+            ledger = Ledger()
+            ledger.add(outcome)
+            raise bad_rows(ledger, outcome[0].row or 0, filename=path.name)
+        yield outcome

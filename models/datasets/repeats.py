@@ -1,0 +1,89 @@
+"""Texts that occur more than once, compared without case and white space: 16 bytes of memory per row."""
+
+from __future__ import annotations
+
+from array import array
+from typing import Any
+
+import numpy as np
+
+from models.datasets.examples import Example, Media, TextPair
+
+_SHOWN = 5
+
+
+class Repeats:
+    """Collects a hash of every input and target; finds equal ones at the end."""
+
+    def __init__(self) -> None:
+        self._inputs = array("q")
+        self._targets = array("q")
+        self._rows = array("q")
+
+    def add(self, example: Example) -> None:
+        """Remember one example by its hashes."""
+        self._inputs.append(hash(_normalised(example.input)))
+        self._targets.append(hash(example.target))
+        self._rows.append(example.row)
+
+    def warnings(self) -> list[dict[str, Any]]:
+        """Near-duplicates, and texts that carry different labels in different rows; each with a few row numbers."""
+        if not self._inputs:
+            return []
+        inputs_N = np.frombuffer(self._inputs, dtype=np.int64)
+        targets_N = np.frombuffer(self._targets, dtype=np.int64)
+        rows_N = np.frombuffer(self._rows, dtype=np.int64)
+        order_N = np.argsort(inputs_N, kind="stable")
+        starts_G = np.flatnonzero(np.diff(inputs_N[order_N], prepend=inputs_N[order_N[0]] - 1))
+        ends_G = np.append(starts_G[1:], len(order_N))
+        repeated: list[list[int]] = []
+        conflicting: list[list[int]] = []
+        extra = 0
+        for start, end in zip(starts_G, ends_G, strict=True):
+            if end - start < 2:
+                continue
+            members = order_N[start:end]
+            rows = [int(row) for row in rows_N[members]]
+            if len(np.unique(targets_N[members])) > 1:
+                conflicting.append(rows)
+            else:
+                repeated.append(rows)
+                extra += len(rows) - 1
+        return [*_duplicates(repeated, extra), *_conflicts(conflicting)]
+
+
+def _duplicates(groups: list[list[int]], extra: int) -> list[dict[str, Any]]:
+    if not groups:
+        return []
+    message = (
+        f"{extra} row{'s repeat' if extra > 1 else ' repeats'} the text and label of an earlier row "
+        f"(case and spaces aside), first in rows {_listed(min(groups))}. Repeats make scores look better than they are."
+    )
+    return [{"code": "near_duplicates", "message": message, "count": extra, "rows": _first(groups)}]
+
+
+def _conflicts(groups: list[list[int]]) -> list[dict[str, Any]]:
+    if not groups:
+        return []
+    count = len(groups)
+    message = (
+        f"{count} text{'s occur' if count > 1 else ' occurs'} with different labels, first in rows "
+        f"{_listed(min(groups))}. No model can get both right; check which label is meant."
+    )
+    return [{"code": "conflicting_labels", "message": message, "count": count, "rows": _first(groups)}]
+
+
+def _first(groups: list[list[int]]) -> list[list[int]]:
+    return [rows[:_SHOWN] for rows in sorted(groups)[:_SHOWN]]
+
+
+def _listed(rows: list[int]) -> str:
+    return ", ".join(str(row) for row in rows[:_SHOWN])
+
+
+def _normalised(value: object) -> object:
+    if isinstance(value, str):
+        return " ".join(value.casefold().split())
+    if isinstance(value, TextPair):
+        return (_normalised(value.first), _normalised(value.second))
+    return value.data if isinstance(value, Media) else value

@@ -1,0 +1,10 @@
+"""The table of tasks. A new one is a new file in this folder and a line here."""
+
+from __future__ import annotations
+
+from models.datasets.tasks.multi_label import MULTI_LABEL_CLASSIFICATION
+from models.datasets.tasks.single_label import TEXT_CLASSIFICATION
+from models.datasets.tasks.task import Task
+
+# In the order in which a file's columns are tried when no task is stated.
+TASKS: dict[str, Task] = {task.name: task for task in (TEXT_CLASSIFICATION, MULTI_LABEL_CLASSIFICATION)}

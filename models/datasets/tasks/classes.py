@@ -1,0 +1,116 @@
+"""The census of every task with labels: rows per label, and what is suspicious about them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from models.datasets.errors import OneClass, TooFewRows, TooManyClasses
+from models.datasets.examples import Example
+from models.datasets.limits import Limits
+from models.datasets.problems import SHOWN, Problem, excerpt
+
+MINIMUM_ROWS = 2  # one row to learn from, one to check with
+FEW_ROWS = 10
+STRONG_IMBALANCE = 20.0
+
+
+class ClassCensus:
+    """Counts rows per label, up to one label more than the limit."""
+
+    def __init__(
+        self, limits: Limits, labels_of: Callable[[Example], tuple[str, ...]], *, column: str, minimum: int
+    ) -> None:
+        self.labels: dict[str, int] = {}
+        self.rows = 0
+        self.overflow = False
+        self._limit = limits.max_classes
+        self._labels_of = labels_of
+        self._column = column
+        self._minimum = minimum
+        self._sets: set[Hashable] = set()  # two different label sets prove that there is something to tell apart
+
+    def add(self, example: Example) -> None:
+        """Count the labels of one example."""
+        self.rows += 1
+        labels = self._labels_of(example)
+        if len(self._sets) < 2:
+            self._sets.add(frozenset(labels))
+        for label in labels:
+            if label in self.labels:
+                self.labels[label] += 1
+            elif len(self.labels) < self._limit:
+                self.labels[label] = 1
+            else:
+                self.overflow = True
+
+    def check(self) -> None:
+        """At most the limit of labels, more than one class, and the minimum of rows in each."""
+        if self.overflow:
+            raise TooManyClasses(column=self._column, limit=self._limit)
+        if len(self._sets) < self._minimum:
+            raise OneClass(rows=self.rows, label=excerpt(next(iter(self.labels), "")))
+        rare = [label for label, count in self.labels.items() if count < MINIMUM_ROWS]
+        if rare:
+            raise self._too_few(rare)
+
+    def warnings(self) -> list[dict[str, Any]]:
+        """Labels that look alike, labels with few rows, strong imbalance."""
+        return [*self._similar(), *self._few(), *self._imbalance()]
+
+    def _too_few(self, rare: list[str]) -> TooFewRows:
+        more = len(rare) - 1
+        others = (
+            f" (and so {'has' if more == 1 else 'have'} {more} other label{'s' if more > 1 else ''})" if more else ""
+        )
+        problems = [
+            Problem(
+                None,
+                None,
+                self._column,
+                f"Label '{excerpt(label)}' has 1 row; the minimum is {MINIMUM_ROWS}",
+                TooFewRows.mend,
+            )
+            for label in rare[:SHOWN]
+        ]
+        return TooFewRows(
+            problems=problems, total=len(rare), label=excerpt(rare[0]), got=1, minimum=MINIMUM_ROWS, others=others
+        )
+
+    def _similar(self) -> list[dict[str, Any]]:
+        groups: dict[str, list[str]] = {}
+        for label in self.labels:
+            groups.setdefault(" ".join(label.casefold().replace("_", " ").replace("-", " ").split()), []).append(label)
+        return [
+            {
+                "code": "similar_labels",
+                "message": f"Labels {' and '.join(repr(excerpt(label)) for label in alike)} differ only in case, "
+                "spaces, '_' or '-': are they the same? They are kept apart.",
+                "labels": alike,
+            }
+            for alike in groups.values()
+            if len(alike) > 1
+        ]
+
+    def _few(self) -> list[dict[str, Any]]:
+        few = {label: count for label, count in self.labels.items() if count < FEW_ROWS}
+        if not few:
+            return []
+        names = ", ".join(f"'{excerpt(label, 30)}' ({count})" for label, count in list(few.items())[:5])
+        more = f" and {len(few) - 5} more" if len(few) > 5 else ""
+        message = f"{len(few)} of {len(self.labels)} labels have fewer than {FEW_ROWS} rows: {names}{more}."
+        return [{"code": "few_rows", "message": f"{message} More rows will help them most.", "labels": few}]
+
+    def _imbalance(self) -> list[dict[str, Any]]:
+        if len(self.labels) < 2:
+            return []
+        most = max(self.labels, key=lambda label: self.labels[label])
+        least = min(self.labels, key=lambda label: self.labels[label])
+        ratio = self.labels[most] / self.labels[least]
+        if ratio < STRONG_IMBALANCE:
+            return []
+        message = (
+            f"'{excerpt(most)}' has {ratio:.0f} times as many rows as '{excerpt(least)}' "
+            f"({self.labels[most]} and {self.labels[least]}): look at the figures per class, not at accuracy alone."
+        )
+        return [{"code": "imbalance", "message": message, "ratio": round(ratio, 1)}]

@@ -1,0 +1,43 @@
+"""What a task is to data sets: its columns, how a row becomes an example, and what a whole set must satisfy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from models.datasets.examples import Example
+from models.datasets.formats.format import Row
+from models.datasets.limits import Limits
+from models.datasets.problems import Problem
+
+
+class Census(Protocol):
+    """Counts over all examples of a file, in memory that does not grow with its rows."""
+
+    labels: dict[str, int]
+
+    def add(self, example: Example) -> None:
+        """Count one example."""
+
+    def check(self) -> None:
+        """Raise an InvalidDataset if a model cannot be trained on what was counted."""
+
+    def warnings(self) -> list[dict[str, Any]]:
+        """What is worth a look: {code, message, …}."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One kind of problem.
+
+    - `layouts`: the canonical columns a row may have; one layout suffices, the first that fits is taken.
+    - `parse(row, limits)`: the example, or everything that is wrong with the row.
+    - `census(limits)`: an empty count.
+    """
+
+    name: str
+    layouts: tuple[tuple[str, ...], ...]
+    parse: Callable[[Row, Limits], Example | list[Problem]]
+    census: Callable[[Limits], Census]
+    optional: tuple[str, ...] = ()
