@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from models.records.database import Database
-from models.settings import load
+from models.settings import Settings, load
 
 
-def migrate() -> None:
+def migrate(settings: Settings) -> None:
     """Upgrade to the newest schema. Safe when several start at once."""
-    settings = load()
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     Database(settings.resolved_database_url).migrate()
 
 
 if __name__ == "__main__":
-    migrate()
+    migrate(load())

@@ -1,0 +1,90 @@
+"""A thin client of the API over httpx: JSON in and out, errors as exceptions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from deploy.cli.connection import Connection
+from deploy.cli.errors import ApiRefused, NotGraft, ServerUnreachable
+
+# Training data may be large and the line slow; an answer is expected within a minute of the last byte.
+_TIMEOUT = httpx.Timeout(60.0, connect=5.0, write=300.0)
+
+
+class Client:
+    """Requests of one connection. Use it as a context manager."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.server = connection.server
+        # Connections that drop before the request was sent are tried again; anything else is the caller's to decide.
+        self._http = httpx.Client(
+            base_url=connection.server,
+            headers={"Authorization": f"Bearer {connection.key}"},
+            timeout=_TIMEOUT,
+            transport=httpx.HTTPTransport(retries=2) if _is_local(connection.server) else None,
+        )
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def get(self, path: str, **params: Any) -> dict[str, Any]:
+        """GET; raises ApiRefused, ServerUnreachable or NotGraft, as all of these methods do."""
+        return self._send("GET", path, params={name: value for name, value in params.items() if value is not None})
+
+    def post(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """POST a JSON body."""
+        return self._send("POST", path, json=body or {})
+
+    def put(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """PUT a JSON body."""
+        return self._send("PUT", path, json=body)
+
+    def delete(self, path: str) -> dict[str, Any]:
+        """DELETE."""
+        return self._send("DELETE", path)
+
+    def upload(self, path: str, *, fields: dict[str, str], files: dict[str, Any]) -> dict[str, Any]:
+        """POST a multipart form."""
+        return self._send("POST", path, data=fields, files=files)
+
+    def each(self, path: str, *, most: int | None = None, **params: Any) -> Iterator[dict[str, Any]]:
+        """Every item of a list, page by page, at most `most`."""
+        after: str | None = None
+        count = 0
+        while most is None or count < most:
+            page = self.get(path, after=after, limit=100 if most is None else min(100, most - count), **params)
+            yield from page["data"]
+            count += len(page["data"])
+            if not page.get("has_more") or not page["data"]:
+                return
+            after = page["data"][-1]["id"]
+
+    def _send(self, method: str, path: str, **how: Any) -> dict[str, Any]:
+        try:
+            response = self._http.request(method, path, **how)
+        except httpx.TransportError as error:
+            raise ServerUnreachable(server=self.server, reason=error or type(error).__name__) from None
+        except httpx.InvalidURL as error:
+            raise ServerUnreachable(server=self.server, reason=error) from None
+        try:
+            body = response.json()
+        except ValueError:
+            body = None
+        if response.is_success and isinstance(body, dict):
+            return body
+        if isinstance(body, dict) and isinstance(body.get("error"), dict):
+            raise ApiRefused(response.status_code, body["error"], response.headers.get("x-request-id"))
+        raise NotGraft(server=self.server, status=response.status_code, start=response.text[:200])
+
+
+def _is_local(server: str) -> bool:
+    return httpx.URL(server).host in ("127.0.0.1", "localhost", "::1")

@@ -1,0 +1,95 @@
+"""Which server, and with which key: option, then environment, then `~/.config/graft/config.toml`."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deploy.cli.errors import CommandError, NoKey
+
+DEFAULT_SERVER = "http://127.0.0.1:8000"
+_FIELDS = ("server", "key", "admin_key")
+
+Server = Annotated[
+    str | None,
+    typer.Option("--server", envvar="GRAFT_SERVER", help="The API's address.", rich_help_panel="Connection"),
+]
+Key = Annotated[
+    str | None,
+    typer.Option("--key", envvar="GRAFT_API_KEY", help="A customer's key.", rich_help_panel="Connection"),
+]
+AdminKey = Annotated[
+    str | None,
+    typer.Option("--key", envvar="GRAFT_ADMIN_KEY", help="The operator's key.", rich_help_panel="Connection"),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Where to send requests and as whom."""
+
+    server: str
+    key: str
+
+
+def as_customer(server: str | None, key: str | None) -> Connection:
+    """The connection of a customer's command; raises NoKey."""
+    return _resolve(server, key, "key", "GRAFT_API_KEY")
+
+
+def as_operator(server: str | None, key: str | None) -> Connection:
+    """The connection of an operator's command; raises NoKey."""
+    return _resolve(server, key, "admin_key", "GRAFT_ADMIN_KEY")
+
+
+def config_path() -> Path:
+    """Where `graft login` keeps what it was told."""
+    base = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(base) if base else Path.home() / ".config") / "graft" / "config.toml"
+
+
+def read_config() -> dict[str, str]:
+    """What is kept; empty if nothing is. Raises CommandError for a file that cannot be read."""
+    path = config_path()
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise CommandError(reason=f"Cannot read {path}: {error}. Mend or delete it.") from None
+    return {name: value for name in _FIELDS if isinstance(value := values.get(name), str) and value}
+
+
+def write_config(**values: str | None) -> Path:
+    """Keep values beside those that are kept already; the file is readable by its owner only."""
+    kept = read_config() | {name: value for name, value in values.items() if value}
+    path = config_path()
+    path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
+    temporary = path.with_suffix(".new")
+    temporary.unlink(missing_ok=True)
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        # A JSON string in ASCII is a TOML basic string.
+        file.writelines(f"{name} = {json.dumps(kept[name])}\n" for name in _FIELDS if name in kept)
+    temporary.replace(path)
+    return path
+
+
+def _resolve(server: str | None, key: str | None, kept_as: str, variable: str) -> Connection:
+    kept = read_config()
+    address = (server or kept.get("server") or DEFAULT_SERVER).rstrip("/")
+    if "://" not in address:
+        address = f"http://{address}"
+    # People paste the SDK's base URL.
+    address = address.removesuffix("/v1")
+    # A kept key belongs to the kept server: it is not shown to another one.
+    same = address == kept.get("server", DEFAULT_SERVER).rstrip("/").removesuffix("/v1")
+    found = key or (kept.get(kept_as) if same else None)
+    if not found:
+        raise NoKey(server=address, variable=variable)
+    return Connection(server=address, key=found)

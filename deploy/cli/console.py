@@ -1,0 +1,79 @@
+"""What goes to the terminal: answers to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from deploy.cli.errors import ApiRefused
+from models.errors import GraftError
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+_STATUS_STYLES = {
+    "succeeded": "green",
+    "failed": "red",
+    "cancelled": "yellow",
+    "paused": "yellow",
+    "running": "cyan",
+}
+
+
+def show_error(error: GraftError) -> None:
+    """An error with the details that say how to mend the data."""
+    err.print(Text.assemble(("Error: ", "bold red"), str(error)))
+    rows = [detail for detail in error.details if isinstance(detail, dict)]
+    if rows:
+        names = [name for name in ("row", "column", "reason", "mend") if any(name in row for row in rows)]
+        if not names:
+            names = list(rows[0])
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name in names:
+            table.add_column(name, overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(str(row.get(name, "") if row.get(name) is not None else "")) for name in names))
+        err.print(table)
+    if isinstance(error, ApiRefused):
+        mend = error.error.get("mend")
+        if mend:
+            err.print(Text(f"Mend: {mend}"))
+        parts = [error.code, f"HTTP {error.http_status}", *([error.request_id] if error.request_id else [])]
+        err.print(Text(" · ".join(parts), style="dim"))
+
+
+def show_table(columns: list[str], rows: list[list[Any]], *, empty: str) -> None:
+    """A plain table, or what to do when there is nothing."""
+    if not rows:
+        err.print(Text(empty, style="dim"))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column == "id")
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else Text("" if cell is None else str(cell)) for cell in row))
+    out.print(table)
+
+
+def status(word: str) -> Text:
+    """A job's state in its colour."""
+    return Text(word, style=_STATUS_STYLES.get(word, ""))
+
+
+def when(seconds: float | None) -> str:
+    """Unix seconds as local time."""
+    return "" if seconds is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds for a reader."""
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

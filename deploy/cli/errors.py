@@ -1,0 +1,48 @@
+"""What the command line tells instead of a traceback."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from models.errors import GraftError
+
+
+class CommandError(GraftError):
+    """A command cannot be carried out; the message says what to do."""
+
+    message = "{reason}"
+
+
+class NoKey(CommandError):
+    """Neither an option, nor the environment, nor the configuration file has a key."""
+
+    message = "No key for {server}. Pass --key, set {variable}, or keep it with `graft login`."
+
+
+class ServerUnreachable(CommandError):
+    """Nothing answers there."""
+
+    message = "Cannot reach {server} ({reason}). Is it running? `graft up` starts one here; --server names another."
+
+
+class NotGraft(CommandError):
+    """Something answers, but not Graft."""
+
+    message = "{server} answered {status} with something that is not Graft's: {start!r}"
+
+
+class ApiRefused(CommandError):
+    """The API answered with an error; it is shown as the API words it, with its details."""
+
+    message = "{reason}"
+
+    def __init__(self, status: int, error: dict[str, Any], request_id: str | None) -> None:
+        self.http_status = status
+        self.error = error
+        self.request_id = request_id
+        super().__init__(reason=error.get("message") or f"The server answered {status}.", details=error.get("details"))
+
+    @property
+    def code(self) -> str:
+        """The API's own code."""
+        return str(self.error.get("code") or self.http_status)

@@ -1,0 +1,82 @@
+"""The `graft` command: the operator's side (`up`, `customers`, `keys`) and the customer's (`train`, `predict`, …)."""
+
+from __future__ import annotations
+
+from importlib.metadata import version as installed_version
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from deploy.cli import catalog, demo, running, tenants, training
+from deploy.cli.console import out, show_error
+from models.errors import GraftError
+
+
+class _Commands(TyperGroup):
+    """Shows what went wrong as a message; a traceback is for bugs only."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except GraftError as error:
+            show_error(error)
+            raise typer.Exit(1) from None
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        out.print(installed_version("graft"))
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[  # noqa: ARG001 - its callback does the work
+        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """Training as a service: POST a data set, get a fine-tuned model of your own at your own endpoint.
+
+    Commands find the server and the key in --server and --key, in GRAFT_SERVER and GRAFT_API_KEY (GRAFT_ADMIN_KEY for
+    the operator's), or where `graft login` kept them.
+    """
+
+
+_TRAIN, _SERVE, _RUN = "Train", "Models", "Run a Graft"
+
+app.command("train", rich_help_panel=_TRAIN)(training.train)
+app.command("jobs", rich_help_panel=_TRAIN)(training.jobs)
+app.command("job", rich_help_panel=_TRAIN)(training.job)
+app.command("watch", rich_help_panel=_TRAIN)(training.watch)
+app.command("cancel", rich_help_panel=_TRAIN)(training.cancel)
+app.command("pause", rich_help_panel=_TRAIN)(training.pause)
+app.command("resume", rich_help_panel=_TRAIN)(training.resume)
+
+app.command("predict", rich_help_panel=_SERVE)(catalog.predict)
+app.command("models", rich_help_panel=_SERVE)(catalog.models)
+app.command("versions", rich_help_panel=_SERVE)(catalog.versions)
+app.command("promote", rich_help_panel=_SERVE)(catalog.promote)
+app.command("rollback", rich_help_panel=_SERVE)(catalog.rollback)
+app.command("delete-model", rich_help_panel=_SERVE)(catalog.delete_model)
+app.command("base-models", rich_help_panel=_SERVE)(catalog.base_models)
+
+app.command("up", rich_help_panel=_RUN)(running.up)
+app.command("demo", rich_help_panel=_RUN)(demo.demo)
+app.add_typer(tenants.customers, name="customers", rich_help_panel=_RUN)
+app.add_typer(tenants.keys, name="keys", rich_help_panel=_RUN)
+app.command("login", rich_help_panel=_RUN)(running.login)
+app.command("settings", rich_help_panel=_RUN)(running.show_settings)
+app.command("migrate", rich_help_panel=_RUN)(running.migrate)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,94 @@
+"""A job's progress, live on a terminal, line by line elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from deploy.cli.client import Client
+from deploy.cli.console import duration, err
+from deploy.cli.errors import ApiRefused, ServerUnreachable
+
+ENDED = frozenset({"succeeded", "failed", "cancelled"})
+_GIVE_UP_AFTER_S = 60.0
+
+
+def follow(
+    client: Client, job: dict[str, Any], *, servable: Callable[[dict[str, Any]], None] = lambda _: None
+) -> dict[str, Any]:
+    """Show the job until it ends or is paused, and return its last state.
+
+    `servable` is called once, as soon as a first version answers. A server that restarts meanwhile is waited for.
+    """
+    path = f"/v1/fine_tuning/jobs/{job['id']}"
+    seen: set[str] = set()
+    live = err.is_terminal
+    told = ""
+    lost_since: float | None = None
+    announced = False
+    with _bar() as bar:
+        task = bar.add_task(job["status"], total=100, visible=live, remaining="")
+        while True:
+            for event in _new_events(client, path, seen):
+                bar.console.print(_event_line(event))
+            if job.get("fine_tuned_model") and not announced:
+                announced = True
+                servable(job)
+            remaining = job.get("seconds_remaining")
+            text = job.get("step") or job["status"]
+            bar.update(
+                task,
+                description=text,
+                completed=job.get("percent") or 0,
+                remaining=f"about {duration(remaining)} left" if remaining else "",
+            )
+            if not live and text != told:
+                told = text
+                bar.console.print(Text(f"{text} ({job.get('percent') or 0:.0f} %)"))
+            if job["status"] in ENDED or job["status"] == "paused":
+                return job
+            time.sleep(0.25)
+            try:
+                job = client.get(path)
+                lost_since = None
+            except (ServerUnreachable, ApiRefused) as error:
+                passing = isinstance(error, ServerUnreachable) or error.http_status in (429, 500, 502, 503, 504)
+                lost_since = lost_since or time.monotonic()
+                if not passing or time.monotonic() - lost_since > _GIVE_UP_AFTER_S:
+                    raise
+                time.sleep(1)
+
+
+def _bar() -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=40),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("[dim]{task.fields[remaining]}"),
+        console=err,
+        transient=True,
+        disable=False,
+    )
+
+
+def _new_events(client: Client, path: str, seen: set[str]) -> list[dict[str, Any]]:
+    """Messages that were not shown yet, oldest first. Figures of single steps are the bar's business."""
+    try:
+        page = client.get(f"{path}/events", limit=50)["data"]
+    except (ServerUnreachable, ApiRefused):
+        return []  # the next round shows them
+    fresh = [event for event in reversed(page) if event["id"] not in seen]
+    seen.update(event["id"] for event in fresh)
+    return [event for event in fresh if event.get("type") != "metrics"]
+
+
+def _event_line(event: dict[str, Any]) -> Text:
+    style = {"warn": "yellow", "error": "red"}.get(event.get("level", ""), "")
+    clock = time.strftime("%H:%M:%S", time.localtime(event["created_at"]))
+    return Text.assemble((f"{clock} ", "dim"), (event["message"], style))

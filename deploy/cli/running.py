@@ -1,0 +1,193 @@
+"""`graft up`, `migrate`, `settings`, `login`: for whoever runs a Graft."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.panel import Panel
+from rich.text import Text
+
+from deploy import configuration
+from deploy.cli import console
+from deploy.cli.client import Client
+from deploy.cli.connection import DEFAULT_SERVER, Connection, write_config
+from deploy.cli.errors import ApiRefused, CommandError
+from deploy.local.launcher import Deployment, Plan, Role
+from models.settings import Settings
+
+
+def up(
+    *,
+    port: Annotated[
+        int | None, typer.Option("--port", "-p", min=0, max=65535, help="0: any free one. (default: 8000)")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", "-d", help="Folder for everything. (default: graft-data)")
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on. (default: 127.0.0.1)")] = None,
+    role: Annotated[str, typer.Option(help="all, api, predictor or worker: which part to run here.")] = "all",
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Jobs that train at the same time.")] = 1,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show the logs here, too.")] = False,
+) -> None:
+    """Run Graft on this machine: API, predictor, worker and queue. Ctrl-C stops it."""
+    settings = read_settings()
+    plan = Plan(
+        data=data or settings.data_dir,
+        host=host or settings.host,
+        port=settings.port if port is None else port,
+        role=_role(role),
+        workers=workers,
+    )
+    stop = _stop_on_signals()
+    deployment = Deployment(plan, say=lambda line: console.err.print(Text(line, style="yellow")))
+    with console.err.status("Starting …"), _interruptible(stop):
+        deployment.start()
+    try:
+        _show_banner(deployment)
+        while not stop.wait(0.25):
+            if verbose:
+                for child in deployment.children:
+                    for line in child.new_lines():
+                        console.err.print(Text.assemble((f"{child.name:<9} ", "dim"), line))
+            deployment.supervise()
+    finally:
+        with console.err.status("Stopping …"):
+            deployment.stop()
+        console.err.print("Stopped.")
+
+
+def migrate(
+    create_bucket: Annotated[
+        bool, typer.Option("--create-bucket", help="Make the S3 bucket if it is missing.")
+    ] = False,
+) -> None:
+    """Bring the database's schema up to date. Once per release, before its processes start."""
+    from deploy.local import migrations  # noqa: PLC0415 - brings SQLAlchemy, which the client side does not need
+
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
+    settings = read_settings()
+    migrations.migrate(settings)
+    console.err.print("The schema is up to date.")
+    if create_bucket:
+        from deploy import bucket  # noqa: PLC0415 - brings boto3
+
+        console.err.print(bucket.create(settings))
+
+
+def show_settings(
+    markdown: Annotated[bool, typer.Option("--markdown", help="As the table of the README.")] = False,
+) -> None:
+    """List every setting: environment variable, default, meaning."""
+    if markdown:
+        sys.stdout.write(configuration.as_markdown())
+        return
+    rows = [[entry.variable, entry.default, entry.meaning] for entry in configuration.entries()]
+    console.show_table(["variable", "default", "meaning"], [list(row) for row in rows], empty="No settings.")
+
+
+def login(
+    server: Annotated[str, typer.Option("--server", prompt=True, help="The API's address.")] = DEFAULT_SERVER,
+    key: Annotated[str | None, typer.Option("--key", help="A customer's key; asked for if no key is given.")] = None,
+    admin_key: Annotated[str | None, typer.Option("--admin-key", help="The operator's key.")] = None,
+) -> None:
+    """Keep a server and keys for the commands of this user, in a file that only they can read."""
+    if key is None and admin_key is None:
+        key = typer.prompt("A customer's key (not shown)", hide_input=True)
+    server = server.rstrip("/").removesuffix("/v1")
+    for secret, path in ((key, "/v1/models"), (admin_key, "/v1/customers")):
+        if secret:
+            with Client(Connection(server, secret)) as client:
+                try:
+                    client.get(path, limit=1)
+                except ApiRefused as error:
+                    if error.http_status in (401, 403):
+                        raise
+    console.out.print(f"Kept in {write_config(server=server, key=key, admin_key=admin_key)}.")
+
+
+def read_settings() -> Settings:
+    """The settings from the environment; raises CommandError that names the variable that is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        faults = [f"GRAFT_{'_'.join(map(str, fault['loc'])).upper()}: {fault['msg']}" for fault in error.errors()]
+        raise CommandError(reason="The settings in the environment are wrong. " + "; ".join(faults)) from None
+
+
+def _role(word: str) -> Role:
+    match word:
+        case "all" | "api" | "predictor" | "worker":
+            return word
+        case _:
+            raise CommandError(reason=f"--role is all, api, predictor or worker; got {word!r}.")
+
+
+def _show_banner(deployment: Deployment) -> None:
+    plan, url = deployment.plan, deployment.url
+    logs = Text(f"Data {deployment.folder.path} · logs {deployment.folder.logs}/ · Ctrl-C stops it", style="dim")
+    if not plan.serves_http:
+        console.err.print(Text(f"{plan.workers} worker(s) wait for jobs."), logs, sep="\n")
+        return
+    lines = [
+        Text.assemble(("API       ", "dim"), (url, "bold")),
+        Text.assemble(("Docs      ", "dim"), f"{url}/docs"),
+        Text.assemble(("Operator  ", "dim"), deployment.admin_key),
+    ]
+    console.err.print(Panel(Text("\n").join(lines), title="Graft is ready", title_align="left", expand=False))
+    if plan.role != "predictor":
+        console.err.print("First steps, in another terminal:\n")
+        # Plain lines on purpose: people copy them.
+        console.err.print(
+            f"  export GRAFT_SERVER={url} GRAFT_ADMIN_KEY={deployment.admin_key}\n"
+            f'  curl $GRAFT_SERVER/v1/customers -H "Authorization: Bearer $GRAFT_ADMIN_KEY" \\\n'
+            f"    -H 'Content-Type: application/json' -d '{{\"name\": \"acme\"}}'\n"
+            f"  export GRAFT_API_KEY=$(graft keys create acme)\n"
+            f"  graft train tickets.csv\n",
+            soft_wrap=True,
+            markup=False,
+        )
+    console.err.print(logs)
+
+
+def _stop_on_signals() -> threading.Event:
+    """An event that SIGINT, SIGTERM and SIGHUP set. The second signal ends at once."""
+    stop = threading.Event()
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, on_signal)
+    return stop
+
+
+class _interruptible:  # noqa: N801 - reads as a statement
+    """While the deployment starts, the first signal already interrupts: nothing is up that needs an orderly end."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+        self._before: list[tuple[int, object]] = []
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            self._before.append((number, signal.getsignal(number)))
+            signal.signal(number, _raise_interrupt)
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before:
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        self._stop.clear()
+
+
+def _raise_interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
