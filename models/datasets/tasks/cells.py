@@ -86,13 +86,13 @@ def label(value: Any, limits: Limits) -> str:
         raise Unfit(f"is a list where one label is expected: {excerpt(value)}", mend)
     if not isinstance(value, str):
         raise Unfit(f"is {kind(value)} where a label is expected: {excerpt(value)}", "Write it as a string.")
-    value = value.strip()
-    if len(value) > limits.max_label_chars:
-        reason = f"has a label of {len(value)} characters ({excerpt(value, 40)}); the limit is {limits.max_label_chars}"
+    name: str = value.strip()
+    if len(name) > limits.max_label_chars:
+        reason = f"has a label of {len(name)} characters ({excerpt(name, 40)}); the limit is {limits.max_label_chars}"
         raise Unfit(reason, "Write a short name. Is this the label's column, and are the quotes closed?")
-    if "\0" in value:
+    if "\0" in name:
         raise Unfit("has a label with a NUL character", "Remove it.")
-    return value
+    return name
 
 
 def number(value: Any, limits: Limits) -> float:  # noqa: ARG001  (one signature for all cells)
