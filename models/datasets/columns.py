@@ -87,14 +87,14 @@ def _given(found: list[str], columns: dict[str, str], wanted: list[Task]) -> dic
 def _missing(found: list[str], wanted: list[Task], given: dict[str, str], known: dict[str, str]) -> UnknownColumns:
     # The layout of which most is there is what the file was meant to be.
     layouts = [layout for task in wanted for layout in task.layouts]
-    layout = max(layouts, key=lambda names: sum(name in given or name in known for name in names))
+    guesses = [_renames(found, layout, given, known) for layout in layouts]
+    fits = [
+        (sum(name in given or name in known for name in layout), len(guess))
+        for layout, guess in zip(layouts, guesses, strict=True)
+    ]
+    best = max(range(len(layouts)), key=lambda place: fits[place])
+    layout, renames = layouts[best], guesses[best]
     absent = [name for name in layout if name not in given and name not in known]
-    free = [name for name in found if name not in given.values() and _plain(name) not in layout]
-    renames: dict[str, str] = {}
-    for name in absent:
-        alike = nearest(name, [candidate for candidate in free if candidate not in renames.values()])
-        if alike:
-            renames[name] = excerpt(alike)
     if renames:
         pairs = ", ".join(f'"{name}": "{own}"' for name, own in renames.items())
         rename = " and ".join(f"'{own}' to '{name}'" for name, own in renames.items())
@@ -103,6 +103,20 @@ def _missing(found: list[str], wanted: list[Task], given: dict[str, str], known:
         advice = f"Name the columns {' and '.join(layout)} in the file's first line (or as the JSON objects' keys)."
     problem = f"No column {' and no column '.join(repr(name) for name in absent)}."
     return UnknownColumns(problem=problem, found=_listed(found), advice=advice, column=absent[0])
+
+
+def _renames(found: list[str], layout: tuple[str, ...], given: dict[str, str], known: dict[str, str]) -> dict[str, str]:
+    """What the layout's absent columns may be called in the file."""
+    free = [name for name in found if name not in given.values() and _plain(name) not in layout]
+    renames: dict[str, str] = {}
+    for name in layout:
+        if name in given or name in known:
+            continue
+        alike = nearest(name, free)
+        if alike:
+            renames[name] = excerpt(alike)
+            free.remove(alike)
+    return renames
 
 
 def _by_plain_name(found: list[str]) -> dict[str, str]:

@@ -60,6 +60,13 @@ class OneClass(InvalidDataset):
     mend = "Add rows of at least one other label."
 
 
+class NoLabels(InvalidDataset):
+    """Every row says that nothing applies."""
+
+    reason = "Column '{column}' is an empty list in all {rows} rows."
+    mend = "Write labels where they apply."
+
+
 class TooFewRows(InvalidDataset):
     """A class that cannot be split into rows to learn from and rows to check with."""
 

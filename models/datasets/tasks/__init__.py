@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from models.datasets.tasks.multi_label import MULTI_LABEL_CLASSIFICATION
+from models.datasets.tasks.regression import TEXT_REGRESSION
 from models.datasets.tasks.single_label import TEXT_CLASSIFICATION
 from models.datasets.tasks.task import Task
+from models.datasets.tasks.token_labels import TOKEN_CLASSIFICATION
 
 # In the order in which a file's columns are tried when no task is stated.
-TASKS: dict[str, Task] = {task.name: task for task in (TEXT_CLASSIFICATION, MULTI_LABEL_CLASSIFICATION)}
+TASKS: dict[str, Task] = {
+    task.name: task for task in (TEXT_CLASSIFICATION, MULTI_LABEL_CLASSIFICATION, TEXT_REGRESSION, TOKEN_CLASSIFICATION)
+}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from models.datasets.errors import OneClass, TooFewRows, TooManyClasses
+from models.datasets.errors import NoLabels, OneClass, TooFewRows, TooManyClasses
 from models.datasets.examples import Example
 from models.datasets.limits import Limits
 from models.datasets.problems import SHOWN, Problem, excerpt
@@ -48,6 +48,8 @@ class ClassCensus:
         """At most the limit of labels, more than one class, and the minimum of rows in each."""
         if self.overflow:
             raise TooManyClasses(column=self._column, limit=self._limit)
+        if not self.labels:
+            raise NoLabels(column=self._column, rows=self.rows)
         if len(self._sets) < self._minimum:
             raise OneClass(rows=self.rows, label=excerpt(next(iter(self.labels), "")))
         rare = [label for label, count in self.labels.items() if count < MINIMUM_ROWS]
