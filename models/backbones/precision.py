@@ -1,0 +1,46 @@
+"""Which number format the frozen base runs in, and how many threads it gets."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+import torch
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+def resolve_device(device: str) -> torch.device:
+    """`auto` is the first GPU if there is one, else the processor."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)
+
+
+def bf16_is_fast(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 in hardware; emulated bf16 is several times slower than fp32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+
+
+def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
+    """`auto` is bf16 where it is fast. Parity with fp32 is checked by whoever loads the weights."""
+    if precision == "auto":
+        precision = "bf16" if bf16_is_fast(device) else "fp32"
+    return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def use_threads(threads: int) -> int:
+    """Give torch `threads` compute threads (0: one per core this process may use) and return how many it has."""
+    if threads <= 0:
+        # A deliberate OMP_NUM_THREADS counts: two OpenMP threads against a busy core ran six times slower than one.
+        threads = int(os.environ.get("OMP_NUM_THREADS", "0")) or _cores()
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+    return threads
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

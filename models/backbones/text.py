@@ -1,0 +1,279 @@
+"""Text base models: tokenise, encode, pool. Thread-safe once loaded; the weights are never written to."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import structlog
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import AutoModel, AutoTokenizer
+from transformers.utils import logging
+
+from models.backbones import encoder as encoding
+from models.backbones import precision as formats
+from models.backbones import registry
+from models.backbones.encoder import TextBatch, TextEncoder
+from models.backbones.errors import BaseModelUnreachable, Stopped, UnsupportedBaseModel
+from models.backbones.parallel import in_parallel
+from models.backbones.registry import BackboneEntry, HubSource
+from models.datasets.examples import TextPair
+
+TokenIds = NDArray[np.int32]
+Floats = NDArray[np.float32]
+
+# Measured on AMX with short texts: 2,048 to 4,096 tokens keep the activations in cache; 16,384 halve the rate.
+TOKEN_BUDGET = 4_096
+_TOKENIZE_CHUNK = 4_096
+_PARITY_COSINE = 0.999
+_PARITY_TEXTS = (
+    "My card has not arrived yet.",
+    "How much is the fee for a transfer abroad, and when will the money be there?",
+    "Passwort vergessen",
+    "The quick brown fox jumps over the lazy dog while 42 others, unimpressed, look on from the far side of the hill.",
+    "?",
+)
+
+_log = structlog.get_logger(__name__)
+_library_log: Any = logging  # its functions carry no types
+
+
+class TextBackbone:
+    """A frozen text encoder: shared by everybody, never written to."""
+
+    def __init__(
+        self,
+        entry: BackboneEntry,
+        tokenizer: Any,
+        encoder: TextEncoder,
+        *,
+        revision: str,
+        reload: Callable[[], TextEncoder],
+    ) -> None:
+        self.entry = entry
+        self.encoder = encoder
+        self.revision = revision  # SHA-256 over weights, configuration and vocabulary: what the features depend on
+        self.blocks = len(encoder.blocks)
+        parameter = next(encoder.parameters())
+        self.device = parameter.device
+        self.dtype = parameter.dtype
+        self._tokenizer = tokenizer.backend_tokenizer
+        self._reload = reload
+        # A text that spells "[SEP]" or "[PAD]" is a text: it must not become a control token.
+        self._tokenizer.encode_special_tokens = True
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(entry.max_tokens, strategy="longest_first")
+        self._pad_id: int = tokenizer.pad_token_id or 0
+        has_types = getattr(encoder.embeddings, "token_type_embeddings", None)
+        self._separator: int | None = tokenizer.sep_token_id if has_types and has_types.num_embeddings > 1 else None
+        self.width = int(self.features(self.collate(self.tokenize(["?"])), ["cls.0"])["cls.0"].shape[1])
+
+    def tokenize(self, inputs: Sequence[str | TextPair]) -> list[TokenIds]:
+        """One int32 array per input, special tokens included, truncated to `entry.max_tokens`."""
+        rows: list[TokenIds] = []
+        for start in range(0, len(inputs), _TOKENIZE_CHUNK):
+            chunk = [_tokenizer_input(item) for item in inputs[start : start + _TOKENIZE_CHUNK]]
+            encoded = self._tokenizer.encode_batch_fast(chunk)
+            rows.extend(np.asarray(item.ids, dtype=np.int32) for item in encoded)
+        return rows
+
+    def collate(self, rows: Sequence[TokenIds]) -> TextBatch:
+        """Pad to the longest row and move to the device."""
+        lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
+        longest = int(lengths.max())
+        ids_BT = np.full((len(rows), longest), self._pad_id, dtype=np.int64)
+        for index, row in enumerate(rows):
+            ids_BT[index, : len(row)] = row
+        mask_BT = np.arange(longest) < lengths[:, None]
+        return TextBatch(
+            ids_BT=torch.from_numpy(ids_BT).to(self.device),
+            mask_BT=torch.from_numpy(mask_BT).to(self.device),
+            lengths=lengths,
+            types_BT=self._types(ids_BT, mask_BT),
+            padded=bool(lengths.min() < longest),
+        )
+
+    @torch.inference_mode()
+    def embed(self, batch: TextBatch) -> Tensor:
+        """hidden_BTD at depth 0."""
+        return self.encoder.embed(batch)
+
+    @torch.inference_mode()
+    def run(
+        self, batch: TextBatch, hidden_BTD: Tensor, start: int, stop: int, *, taps: Collection[int] = ()
+    ) -> tuple[Tensor, dict[int, Tensor]]:
+        """Blocks `start` to `stop - 1` of the base; see `TextEncoder.run`."""
+        return self.encoder.run(batch, hidden_BTD, start, stop, taps=taps)
+
+    @torch.inference_mode()
+    def pool(self, hidden_BTD: Tensor, batch: TextBatch, kind: str) -> Tensor:
+        """(B, D) float32; kinds `mean`, `max`, `cls`."""
+        return encoding.pool(hidden_BTD, batch, kind)
+
+    @torch.inference_mode()
+    def features(self, batch: TextBatch, names: Collection[str]) -> dict[str, Tensor]:
+        """Features such as `mean.6` or `max.0` of one batch, (B, D) float32 each."""
+        return encoding.features(self.encoder, batch, names)
+
+    def plan(self, lengths: Sequence[int] | NDArray[Any], token_budget: int = TOKEN_BUDGET) -> list[NDArray[np.int64]]:
+        """Row indices in batches of similar length; rows times the longest row stays within the budget.
+
+        A single row longer than the budget is a batch of its own.
+        """
+        lengths = np.asarray(lengths)
+        order = np.argsort(lengths, kind="stable").astype(np.int64)
+        batches, start = [], 0
+        for end in range(1, len(order) + 1):
+            if end == len(order) or (end - start + 1) * lengths[order[end]] > token_budget:
+                batches.append(order[start:end])
+                start = end
+        return batches
+
+    def encode(
+        self,
+        inputs: Sequence[str | TextPair],
+        names: Sequence[str],
+        *,
+        token_budget: int = TOKEN_BUDGET,
+        stop: Callable[[], bool] | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> Floats:
+        """features_NF float32 in the order of the inputs, the named features side by side.
+
+        `stop` is asked before every batch (raises Stopped), `progress` hears the share of tokens done, 0 to 1.
+        """
+        return self.encode_tokens(self.tokenize(inputs), names, token_budget=token_budget, stop=stop, progress=progress)
+
+    def encode_tokens(
+        self,
+        rows: Sequence[TokenIds],
+        names: Sequence[str],
+        *,
+        token_budget: int = TOKEN_BUDGET,
+        stop: Callable[[], bool] | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> Floats:
+        """As `encode`, for rows that are tokenised already."""
+        lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
+        total, done = max(int(lengths.sum()), 1), 0
+        features_NF = np.empty((len(rows), len(names) * self.width), dtype=np.float32)
+
+        def fill(indices: NDArray[np.int64]) -> int:
+            if stop is not None and stop():
+                raise Stopped
+            found = self.features(self.collate([rows[index] for index in indices]), names)
+            features_NF[indices] = torch.cat([found[name] for name in names], dim=1).cpu().numpy()
+            return int(lengths[indices].sum())
+
+        for tokens in in_parallel(fill, self.plan(lengths, token_budget), on_cpu=self.device.type == "cpu"):
+            done += tokens
+            if progress is not None:
+                progress(done / total)
+        return features_NF
+
+    def trainable_copy(self) -> TextEncoder:
+        """A fresh fp32 encoder with the pretrained weights on the same device; shares nothing with the frozen one."""
+        fresh = self._reload().to(self.device)
+        return fresh.requires_grad_(True).train()
+
+    def _types(self, ids_BT: NDArray[np.int64], mask_BT: NDArray[np.bool_]) -> Tensor | None:
+        if self._separator is None:
+            return None
+        separators_BT = np.cumsum(ids_BT == self._separator, axis=1)
+        if int(separators_BT.max()) < 2:
+            return None  # only single texts: the model's own default is cheaper
+        # Second segment: behind the first separator, the last separator included.
+        behind_BT = (separators_BT - (ids_BT == self._separator)) >= 1
+        return torch.from_numpy((behind_BT & mask_BT).astype(np.int64)).to(self.device)
+
+
+def load(entry: BackboneEntry, *, device: torch.device, precision: str) -> TextBackbone:
+    """Load a text base. bf16 is dropped for fp32, with a warning, if its vectors are not those of fp32."""
+    folder = registry.folder_of(entry)
+
+    def reload() -> TextEncoder:
+        return _load_encoder(entry, folder)
+
+    tokenizer = _load_tokenizer(entry, folder)
+    encoder = reload().to(device).requires_grad_(False).eval()
+    revision = _revision(entry, folder)
+    backbone = TextBackbone(entry, tokenizer, encoder, revision=revision, reload=reload)
+    dtype = formats.resolve_precision(precision, device)
+    if dtype is torch.float32:
+        return backbone
+    last = [f"mean.{backbone.blocks}"]
+    exact_NF = backbone.encode(_PARITY_TEXTS, last)
+    reduced = TextBackbone(entry, tokenizer, encoder.to(dtype), revision=revision, reload=reload)
+    cosine = _cosine(exact_NF, reduced.encode(_PARITY_TEXTS, last))
+    if cosine > _PARITY_COSINE:
+        return reduced
+    _log.warning("bf16_without_parity", base=entry.name, cosine=cosine, needed=_PARITY_COSINE)
+    return TextBackbone(
+        entry, tokenizer, reload().to(device).requires_grad_(False).eval(), revision=revision, reload=reload
+    )
+
+
+def _load_tokenizer(entry: BackboneEntry, folder: Path | None) -> Any:
+    tokenizer = _from_pretrained(AutoTokenizer, entry, folder, use_fast=True)
+    if not getattr(tokenizer, "is_fast", False):
+        raise UnsupportedBaseModel(name=entry.name, architecture=f"{type(tokenizer).__name__} (no fast tokenizer)")
+    return tokenizer
+
+
+def _load_encoder(entry: BackboneEntry, folder: Path | None) -> TextEncoder:
+    model = _from_pretrained(
+        AutoModel, entry, folder, dtype=torch.float32, attn_implementation="sdpa", use_safetensors=True
+    )
+    for owner, name in (("encoder", "layer"), ("transformer", "layer")):
+        blocks = getattr(getattr(model, owner, None), name, None)
+        if isinstance(blocks, nn.ModuleList) and hasattr(model, "embeddings"):
+            return TextEncoder(model.embeddings, blocks)
+    raise UnsupportedBaseModel(name=entry.name, architecture=type(model).__name__)
+
+
+def _from_pretrained(loader: Any, entry: BackboneEntry, folder: Path | None, **options: Any) -> Any:
+    # The library reports unused weights (a pooler) on stderr as if something were wrong.
+    verbosity = _library_log.get_verbosity()
+    _library_log.set_verbosity_error()
+    _library_log.disable_progress_bar()
+    try:
+        source = entry.source
+        if isinstance(source, HubSource):
+            return loader.from_pretrained(source.id, revision=source.revision, trust_remote_code=False, **options)
+        return loader.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **options)
+    except (OSError, ValueError) as error:
+        raise BaseModelUnreachable(
+            name=entry.name,
+            source=entry.source,
+            reason=str(error).splitlines()[0],
+            mend="Check the source, or download it once while there is a network.",
+        ) from error
+    finally:
+        _library_log.set_verbosity(verbosity)
+
+
+def _revision(entry: BackboneEntry, folder: Path | None) -> str:
+    digest = hashlib.sha256()
+    if folder is None:
+        digest.update(f"{entry.source}".encode())
+    else:
+        for name in ("config.json", "tokenizer.json", "vocab.txt", "model.safetensors"):
+            if (file := folder / name).is_file():
+                with file.open("rb") as content:
+                    digest.update(hashlib.file_digest(content, "sha256").digest())
+    digest.update(f"{entry.max_tokens}".encode())
+    return digest.hexdigest()
+
+
+def _tokenizer_input(item: str | TextPair) -> str | tuple[str, str]:
+    return item if isinstance(item, str) else (item.first, item.second)
+
+
+def _cosine(left_NF: Floats, right_NF: Floats) -> float:
+    norms_N = np.linalg.norm(left_NF, axis=1) * np.linalg.norm(right_NF, axis=1)
+    return float(((left_NF * right_NF).sum(1) / norms_N).min())
