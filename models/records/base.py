@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from sqlalchemy import JSON, BigInteger, Double, Integer, MetaData
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import DeclarativeBase
 
-# JSONB on PostgreSQL, JSON text on SQLite.
-Json = JSON().with_variant(postgresql.JSONB(), "postgresql")
+# JSON as text on both, not JSONB: that sorts the keys, and the order of labels and of a report's entries matters.
+Json = JSON(none_as_null=True)
 # SQLite counts rows only in a column of type INTEGER.
 Int = BigInteger().with_variant(Integer(), "sqlite")
 

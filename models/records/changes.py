@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from sqlalchemy import String
-from sqlalchemy.orm import Mapped, mapped_column
+from collections.abc import Sequence
+
+from sqlalchemy import String, delete, insert, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.records.base import Base
+from models.records.clock import clock
 
 
 class Change(Base):
@@ -18,3 +21,20 @@ class Change(Base):
     subject: Mapped[str] = mapped_column(String(64))  # key hash, customer id
     name: Mapped[str | None] = mapped_column(String(64))  # model name, for kind "model"
     created_at: Mapped[float] = mapped_column(index=True)
+
+
+def record(session: Session, kind: str, subject: str, name: str | None = None) -> None:
+    """Write that something cached is no longer true; in the transaction that makes it so."""
+    session.execute(insert(Change).values(kind=kind, subject=subject, name=name, created_at=clock()))
+
+
+def since(session: Session, seconds: float) -> Sequence[Change]:
+    """The changes of the last seconds, in order."""
+    return session.scalars(select(Change).where(Change.created_at > clock() - seconds).order_by(Change.seq)).all()
+
+
+def forget(session: Session, *, older_than_s: float) -> int:
+    """Drop changes that every predictor has long seen; how many went."""
+    return len(
+        session.execute(delete(Change).where(Change.created_at < clock() - older_than_s).returning(Change.seq)).all()
+    )

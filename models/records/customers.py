@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from sqlalchemy import String
-from sqlalchemy.orm import Mapped, mapped_column
+from collections.abc import Collection
 
+from sqlalchemy import String, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from models.errors import NotFound
 from models.records.base import Base
+from models.records.pages import Page, fetch_page
 
 
 class Customer(Base):
@@ -17,3 +21,53 @@ class Customer(Base):
     name: Mapped[str] = mapped_column(String(64), unique=True)
     meta: Mapped[dict[str, str]] = mapped_column("metadata", default=dict)
     created_at: Mapped[float]
+
+
+def require(session: Session, customer_id: str) -> Customer:
+    """The customer; raises NotFound."""
+    customer = session.get(Customer, customer_id)
+    if customer is None:
+        raise NotFound(kind="customer", id=customer_id)
+    return customer
+
+
+def lock(session: Session, customer_id: str) -> Customer:
+    """The customer, held against other writers that need the same order of events: one submits after the other.
+
+    Locks are always taken customer first, then job, then model. Raises NotFound.
+    """
+    statement = select(Customer).where(Customer.id == customer_id).with_for_update(key_share=True)
+    customer = session.scalar(statement)
+    if customer is None:
+        raise NotFound(kind="customer", id=customer_id)
+    return customer
+
+
+def lock_for_deletion(session: Session, customer_id: str) -> Customer:
+    """The customer, held against everybody who would add a row that points to it; raises NotFound."""
+    customer = session.scalar(select(Customer).where(Customer.id == customer_id).with_for_update())
+    if customer is None:
+        raise NotFound(kind="customer", id=customer_id)
+    return customer
+
+
+def keep(session: Session, customer_ids: Collection[str]) -> set[str]:
+    """Those of the customers that exist, and that cannot be deleted before this transaction ends."""
+    statement = select(Customer.id).where(Customer.id.in_(sorted(customer_ids))).order_by(Customer.id)
+    return set(session.scalars(statement.with_for_update(read=True, key_share=True)))
+
+
+def find_by_name(session: Session, name: str) -> Customer | None:
+    """The customer of this name."""
+    return session.scalar(select(Customer).where(Customer.name == name))
+
+
+def fetch_list(session: Session, *, after: str | None, limit: int) -> Page[Customer]:
+    """Customers, newest first."""
+    order = (Customer.created_at, Customer.id)
+    return fetch_page(session, select(Customer), order, after=after, after_id=Customer.id, limit=limit, kind="customer")
+
+
+def known_ids(session: Session, customer_ids: Collection[str]) -> set[str]:
+    """Those of the ids that exist."""
+    return set(session.scalars(select(Customer.id).where(Customer.id.in_(customer_ids))))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import ForeignKey, String
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import ForeignKey, String, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from models.errors import NotFound
 from models.records.base import Base
+from models.records.pages import Page, fetch_page
 
 
 class File(Base):
@@ -24,3 +27,27 @@ class File(Base):
     object_key: Mapped[str] = mapped_column(String(512))
     profile: Mapped[dict[str, Any]]
     created_at: Mapped[float]
+
+
+def require(session: Session, customer_id: str, file_id: str, *, param: str | None = None) -> File:
+    """One of the customer's files; raises NotFound, which names the parameter that asked for it."""
+    file = session.scalar(select(File).where(File.customer_id == customer_id, File.id == file_id))
+    if file is None:
+        raise NotFound(kind="file", id=file_id, param=param)
+    return file
+
+
+def fetch_list(
+    session: Session, customer_id: str, *, after: str | None, limit: int, purpose: str | None = None
+) -> Page[File]:
+    """The customer's files, newest first."""
+    statement = select(File).where(File.customer_id == customer_id)
+    if purpose is not None:
+        statement = statement.where(File.purpose == purpose)
+    order = (File.created_at, File.id)
+    return fetch_page(session, statement, order, after=after, after_id=File.id, limit=limit, kind="file")
+
+
+def known_ids(session: Session, file_ids: Collection[str]) -> set[str]:
+    """Those of the ids that exist, of any customer: the sweeper asks."""
+    return set(session.scalars(select(File.id).where(File.id.in_(file_ids))))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import String
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import String, delete, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.records.base import Base
+from models.records.clock import clock
 
 
 class IdempotentAnswer(Base):
@@ -20,4 +22,42 @@ class IdempotentAnswer(Base):
     request_sha256: Mapped[str] = mapped_column(String(64))
     status: Mapped[int | None]
     body: Mapped[dict[str, Any] | None]
-    created_at: Mapped[float]
+    created_at: Mapped[float] = mapped_column(index=True)
+
+
+def add(session: Session, scope: str, key: str, request_sha256: str) -> bool:
+    """Note that a request is being worked on; False if its key is taken (also by a transaction yet to commit)."""
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    statement = (
+        insert(IdempotentAnswer)
+        .values(scope=scope, key=key, request_sha256=request_sha256, created_at=clock())
+        .on_conflict_do_nothing(index_elements=["scope", "key"])
+        .returning(IdempotentAnswer.key)
+    )
+    return session.execute(statement).first() is not None
+
+
+def find(session: Session, scope: str, key: str) -> IdempotentAnswer | None:
+    """The row of this key, held against other writers."""
+    statement = select(IdempotentAnswer).where(IdempotentAnswer.scope == scope, IdempotentAnswer.key == key)
+    return session.scalar(statement.with_for_update().execution_options(populate_existing=True))
+
+
+def remove(session: Session, scope: str, key: str) -> None:
+    """Forget a request that came to nothing, so that it may be tried again."""
+    statement = delete(IdempotentAnswer).where(
+        IdempotentAnswer.scope == scope, IdempotentAnswer.key == key, IdempotentAnswer.status.is_(None)
+    )
+    session.execute(statement)
+
+
+def expire(session: Session, scope: str, key: str, *, older_than_s: float) -> None:
+    """Drop one answer if its time is over."""
+    old = IdempotentAnswer.created_at < clock() - older_than_s
+    session.execute(delete(IdempotentAnswer).where(IdempotentAnswer.scope == scope, IdempotentAnswer.key == key, old))
+
+
+def forget(session: Session, *, older_than_s: float) -> int:
+    """Drop answers that nobody may ask for any more; how many went."""
+    old = IdempotentAnswer.created_at < clock() - older_than_s
+    return len(session.execute(delete(IdempotentAnswer).where(old).returning(IdempotentAnswer.key)).all())

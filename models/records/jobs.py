@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import ColumnElement, ForeignKey, Index, String, Update, and_, cast, column, func, or_, select, update
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from models.errors import NotFound
+from models.identifiers import new_id
 from models.records.base import Base
+from models.records.clock import clock, read_clock
+from models.records.pages import Page, fetch_page
+from models.records.transitions import UNFINISHED, sources
 
 
 class Job(Base):
@@ -21,7 +28,8 @@ class Job(Base):
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     customer_id: Mapped[str] = mapped_column(ForeignKey("customers.id", ondelete="CASCADE"), index=True)
-    model_id: Mapped[str] = mapped_column(ForeignKey("models.id", ondelete="CASCADE"), index=True)
+    # A job outlives the model that it made: what was run and billed stays on record.
+    model_id: Mapped[str | None] = mapped_column(ForeignKey("models.id", ondelete="SET NULL"), index=True)
     training_file_id: Mapped[str] = mapped_column(String(40))
     validation_file_id: Mapped[str | None] = mapped_column(String(40))
 
@@ -72,3 +80,189 @@ class JobEvent(Base):
     message: Mapped[str]
     data: Mapped[dict[str, Any]] = mapped_column(default=dict)
     created_at: Mapped[float]
+
+
+def require(session: Session, customer_id: str, job_id: str) -> Job:
+    """One of the customer's jobs; raises NotFound."""
+    job = session.scalar(select(Job).where(Job.customer_id == customer_id, Job.id == job_id))
+    if job is None:
+        raise NotFound(kind="job", id=job_id)
+    return job
+
+
+def lock(session: Session, customer_id: str, job_id: str) -> Job:
+    """One of the customer's jobs, held against other writers; raises NotFound.
+
+    Whoever writes a job's events holds its row: so their numbers become visible in order, and a stream that asks for
+    what came after the last one misses nothing.
+    """
+    statement = select(Job).where(Job.customer_id == customer_id, Job.id == job_id).with_for_update(key_share=True)
+    job = session.scalar(statement.execution_options(populate_existing=True))
+    if job is None:
+        raise NotFound(kind="job", id=job_id)
+    return job
+
+
+def fetch_list(
+    session: Session,
+    customer_id: str,
+    *,
+    after: str | None,
+    limit: int,
+    metadata: dict[str, str] | None = None,
+) -> Page[Job]:
+    """The customer's jobs, newest first; `metadata`: only those that carry all of these pairs."""
+    statement = select(Job).where(Job.customer_id == customer_id)
+    if metadata:
+        statement = statement.where(_carries(session, metadata))
+    order = (Job.created_at, Job.id)
+    return fetch_page(session, statement, order, after=after, after_id=Job.id, limit=limit, kind="job")
+
+
+def _carries(session: Session, metadata: dict[str, str]) -> ColumnElement[bool]:
+    if session.get_bind().dialect.name == "postgresql":
+        return cast(Job.meta, JSONB).contains(metadata)
+    # Not by JSON path: a key may hold characters that mean something in one.
+    pairs = func.json_each(Job.meta).table_valued(column("key", String), column("value", String))
+    found = [
+        select(pairs.c.key).where(pairs.c.key == key, pairs.c.value == value).correlate(Job).exists()
+        for key, value in metadata.items()
+    ]
+    return and_(*found)
+
+
+def count_unfinished(session: Session, customer_id: str) -> int:
+    """How many of the customer's jobs have not ended."""
+    statement = select(func.count()).select_from(Job).where(Job.customer_id == customer_id, Job.status.in_(UNFINISHED))
+    return session.scalar(statement) or 0
+
+
+def find_unfinished_of_file(session: Session, customer_id: str, file_id: str) -> Job | None:
+    """A job that still needs this file."""
+    uses = or_(Job.training_file_id == file_id, Job.validation_file_id == file_id)
+    statement = select(Job).where(Job.customer_id == customer_id, Job.status.in_(UNFINISHED), uses)
+    return session.scalar(statement.limit(1))
+
+
+def find_unfinished_of_model(session: Session, customer_id: str, model_id: str) -> Job | None:
+    """A job that is still making a version of this model."""
+    statement = select(Job).where(Job.customer_id == customer_id, Job.status.in_(UNFINISHED), Job.model_id == model_id)
+    return session.scalar(statement.limit(1))
+
+
+def find_latest_of_model(session: Session, customer_id: str, model_id: str) -> Job | None:
+    """The newest job of this model."""
+    statement = select(Job).where(Job.customer_id == customer_id, Job.model_id == model_id)
+    return session.scalar(statement.order_by(Job.created_at.desc(), Job.id.desc()).limit(1))
+
+
+def claim(session: Session, job_id: str, worker: str, lease_s: float) -> Job | None:
+    """Take a queued job: next attempt, owner, lease, in one statement. None: somebody else has it, or it is gone."""
+    statement = (
+        update(Job)
+        .where(Job.id == job_id, Job.status == "queued")
+        .values(
+            status="running",
+            attempt=Job.attempt + 1,
+            worker=worker,
+            lease_until=clock() + lease_s,
+            started_at=func.coalesce(Job.started_at, clock()),
+            stop_requested=None,
+            step=None,
+            percent=0.0,
+            seconds_remaining=None,
+        )
+    )
+    return _returning(session, statement)
+
+
+def write_as_owner(session: Session, job_id: str, attempt: int, worker: str, values: dict[str, Any]) -> Job | None:
+    """Change a running job in the name of one attempt. None: that attempt no longer owns it, and nothing changed.
+
+    The job's row stays locked until the transaction ends: whatever else it writes is guarded by the same lease.
+    """
+    owned = (Job.id == job_id, Job.attempt == attempt, Job.worker == worker, Job.status == "running")
+    return _returning(session, update(Job).where(*owned, Job.lease_until > clock()).values(**values))
+
+
+def lock_dead(session: Session, job_id: str, attempt: int) -> Job | None:
+    """A running job whose lease is dead, held. None: it came back to life, or another sweeper was first."""
+    dead = (Job.status == "running", or_(Job.lease_until.is_(None), Job.lease_until <= clock()))
+    statement = select(Job).where(Job.id == job_id, Job.attempt == attempt, *dead).with_for_update(key_share=True)
+    return session.scalar(statement.execution_options(populate_existing=True))
+
+
+def move(session: Session, job_id: str, target: str, values: dict[str, Any]) -> Job | None:
+    """Change the state of a job that is in a state from which this one can be reached. None: it is not."""
+    statement = update(Job).where(Job.id == job_id, Job.status.in_(sources(target))).values(status=target, **values)
+    return _returning(session, statement)
+
+
+def _returning(session: Session, statement: Update) -> Job | None:
+    options = {"populate_existing": True, "synchronize_session": False}
+    return session.scalars(statement.returning(Job), execution_options=options).one_or_none()
+
+
+def mark_sent(session: Session, job_ids: Sequence[str]) -> None:
+    """Note that these jobs' messages are with the broker."""
+    session.execute(update(Job).where(Job.id.in_(job_ids), Job.status == "queued").values(sent_at=clock()))
+
+
+def fetch_lost(session: Session, resend_after_s: float, limit: int) -> Sequence[tuple[str, bool]]:
+    """Queued jobs whose message is old or was never sent, oldest job first: id, and whether it was ever sent."""
+    old = or_(Job.sent_at.is_(None), Job.sent_at < clock() - resend_after_s)
+    statement = select(Job.id, Job.sent_at.is_not(None)).where(Job.status == "queued", old)
+    return [(row[0], row[1]) for row in session.execute(statement.order_by(Job.created_at, Job.id).limit(limit))]
+
+
+def count_queued(session: Session) -> int:
+    """How many jobs wait for a worker, of all customers."""
+    return session.scalar(select(func.count()).select_from(Job).where(Job.status == "queued")) or 0
+
+
+def fetch_dead(session: Session, limit: int) -> Sequence[Job]:
+    """Running jobs whose lease has run out."""
+    dead = (Job.status == "running", or_(Job.lease_until.is_(None), Job.lease_until <= clock()))
+    return session.scalars(select(Job).where(*dead).order_by(Job.created_at).limit(limit)).all()
+
+
+def add_event(
+    session: Session,
+    job_id: str,
+    message: str,
+    *,
+    level: str = "info",
+    type: str = "message",  # noqa: A002 — the name on the wire
+    data: dict[str, Any] | None = None,
+) -> JobEvent:
+    """Write what happened to a job; hold its row's lock."""
+    event = JobEvent(
+        id=new_id("ftevent-"),
+        job_id=job_id,
+        level=level,
+        type=type,
+        message=message,
+        data=data or {},
+        created_at=read_clock(session),
+    )
+    session.add(event)
+    session.flush()
+    return event
+
+
+def fetch_events(session: Session, job_id: str, *, after: str | None, limit: int) -> Page[JobEvent]:
+    """A job's events, newest first."""
+    statement = select(JobEvent).where(JobEvent.job_id == job_id)
+    return fetch_page(session, statement, (JobEvent.seq,), after=after, after_id=JobEvent.id, limit=limit, kind="event")
+
+
+def fetch_events_since(session: Session, job_id: str, seq: int, limit: int) -> Sequence[JobEvent]:
+    """A job's events after one, oldest first."""
+    statement = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.seq > seq)
+    return session.scalars(statement.order_by(JobEvent.seq).limit(limit)).all()
+
+
+def running_attempts(session: Session, job_ids: Collection[str]) -> set[tuple[str, int]]:
+    """Job and attempt of those that run now, of any customer: the sweeper asks."""
+    statement = select(Job.id, Job.attempt).where(Job.id.in_(job_ids), Job.status == "running")
+    return {(row[0], row[1]) for row in session.execute(statement)}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ForeignKey, String
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import ForeignKey, String, or_, select, update
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from models.errors import NotFound
 from models.records.base import Base
+from models.records.customers import Customer
+from models.records.pages import Page, fetch_page
 
 
 class ApiKey(Base):
@@ -22,3 +25,32 @@ class ApiKey(Base):
     last_used_at: Mapped[float | None]
     expires_at: Mapped[float | None]
     revoked_at: Mapped[float | None]
+
+
+def require(session: Session, customer_id: str, key_id: str) -> ApiKey:
+    """One of the customer's keys, held against other writers; raises NotFound."""
+    statement = select(ApiKey).where(ApiKey.customer_id == customer_id, ApiKey.id == key_id).with_for_update()
+    key = session.scalar(statement)
+    if key is None:
+        raise NotFound(kind="key", id=key_id)
+    return key
+
+
+def fetch_list(session: Session, customer_id: str, *, after: str | None, limit: int) -> Page[ApiKey]:
+    """The customer's keys, newest first."""
+    statement = select(ApiKey).where(ApiKey.customer_id == customer_id)
+    order = (ApiKey.created_at, ApiKey.id)
+    return fetch_page(session, statement, order, after=after, after_id=ApiKey.id, limit=limit, kind="key")
+
+
+def find_by_hash(session: Session, secret_sha256: str) -> tuple[ApiKey, str] | None:
+    """The key with this hash and its customer's name: the one query that knows no customer yet."""
+    statement = select(ApiKey, Customer.name).join(Customer).where(ApiKey.hash == secret_sha256)
+    row = session.execute(statement).first()
+    return None if row is None else (row[0], row[1])
+
+
+def touch(session: Session, key_id: str, used_at: float) -> None:
+    """Note a use, unless a later one is known."""
+    later = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < used_at)
+    session.execute(update(ApiKey).where(ApiKey.id == key_id, later).values(last_used_at=used_at))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ForeignKey, Index, String
-from sqlalchemy.orm import Mapped, mapped_column
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, Row, String, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.records.base import Base
 
@@ -25,3 +29,27 @@ class UsageRecord(Base):
     tokens: Mapped[int]
     seconds: Mapped[float]
     created_at: Mapped[float]
+
+
+def add_once(session: Session, values: dict[str, Any]) -> None:
+    """Write a record unless one with this id is there already: nothing is billed twice."""
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    session.execute(insert(UsageRecord).values(**values).on_conflict_do_nothing(index_elements=["id"]))
+
+
+def summarise(session: Session, customer_id: str, start: float, end: float) -> Sequence[Row[*tuple[Any, ...]]]:
+    """Sums by hour, kind and model of the hours that begin in [start, end), oldest first."""
+    groups = (UsageRecord.hour, UsageRecord.kind, UsageRecord.model)
+    sums = (
+        func.sum(UsageRecord.requests).label("requests"),
+        func.sum(UsageRecord.rows).label("rows"),
+        func.sum(UsageRecord.tokens).label("tokens"),
+        func.sum(UsageRecord.seconds).label("seconds"),
+    )
+    statement = (
+        select(*groups, *sums)
+        .where(UsageRecord.customer_id == customer_id, UsageRecord.hour >= start, UsageRecord.hour < end)
+        .group_by(*groups)
+        .order_by(*groups)
+    )
+    return session.execute(statement).all()

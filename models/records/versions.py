@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import ForeignKey, String, UniqueConstraint
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import ForeignKey, String, UniqueConstraint, func, or_, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from models.errors import NotFound
 from models.records.base import Base
+from models.records.clock import read_clock
+from models.records.pages import Page, fetch_page
+
+LIVE = "live"
 
 
 class Model(Base):
@@ -54,3 +60,95 @@ class Alias(Base):
     number: Mapped[int]
     previous: Mapped[int | None]  # where it pointed before: what a roll-back returns to
     updated_at: Mapped[float]
+
+
+def find_model(session: Session, customer_id: str, name: str) -> Model | None:
+    """The customer's model by its name or its full name."""
+    statement = select(Model).where(Model.customer_id == customer_id, or_(Model.name == name, Model.full_name == name))
+    return session.scalar(statement)
+
+
+def require_model(session: Session, customer_id: str, name: str) -> Model:
+    """The customer's model by its name or its full name; raises NotFound."""
+    model = find_model(session, customer_id, name)
+    if model is None:
+        raise NotFound(kind="model", id=name, param="model")
+    return model
+
+
+def lock_model(session: Session, model_id: str) -> Model | None:
+    """The model, held while its versions are numbered or its aliases move. Job first, then model."""
+    statement = select(Model).where(Model.id == model_id).with_for_update(key_share=True)
+    return session.scalar(statement.execution_options(populate_existing=True))
+
+
+def fetch_models(session: Session, customer_id: str, *, after: str | None, limit: int) -> Page[Model]:
+    """The customer's models that have a version, newest first."""
+    servable = select(ModelVersion.id).where(ModelVersion.model_id == Model.id).exists()
+    statement = select(Model).where(Model.customer_id == customer_id, servable)
+    order = (Model.created_at, Model.id)
+    return fetch_page(session, statement, order, after=after, after_id=Model.id, limit=limit, kind="model")
+
+
+def find_version(session: Session, model_id: str, number: int) -> ModelVersion | None:
+    """A version of a model by its number."""
+    statement = select(ModelVersion).where(ModelVersion.model_id == model_id, ModelVersion.number == number)
+    return session.scalar(statement)
+
+
+def find_candidate(session: Session, job_id: str, candidate: str) -> ModelVersion | None:
+    """The version that a job's candidate became."""
+    statement = select(ModelVersion).where(ModelVersion.job_id == job_id, ModelVersion.candidate == candidate)
+    return session.scalar(statement)
+
+
+def has_versions(session: Session, model_id: str) -> bool:
+    """Whether the model has any version."""
+    return session.scalar(select(ModelVersion.id).where(ModelVersion.model_id == model_id).limit(1)) is not None
+
+
+def next_number(session: Session, model_id: str) -> int:
+    """The number of the next version; hold the model's lock."""
+    return (session.scalar(select(func.max(ModelVersion.number)).where(ModelVersion.model_id == model_id)) or 0) + 1
+
+
+def fetch_versions(session: Session, model_id: str, *, after: str | None, limit: int) -> Page[ModelVersion]:
+    """A model's versions, newest first."""
+    statement = select(ModelVersion).where(ModelVersion.model_id == model_id)
+    order = (ModelVersion.number, ModelVersion.id)
+    return fetch_page(session, statement, order, after=after, after_id=ModelVersion.id, limit=limit, kind="version")
+
+
+def fetch_checkpoints(session: Session, job_id: str, *, after: str | None, limit: int) -> Page[ModelVersion]:
+    """What one job published, newest first."""
+    statement = select(ModelVersion).where(ModelVersion.job_id == job_id)
+    order = (ModelVersion.number, ModelVersion.id)
+    return fetch_page(session, statement, order, after=after, after_id=ModelVersion.id, limit=limit, kind="checkpoint")
+
+
+def find_alias(session: Session, model_id: str, name: str) -> Alias | None:
+    """Where an alias points."""
+    return session.get(Alias, (model_id, name), populate_existing=True)
+
+
+def fetch_aliases(session: Session, model_id: str) -> list[Alias]:
+    """Every alias of a model, by name."""
+    return list(session.scalars(select(Alias).where(Alias.model_id == model_id).order_by(Alias.name)))
+
+
+def point(session: Session, model_id: str, name: str, number: int) -> Alias:
+    """Move an alias, or make it; hold the model's lock. `previous` keeps where it pointed."""
+    alias = find_alias(session, model_id, name)
+    now = read_clock(session)
+    if alias is None:
+        alias = Alias(model_id=model_id, name=name, number=number, previous=None, updated_at=now)
+        session.add(alias)
+    elif alias.number != number:
+        alias.previous, alias.number, alias.updated_at = alias.number, number, now
+    session.flush()
+    return alias
+
+
+def known_prefixes(session: Session, prefixes: Collection[str]) -> set[str]:
+    """Those of the artifact prefixes that a version names, of any customer: the sweeper asks."""
+    return set(session.scalars(select(ModelVersion.artifact_prefix).where(ModelVersion.artifact_prefix.in_(prefixes))))

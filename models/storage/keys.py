@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 
 def customer_prefix(customer_id: str) -> str:
     """Everything of one customer."""
@@ -26,3 +28,27 @@ def artifact_prefix(customer_id: str, model_id: str, job_id: str, attempt: int, 
 def manifest_key(artifact_prefix_: str) -> str:
     """The manifest, which is written last."""
     return f"{artifact_prefix_}manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a key says about its object."""
+
+    customer_id: str
+    file_id: str | None = None
+    job_id: str | None = None
+    attempt: int = 0
+    artifact_prefix: str | None = None
+
+
+def locate(key: str) -> Place | None:
+    """Read a key that was made here; None for any other."""
+    match key.split("/"):
+        case ["customers", customer_id, "files", file_id]:
+            return Place(customer_id, file_id=file_id)
+        case ["customers", customer_id, "models", model_id, job_id, attempt, candidate, _, *_] if attempt.isdecimal():
+            prefix = artifact_prefix(customer_id, model_id, job_id, int(attempt), candidate)
+            return Place(customer_id, job_id=job_id, attempt=int(attempt), artifact_prefix=prefix)
+        case ["customers", customer_id, _, *_]:
+            return Place(customer_id)
+    return None

@@ -31,6 +31,9 @@ class ObjectStore(Protocol):
     def exists(self, key: str) -> bool:
         """Whether the object is there."""
 
+    def modified_at(self, key: str) -> float:
+        """When the object was stored, Unix seconds by the store's clock."""
+
     def list(self, prefix: str) -> Iterator[str]:
         """Keys below a prefix, in any order."""
 
@@ -38,4 +41,4 @@ class ObjectStore(Protocol):
         """Remove an object; no error if it is gone already."""
 
     def delete_prefix(self, prefix: str) -> int:
-        """Remove everything below a prefix; how many objects went."""
+        """Remove everything below a prefix, which ends with a slash; how many objects went."""

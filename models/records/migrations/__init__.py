@@ -1,0 +1,37 @@
+"""Schema migrations. `upgrade` runs them in process; a new one is made with `revise` and then read by a human."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, text
+
+# Any number, as long as nobody else of this database uses it: the key of the advisory lock.
+_LOCK = 0x6772616674
+
+
+def upgrade(engine: Engine, revision: str = "head") -> None:
+    """Bring the schema to a revision, in one transaction. Whoever comes second waits and finds nothing to do."""
+    with engine.begin() as connection:
+        if connection.dialect.name == "postgresql":
+            # Released with the transaction, also if this process dies. Other statements' 30 s are too short here.
+            connection.execute(text("SET LOCAL lock_timeout = 0"))
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        # SQLite: the transaction began as IMMEDIATE and holds the only writing lock.
+        command.upgrade(_configure(connection), revision)
+
+
+def revise(engine: Engine, message: str, number: str) -> None:
+    """Write a new revision from the difference between the tables and the database."""
+    with engine.begin() as connection:
+        command.revision(_configure(connection), message, autogenerate=True, rev_id=number)
+
+
+def _configure(connection: Connection) -> Config:
+    config = Config()
+    # The configuration parser would read a percent sign in the path as an interpolation.
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config

@@ -1,0 +1,177 @@
+"""The connection to the database: SQLite on one machine, PostgreSQL in production, the same code above."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import exc as sql_errors
+from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from models.errors import InvalidRequest, Unavailable
+from models.records.clock import read_clock
+
+BUSY_TIMEOUT_S = 30.0
+_CONNECT_TIMEOUT_S = 5
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database cannot be reached, is restarting, or is locked for too long: 503."""
+
+    message = "The database cannot be reached right now. Try again."
+
+
+class UnstorableValue(InvalidRequest):
+    """A text holds what no database column can: a NUL character, half of a surrogate pair, a number out of range."""
+
+    message = (
+        "The request holds a character or a number that cannot be stored (NUL, a lone surrogate, or out of range)."
+    )
+
+
+class Database:
+    """One process's connections. Threads may share it; a forked child may not."""
+
+    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+        self.engine = (
+            _open_sqlite(url) if make_url(url).get_backend_name() == "sqlite" else _open_server(url, pool_size)
+        )
+        self.dialect = self.engine.dialect.name
+        # Rows stay readable after the session is gone: services return them detached.
+        self._writing = sessionmaker(self.engine.execution_options(graft_begin="IMMEDIATE"), expire_on_commit=False)
+        reader = self.engine.execution_options(graft_begin="DEFERRED", postgresql_readonly=True)
+        self._reading = sessionmaker(reader, expire_on_commit=False)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """A session that commits at the end, or rolls back when an error passes.
+
+        Raises DatabaseUnavailable when the connection is lost; whether the commit arrived is then unknown.
+        """
+        with _translated(), self._writing() as session, session.begin():
+            yield session
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A session that only reads. Raises DatabaseUnavailable when the connection is lost."""
+        with _translated(), self._reading() as session:
+            yield session
+
+    def now(self, session: Session) -> float:
+        """The database's clock, Unix seconds."""
+        return read_clock(session)
+
+    def migrate(self) -> None:
+        """Bring the schema to the newest revision. Several processes may call it at once; one works, the rest wait."""
+        from models.records import migrations  # noqa: PLC0415 — Alembic is slow to import and needed only here
+
+        with _translated():
+            migrations.upgrade(self.engine)
+
+    def ping(self) -> None:
+        """One round trip; raises DatabaseUnavailable."""
+        with self.reading() as session:
+            session.execute(text("SELECT 1"))
+
+    def close(self) -> None:
+        """Close every pooled connection."""
+        self.engine.dispose()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (sql_errors.OperationalError, sql_errors.InterfaceError, sql_errors.TimeoutError) as error:
+        raise DatabaseUnavailable() from error
+    except sql_errors.DataError as error:
+        raise UnstorableValue() from error
+    except sql_errors.DBAPIError as error:
+        if error.connection_invalidated:
+            raise DatabaseUnavailable() from error
+        raise
+    except sql_errors.StatementError as error:
+        if isinstance(error.orig, (UnicodeError, orjson.JSONEncodeError, OverflowError)):
+            raise UnstorableValue() from error
+        raise
+    except (UnicodeEncodeError, OverflowError) as error:
+        raise UnstorableValue() from error
+
+
+def _dump_json(value: Any) -> str:
+    # NaN is no JSON: PostgreSQL refuses it, SQLite would hand it on to clients. orjson writes null.
+    return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY).decode()
+
+
+def _open_server(url: str, pool_size: int) -> Engine:
+    parsed = make_url(url)
+    if parsed.drivername in {"postgresql", "postgres"}:
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    return create_engine(
+        parsed,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_timeout=BUSY_TIMEOUT_S,
+        pool_pre_ping=True,
+        pool_recycle=1_800,
+        json_serializer=_dump_json,
+        json_deserializer=orjson.loads,
+        connect_args={
+            "connect_timeout": _CONNECT_TIMEOUT_S,
+            "application_name": "graft",
+            # A peer that vanished without a word is noticed in seconds, not in the hours of TCP's default.
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 20_000,
+            "options": f"-c lock_timeout={int(BUSY_TIMEOUT_S)}s -c idle_in_transaction_session_timeout=60s",
+        },
+    )
+
+
+def _open_sqlite(url: str) -> Engine:
+    path = make_url(url).database
+    if path and path != ":memory:":
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(
+        url,
+        json_serializer=_dump_json,
+        json_deserializer=orjson.loads,
+        connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
+        pool_size=10,
+        max_overflow=30,
+        pool_timeout=BUSY_TIMEOUT_S,
+    )
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
+    # The driver's own BEGIN comes late and is deferred; `_begin_sqlite` says it instead.
+    connection.isolation_level = None
+    connection.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
+    connection.execute("PRAGMA foreign_keys = ON")
+    # The change to WAL does not wait for other connections as statements do, and lasts once it is made.
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while connection.execute("PRAGMA journal_mode").fetchone()[0] not in {"wal", "memory"}:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A deferred transaction that turns to writing fails at once if somebody wrote in between, whatever the timeout:
+    # those that will write say so at the start and wait in line.
+    begin = connection.get_execution_options().get("graft_begin", "IMMEDIATE")
+    connection.exec_driver_sql(f"BEGIN {begin}")

@@ -1,0 +1,45 @@
+"""Lists with a cursor: newest first, `after` is the id of the last row that the caller has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import Select, tuple_
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from models.errors import NotFound
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Row]):
+    """Some rows of a list, and whether there are more behind them."""
+
+    data: list[Row]
+    has_more: bool
+
+
+def fetch_page(
+    session: Session,
+    statement: Select[Row],
+    order: tuple[InstrumentedAttribute[Any], ...],
+    *,
+    after: str | None,
+    after_id: InstrumentedAttribute[str],
+    limit: int,
+    kind: str,
+) -> Page[Row]:
+    """One page of `statement`, descending by the columns of `order`, which together are unique.
+
+    The cursor's row is looked up with the statement's own conditions: an id of another customer is as unknown as one
+    that was never issued, and raises NotFound.
+    """
+    if after is not None:
+        position = session.execute(statement.with_only_columns(*order).where(after_id == after)).first()
+        if position is None:
+            raise NotFound(kind=kind, id=after, param="after")
+        statement = statement.where(tuple_(*order) < tuple_(*position))
+    rows = session.scalars(statement.order_by(*(column.desc() for column in order)).limit(limit + 1)).all()
+    return Page(list(rows[:limit]), has_more=len(rows) > limit)

@@ -1,0 +1,21 @@
+"""Every table, imported in one place so that the metadata is whole wherever a database is opened."""
+
+from __future__ import annotations
+
+from models.records import changes, customers, files, idempotency, jobs, keys, usage, versions
+from models.records.base import Base
+
+TABLES = (
+    customers.Customer,
+    keys.ApiKey,
+    files.File,
+    versions.Model,
+    jobs.Job,
+    jobs.JobEvent,
+    versions.ModelVersion,
+    versions.Alias,
+    usage.UsageRecord,
+    idempotency.IdempotentAnswer,
+    changes.Change,
+)
+METADATA = Base.metadata

@@ -1,0 +1,158 @@
+"""Models, versions and aliases as their customers see them, and as the predictor resolves them."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+from sqlalchemy import delete as sql_delete
+from sqlalchemy.orm import Session
+
+from models.errors import NotFound
+from models.identifiers import is_name
+from models.records import changes, customers, jobs, versions
+from models.records.pages import Page
+from models.records.versions import LIVE, Alias, Model, ModelVersion
+from models.services.errors import InvalidAlias, ModelInUse, ModelNotReady
+from models.services.resources import Resources
+from models.storage.errors import StorageUnavailable
+from models.storage.keys import model_prefix
+
+_NUMBER_DIGITS = 9
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedVersion:
+    """A version that can answer, with all that a predictor needs to load it."""
+
+    customer_id: str
+    model_id: str
+    name: str
+    full_name: str
+    number: int
+    artifact_prefix: str
+    manifest_sha256: str
+    base_model: str
+    task: str
+
+
+def list_models(resources: Resources, customer_id: str, *, after: str | None = None, limit: int = 20) -> Page[Model]:
+    """The customer's models that have a version, newest first; the cursor is a model's id."""
+    with resources.database.reading() as session:
+        return versions.fetch_models(session, customer_id, after=after, limit=limit)
+
+
+def get_model(resources: Resources, customer_id: str, name: str) -> Model:
+    """A model by its name or full name; raises NotFound."""
+    with resources.database.reading() as session:
+        return versions.require_model(session, customer_id, name)
+
+
+def delete_model(resources: Resources, customer_id: str, name: str) -> Model:
+    """Remove a model with its versions, aliases and objects. Its jobs and what they cost stay on record.
+
+    Raises NotFound, and ModelInUse while a job is making a version of it.
+    """
+    with resources.database.transaction() as session:
+        customers.lock(session, customer_id)
+        model = versions.require_model(session, customer_id, name)
+        job = jobs.find_unfinished_of_model(session, customer_id, model.id)
+        if job is not None:
+            raise ModelInUse(name=model.name, job=job.id, status=job.status)
+        versions.lock_model(session, model.id)
+        for table in (Alias, ModelVersion):
+            session.execute(sql_delete(table).where(table.model_id == model.id))
+        session.delete(model)
+        changes.record(session, "model", customer_id, model.name)
+    with contextlib.suppress(StorageUnavailable):  # what stays behind is an orphan for the sweeper
+        resources.store.delete_prefix(model_prefix(customer_id, model.id))
+    return model
+
+
+def versions_page(
+    resources: Resources, customer_id: str, name: str, *, after: str | None = None, limit: int = 20
+) -> Page[ModelVersion]:
+    """A model's versions, newest first; raises NotFound."""
+    with resources.database.reading() as session:
+        model = versions.require_model(session, customer_id, name)
+        return versions.fetch_versions(session, model.id, after=after, limit=limit)
+
+
+def aliases(resources: Resources, customer_id: str, name: str) -> list[Alias]:
+    """A model's aliases by name; raises NotFound."""
+    with resources.database.reading() as session:
+        model = versions.require_model(session, customer_id, name)
+        return versions.fetch_aliases(session, model.id)
+
+
+def set_alias(resources: Resources, customer_id: str, name: str, alias: str, number: int) -> Alias:
+    """Point an alias at a version: `live` promotes it, and `live` at its `previous` rolls back.
+
+    Raises NotFound for the model or the version, InvalidAlias.
+    """
+    if not is_name(alias) or alias.isdecimal():
+        raise InvalidAlias(alias=alias[:80], param="alias")
+    with resources.database.transaction() as session:
+        model = versions.require_model(session, customer_id, name)
+        version = _require_version(session, model, number)
+        # Job first, then model: the order in which a publishing worker takes them.
+        jobs.lock(session, customer_id, version.job_id)
+        if versions.lock_model(session, model.id) is None:
+            raise NotFound(kind="model", id=name, param="model")
+        before = versions.find_alias(session, model.id, alias)
+        moved = before is None or before.number != number
+        pointer = versions.point(session, model.id, alias, number)
+        if moved:
+            changes.record(session, "model", customer_id, model.name)
+            text = f"Version {number} ({version.candidate}) is now '{alias}'"
+            text += f", which was version {pointer.previous}." if pointer.previous is not None else "."
+            data = {"version": number, "alias": alias, "previous": pointer.previous}
+            jobs.add_event(session, version.job_id, text, data=data)
+    return pointer
+
+
+def resolve(resources: Resources, customer_id: str, model_ref: str) -> ResolvedVersion:
+    """The version that `name`, `ft:…`, `name@3` or `name@alias` means.
+
+    Raises NotFound, and ModelNotReady for a model that has no version yet.
+    """
+    name, _, selector = model_ref.partition("@")
+    with resources.database.reading() as session:
+        model = versions.find_model(session, customer_id, name)
+        if model is None:
+            raise NotFound(kind="model", id=model_ref, param="model")
+        version = _select(session, model, selector or LIVE)
+        if version is None:
+            if not selector or not versions.has_versions(session, model.id):
+                raise ModelNotReady(model=model.name, hint=_hint(session, customer_id, model), param="model")
+            raise NotFound(kind="model", id=model_ref, param="model")
+    return ResolvedVersion(
+        customer_id=customer_id,
+        model_id=model.id,
+        name=model.name,
+        full_name=model.full_name,
+        number=version.number,
+        artifact_prefix=version.artifact_prefix,
+        manifest_sha256=version.manifest_sha256,
+        base_model=model.base_model,
+        task=model.task,
+    )
+
+
+def _select(session: Session, model: Model, selector: str) -> ModelVersion | None:
+    if selector.isascii() and selector.isdecimal():
+        return versions.find_version(session, model.id, int(selector)) if len(selector) <= _NUMBER_DIGITS else None
+    alias = versions.find_alias(session, model.id, selector)
+    return versions.find_version(session, model.id, alias.number) if alias is not None else None
+
+
+def _require_version(session: Session, model: Model, number: int) -> ModelVersion:
+    version = versions.find_version(session, model.id, number) if 0 < number < 10**_NUMBER_DIGITS else None
+    if version is None:
+        raise NotFound(kind="version", id=f"{model.name}@{number}", param="version")
+    return version
+
+
+def _hint(session: Session, customer_id: str, model: Model) -> str:
+    job = jobs.find_latest_of_model(session, customer_id, model.id)
+    return f" Its job '{job.id}' is {job.status}." if job is not None else ""

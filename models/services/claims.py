@@ -1,0 +1,277 @@
+"""Jobs as their workers see them. Every write names the attempt that makes it; one that lost its lease writes nothing.
+
+The lease is judged by the database's clock. Slow work (uploads) runs with no transaction open, and what it made counts
+only by the fenced transaction that follows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy.orm import Session
+
+from models.errors import Unavailable
+from models.learning.events import Candidate, Finished
+from models.records import changes, customers, files, jobs, usage, versions
+from models.records.clock import clock, read_clock
+from models.records.customers import Customer
+from models.records.files import File
+from models.records.jobs import Job
+from models.records.versions import LIVE, Model, ModelVersion
+from models.services import artifacts
+from models.services.endings import end_attempt
+from models.services.errors import CandidateMissing, LeaseLost
+from models.services.jobs import wake
+from models.services.resources import Resources
+from models.services.usage import HOUR_S
+
+Event = tuple[str, str, str, dict[str, Any]]  # level, type, message, data
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's right to one attempt at one job, while it renews its lease."""
+
+    job: Job
+    attempt: int
+    worker: str
+    training_file: File
+    validation_file: File | None
+    customer: Customer
+    model: Model
+
+
+def claim(resources: Resources, job_id: str, worker: str) -> Claim | None:
+    """Take a queued job. None: it is not queued, somebody else has it, or it is gone; drop the message."""
+    with resources.database.transaction() as session:
+        job = jobs.claim(session, job_id, worker, resources.settings.lease_s)
+        if job is None:
+            return None
+        training = files.require(session, job.customer_id, job.training_file_id)
+        validation = None
+        if job.validation_file_id is not None:
+            validation = files.require(session, job.customer_id, job.validation_file_id)
+        claimed = Claim(
+            job=job,
+            attempt=job.attempt,
+            worker=worker,
+            training_file=training,
+            validation_file=validation,
+            customer=customers.require(session, job.customer_id),
+            model=session.get_one(Model, job.model_id),
+        )
+        again = "" if job.attempt == 1 else f" (attempt {job.attempt})"
+        jobs.add_event(session, job.id, f"Training started{again}.", data={"attempt": job.attempt})
+        return claimed
+
+
+def heartbeat(
+    resources: Resources,
+    claim: Claim,
+    *,
+    step: str | None = None,
+    percent: float | None = None,
+    seconds_remaining: float | None = None,
+    events: Sequence[Event] = (),
+) -> str | None:
+    """Renew the lease and report; returns what the customer wants: "cancel", "pause" or None. Raises LeaseLost."""
+    values = {"step": step, "percent": percent, "seconds_remaining": seconds_remaining}
+    with resources.database.transaction() as session:
+        job = _hold(session, resources, claim, {name: value for name, value in values.items() if value is not None})
+        for level, type_, message, data in events:
+            jobs.add_event(session, job.id, message, level=level, type=type_, data=data)
+        return job.stop_requested
+
+
+def publish(resources: Resources, claim: Claim, candidate: Candidate, *, promote: bool) -> ModelVersion:
+    """Upload an artifact and make it a version, once per job and candidate; what an earlier attempt made is returned.
+
+    With `promote` it goes live at once if the model has no live version, or one of this very job that it improves on;
+    a version of another job serves until `finish`. Raises LeaseLost, ArtifactIncomplete, StorageUnavailable.
+    """
+    with resources.database.reading() as session:
+        present = versions.find_candidate(session, claim.job.id, candidate.name)
+    if present is not None and artifacts.is_complete(resources.store, present):
+        with resources.database.transaction() as session:
+            _hold(session, resources, claim)
+        return present
+    artifact = artifacts.upload(resources.store, claim.model, claim.job.id, claim.attempt, candidate)
+    try:
+        with resources.database.transaction() as session:
+            job = _hold(session, resources, claim)
+            version = versions.find_candidate(session, job.id, candidate.name)
+            if version is None:
+                version = _add_version(session, claim, candidate, artifact)
+                _announce(session, job, claim.model, version, promote=promote and candidate.improves)
+            elif version.artifact_prefix != artifact.prefix:
+                # An earlier attempt published it and its files are damaged: the row stays, the files are ours.
+                version.artifact_prefix, version.manifest_sha256 = artifact.prefix, artifact.manifest_sha256
+                version.bytes = artifact.bytes
+                changes.record(session, "model", claim.job.customer_id, claim.model.name)
+    except Unavailable:
+        raise  # the commit may have arrived: the sweeper removes the files if it did not
+    except BaseException:
+        artifacts.remove(resources.store, artifact)
+        raise
+    return version
+
+
+def finish(resources: Resources, claim: Claim, finished: Finished) -> Job:
+    """End a job well: live moves to its best version if that passes the gate, and the run is billed, once.
+
+    Safe to repeat when the answer was lost. Raises LeaseLost, CandidateMissing.
+    """
+    with resources.database.transaction() as session:
+        # Customer, job, model: the order in which everybody takes locks.
+        if not customers.keep(session, {claim.job.customer_id}):
+            raise LeaseLost(attempt=claim.attempt, job_id=claim.job.id)
+        done = _find_finished(session, claim)
+        if done is not None:
+            return done
+        job = _hold(session, resources, claim)
+        best = versions.find_candidate(session, job.id, finished.best)
+        if best is None:
+            raise CandidateMissing(candidate=finished.best, job_id=job.id)
+        now = resources.database.now(session)
+        _decide(session, job, claim.model, best)
+        job.status, job.finished_at, job.lease_until, job.stop_requested = "succeeded", now, None, None
+        job.step, job.percent, job.seconds_remaining = None, 100.0, 0.0
+        job.fine_tuned_model = claim.model.full_name
+        job.report = finished.report
+        job.resolved = finished.report.get("hyperparameters")
+        job.trained_rows, job.trained_tokens = finished.trained_rows, finished.trained_tokens
+        record = {
+            "id": f"usage-{job.id}",
+            "customer_id": job.customer_id,
+            "hour": int(now // HOUR_S) * HOUR_S,
+            "kind": "training",
+            "model": claim.model.full_name,
+            "job_id": job.id,
+            "requests": 1,
+            "rows": finished.trained_rows,
+            "tokens": finished.trained_tokens,
+            "seconds": finished.seconds,
+            "created_at": now,
+        }
+        usage.add_once(session, record)
+        jobs.add_event(session, job.id, "The job has successfully completed.", data={"best": finished.best})
+        return job
+
+
+def fail(resources: Resources, claim: Claim, error: dict[str, Any]) -> Job:
+    """End a job badly, for good. `error`: code, message, blame ("user" or "server"). Not billed. Raises LeaseLost."""
+    with resources.database.transaction() as session:
+        job = _hold(session, resources, claim)
+        end_attempt(session, job, "failed", error=error)
+        return job
+
+
+def release(resources: Resources, claim: Claim, *, to: Literal["cancelled", "paused", "queued"]) -> Job:
+    """Let a job go, as its customer wished, or because the worker shuts down (`queued`): no failed attempt.
+
+    What the customer wishes by now decides: a pause that was taken back puts the job into the queue again, and a
+    cancellation beats everything. Raises LeaseLost.
+    """
+    with resources.database.transaction() as session:
+        job = _hold(session, resources, claim)
+        target: str = to
+        if job.stop_requested == "cancel":
+            target = "cancelled"
+        elif job.stop_requested == "pause" and to == "queued":
+            target = "paused"
+        elif job.stop_requested is None and to == "paused":
+            target = "queued"
+        job.excused += 1
+        end_attempt(session, job, target)
+    if job.status == "queued":
+        wake(resources, [job.id])
+    return job
+
+
+def retry(resources: Resources, claim: Claim, reason: str | dict[str, Any]) -> Job:
+    """Give up this attempt through the server's fault: queued again, or failed when the attempts are used up.
+
+    A stop that the customer asked for is honoured instead. Raises LeaseLost.
+    """
+    error = reason if isinstance(reason, dict) else {"code": "server_error", "message": reason}
+    with resources.database.transaction() as session:
+        job = _hold(session, resources, claim)
+        end_attempt(session, job, None, error=error, max_attempts=resources.settings.max_attempts)
+    if job.status == "queued":
+        wake(resources, [job.id])
+    return job
+
+
+def _hold(session: Session, resources: Resources, claim: Claim, values: dict[str, Any] | None = None) -> Job:
+    """The job with its lease renewed and its row locked, or LeaseLost: what follows is this attempt's to write."""
+    renewed = {"lease_until": clock() + resources.settings.lease_s, **(values or {})}
+    job = jobs.write_as_owner(session, claim.job.id, claim.attempt, claim.worker, renewed)
+    if job is None:
+        raise LeaseLost(attempt=claim.attempt, job_id=claim.job.id)
+    return job
+
+
+def _find_finished(session: Session, claim: Claim) -> Job | None:
+    job = session.get(Job, claim.job.id, populate_existing=True)
+    if job is None or (job.status, job.attempt, job.worker) != ("succeeded", claim.attempt, claim.worker):
+        return None
+    return job
+
+
+def _add_version(
+    session: Session, claim: Claim, candidate: Candidate, artifact: artifacts.StoredArtifact
+) -> ModelVersion:
+    if versions.lock_model(session, claim.model.id) is None:
+        raise LeaseLost(attempt=claim.attempt, job_id=claim.job.id)
+    version = ModelVersion(
+        id=artifact.version_id,
+        model_id=claim.model.id,
+        job_id=claim.job.id,
+        number=versions.next_number(session, claim.model.id),
+        candidate=candidate.name,
+        artifact_prefix=artifact.prefix,
+        manifest_sha256=artifact.manifest_sha256,
+        bytes=artifact.bytes,
+        metrics=candidate.metrics,
+        report=candidate.report,
+        created_at=read_clock(session),
+    )
+    session.add(version)
+    session.flush()
+    return version
+
+
+def _announce(session: Session, job: Job, model: Model, version: ModelVersion, *, promote: bool) -> None:
+    job.fine_tuned_model = model.full_name
+    score = version.metrics.get("score")
+    text = f"Version {version.number} ({version.candidate}) published" + (f", score {score:.3f}." if score else ".")
+    data = {"version": version.number, "candidate": version.candidate, "metrics": version.metrics}
+    jobs.add_event(session, job.id, text, data=data)
+    live = versions.find_alias(session, model.id, LIVE)
+    current = versions.find_version(session, model.id, live.number) if live is not None else None
+    if promote and (current is None or current.job_id == job.id):
+        _go_live(session, job, model, version)
+
+
+def _decide(session: Session, job: Job, model: Model, best: ModelVersion) -> None:
+    versions.lock_model(session, model.id)
+    live = versions.find_alias(session, model.id, LIVE)
+    if live is not None and live.number == best.number:
+        return
+    score, baseline = best.metrics.get("score"), best.metrics.get("baseline")
+    # A run that learnt nothing over the untrained base must not replace a version that serves.
+    passes = score is None or baseline is None or score >= baseline
+    if live is None or passes:
+        _go_live(session, job, model, best)
+        return
+    text = f"Version {best.number} scores {score:.3f}, below the baseline's {baseline:.3f}: {live.number} stays live."
+    jobs.add_event(session, job.id, text, level="warn")
+
+
+def _go_live(session: Session, job: Job, model: Model, version: ModelVersion) -> None:
+    versions.point(session, model.id, LIVE, version.number)
+    changes.record(session, "model", job.customer_id, model.name)
+    text = f"Version {version.number} ({version.candidate}) is live: call it as '{model.name}'."
+    jobs.add_event(session, job.id, text, data={"version": version.number, "fine_tuned_model": model.full_name})

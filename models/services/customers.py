@@ -1,0 +1,97 @@
+"""Customers: created, listed and deleted by the operator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sqlalchemy import delete as sql_delete
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+
+from models.identifiers import new_id
+from models.records import changes, customers
+from models.records.customers import Customer
+from models.records.files import File
+from models.records.idempotency import IdempotentAnswer
+from models.records.jobs import Job, JobEvent
+from models.records.keys import ApiKey
+from models.records.pages import Page
+from models.records.usage import UsageRecord
+from models.records.versions import Alias, Model, ModelVersion
+from models.services.errors import NameTaken
+from models.services.metadata import check_metadata, check_name
+from models.services.resources import Resources
+from models.storage.keys import customer_prefix
+
+
+@dataclass(frozen=True, slots=True)
+class DeletionReport:
+    """What a deletion removed: rows by table, and objects of the store."""
+
+    id: str
+    rows: int
+    objects: int
+    removed: dict[str, int] = field(default_factory=dict)
+
+
+def create(resources: Resources, *, name: str, metadata: dict[str, str] | None = None) -> Customer:
+    """A new customer; raises InvalidName, NameTaken, InvalidMetadata."""
+    check_name(name, "customer", param="name")
+    pairs = check_metadata(metadata)
+    try:
+        with resources.database.transaction() as session:
+            if customers.find_by_name(session, name) is not None:
+                raise NameTaken(kind="customer", name=name, param="name")
+            customer = Customer(id=new_id("cus_"), name=name, meta=pairs, created_at=resources.database.now(session))
+            session.add(customer)
+    except IntegrityError as error:  # somebody else was faster
+        raise NameTaken(kind="customer", name=name, param="name") from error
+    return customer
+
+
+def get(resources: Resources, customer_id: str) -> Customer:
+    """One customer; raises NotFound."""
+    with resources.database.reading() as session:
+        return customers.require(session, customer_id)
+
+
+def list_page(resources: Resources, *, after: str | None = None, limit: int = 20) -> Page[Customer]:
+    """Customers, newest first."""
+    with resources.database.reading() as session:
+        return customers.fetch_list(session, after=after, limit=limit)
+
+
+def delete(resources: Resources, customer_id: str) -> DeletionReport:
+    """Remove everything of a customer: rows first, so that access ends and running jobs lose their lease, then objects.
+
+    What a worker still uploads afterwards belongs to nobody, and the sweeper removes it. Raises NotFound.
+    """
+    with resources.database.transaction() as session:
+        customers.lock_for_deletion(session, customer_id)
+        jobs = select(Job.id).where(Job.customer_id == customer_id)
+        models = select(Model.id).where(Model.customer_id == customer_id)
+        # In the order in which everybody takes locks: customer, jobs, models.
+        session.execute(jobs.order_by(Job.id).with_for_update()).all()
+        session.execute(models.order_by(Model.id).with_for_update()).all()
+        hashes = session.scalars(select(ApiKey.hash).where(ApiKey.customer_id == customer_id)).all()
+        conditions = {
+            JobEvent: JobEvent.job_id.in_(jobs),
+            Alias: Alias.model_id.in_(models),
+            ModelVersion: ModelVersion.model_id.in_(models),
+            Job: Job.customer_id == customer_id,
+            Model: Model.customer_id == customer_id,
+            File: File.customer_id == customer_id,
+            ApiKey: ApiKey.customer_id == customer_id,
+            UsageRecord: UsageRecord.customer_id == customer_id,
+            IdempotentAnswer: IdempotentAnswer.scope == customer_id,
+            Customer: Customer.id == customer_id,
+        }
+        removed: dict[str, int] = {}
+        for table, condition in conditions.items():
+            removed[table.__tablename__] = session.scalar(select(func.count()).select_from(table).where(condition)) or 0
+            session.execute(sql_delete(table).where(condition).execution_options(synchronize_session=False))
+        changes.record(session, "customer", customer_id)
+        for secret_sha256 in hashes:
+            changes.record(session, "key", secret_sha256)
+    objects = resources.store.delete_prefix(customer_prefix(customer_id))
+    return DeletionReport(id=customer_id, rows=sum(removed.values()), objects=objects, removed=removed)

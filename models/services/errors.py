@@ -1,0 +1,165 @@
+"""What can go wrong in the use cases, by class."""
+
+from __future__ import annotations
+
+from models.errors import Conflict, GraftError, InvalidRequest, RateLimited
+
+
+class LeaseLost(GraftError):
+    """This attempt no longer owns its job: stop at once and write nothing. Never reaches a customer."""
+
+    message = "Attempt {attempt} no longer owns the job '{job_id}'."
+
+
+class NameTaken(Conflict):
+    """Names are unique: 409."""
+
+    message = "There is a {kind} called '{name}' already. Choose another name."
+
+
+class InvalidName(InvalidRequest):
+    """A name that could not stand in a URL or in a model's full name."""
+
+    message = (
+        "'{name}' cannot name a {kind}: use 1 to 64 lower-case letters, digits, '.', '_' and '-', "
+        "with a letter or a digit at both ends."
+    )
+
+
+class InvalidMetadata(InvalidRequest):
+    """`metadata` is over its limits."""
+
+    param = "metadata"
+    message = "metadata: {reason} It holds up to 16 pairs, keys of up to 64 and values of up to 512 characters."
+
+
+class KeyNotActive(Conflict):
+    """A key that is revoked or has expired cannot be rotated: 409."""
+
+    message = "The key '{id}' is {state} and cannot be rotated. Issue a new one."
+
+
+class FileInUse(Conflict):
+    """A job still needs the file: 409."""
+
+    message = "The file '{id}' is needed by the job '{job}', which is {status}. Cancel it or wait for its end."
+
+
+class UnusableFile(InvalidRequest):
+    """The file exists and cannot serve for what it was named for."""
+
+    message = "{reason}"
+
+
+class UnknownLabels(InvalidRequest):
+    """The validation file has labels that the training file does not have."""
+
+    param = "validation_file"
+    message = (
+        "The validation file has {count} label(s) that the training file does not have: {labels}. "
+        "A model cannot learn a label that it never sees."
+    )
+
+
+class UnknownStrategy(InvalidRequest):
+    """Not a strategy."""
+
+    param = "method"
+    message = "'{name}' is no strategy.{hint} There are: {known}."
+
+
+class UnknownHyperparameter(InvalidRequest):
+    """Not a hyperparameter."""
+
+    message = "'{name}' is no hyperparameter.{hint} There are: {known}."
+
+
+class InvalidHyperparameter(InvalidRequest):
+    """A hyperparameter out of its range."""
+
+    message = '{name} must be {expected}, or "auto"; it is {got}.'
+
+
+class InvalidSeed(InvalidRequest):
+    """A seed out of its range."""
+
+    param = "seed"
+    message = "seed must be a whole number from 0 to 2147483647; it is {got}."
+
+
+class ModelMismatch(Conflict):
+    """A model's versions share its base model and its task: 409."""
+
+    message = (
+        "The model '{name}' has versions with {what} '{present}', this job would make one with '{asked}'. "
+        "Choose another suffix, or delete the model."
+    )
+
+
+class TooManyJobs(RateLimited):
+    """The customer has as many unfinished jobs as one may have: 429."""
+
+    message = (
+        "You have {count} unfinished jobs and {limit} may wait or run at a time. Wait for one to end, or cancel one."
+    )
+
+
+class JobEnded(InvalidRequest):
+    """The job is over; there is nothing to stop: 400, as OpenAI answers."""
+
+    message = "The job '{id}' has already {status} and cannot be {verb}."
+
+
+class JobNotPaused(InvalidRequest):
+    """Only a paused job can be resumed: 400."""
+
+    message = "The job '{id}' is {status}; only a paused job can be resumed."
+
+
+class ModelNotReady(Conflict):
+    """The model exists and has no version yet: 409."""
+
+    message = "The model '{model}' has no version that can answer yet.{hint}"
+
+
+class ModelInUse(Conflict):
+    """A job is making a version of the model: 409."""
+
+    message = "The job '{job}', which is {status}, is making a version of '{name}'. Cancel it or wait for its end."
+
+
+class InvalidAlias(InvalidRequest):
+    """A name that an alias cannot have."""
+
+    message = "'{alias}' cannot name an alias: a name follows the rules of model names and is no number."
+
+
+class IdempotencyMismatch(Conflict):
+    """The key was used for another request: 409."""
+
+    message = "The Idempotency-Key '{key}' was used for a different request. Use a new key for a new request."
+
+
+class RequestInProgress(Conflict):
+    """The first request with this key is still being worked on: 409, try again soon."""
+
+    message = "The first request with the Idempotency-Key '{key}' is still being worked on. Try again in a moment."
+    retry_after_s: float = 1.0
+
+
+class InvalidIdempotencyKey(InvalidRequest):
+    """A key that is empty or too long."""
+
+    message = "An Idempotency-Key has 1 to 255 printable ASCII characters."
+
+
+class CandidateMissing(GraftError):
+    """The run named a best candidate that it never published: a mistake in the program."""
+
+    message = "The candidate '{candidate}' of the job '{job_id}' was never published."
+
+
+class ArtifactIncomplete(GraftError):
+    """A candidate's folder is not a complete artifact."""
+
+    message = "The artifact of the candidate '{candidate}' cannot be published: {reason}."

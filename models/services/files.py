@@ -1,0 +1,129 @@
+"""Files: validated, hashed and stored before they exist."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import BinaryIO
+
+from models.datasets import validation
+from models.datasets.limits import Limits
+from models.errors import InvalidRequest
+from models.identifiers import new_id
+from models.records import customers, files, jobs
+from models.records.database import DatabaseUnavailable
+from models.records.files import File
+from models.records.pages import Page
+from models.services.errors import FileInUse
+from models.services.resources import Resources
+from models.settings import Settings
+from models.storage.errors import StorageUnavailable
+from models.storage.keys import file_key
+
+PURPOSES = ("fine-tune",)
+_FILENAME_CHARS = 255
+
+
+def create(
+    resources: Resources,
+    customer_id: str,
+    *,
+    path: Path,
+    filename: str,
+    purpose: str = "fine-tune",
+    task: str | None = None,
+    columns: dict[str, str] | None = None,
+) -> File:
+    """Validate a local file, store it, and write its row. The same content may be uploaded twice: two files.
+
+    Raises InvalidDataset for what is in it, InvalidRequest for its purpose, StorageUnavailable.
+    """
+    if purpose not in PURPOSES:
+        raise InvalidRequest(reason=f"purpose must be 'fine-tune'; it is '{purpose[:80]}'.", param="purpose")
+    name = _clean(filename)
+    profile = validation.inspect(
+        path, filename=name, task=task, columns=columns, limits=limits_from(resources.settings)
+    )
+    with path.open("rb") as content:
+        sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+    file_id = new_id("file-")
+    key = file_key(customer_id, file_id)
+    resources.store.put_file(key, path)
+    try:
+        with resources.database.transaction() as session:
+            customers.lock(session, customer_id)
+            file = File(
+                id=file_id,
+                customer_id=customer_id,
+                filename=name,
+                purpose=purpose,
+                bytes=path.stat().st_size,
+                sha256=sha256,
+                object_key=key,
+                profile=asdict(profile),
+                created_at=resources.database.now(session),
+            )
+            session.add(file)
+    except DatabaseUnavailable:
+        # The commit may have arrived. A row without its object would be worse than an object without its row, which
+        # the sweeper removes.
+        raise
+    except BaseException:
+        with contextlib.suppress(StorageUnavailable):
+            resources.store.delete(key)
+        raise
+    return file
+
+
+def get(resources: Resources, customer_id: str, file_id: str) -> File:
+    """One of the customer's files; raises NotFound."""
+    with resources.database.reading() as session:
+        return files.require(session, customer_id, file_id)
+
+
+def list_page(
+    resources: Resources, customer_id: str, *, after: str | None = None, limit: int = 20, purpose: str | None = None
+) -> Page[File]:
+    """The customer's files, newest first."""
+    with resources.database.reading() as session:
+        return files.fetch_list(session, customer_id, after=after, limit=limit, purpose=purpose)
+
+
+def open_content(resources: Resources, customer_id: str, file_id: str) -> BinaryIO:
+    """Stream a file as it was uploaded; raises NotFound."""
+    return resources.store.open(get(resources, customer_id, file_id).object_key)
+
+
+def delete(resources: Resources, customer_id: str, file_id: str) -> File:
+    """Remove a file; raises NotFound, and FileInUse while an unfinished job needs it."""
+    with resources.database.transaction() as session:
+        customers.lock(session, customer_id)
+        file = files.require(session, customer_id, file_id)
+        job = jobs.find_unfinished_of_file(session, customer_id, file_id)
+        if job is not None:
+            raise FileInUse(id=file_id, job=job.id, status=job.status)
+        session.delete(file)
+    # The row is gone, so the file is; an object that stays behind is an orphan for the sweeper.
+    with contextlib.suppress(StorageUnavailable):
+        resources.store.delete(file.object_key)
+    return file
+
+
+def limits_from(settings: Settings) -> Limits:
+    """What validation enforces, from the settings."""
+    return Limits(
+        max_rows=settings.max_rows,
+        max_classes=settings.max_classes,
+        max_text_chars=settings.max_text_chars,
+        max_label_chars=settings.max_label_chars,
+    )
+
+
+def _clean(filename: str) -> str:
+    name = filename.replace("\\", "/").rpartition("/")[2]
+    name = "".join(char for char in name if char.isprintable())
+    name = name.encode("utf-8", "replace").decode()
+    # The end says what it is: a long name loses its beginning.
+    return name[-_FILENAME_CHARS:] or "upload"

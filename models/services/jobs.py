@@ -1,0 +1,191 @@
+"""Jobs as their customers see them: submitted, followed, cancelled, paused, resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from models.errors import Unavailable
+from models.records import customers, jobs, versions
+from models.records.jobs import Job, JobEvent
+from models.records.pages import Page
+from models.records.transitions import ENDED
+from models.records.versions import ModelVersion
+from models.services import idempotency as answers
+from models.services import submission
+from models.services.errors import JobEnded, JobNotPaused, TooManyJobs
+from models.services.idempotency import IdempotencyToken
+from models.services.resources import Resources
+from models.services.submission import JobRequest
+
+__all__ = [
+    "JobRequest",
+    "cancel",
+    "checkpoints_page",
+    "events_page",
+    "events_since",
+    "get",
+    "list_page",
+    "pause",
+    "resume",
+    "submit",
+    "wake",
+]
+
+
+def submit(
+    resources: Resources, customer_id: str, request: JobRequest, *, idempotency: IdempotencyToken | None = None
+) -> Job:
+    """Accept a job. Once this returns it will end, whatever dies: the row is the truth, the message only wakes workers.
+
+    Job and idempotency row are one transaction; the message leaves after it and may fail to. A repeated token returns
+    the job of the first request. Raises NotFound for files, and the errors of `submission`.
+    """
+    order = submission.check(resources.settings, request)
+    with resources.database.transaction() as session:
+        customer = customers.lock(session, customer_id)
+        if idempotency is not None:
+            replay = answers.find_in(session, customer_id, idempotency)
+            if replay is not None:
+                return jobs.require(session, customer_id, str(replay.body["id"]))
+        limit = resources.settings.max_unfinished_jobs
+        unfinished = jobs.count_unfinished(session, customer_id)
+        if unfinished >= limit:
+            raise TooManyJobs(count=unfinished, limit=limit, retry_after_s=10.0)
+        job = submission.write(session, resources, customer, order)
+        jobs.add_event(session, job.id, f"Created fine-tuning job: {job.id}")
+        if idempotency is not None:
+            render = idempotency.render or _render
+            answers.store_in(session, customer_id, idempotency, status=200, body=render(job))
+    wake(resources, [job.id])
+    return job
+
+
+def get(resources: Resources, customer_id: str, job_id: str) -> Job:
+    """One of the customer's jobs; raises NotFound."""
+    with resources.database.reading() as session:
+        return jobs.require(session, customer_id, job_id)
+
+
+def list_page(
+    resources: Resources,
+    customer_id: str,
+    *,
+    after: str | None = None,
+    limit: int = 20,
+    metadata: dict[str, str] | None = None,
+) -> Page[Job]:
+    """The customer's jobs, newest first; `metadata`: those that carry all of these pairs."""
+    with resources.database.reading() as session:
+        return jobs.fetch_list(session, customer_id, after=after, limit=limit, metadata=metadata)
+
+
+def events_page(
+    resources: Resources, customer_id: str, job_id: str, *, after: str | None = None, limit: int = 20
+) -> Page[JobEvent]:
+    """What happened to a job, newest first; raises NotFound."""
+    with resources.database.reading() as session:
+        jobs.require(session, customer_id, job_id)
+        return jobs.fetch_events(session, job_id, after=after, limit=limit)
+
+
+def events_since(
+    resources: Resources, customer_id: str, job_id: str, seq: int, *, limit: int = 100
+) -> Sequence[JobEvent]:
+    """What happened to a job after the event `seq` (0: from the start), oldest first; raises NotFound."""
+    with resources.database.reading() as session:
+        jobs.require(session, customer_id, job_id)
+        return jobs.fetch_events_since(session, job_id, seq, limit)
+
+
+def checkpoints_page(
+    resources: Resources, customer_id: str, job_id: str, *, after: str | None = None, limit: int = 20
+) -> Page[ModelVersion]:
+    """The versions that a job published, newest first; raises NotFound."""
+    with resources.database.reading() as session:
+        jobs.require(session, customer_id, job_id)
+        return versions.fetch_checkpoints(session, job_id, after=after, limit=limit)
+
+
+def cancel(resources: Resources, customer_id: str, job_id: str) -> Job:
+    """End a job: at once if nobody works on it, else as soon as its worker hears of it. Again is no error.
+
+    Raises NotFound, JobEnded.
+    """
+    with resources.database.transaction() as session:
+        job = jobs.lock(session, customer_id, job_id)
+        if job.status == "running":
+            if job.stop_requested != "cancel":
+                job.stop_requested = "cancel"
+                jobs.add_event(session, job.id, "Cancellation requested; the worker stops within seconds.")
+        elif job.status in ENDED - {"cancelled"}:
+            raise JobEnded(id=job_id, status=job.status, verb="cancelled")
+        elif job.status != "cancelled":
+            _move(session, resources, job, "cancelled")
+            jobs.add_event(session, job.id, "Job cancelled before it ran.")
+    return job
+
+
+def pause(resources: Resources, customer_id: str, job_id: str) -> Job:
+    """Let a job rest. A running one stops as soon as its worker hears of it. Raises NotFound, JobEnded."""
+    with resources.database.transaction() as session:
+        job = jobs.lock(session, customer_id, job_id)
+        if job.status in ENDED:
+            raise JobEnded(id=job_id, status=job.status, verb="paused")
+        if job.status == "running":
+            if job.stop_requested is None:
+                job.stop_requested = "pause"
+                jobs.add_event(session, job.id, "Pause requested; the worker stops within seconds.")
+        elif job.status != "paused":
+            _move(session, resources, job, "paused")
+            jobs.add_event(session, job.id, "Job paused.")
+    return job
+
+
+def resume(resources: Resources, customer_id: str, job_id: str) -> Job:
+    """Go on with a paused job, or take back a pause that the worker has not heard of. Raises NotFound, JobNotPaused."""
+    with resources.database.transaction() as session:
+        job = jobs.lock(session, customer_id, job_id)
+        if job.status == "running" and job.stop_requested == "pause":
+            # Its worker may be stopping already; `claims.release` sees that nobody wants the pause any more.
+            job.stop_requested = None
+            jobs.add_event(session, job.id, "Pause taken back.")
+            return job
+        if job.status in ENDED:
+            raise JobEnded(id=job_id, status=job.status, verb="resumed")
+        if job.status != "paused":
+            raise JobNotPaused(id=job_id, status=job.status)
+        _move(session, resources, job, "queued")
+        job.sent_at = None
+        jobs.add_event(session, job.id, "Job resumed; it waits for a worker.")
+    wake(resources, [job.id])
+    return job
+
+
+def wake(resources: Resources, job_ids: Sequence[str]) -> int:
+    """Send the wake-up calls of queued jobs, after the transaction that queued them; how many the broker took.
+
+    Nothing here can fail the caller: a job that is not marked as sent is its own outbox.
+    """
+    sent = [job_id for job_id in job_ids if resources.queue.send(job_id)]
+    if sent:
+        try:
+            with resources.database.transaction() as session:
+                jobs.mark_sent(session, sent)
+        except Unavailable:
+            pass  # sent once more by the sweeper; the worker drops duplicates
+    return len(sent)
+
+
+def _move(session: Session, resources: Resources, job: Job, target: str) -> None:
+    now = resources.database.now(session)
+    values = {"finished_at": now} if target in ENDED else {}
+    moved = jobs.move(session, job.id, target, values)
+    if moved is None:  # the row is locked and its state was looked at
+        raise RuntimeError(f"job {job.id} cannot go from {job.status} to {target}")
+
+
+def _render(job: Job) -> dict[str, Any]:
+    return {"object": "fine_tuning.job", "id": job.id}

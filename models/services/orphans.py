@@ -1,0 +1,47 @@
+"""Objects that nobody will ever ask for: of deleted customers, of uploads that failed, of attempts that lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from models.records import customers, files, jobs, versions
+from models.services.resources import Resources
+from models.storage.errors import ObjectMissing
+from models.storage.keys import Place, locate
+
+# A file's object is stored before its row is written. Whoever takes longer than this between the two is dead.
+_UPLOAD_S = 3_600.0
+
+
+def find(resources: Resources, keys: Sequence[str]) -> list[str]:
+    """Those of the keys, which were listed before this call, that are orphans.
+
+    Keys of another shape are left alone unless their customer is gone.
+    """
+    places = {key: place for key in keys if (place := locate(key)) is not None}
+    with resources.database.reading() as session:
+        owners = customers.known_ids(session, {place.customer_id for place in places.values()})
+        file_ids = files.known_ids(session, {place.file_id for place in places.values() if place.file_id})
+        # In this order: an attempt that ends between the two has published by the second.
+        running = jobs.running_attempts(session, {place.job_id for place in places.values() if place.job_id})
+        prefixes = {place.artifact_prefix for place in places.values() if place.artifact_prefix}
+        published = versions.known_prefixes(session, prefixes)
+        now = resources.database.now(session)
+
+    def is_orphan(key: str, place: Place) -> bool:
+        if place.customer_id not in owners:
+            return True
+        if place.artifact_prefix is not None:
+            return place.artifact_prefix not in published and (place.job_id, place.attempt) not in running
+        if place.file_id is not None and place.file_id not in file_ids:
+            return _age(resources, key, now) > _UPLOAD_S
+        return False
+
+    return [key for key, place in places.items() if is_orphan(key, place)]
+
+
+def _age(resources: Resources, key: str, now: float) -> float:
+    try:
+        return now - resources.store.modified_at(key)
+    except ObjectMissing:
+        return 0.0

@@ -1,0 +1,68 @@
+"""Wake-up calls: `{job_id}` to a worker through the broker. The database is the truth, a lost message is re-sent."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import structlog
+from celery import Celery
+from kombu import Connection
+from kombu.exceptions import KombuError
+from redis.exceptions import RedisError
+
+log = structlog.get_logger(__name__)
+
+TASK_NAME = "graft.train"
+QUEUE_NAME = "graft"
+_TIMEOUT_S = 1.0
+
+
+class JobQueue:
+    """A producer that never raises and never hangs: sending may fail, and then the sweeper sends again."""
+
+    def __init__(self, broker_url: str, *, timeout_s: float = _TIMEOUT_S) -> None:
+        self._app = Celery("graft-producer", broker=broker_url, set_as_current=False)
+        self._app.conf.update(
+            task_serializer="json",
+            accept_content=["json"],
+            task_ignore_result=True,
+            task_default_queue=QUEUE_NAME,
+            broker_pool_limit=4,
+            broker_connection_timeout=timeout_s,
+            broker_connection_retry=False,
+            broker_transport_options={
+                "socket_timeout": timeout_s,
+                "socket_connect_timeout": timeout_s,
+                "retry_on_timeout": False,
+                "max_retries": 1,
+            },
+            # Once more on a fresh connection: the pooled one may be from before the broker's restart.
+            task_publish_retry=True,
+            task_publish_retry_policy={"max_retries": 1, "interval_start": 0.0, "interval_max": 0.0},
+        )
+
+    def send(self, job_id: str) -> bool:
+        """Wake a worker up for this job; whether the broker took the message."""
+        try:
+            self._app.send_task(TASK_NAME, kwargs={"job_id": job_id}, queue=QUEUE_NAME)
+        except (KombuError, RedisError, OSError) as error:
+            log.warning("wake-up call not sent, the sweeper will", job_id=job_id, error=type(error).__name__)
+            return False
+        return True
+
+    def depth(self) -> int | None:
+        """How many messages wait at the broker; None: it cannot be asked."""
+        connection: Connection
+        try:
+            with self._app.connection_for_write() as connection:
+                channel: Any = connection.default_channel
+                with contextlib.suppress(*connection.channel_errors):
+                    return int(channel.queue_declare(QUEUE_NAME, passive=True).message_count)
+                return 0  # a queue that was never used does not exist
+        except (KombuError, RedisError, OSError):
+            return None
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self._app.close()

@@ -1,0 +1,36 @@
+"""What every use case works with, opened once per process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from models.records.database import Database
+from models.services.queue import JobQueue
+from models.settings import Settings
+from models.storage import open_store
+from models.storage.store import ObjectStore
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """The settings, the books, the objects and the wake-up calls. Threads may share it."""
+
+    settings: Settings
+    database: Database
+    store: ObjectStore
+    queue: JobQueue
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.queue.close()
+        self.database.close()
+
+
+def open_resources(settings: Settings) -> Resources:
+    """Open what the settings name. Nothing is contacted before it is used."""
+    return Resources(
+        settings=settings,
+        database=Database(settings.resolved_database_url),
+        store=open_store(settings),
+        queue=JobQueue(settings.broker_url),
+    )

@@ -1,0 +1,186 @@
+"""What a job asks for, checked and completed before it is written: base, files, task, name, hyperparameters, seed."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from models.backbones import registry
+from models.backbones.registry import BackboneEntry
+from models.errors import InvalidRequest
+from models.identifiers import full_model_name, new_id
+from models.records import files, jobs, versions
+from models.records.customers import Customer
+from models.records.files import File
+from models.records.jobs import Job
+from models.records.versions import Model
+from models.services.errors import ModelMismatch, NameTaken, UnknownLabels, UnusableFile
+from models.services.hyperparameters import check_hyperparameters, check_seed, check_strategy
+from models.services.metadata import check_metadata, check_name
+from models.services.resources import Resources
+from models.settings import Settings
+
+# Tasks by the kind of base model that can learn them.
+_MODALITIES = {
+    "text-classification": "text",
+    "multi-label-classification": "text",
+    "text-regression": "text",
+    "token-classification": "text",
+    "image-classification": "image",
+    "audio-classification": "audio",
+}
+_LABELLED = {"text-classification", "multi-label-classification", "image-classification", "audio-classification"}
+_NAME_CHARS = 64
+_SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """What the customer asked for. None: the default."""
+
+    training_file: str
+    validation_file: str | None = None
+    model: str | None = None  # the base
+    suffix: str | None = None
+    task: str | None = None
+    strategy: str | None = None
+    seed: int | None = None
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A request whose own values are sound; its files and its model's name have yet to be looked up."""
+
+    request: JobRequest
+    base: BackboneEntry
+    reserved: frozenset[str]  # names of base models
+    strategy: str
+    seed: int
+    hyperparameters: dict[str, Any]
+    metadata: dict[str, str]
+
+
+def check(settings: Settings, request: JobRequest) -> Order:
+    """Judge what needs no database. Raises UnknownBaseModel, BaseModelUnreachable, UnknownStrategy, InvalidSeed, …"""
+    base = registry.find(settings, request.model or settings.base_model)
+    registry.folder_of(base)
+    known = frozenset(registry.entries(settings))
+    if request.suffix is not None:
+        check_name(request.suffix, "model", param="suffix")
+        if request.suffix in known:
+            raise NameTaken(kind="base model", name=request.suffix, param="suffix")
+    return Order(
+        request=request,
+        base=base,
+        reserved=known,
+        strategy=check_strategy(request.strategy),
+        seed=check_seed(request.seed),
+        hyperparameters=check_hyperparameters(request.hyperparameters, base),
+        metadata=check_metadata(request.metadata),
+    )
+
+
+def write(session: Session, resources: Resources, customer: Customer, order: Order) -> Job:
+    """Look up the files, adopt or make the model, write the queued job; the customer's lock is held.
+
+    Raises NotFound for a file, UnusableFile, UnknownLabels, ModelMismatch.
+    """
+    request = order.request
+    training = files.require(session, customer.id, request.training_file, param="training_file")
+    task = _task_of(training, request.task, order.base)
+    validation = None
+    if request.validation_file is not None:
+        validation = files.require(session, customer.id, request.validation_file, param="validation_file")
+        _compare(training, validation)
+    name = request.suffix or suggest_name(training.filename, order.reserved)
+    now = resources.database.now(session)
+    model = _adopt(session, customer, name, base=order.base.name, task=task, now=now)
+    job = Job(
+        id=new_id("ftjob-"),
+        customer_id=customer.id,
+        model_id=model.id,
+        training_file_id=training.id,
+        validation_file_id=validation.id if validation else None,
+        base_model=order.base.name,
+        suffix=name,
+        task=task,
+        strategy=order.strategy,
+        seed=order.seed,
+        hyperparameters=order.hyperparameters,
+        meta=order.metadata,
+        status="queued",  # its files were validated when they were uploaded
+        created_at=now,
+    )
+    session.add(job)
+    session.flush()
+    return job
+
+
+def suggest_name(filename: str, reserved: frozenset[str]) -> str:
+    """A model name from a file name: `My Tickets (2024).csv` → `my-tickets-2024`."""
+    stem = PurePath(filename).stem.lower()
+    name = re.sub(r"[^a-z0-9]+", "-", stem).strip("-")[:_NAME_CHARS].strip("-") or "model"
+    return f"{name[: _NAME_CHARS - 6]}-model" if name in reserved else name
+
+
+def _task_of(training: File, asked: str | None, base: BackboneEntry) -> str:
+    task = str(training.profile["task"])
+    if asked is not None and asked != task:
+        reason = f"The file '{training.id}' was validated for {task}. Upload it again with task='{asked[:80]}'."
+        raise InvalidRequest(reason=reason, param="task")
+    modality = _MODALITIES.get(task)
+    if modality is not None and modality != base.modality:
+        raise UnusableFile(
+            reason=f"The base model '{base.name}' reads {base.modality}; {task} needs one that reads {modality}.",
+            param="model",
+        )
+    return task
+
+
+def _compare(training: File, validation: File) -> None:
+    task = training.profile["task"]
+    if validation.profile["task"] != task:
+        raise UnusableFile(
+            reason=f"The training file is for {task}, the validation file for {validation.profile['task']}.",
+            param="validation_file",
+        )
+    if task not in _LABELLED:
+        return
+    unknown = sorted(set(validation.profile["labels"]) - set(training.profile["labels"]))
+    if unknown:
+        shown = ", ".join(f"'{label}'" for label in unknown[:_SHOWN]) + (", …" if len(unknown) > _SHOWN else "")
+        raise UnknownLabels(count=len(unknown), labels=shown)
+
+
+def _adopt(session: Session, customer: Customer, name: str, *, base: str, task: str, now: float) -> Model:
+    model = versions.find_model(session, customer.id, name)
+    if model is None:
+        model = Model(
+            id=new_id("mod_"),
+            customer_id=customer.id,
+            name=name,
+            base_model=base,
+            full_name=full_model_name(base, customer.name, name),
+            task=task,
+            created_at=now,
+        )
+        session.add(model)
+        session.flush()
+        return model
+    settled = (
+        versions.has_versions(session, model.id)
+        or jobs.find_unfinished_of_model(session, customer.id, model.id) is not None
+    )
+    for what, present, asked in (("the base model", model.base_model, base), ("the task", model.task, task)):
+        if settled and present != asked:
+            raise ModelMismatch(name=name, what=what, present=present, asked=asked, param="suffix")
+    # Nothing came of it yet: it may become what this job makes of it.
+    model.base_model, model.task = base, task
+    model.full_name = full_model_name(base, customer.name, name)
+    return model

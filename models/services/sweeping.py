@@ -1,0 +1,78 @@
+"""What keeps promises after somebody died: lost messages are sent again, dead leases taken back, orphans removed.
+
+Any number of sweepers may run at once.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+
+from models.records import changes, idempotency, jobs
+from models.services import orphans
+from models.services.endings import end_attempt
+from models.services.idempotency import KEEP_S
+from models.services.jobs import wake
+from models.services.resources import Resources
+
+_BATCH = 100
+_KEYS = 1_000
+# Predictors ask every second or so, and read back a minute at most.
+_CHANGES_KEPT_S = 3_600.0
+
+
+def resend_lost(resources: Resources) -> int:
+    """Send the messages of queued jobs again that were never sent, or so long ago that they may be lost; how many.
+
+    When all workers are busy, old messages are not lost but waiting: as long as the broker holds one for every queued
+    job, only those are sent that never were. Else a long queue would grow by itself with every sweep.
+    """
+    with resources.database.reading() as session:
+        lost = jobs.fetch_lost(session, resources.settings.resend_after_s, _BATCH)
+        queued = jobs.count_queued(session)
+    never_sent = [job_id for job_id, sent in lost if not sent]
+    long_ago = [job_id for job_id, sent in lost if sent]
+    if long_ago:
+        depth = resources.queue.depth()
+        if depth is None:  # the broker is away; nothing can be sent
+            return 0
+        long_ago = long_ago[: max(0, queued - len(never_sent) - depth)]
+    return wake(resources, [*never_sent, *long_ago])
+
+
+def reclaim_dead(resources: Resources) -> list[str]:
+    """Take running jobs back whose lease has run out: queued again, or what their customer wished, or failed.
+
+    Returns the ids of all that were taken back.
+    """
+    with resources.database.reading() as session:
+        dead = [(job.id, job.attempt) for job in jobs.fetch_dead(session, _BATCH)]
+    reclaimed: list[str] = []
+    for job_id, attempt in dead:
+        with resources.database.transaction() as session:
+            job = jobs.lock_dead(session, job_id, attempt)
+            if job is None:
+                continue  # it came back to life, or another sweeper was faster
+            error = {"code": "worker_lost", "message": "The worker that ran it was lost."}
+            end_attempt(session, job, None, error=error, max_attempts=resources.settings.max_attempts)
+        reclaimed.append(job_id)
+        if job.status == "queued":
+            wake(resources, [job_id])
+    return reclaimed
+
+
+def delete_orphans(resources: Resources) -> int:
+    """Remove objects that no row names and no running attempt may still publish; how many."""
+    removed = 0
+    keys = iter(resources.store.list("customers/"))
+    while batch := list(islice(keys, _KEYS)):
+        for key in orphans.find(resources, batch):
+            resources.store.delete(key)
+            removed += 1
+    return removed
+
+
+def forget_expired(resources: Resources) -> int:
+    """Drop rows whose time is over: idempotent answers after a day, changes that every predictor has seen; how many."""
+    with resources.database.transaction() as session:
+        answers = idempotency.forget(session, older_than_s=KEEP_S)
+        return answers + changes.forget(session, older_than_s=_CHANGES_KEPT_S)
