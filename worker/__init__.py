@@ -1,0 +1,1 @@
+"""Celery only: the app, the train task, the supervisor of the trainer process, the sweeper."""

@@ -1,0 +1,257 @@
+"""Claims, leases and endings, with a real database, a real store and a small real trainer process."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+
+import pytest
+from sqlalchemy import select, update
+
+from models.identifiers import new_id
+from models.records.customers import Customer
+from models.records.files import File
+from models.records.jobs import Job, JobEvent
+from models.records.usage import UsageRecord
+from models.records.versions import Alias, Model, ModelVersion
+from models.services import jobs
+from models.services.resources import open_resources
+from models.settings import Settings
+from worker.supervisor import Supervisor
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(
+        data_dir=tmp_path,
+        broker_url=f"redis+socket://{tmp_path}/nobody.sock",
+        lease_s=5,
+        heartbeat_s=0.1,
+        stall_timeout_s=60,
+    )
+
+
+@pytest.fixture
+def resources(settings):
+    resources = open_resources(settings)
+    resources.database.migrate()
+    yield resources
+    resources.close()
+
+
+@pytest.fixture
+def supervisor(resources, stand_in):
+    supervisor = Supervisor(resources, stand_in)
+    supervisor.start()
+    yield supervisor
+    supervisor.close()
+
+
+@pytest.fixture
+def submit(resources):
+    """A queued job whose base model's name tells the stand-in trainer how to behave."""
+
+    def submit(how: str) -> str:
+        content = b"text,label\na,b\n"
+        now = time.time()
+        customer = Customer(id=new_id("cus_"), name=new_id("c").lower(), meta={}, created_at=now)
+        file = File(
+            id=new_id("file-"),
+            customer_id=customer.id,
+            filename="t.csv",
+            purpose="fine-tune",
+            bytes=len(content),
+            sha256=hashlib.sha256(content).hexdigest(),
+            object_key=f"customers/{customer.id}/files/1",
+            profile={"format": "csv", "columns": {"text": "text", "label": "label"}},
+            created_at=now,
+        )
+        model = Model(
+            id=new_id("mod_"),
+            customer_id=customer.id,
+            name="m",
+            base_model=how,
+            full_name=f"ft:{how}:{customer.name}:m",
+            task="text-classification",
+            created_at=now,
+        )
+        job = Job(
+            id=new_id("ftjob-"),
+            customer_id=customer.id,
+            model_id=model.id,
+            training_file_id=file.id,
+            base_model=how,
+            suffix="m",
+            task="text-classification",
+            strategy="auto",
+            seed=1,
+            hyperparameters={},
+            meta={},
+            status="queued",
+            created_at=now,
+        )
+        resources.store.put_bytes(file.object_key, content)
+        with resources.database.transaction() as session:
+            for row in (customer, file, model, job):
+                session.add(row)
+                session.flush()
+        return job.id
+
+    return submit
+
+
+@pytest.fixture
+def fetch(resources):
+    def fetch(job_id: str) -> Job:
+        with resources.database.reading() as session:
+            return session.get_one(Job, job_id)
+
+    return fetch
+
+
+def count(resources, table, *where):
+    with resources.database.reading() as session:
+        return len(session.scalars(select(table).where(*where)).all())
+
+
+def test_a_job_is_published_finished_billed_and_tidied_up_once(resources, supervisor, submit, fetch, until):
+    job_id = submit("quick")
+    assert supervisor.run(job_id) == "succeeded"
+    assert supervisor.run(job_id) == "not claimed"
+    job = fetch(job_id)
+    assert (job.status, job.attempt, job.trained_rows, job.report) == ("succeeded", 1, 10, {"score": 0.9})
+    assert count(resources, ModelVersion, ModelVersion.job_id == job_id) == 1
+    assert count(resources, Alias, Alias.model_id == job.model_id, Alias.name == "live") == 1
+    assert count(resources, UsageRecord, UsageRecord.job_id == job_id) == 1
+    assert count(resources, JobEvent, JobEvent.job_id == job_id, JobEvent.type == "metrics") == 1
+    cache = resources.settings.cache_dir
+    until(lambda: not list((cache / "scratch").iterdir()))
+    assert not (cache / "checkpoints" / job_id).exists()
+
+
+def test_the_same_message_from_five_sides_at_once_is_one_run(resources, supervisor, submit, stand_in):
+    job_id = submit("quick")
+    others = [Supervisor(resources, stand_in) for _ in range(4)]
+    outcomes: list[str] = []
+    for other in others:
+        other.start()
+    threads = [threading.Thread(target=lambda s=s: outcomes.append(s.run(job_id))) for s in [supervisor, *others]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for other in others:
+        other.close()
+    assert sorted(outcomes) == ["not claimed"] * 4 + ["succeeded"]
+    assert count(resources, ModelVersion, ModelVersion.job_id == job_id) == 1
+
+
+def test_the_customers_fault_ends_the_job_at_once_in_its_own_words(supervisor, submit, fetch):
+    job_id = submit("user-error")
+    assert supervisor.run(job_id) == "failed"
+    job = fetch(job_id)
+    assert job.attempt == 1
+    assert job.error["blame"] == "user"
+    assert job.error["message"] == "Two classes are needed."
+
+
+@pytest.mark.parametrize(("how", "code"), [("crash", "trainer_died"), ("server-error", "training_crashed")])
+def test_poison_fails_after_three_attempts_and_the_next_job_runs(resources, supervisor, submit, fetch, how, code):
+    poison, healthy = submit(how), submit("quick")
+    assert [supervisor.run(poison) for _ in range(3)] == ["queued", "queued", "failed"]
+    error = fetch(poison).error
+    assert (error["code"], error["blame"]) == (code, "server")
+    assert "shadow" not in str(error)
+    assert count(resources, UsageRecord, UsageRecord.job_id == poison) == 0
+    assert supervisor.run(healthy) == "succeeded"
+
+
+def run_in_thread(supervisor, job_id):
+    outcome: list[str] = []
+    thread = threading.Thread(target=lambda: outcome.append(supervisor.run(job_id)))
+    thread.start()
+    return thread, outcome
+
+
+@pytest.mark.parametrize(("verb", "status"), [("cancel", "cancelled"), ("pause", "paused")])
+@pytest.mark.parametrize("how", ["gentle", "deaf"])
+def test_a_stop_frees_the_device_whether_the_trainer_listens_or_not(
+    resources, supervisor, submit, fetch, until, how, verb, status
+):
+    job_id = submit(how)
+    thread, outcome = run_in_thread(supervisor, job_id)
+    until(lambda: fetch(job_id).step)
+    trainer = supervisor._keeper.current()
+    getattr(jobs, verb)(resources, fetch(job_id).customer_id, job_id)
+    thread.join(20)
+    assert outcome == [status]
+    assert fetch(job_id).status == status
+    assert fetch(job_id).excused == 1
+    if how == "gentle":
+        assert supervisor._keeper.current() is trainer
+    else:
+        until(lambda: not trainer.alive)
+    assert supervisor.run(submit("quick")) == "succeeded"
+
+
+def test_a_trainer_that_says_nothing_is_killed(resources, submit, fetch, stand_in):
+    impatient = resources.settings.model_copy(update={"stall_timeout_s": 1.0, "max_attempts": 1})
+    supervisor = Supervisor(type(resources)(impatient, resources.database, resources.store, resources.queue), stand_in)
+    supervisor.start()
+    try:
+        job_id = submit("stall")
+        assert supervisor.run(job_id) == "failed"
+        assert fetch(job_id).error["code"] == "trainer_stalled"
+    finally:
+        supervisor.close()
+
+
+def test_a_run_over_the_time_limit_fails_at_once(resources, submit, fetch, stand_in):
+    impatient = resources.settings.model_copy(update={"train_timeout_s": 1.0})
+    supervisor = Supervisor(type(resources)(impatient, resources.database, resources.store, resources.queue), stand_in)
+    supervisor.start()
+    try:
+        job_id = submit("gentle")
+        assert supervisor.run(job_id) == "failed"
+        assert fetch(job_id).error["code"] == "training_timeout"
+        assert fetch(job_id).attempt == 1
+    finally:
+        supervisor.close()
+
+
+def test_a_shut_down_gives_the_job_back_and_uses_up_no_attempt(resources, supervisor, submit, fetch, until):
+    job_id = submit("gentle")
+    thread, outcome = run_in_thread(supervisor, job_id)
+    until(lambda: fetch(job_id).step)
+    supervisor.shut_down()
+    thread.join(10)
+    job = fetch(job_id)
+    assert outcome == ["queued"]
+    assert (job.status, job.attempt, job.excused) == ("queued", 1, 1)
+    assert supervisor.run(job_id) == "not claimed"  # it is going
+
+
+def test_a_stolen_lease_stops_the_trainer_and_nothing_is_written(resources, supervisor, submit, fetch, until):
+    job_id = submit("deaf")
+    thread, outcome = run_in_thread(supervisor, job_id)
+    until(lambda: fetch(job_id).step)
+    trainer = supervisor._keeper.current()
+    with resources.database.transaction() as session:
+        session.execute(update(Job).where(Job.id == job_id).values(attempt=2, worker="thief"))
+    thread.join(20)
+    assert outcome == ["lost"]
+    until(lambda: not trainer.alive)
+    job = fetch(job_id)
+    assert (job.status, job.attempt, job.worker) == ("running", 2, "thief")
+    assert (resources.settings.cache_dir / "checkpoints" / job_id).exists()
+
+
+def test_a_rotten_data_set_is_the_servers_fault(resources, supervisor, submit, fetch):
+    job_id = submit("quick")
+    with resources.database.reading() as session:
+        key = session.get_one(File, fetch(job_id).training_file_id).object_key
+    resources.store.put_bytes(key, b"rotten")
+    assert [supervisor.run(job_id) for _ in range(3)] == ["queued", "queued", "failed"]
+    assert fetch(job_id).error["code"] == "dataset_corrupt"
+    assert fetch(job_id).error["blame"] == "server"

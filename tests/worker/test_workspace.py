@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+
+import pytest
+
+from models.records.files import File
+from models.storage.directory import DirectoryStore
+from worker import workspace
+from worker.errors import DatasetCorrupt
+from worker.workspace import Workspace
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Workspace(tmp_path, customer_id="cus_1", job_id="ftjob-1", attempt=1, worker="host:1:abc")
+
+
+def file(content: bytes) -> File:
+    return File(id="file-1", filename="t.csv", object_key="k", sha256=hashlib.sha256(content).hexdigest())
+
+
+def test_a_data_set_is_checked_against_its_hash(place, tmp_path):
+    place.create()
+    store = DirectoryStore(tmp_path / "objects")
+    store.put_bytes("k", b"rows")
+    assert place.fetch(store, file(b"rows")).read_bytes() == b"rows"
+    store.put_bytes("k", b"rotten")
+    with pytest.raises(DatasetCorrupt):
+        place.fetch(store, file(b"rows"))
+
+
+@pytest.mark.parametrize("job_ended", [True, False])
+def test_checkpoints_stay_as_long_as_an_attempt_may_follow(place, job_ended):
+    place.create()
+    (place.checkpoints / "state").write_text("x")
+    (place.features / "f").write_text("x")
+    place.remove(job_ended=job_ended)
+    assert not place.scratch.exists()
+    assert place.checkpoints.exists() is not job_ended
+    assert place.features.exists()
+
+
+def test_litter_is_removed_and_the_living_are_left_alone(place, tmp_path):
+    place.create()
+    program = (
+        "import sys, os\n"
+        "from pathlib import Path\n"
+        "from worker.workspace import Workspace\n"
+        f"w = Workspace(Path({str(tmp_path)!r}), customer_id='c', job_id='ftjob-2', attempt=1, worker='h:1:dead')\n"
+        "w.create()\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=False)
+    dead = tmp_path / "scratch" / "ftjob-2-1-dead"
+    assert dead.exists()
+    assert workspace.remove_litter(tmp_path) == 1
+    assert not dead.exists()
+    assert place.scratch.exists()
+    place.remove(job_ended=False)
+    assert workspace.remove_litter(tmp_path) == 0
+
+
+def test_the_least_recently_used_features_go_first(tmp_path):
+    for age, customer in enumerate(["cus_new", "cus_mid", "cus_old"]):
+        folder = tmp_path / "features" / customer
+        folder.mkdir(parents=True)
+        (folder / "f").write_bytes(b"x" * 100)
+        os.utime(folder / "f", (1_000_000 - age, 1_000_000 - age))
+    assert workspace.shrink_caches(tmp_path, 250) == 100
+    assert [(tmp_path / "features" / c / "f").exists() for c in ["cus_new", "cus_mid", "cus_old"]] == [
+        True,
+        True,
+        False,
+    ]
+    assert workspace.shrink_caches(tmp_path, 250) == 0

@@ -1,0 +1,86 @@
+"""The Celery app: configuration, and what happens when a worker starts and stops.
+
+`celery -A worker.app worker -Q graft` — pool and concurrency are set here. The database is the truth and a message is
+only a wake-up call, so messages are acknowledged at once, nothing is prefetched, and no results are kept.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from celery import Celery, signals
+
+from models import settings as graft_settings
+from worker import logs
+
+log = structlog.get_logger(__name__)
+
+QUEUE = "graft"
+
+
+def create_app(broker_url: str) -> Celery:
+    """The app as the worker runs it, and as the tests send messages with it."""
+    app = Celery("graft", broker=broker_url, include=["worker.tasks"])
+    app.conf.update(
+        task_default_queue=QUEUE,
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        result_backend=None,
+        task_acks_late=False,
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,
+        # A pool of processes would fork after threads are running. One thread is enough: the work is elsewhere.
+        worker_pool="threads",
+        worker_concurrency=1,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        # No chatter between workers over the broker, nothing that has to be rebuilt when it restarts.
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+        broker_connection_retry=True,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_connection_timeout=4,
+        broker_transport_options={
+            "socket_connect_timeout": 4,
+            "socket_timeout": 10,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+            "retry_on_timeout": True,
+        },
+        task_create_missing_queues=True,
+        enable_utc=True,
+    )
+    return app
+
+
+app = create_app(graft_settings.load().broker_url)
+
+
+@signals.setup_logging.connect
+def _configure_logs(**_: Any) -> None:
+    logs.configure(graft_settings.load())
+
+
+@signals.worker_init.connect
+def _start(**_: Any) -> None:
+    # Not on `worker_ready`: that waits for the broker, and neither warming up nor sweeping needs one.
+    from worker import running  # noqa: PLC0415  # opens the database; importing the app must not
+
+    running.start()
+
+
+@signals.worker_shutting_down.connect
+def _shut_down(**_: Any) -> None:
+    from worker import running  # noqa: PLC0415
+
+    running.shut_down()
+
+
+@signals.worker_shutdown.connect
+def _close(**_: Any) -> None:
+    from worker import running  # noqa: PLC0415
+
+    running.close()

@@ -1,0 +1,101 @@
+"""Mends what crashes leave behind: lost wake-up calls, dead leases, orphaned objects.
+
+Every worker sweeps; each step is a guarded write, so that any number may do it at once. A deployment without a
+worker that runs all the time (scaled to zero) runs `python -m worker.sweeper --once` from a cron job.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+
+from models import settings as graft_settings
+from models.services import sweeping
+from models.services.resources import Resources, open_resources
+from worker import logs, metrics
+
+log = structlog.get_logger(__name__)
+
+# Looking for orphans lists the whole object store.
+_ORPHANS_EVERY_S = 600.0
+
+
+class Sweeper:
+    """A thread that sweeps every `sweep_s` until it is stopped."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._sweep, name="sweeper", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the thread to end; does not wait for a sweep that is under way."""
+        self._stopped.set()
+
+    def _sweep(self) -> None:
+        next_orphans = time.monotonic() + random.uniform(0.1, 1.0) * _ORPHANS_EVERY_S  # noqa: S311
+        # Workers that were started together should not sweep together.
+        while not self._stopped.wait(self._resources.settings.sweep_s * random.uniform(0.75, 1.25)):  # noqa: S311
+            orphans = time.monotonic() >= next_orphans
+            if orphans:
+                next_orphans = time.monotonic() + _ORPHANS_EVERY_S
+            sweep_once(self._resources, orphans=orphans)
+
+
+def sweep_once(resources: Resources, *, orphans: bool) -> bool:
+    """Do every step once; whether all went well. Errors are logged, and one step's do not keep another from running."""
+    steps: list[tuple[str, Callable[[], int]]] = [
+        ("dead_leases", lambda: len(sweeping.reclaim_dead(resources))),
+        ("lost_messages", lambda: sweeping.resend_lost(resources)),
+    ]
+    if orphans:
+        steps += [
+            ("orphans", lambda: sweeping.delete_orphans(resources)),
+            ("expired_rows", lambda: sweeping.forget_expired(resources)),
+        ]
+    all_well = True
+    for what, step in steps:
+        try:
+            found = step()
+        except Exception:
+            # Database or broker away, most of the time. The next sweep does it.
+            log.exception("sweep_failed", what=what)
+            all_well = False
+        else:
+            if found:
+                metrics.SWEPT.labels(what).inc(found)
+                log.info("swept", what=what, found=found)
+    return all_well
+
+
+def main() -> int:
+    """Command line: `--once` sweeps once and says by its exit status whether all went well."""
+    parser = argparse.ArgumentParser(prog="python -m worker.sweeper", description=__doc__)
+    parser.add_argument("--once", action="store_true", help="sweep once and exit; else until interrupted")
+    arguments = parser.parse_args()
+    settings = graft_settings.load()
+    logs.configure(settings)
+    resources = open_resources(settings)
+    if arguments.once:
+        return 0 if sweep_once(resources, orphans=True) else 1
+    sweeper = Sweeper(resources)
+    sweeper.start()
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        sweeper.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

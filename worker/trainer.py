@@ -1,0 +1,217 @@
+"""The trainer process: keeps base models warm and runs one training at a time. Started by the keeper, never by hand.
+
+It knows no database, no queue and no customer: a request with local paths comes in, events go out.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from models import settings as graft_settings
+from models.errors import GraftError, InvalidRequest
+from models.settings import Settings
+from worker import logs, parent_death, protocol
+from worker.errors import DeviceOutOfMemory, DiskFull, OutOfMemory, TrainingCrashed
+from worker.protocol import Failed, Ready, Stop, Stopped, Train, TrainerEvent
+
+if TYPE_CHECKING:
+    from models.backbones.loading import Backbone
+
+log = structlog.get_logger(__name__)
+
+_NICENESS = 10
+_OOM_SCORE = "500"
+
+
+class Outbox:
+    """Writes events to the supervisor, whole lines at a time."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def send(self, run: str | None, event: TrainerEvent) -> None:
+        """Write one event; blocks while the supervisor does not read, raises OSError when it is gone."""
+        view = memoryview(protocol.encode_event(run, event))
+        while view:
+            view = view[os.write(self._fd, view) :]
+
+
+class Inbox:
+    """Reads commands in a thread, so that a stop is seen while a run goes on and the parent's end at any time."""
+
+    def __init__(self) -> None:
+        self._runs: SimpleQueue[Train] = SimpleQueue()
+        self._stopped: set[str] = set()
+        self._thread = threading.Thread(target=self._read, name="inbox", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read standard input."""
+        self._thread.start()
+
+    def next_run(self) -> Train:
+        """Wait for the next run."""
+        return self._runs.get()
+
+    def stop_requested(self, run: str) -> bool:
+        """Whether that run was asked to stop."""
+        return run in self._stopped
+
+    def _read(self) -> None:
+        for line in _lines(sys.stdin.fileno()):
+            try:
+                command = protocol.decode_command(line)
+            except Exception:
+                log.exception("command_unreadable")
+                break
+            if isinstance(command, Stop):
+                self._stopped.add(command.run)
+            else:
+                self._runs.put(command)
+        # The supervisor is gone, or talks nonsense: nobody would read the result.
+        parent_death.end_group()
+
+
+def _lines(fd: int) -> Iterator[bytes]:
+    # Not through `sys.stdin`: its lock, held by a thread that waits for input, aborts the interpreter's exit.
+    rest = b""
+    while chunk := os.read(fd, 65_536):
+        *lines, rest = (rest + chunk).split(b"\n")
+        yield from lines
+
+
+class WarmBackbones:
+    """The base model that was used last, loaded and ready for the next run."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._name: str | None = None
+        self._backbone: Backbone | None = None
+
+    def get(self, name: str) -> Backbone:
+        """The base model `name`; raises what loading it raises."""
+        if self._backbone is None or self._name != name:
+            # torch is imported only after the process has set itself up.
+            from models.backbones import loading, registry  # noqa: PLC0415
+
+            settings = self._settings
+            entry = registry.find(settings, name)
+            self._backbone, self._name = None, None  # two may not fit
+            self._backbone = loading.load(
+                entry, device=settings.device, precision=settings.precision, threads=settings.threads
+            )
+            self._name = name
+        return self._backbone
+
+
+def main() -> int:
+    """Run until the supervisor closes standard input or kills the process."""
+    events_fd = int(os.environ.pop(protocol.EVENTS_FD_VARIABLE))
+    os.set_inheritable(events_fd, False)
+    parent_death.die_with_parent(int(os.environ.pop(protocol.PARENT_VARIABLE)))
+    _be_humble()
+    settings = graft_settings.load()
+    logs.configure(settings)
+    outbox, inbox, backbones = Outbox(events_fd), Inbox(), WarmBackbones(settings)
+    inbox.start()
+    _warm_up(settings, backbones, outbox)
+    while True:
+        command = inbox.next_run()
+        with structlog.contextvars.bound_contextvars(**command.context):
+            failed = _run(command, backbones, inbox, outbox)
+        if failed is not None and failed.fatal:
+            # Memory that was not given back, a device in an unknown state: a fresh process is cheap.
+            return 1
+
+
+def _be_humble() -> None:
+    """Prediction on the same machine goes first, and when memory runs out this process is the one to die."""
+    os.nice(_NICENESS)
+    try:
+        with open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123
+            score.write(_OOM_SCORE)
+    except OSError:
+        pass  # not Linux
+
+
+def _warm_up(settings: Settings, backbones: WarmBackbones, outbox: Outbox) -> None:
+    begin = time.monotonic()
+    try:
+        backbones.get(settings.base_model)
+        from models.learning import training  # noqa: F401, PLC0415  # its imports are part of being warm
+    except Exception:
+        # Not the end: the jobs may name other base models, and one that names this one gets the error.
+        log.exception("warm_up_failed", base_model=settings.base_model)
+    outbox.send(None, Ready(settings.base_model, time.monotonic() - begin))
+
+
+def _run(command: Train, backbones: WarmBackbones, inbox: Inbox, outbox: Outbox) -> Failed | None:
+    """One run from request to last event. Returns the failure if it failed."""
+    begin = time.monotonic()
+    request = command.request
+    log.info("run_started", base_model=request.base_model, task=request.task, strategy=request.strategy)
+    finished = False
+    try:
+        from models.learning.events import Finished  # noqa: PLC0415
+        from models.learning.training import train  # noqa: PLC0415
+
+        backbone = backbones.get(request.base_model)
+        for event in train(request, backbone, stop=lambda: inbox.stop_requested(command.run)):
+            finished = finished or isinstance(event, Finished)
+            outbox.send(command.run, event)
+        if not finished and not inbox.stop_requested(command.run):
+            raise RuntimeError("training ended without a result")
+    except Exception as error:
+        failed = describe(error)
+        if failed.blame == "server":
+            log.exception("run_failed", code=failed.code)
+        else:
+            log.info("run_refused", code=failed.code)
+        if inbox.stop_requested(command.run):
+            outbox.send(command.run, Stopped())
+            return None
+        outbox.send(command.run, failed)
+        return failed
+    if not finished:
+        outbox.send(command.run, Stopped())
+    log.info("run_ended", finished=finished, seconds=round(time.monotonic() - begin, 3))
+    return None
+
+
+def describe(error: Exception) -> Failed:
+    """What a customer may know about an exception: a domain error's own words, nothing of any other."""
+    fatal = False
+    if _is_device_out_of_memory(error):
+        error, fatal = DeviceOutOfMemory(), True
+    elif isinstance(error, MemoryError):
+        error, fatal = OutOfMemory(), True
+    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        error = DiskFull()
+    elif not isinstance(error, GraftError):
+        error, fatal = TrainingCrashed(), True
+    body: dict[str, Any] = error.as_dict()
+    return Failed(
+        code=body["code"],
+        message=body["message"],
+        blame="user" if isinstance(error, InvalidRequest) else "server",
+        param=body["param"],
+        details=body.get("details", []),
+        fatal=fatal,
+    )
+
+
+def _is_device_out_of_memory(error: Exception) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""A handle on one trainer process: its pipes, its process group, its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import Any
+
+import structlog
+
+from worker import protocol
+from worker.protocol import Command, Died, TrainerEvent
+
+log = structlog.get_logger(__name__)
+
+
+class TrainerProcess:
+    """One trainer in a session of its own. Start it from a thread that outlives it.
+
+    The kernel kills a child that asked for it (`PR_SET_PDEATHSIG`) when the *thread* that started it ends.
+    """
+
+    def __init__(
+        self, command: Sequence[str], environment: dict[str, str], on_death: Callable[[TrainerProcess], None]
+    ) -> None:
+        self.started_at = time.monotonic()
+        self.used = False
+        self._on_death = on_death
+        self._lock = threading.Lock()
+        self._mailbox: SimpleQueue[Any] | None = None
+        self._status: int | None = None
+        events_read, events_write = os.pipe()
+        self._events_read = events_read
+        try:
+            self._process = subprocess.Popen(  # noqa: S603  # our own interpreter and module
+                command,
+                stdin=subprocess.PIPE,
+                bufsize=0,
+                stdout=2,  # stray prints of libraries belong to the log
+                env={
+                    **environment,
+                    protocol.EVENTS_FD_VARIABLE: str(events_write),
+                    protocol.PARENT_VARIABLE: str(os.getpid()),
+                },
+                pass_fds=(events_write,),
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(events_read)
+            raise
+        finally:
+            os.close(events_write)
+        self._reader = threading.Thread(target=self._read, name=f"trainer-{self.pid}-events", daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        """The process id, and the id of its group and session."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process has not been seen to end."""
+        return self._status is None
+
+    def attach(self, mailbox: SimpleQueue[Any]) -> None:
+        """Deliver events from now on as `(run, event)` to `mailbox`; the last one is `(None, Died(...))`."""
+        with self._lock:
+            self._mailbox = mailbox
+            if self._status is not None:
+                mailbox.put((None, Died(self._status)))
+
+    def detach(self) -> None:
+        """Deliver no more events."""
+        with self._lock:
+            self._mailbox = None
+
+    def send(self, command: Command) -> None:
+        """Write one command. A dead process is no error here: its death arrives as an event."""
+        stdin = self._process.stdin
+        assert stdin is not None  # noqa: S101
+        try:
+            stdin.write(protocol.encode_command(command))
+        except (OSError, ValueError):  # the pipe has no reader any more, or our end is closed already
+            log.warning("trainer_unreachable", pid=self.pid)
+
+    def signal_group(self, number: signal.Signals) -> None:
+        """Send a signal to the whole process group, if the process still lives."""
+        with self._lock:
+            # Not reaped yet, so the group's id cannot belong to anybody else.
+            if self._status is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(self.pid, number)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for the end; whether it came."""
+        self._reader.join(timeout_s)
+        return not self.alive
+
+    def _read(self) -> None:
+        with os.fdopen(self._events_read, "rb") as lines:
+            for line in lines:
+                try:
+                    run, event = protocol.decode_event(line)
+                except (ValueError, KeyError, TypeError):
+                    log.exception("trainer_event_unreadable", pid=self.pid, line=line[:200])
+                    continue
+                self._deliver(run, event)
+        # The pipe closed: the process is ending. Whatever it left in its group goes with it. The signal is sent
+        # before the leader is reaped, because from then on its id may be somebody else's.
+        self.signal_group(signal.SIGKILL)
+        os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        with self._lock:
+            status = self._process.wait()
+            self._status = status
+            mailbox = self._mailbox
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        log.info("trainer_ended", pid=self.pid, status=status)
+        if mailbox is not None:
+            mailbox.put((None, Died(status)))
+        self._on_death(self)
+
+    def _deliver(self, run: str | None, event: TrainerEvent) -> None:
+        if isinstance(event, protocol.Ready):
+            log.info("trainer_ready", pid=self.pid, base_model=event.base_model, seconds=round(event.seconds, 3))
+            return
+        with self._lock:
+            if self._mailbox is not None:
+                self._mailbox.put((run, event))

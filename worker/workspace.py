@@ -1,0 +1,133 @@
+"""Where an attempt works on the local disk, and what is kept there between attempts.
+
+All of it lies below the cache folder and can be rebuilt: `scratch/` lives as long as one attempt, `features/` holds
+each customer's cached features, `checkpoints/` each unfinished job's last good state.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import structlog
+
+from models.records.files import File
+from models.storage.store import ObjectStore
+from worker.errors import DatasetCorrupt
+
+log = structlog.get_logger(__name__)
+
+_LOCK = ".owner"
+_STALE_CHECKPOINT_S = 7 * 86_400.0
+
+
+class Workspace:
+    """One attempt's folders. The scratch folder is locked while its owner lives, so others can tell it from litter."""
+
+    def __init__(self, cache_dir: Path, *, customer_id: str, job_id: str, attempt: int, worker: str) -> None:
+        self.scratch = cache_dir / "scratch" / f"{job_id}-{attempt}-{worker.rpartition(':')[2]}"
+        self.features = cache_dir / "features" / customer_id
+        self.checkpoints = cache_dir / "checkpoints" / job_id
+        self.output = self.scratch / "output"
+        self._lock: int | None = None
+
+    def create(self) -> None:
+        """Make the folders. Raises OSError when the disk is full."""
+        for folder in (self.output, self.features, self.checkpoints):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # The modification times say what was used last.
+        os.utime(self.features)
+        os.utime(self.checkpoints)
+        self._lock = os.open(self.scratch / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def fetch(self, store: ObjectStore, file: File) -> Path:
+        """Bring a data set here and check it against the hash of its upload. Raises DatasetCorrupt, OSError."""
+        path = self.scratch / file.id
+        store.get_file(file.object_key, path)
+        with path.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        if digest != file.sha256:
+            raise DatasetCorrupt(file=file.filename)
+        return path
+
+    def remove(self, *, job_ended: bool) -> None:
+        """Remove the scratch folder, and the checkpoints when no further attempt can want them."""
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        if job_ended:
+            shutil.rmtree(self.checkpoints, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def remove_litter(cache_dir: Path) -> int:
+    """Remove the scratch folders of workers that were killed; how many there were."""
+    removed = 0
+    for scratch in _folders(cache_dir / "scratch"):
+        lock = scratch / _LOCK
+        try:
+            descriptor = os.open(lock, os.O_RDWR)
+        except FileNotFoundError:
+            # Being made at this moment, unless it is old.
+            if time.time() - scratch.stat().st_mtime < 60:
+                continue
+            descriptor = None
+        except OSError:
+            continue
+        try:
+            if descriptor is not None:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(scratch, ignore_errors=True)
+            removed += 1
+        except BlockingIOError:
+            continue  # its owner lives
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+    return removed
+
+
+def shrink_caches(cache_dir: Path, limit_bytes: int) -> int:
+    """Remove cached features, least recently used first, until they fit; returns the bytes removed.
+
+    Checkpoints of jobs that nobody has touched for a week go as well. Safe beside running attempts: features that
+    vanish are computed again.
+    """
+    for checkpoint in _folders(cache_dir / "checkpoints"):
+        if time.time() - checkpoint.stat().st_mtime > _STALE_CHECKPOINT_S:
+            shutil.rmtree(checkpoint, ignore_errors=True)
+    files: list[tuple[float, int, Path]] = []
+    for path in (cache_dir / "features").rglob("*"):
+        try:
+            status = path.stat()
+        except OSError:
+            continue
+        if path.is_file():
+            files.append((max(status.st_mtime, status.st_atime), status.st_size, path))
+    total = sum(size for _, size, _ in files)
+    removed = 0
+    for _, size, path in sorted(files):
+        if total - removed <= limit_bytes:
+            break
+        path.unlink(missing_ok=True)
+        removed += size
+    return removed
+
+
+def _folders(parent: Path) -> Iterator[Path]:
+    try:
+        children = list(parent.iterdir())
+    except FileNotFoundError:
+        return
+    for child in children:
+        try:
+            if child.is_dir():
+                yield child
+        except OSError:
+            continue
