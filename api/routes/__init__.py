@@ -1,0 +1,1 @@
+"""One module per resource. A route parses, makes one service call and returns."""

@@ -220,6 +220,12 @@ def count_queued(session: Session) -> int:
     return session.scalar(select(func.count()).select_from(Job).where(Job.status == "queued")) or 0
 
 
+def count_by_status(session: Session) -> dict[str, int]:
+    """How many jobs of all customers are in each state."""
+    rows = session.execute(select(Job.status, func.count()).group_by(Job.status))
+    return {row[0]: row[1] for row in rows}
+
+
 def fetch_dead(session: Session, limit: int) -> Sequence[Job]:
     """Running jobs whose lease has run out."""
     dead = (Job.status == "running", or_(Job.lease_until.is_(None), Job.lease_until <= clock()))

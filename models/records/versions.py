@@ -136,6 +136,12 @@ def fetch_aliases(session: Session, model_id: str) -> list[Alias]:
     return list(session.scalars(select(Alias).where(Alias.model_id == model_id).order_by(Alias.name)))
 
 
+def live_numbers(session: Session, model_ids: Collection[str]) -> dict[str, int]:
+    """Which version answers, by model id; models without one are left out."""
+    statement = select(Alias.model_id, Alias.number).where(Alias.name == LIVE, Alias.model_id.in_(model_ids))
+    return {row[0]: row[1] for row in session.execute(statement)}
+
+
 def point(session: Session, model_id: str, name: str, number: int) -> Alias:
     """Move an alias, or make it; hold the model's lock. `previous` keeps where it pointed."""
     alias = find_alias(session, model_id, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy import delete as sql_delete
@@ -13,7 +14,7 @@ from models.identifiers import is_name
 from models.records import changes, customers, jobs, versions
 from models.records.pages import Page
 from models.records.versions import LIVE, Alias, Model, ModelVersion
-from models.services.errors import InvalidAlias, ModelInUse, ModelNotReady
+from models.services.errors import InvalidAlias, ModelInUse, ModelNotReady, NothingBefore
 from models.services.resources import Resources
 from models.storage.errors import StorageUnavailable
 from models.storage.keys import model_prefix
@@ -46,6 +47,12 @@ def get_model(resources: Resources, customer_id: str, name: str) -> Model:
     """A model by its name or full name; raises NotFound."""
     with resources.database.reading() as session:
         return versions.require_model(session, customer_id, name)
+
+
+def live_numbers(resources: Resources, models: Collection[Model]) -> dict[str, int]:
+    """Which version of each model answers, by model id; models without one are left out."""
+    with resources.database.reading() as session:
+        return versions.live_numbers(session, [model.id for model in models])
 
 
 def delete_model(resources: Resources, customer_id: str, name: str) -> Model:
@@ -109,6 +116,18 @@ def set_alias(resources: Resources, customer_id: str, name: str, alias: str, num
             data = {"version": number, "alias": alias, "previous": pointer.previous}
             jobs.add_event(session, version.job_id, text, data=data)
     return pointer
+
+
+def roll_back(resources: Resources, customer_id: str, name: str, alias: str) -> Alias:
+    """Point an alias back at where it pointed before. Raises NotFound, NothingBefore."""
+    with resources.database.reading() as session:
+        model = versions.require_model(session, customer_id, name)
+        pointer = versions.find_alias(session, model.id, alias)
+    if pointer is None:
+        raise NotFound(kind="alias", id=alias, param="alias")
+    if pointer.previous is None:
+        raise NothingBefore(alias=alias[:80], model=model.name, number=pointer.number)
+    return set_alias(resources, customer_id, name, alias, pointer.previous)
 
 
 def resolve(resources: Resources, customer_id: str, model_ref: str) -> ResolvedVersion:

@@ -134,6 +134,12 @@ class InvalidAlias(InvalidRequest):
     message = "'{alias}' cannot name an alias: a name follows the rules of model names and is no number."
 
 
+class NothingBefore(Conflict):
+    """A roll-back of an alias that never pointed anywhere else: 409."""
+
+    message = "'{alias}' of '{model}' has always pointed at version {number}; there is nothing to go back to."
+
+
 class IdempotencyMismatch(Conflict):
     """The key was used for another request: 409."""
 

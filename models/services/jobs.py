@@ -11,7 +11,7 @@ from models.errors import Unavailable
 from models.records import customers, jobs, versions
 from models.records.jobs import Job, JobEvent
 from models.records.pages import Page
-from models.records.transitions import ENDED
+from models.records.transitions import ENDED, TRANSITIONS
 from models.records.versions import ModelVersion
 from models.services import idempotency as answers
 from models.services import submission
@@ -24,6 +24,7 @@ __all__ = [
     "JobRequest",
     "cancel",
     "checkpoints_page",
+    "count_by_status",
     "events_page",
     "events_since",
     "get",
@@ -107,6 +108,12 @@ def checkpoints_page(
     with resources.database.reading() as session:
         jobs.require(session, customer_id, job_id)
         return versions.fetch_checkpoints(session, job_id, after=after, limit=limit)
+
+
+def count_by_status(resources: Resources) -> dict[str, int]:
+    """How many jobs of all customers are in each state; states without a job are there with 0. For the operator."""
+    with resources.database.reading() as session:
+        return dict.fromkeys(TRANSITIONS, 0) | jobs.count_by_status(session)
 
 
 def cancel(resources: Resources, customer_id: str, job_id: str) -> Job:

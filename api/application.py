@@ -1,0 +1,124 @@
+"""The application: what is opened at start, which routes answer, and the layers that every request passes."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import structlog
+from fastapi import APIRouter, FastAPI
+from fastapi.openapi.utils import get_openapi
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+
+from api import documentation, errors
+from api.context import Context
+from api.limits import RateLimitHeaders, RateLimits
+from api.logging import AccessLog, configure
+from api.metrics import Metrics, RequestMetrics
+from api.request_ids import RequestIds
+from api.routes import catalog, customers, files, health, jobs, keys, usage
+from models import settings as process_settings
+from models.services.jobs import count_by_status
+from models.services.resources import Resources, open_resources
+from models.serving.directory import Directory
+from models.settings import Settings
+
+log = structlog.get_logger("graft.api")
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The ASGI application for `settings`, or for the process's environment. Nothing is opened before its start-up."""
+    settings = settings or process_settings.load()
+    configure(settings)
+    metrics = Metrics()
+    app = FastAPI(
+        title=documentation.TITLE,
+        description=documentation.DESCRIPTION,
+        version=importlib.metadata.version("graft"),
+        openapi_tags=documentation.TAGS,
+        docs_url="/docs",
+        redoc_url=None,
+        lifespan=_lifespan,
+        # The outermost first. The error boundary is the innermost: what it makes of a fault is logged and marked.
+        middleware=[
+            Middleware(RequestIds),
+            Middleware(AccessLog),
+            Middleware(RequestMetrics, metrics=metrics),
+            Middleware(RateLimitHeaders),
+            Middleware(errors.ErrorBoundary),
+        ],
+        swagger_ui_parameters={"tryItOutEnabled": True, "persistAuthorization": True, "displayRequestDuration": True},
+    )
+    app.state.context = Context(settings=settings, metrics=metrics, limits=RateLimits(settings.rate_limit))
+    errors.register(app)
+    for router in _routers(settings):
+        # Flat: an included router would be searched as a tree, and every request would pay for it.
+        app.router.routes.extend(router.routes)
+    app.openapi = _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def _routers(settings: Settings) -> list[APIRouter]:
+    routers: list[APIRouter] = []
+    if settings.role in {"all", "predictor"}:
+        # The only place where the predictor's room is entered: a process that keeps the books never loads torch.
+        from api.routes import chat, embeddings, prediction  # noqa: PLC0415
+
+        routers += [prediction.router, chat.router, embeddings.router]  # first: the hot path is found first
+    if settings.role in {"all", "api"}:
+        routers += [files.router, jobs.router, catalog.router, usage.router, customers.router, keys.router]
+    return [*routers, health.router]
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    context: Context = app.state.context
+    settings = context.settings
+    resources = await run_in_threadpool(open_resources, settings)
+    try:
+        async with contextlib.AsyncExitStack() as stack:
+            context.resources = resources
+            _watch_books(context.metrics, resources)
+            if settings.role == "api":
+                directory = Directory(resources, poll_s=settings.directory_poll_s)
+                await directory.start()
+                stack.push_async_callback(directory.close)
+                context.directory = directory
+            else:
+                from models.serving.predictor import Predictor  # noqa: PLC0415  # brings torch
+
+                predictor = Predictor(settings, resources)
+                stack.push_async_callback(predictor.close)
+                await predictor.start()
+                context.predictor = predictor
+            log.info("started", role=settings.role)
+            yield
+            context.predictor = context.directory = None
+    finally:
+        context.resources = None
+        await run_in_threadpool(resources.close)
+        log.info("stopped")
+
+
+def _watch_books(metrics: Metrics, resources: Resources) -> None:
+    metrics.watch_jobs(lambda: count_by_status(resources), resources.queue.depth)
+
+
+def _openapi(app: FastAPI) -> Callable[[], dict[str, Any]]:
+    def generate() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = get_openapi(
+                title=app.title,
+                version=app.version,
+                description=app.description,
+                routes=app.routes,
+                tags=app.openapi_tags,
+            )
+            documentation.complete(schema)
+            app.openapi_schema = schema
+        return app.openapi_schema
+
+    return generate

@@ -1,0 +1,57 @@
+"""What a request may reach: the settings, the books, the predictor. Opened once per process, closed at its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, cast
+
+from fastapi import Depends, Request
+
+from models.services.resources import Resources
+from models.settings import Settings
+
+if TYPE_CHECKING:
+    from models.serving.predictor import Predictor
+
+    from api.limits import RateLimits
+    from api.metrics import Metrics
+    from models.serving.directory import Directory, Principal
+
+
+@dataclass(slots=True)
+class Context:
+    """The parts of one process. `predictor` is None where this process only keeps the books."""
+
+    settings: Settings
+    metrics: Metrics
+    limits: RateLimits
+    resources: Resources | None = None
+    directory: Directory | None = None
+    predictor: Predictor | None = None
+
+    async def authenticate(self, secret: str) -> Principal:
+        """Whom a customer's key speaks for, from a cache; raises the directory's errors."""
+        directory = self.predictor or self.directory
+        if directory is None:
+            raise RuntimeError("the application is not started")
+        return await directory.authenticate(secret)
+
+
+def of(request: Request) -> Context:
+    """The process's context."""
+    return cast("Context", request.app.state.context)
+
+
+def _resources(request: Request) -> Resources:
+    resources = of(request).resources
+    if resources is None:  # only before start-up and after shutdown
+        raise RuntimeError("the application is not started")
+    return resources
+
+
+def _settings(request: Request) -> Settings:
+    return of(request).settings
+
+
+Books = Annotated[Resources, Depends(_resources)]
+Configuration = Annotated[Settings, Depends(_settings)]

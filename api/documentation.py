@@ -1,0 +1,153 @@
+"""What /docs shows beside the routes' own types: examples that run as they stand, and what can go wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from api.schemas.base import ErrorAnswer
+from api.schemas.job_creation import CreateJob
+
+TITLE = "Graft"
+DESCRIPTION = """\
+Training as a service: POST a data set, get a fine-tuned model of your own at your own endpoint.
+
+The wire format is OpenAI's. The official `openai` SDK needs nothing but `base_url` and `api_key`.
+
+1. **operator**: create a customer, issue a key for it (the operator's key in *Authorize*).
+2. **jobs**: start a job with the example below (the customer's key in *Authorize* from here on).
+3. **prediction**: ask the model `tickets`, as soon as the job says `fine_tuned_model`.
+"""
+TAGS = [
+    {"name": "jobs", "description": "Start, follow and stop training."},
+    {"name": "files", "description": "Data sets: immutable, hashed, read whole and checked when they are uploaded."},
+    {"name": "prediction", "description": "Your own endpoint. A model is called by its name, or `name@version`."},
+    {"name": "models", "description": "Base models and your own; versions, and the alias that says which one answers."},
+    {"name": "usage", "description": "What was used, by hour, kind and model."},
+    {"name": "operator", "description": "Customers and their keys. With the operator's key."},
+    {"name": "health", "description": "For load balancers and Prometheus. Without a key."},
+]
+
+_REASONS = {
+    400: "The request is wrong; `param` says where, `details` holds one entry per bad row or field.",
+    401: "No key, or one that is not valid.",
+    403: "The key is valid and not for this route.",
+    404: "It does not exist, or belongs to somebody else.",
+    409: "It cannot be done in the present state, or the `Idempotency-Key` had another body.",
+    413: "The body is over the limit.",
+    429: "Too many requests, or too many rows waiting; `retry-after` says when to come back.",
+    503: "Not right now; `retry-after` says when to come back.",
+}
+
+
+def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The documentation of error answers."""
+    return {status: {"model": ErrorAnswer, "description": _REASONS[status]} for status in statuses}
+
+
+def _rows() -> list[dict[str, str]]:
+    by_label = {
+        "card_arrival": ["Where is my card?", "My new card has not come yet", "How long does the card take to arrive?"],
+        "refund": ["I want my money back", "Please refund the last order", "When is the refund paid out?"],
+        "double_charge": ["I was charged twice", "The same payment shows two times", "Why did you bill me double?"],
+    }
+    return [{"text": text, "label": label} for label, texts in by_label.items() for text in texts]
+
+
+_FORM_FILE = {"type": "string", "format": "binary", "description": "CSV, JSONL, Parquet or chat JSONL."}
+
+
+JOB_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"$ref": "#/components/schemas/CreateJob"},
+                "examples": {
+                    "rows": {
+                        "summary": "Rows in the request: runs as it stands",
+                        "value": {
+                            "training_data": _rows(),
+                            "model": "minilm",
+                            "suffix": "tickets",
+                            "seed": 7,
+                            "strategy": "auto",
+                            "metadata": {"team": "support"},
+                        },
+                    },
+                    "file": {
+                        "summary": "A file that was uploaded: put its id here",
+                        "value": {
+                            "training_file": "file-...",
+                            "suffix": "tickets",
+                            "method": {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": "auto"}}},
+                        },
+                    },
+                },
+            },
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {
+                        "file": _FORM_FILE,
+                        "suffix": {"type": "string", "example": "tickets"},
+                        "model": {"type": "string", "example": "minilm"},
+                        "task": {"type": "string"},
+                        "strategy": {"type": "string", "example": "auto"},
+                        "seed": {"type": "integer", "example": 7},
+                        "hyperparameters": {
+                            "type": "string",
+                            "example": '{"n_epochs": "auto"}',
+                            "description": "JSON.",
+                        },
+                        "metadata": {"type": "string", "example": '{"team": "support"}', "description": "JSON."},
+                        "columns": {"type": "string", "example": "", "description": "JSON."},
+                        "validation_file": {"type": "string", "description": "A file's id, or a file."},
+                    },
+                }
+            },
+        },
+    }
+}
+
+FILE_FORM: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file", "purpose"],
+                    "properties": {
+                        "file": _FORM_FILE,
+                        "purpose": {"type": "string", "enum": ["fine-tune"]},
+                        "task": {"type": "string"},
+                        "columns": {"type": "string", "description": 'JSON, e.g. {"text": "body", "label": "queue"}.'},
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+def complete(schema: dict[str, Any]) -> None:
+    """Add to a generated schema what the routes do by themselves: keys, and bodies that they read."""
+    body = CreateJob.model_json_schema(ref_template="#/components/schemas/{model}")
+    components = schema["components"]
+    components["schemas"].update({**body.pop("$defs", {}), CreateJob.__name__: body})
+    components["securitySchemes"] = {
+        "key": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "A customer's key (`gr-…`) for a customer's routes, the operator's key for the operator's.",
+        }
+    }
+    for path, operations in schema["paths"].items():
+        for operation in operations.values():
+            if path.startswith("/v1"):
+                operation["security"] = [{"key": []}]
+            # FastAPI's own form of a validation error is never sent.
+            operation["responses"].pop("422", None)
+    components["schemas"].pop("HTTPValidationError", None)
+    components["schemas"].pop("ValidationError", None)

@@ -1,0 +1,216 @@
+"""The one place where errors become answers: `{"error": {"message", "type", "param", "code", "details"}}`."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from models.errors import Conflict, GraftError, InvalidRequest, NotFound, TooLarge, Unavailable
+
+log = structlog.get_logger("graft.api")
+
+_DETAILS_SHOWN = 100
+# pydantic names the branch of a union in the location; a caller knows fields only.
+_UNION_BRANCHES = {"int", "float", "str", "bool", "dict", "list", "constrained-str", "constrained-int", "is-instance"}
+
+
+class InvalidBody(InvalidRequest):
+    """A request's field is missing, unknown or has a wrong value."""
+
+
+class InvalidJson(InvalidRequest):
+    """The body is not JSON; says where."""
+
+    message = "The body is not valid JSON: {reason} (line {line}, column {column})."
+
+
+class UnsupportedMediaType(InvalidRequest):
+    """The body's content type is not one that this route reads."""
+
+    status = 415
+    message = "This route reads {expected}, but the content type is {got!r}."
+
+
+class BodyTooLarge(TooLarge):
+    """A JSON body, or a form field, is over its limit."""
+
+    message = "The body is larger than {limit} bytes."
+
+
+class UploadTooLarge(TooLarge):
+    """A file is over the upload limit."""
+
+    message = "The upload is larger than {limit} bytes, the most that is accepted."
+
+
+class UnknownRoute(NotFound):
+    """No route has this path."""
+
+    message = "There is no route {method} {path}.{hint}"
+
+
+class MethodNotAllowed(InvalidRequest):
+    """The path exists, the method does not."""
+
+    status = 405
+    message = "{path} does not answer {method}; it answers {allowed}."
+
+
+class InternalError(GraftError):
+    """A fault of the server. Its message tells nothing of the inside; the log has the rest."""
+
+
+class ClientClosedRequest(InvalidRequest):
+    """The client left before the body was complete; nobody reads this answer, the access log does."""
+
+    status = 499
+    message = "The client closed the connection before the body was complete."
+
+
+def render(error: GraftError) -> Response:
+    """The HTTP answer to a domain error, with the headers that its status calls for."""
+    headers: dict[str, str] = {}
+    retry_after_s = getattr(error, "retry_after_s", None)
+    if retry_after_s is not None:
+        headers["retry-after"] = str(max(1, math.ceil(retry_after_s)))
+    if error.status == 401:
+        headers["www-authenticate"] = 'Bearer realm="graft"'
+    if isinstance(error, Conflict) and retry_after_s is None:
+        # The openai SDK repeats a 409 by itself, which helps against lock timeouts only.
+        headers["x-should-retry"] = "false"
+    if isinstance(error, MethodNotAllowed):
+        headers["allow"] = str(error.data["allowed"])
+    fault = error.as_dict()
+    total = getattr(error, "total", None)
+    if fault.get("details") and total is not None:
+        fault["total"] = total  # `details` shows the first hundred
+    body = orjson.dumps({"error": fault}, default=str, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(body, error.status, headers, "application/json")
+
+
+def from_validation(errors: Iterable[Any]) -> InvalidBody:
+    """One error of the wire format for pydantic's list; the first one is the message, all of them are `details`."""
+    details = [_describe(error) for error in errors][:_DETAILS_SHOWN]
+    first = details[0]
+    return InvalidBody(reason=first["message"], param=first["param"], details=details if len(details) > 1 else None)
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that a misspelt one most likely means."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return matches[0] if matches else None
+
+
+def register(app: FastAPI) -> None:
+    """Let every error that a route raises be rendered here."""
+
+    def on_graft_error(_request: Request, error: Exception) -> Response:
+        return render(error if isinstance(error, GraftError) else InternalError())
+
+    def on_validation_error(_request: Request, error: Exception) -> Response:
+        return render(from_validation(error.errors()) if isinstance(error, RequestValidationError) else InternalError())
+
+    def on_http_error(request: Request, error: Exception) -> Response:
+        return render(_from_http(app, request, error))
+
+    app.add_exception_handler(GraftError, on_graft_error)
+    app.add_exception_handler(RequestValidationError, on_validation_error)
+    app.add_exception_handler(HTTPException, on_http_error)
+
+
+class ErrorBoundary:
+    """ASGI: turns what nobody foresaw into a 500 inside of the middlewares, so that it is counted, logged and marked.
+
+    Starlette's own last resort answers outside of them, without `x-request-id`.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on; answer 500, or 503 where a part is away, if it raises before it has answered."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = False
+
+        async def watch(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watch)
+        except Exception as error:
+            log.exception("request failed", path=scope["path"])
+            if started:
+                raise
+            await render(_from_fault(error))(scope, receive, send)
+
+
+def _from_fault(error: Exception) -> GraftError:
+    # A database that restarts is worth a retry by the client; anything else is a bug.
+    if type(error).__module__.startswith("sqlalchemy") and type(error).__name__ in {
+        "OperationalError",
+        "InterfaceError",
+    }:
+        return Unavailable(reason="The database cannot be reached right now. Try again in a moment.")
+    return InternalError()
+
+
+def _from_http(app: FastAPI, request: Request, error: Exception) -> GraftError:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    path, method = request.url.path, request.method
+    if status == 404:
+        return UnknownRoute(method=method, path=path, hint=_hint(app, path))
+    if status == 405 and isinstance(error, HTTPException):
+        return MethodNotAllowed(method=method, path=path, allowed=(error.headers or {}).get("Allow", "other methods"))
+    if status < 500 and isinstance(error, HTTPException):
+        return InvalidBody(reason=str(error.detail))
+    return InternalError()
+
+
+def _hint(app: FastAPI, path: str) -> str:
+    paths = [route.path for route in app.routes if hasattr(route, "path")]
+    if not path.startswith("/v1") and "/v1" + path.rstrip("/") in paths:
+        return f" Did you mean /v1{path.rstrip('/')}? The base URL ends in /v1."
+    match = nearest(path.rstrip("/"), paths)
+    return f" Did you mean {match}? /docs lists all routes." if match else " /docs lists all routes."
+
+
+def _describe(error: dict[str, Any]) -> dict[str, Any]:
+    context = error.get("ctx", {})
+    location = [part for part in error["loc"] if part not in {"body", "query", "path", "header"}]
+    field = context.get("field")
+    location = [*location, field] if field else location
+    param = _join(location)
+    kind = error["type"]
+    if kind == "missing":
+        message = f"{param} is required." if param else "A JSON body is required."
+    elif kind in {"unknown_field", "invalid_field"}:
+        message = error["msg"]
+    elif kind in {"model_attributes_type", "model_type", "dict_type"} and not param:
+        message = "The body must be a JSON object."
+    else:
+        message = f"{param}: {error['msg']}." if param else f"{error['msg']}."
+    return {"message": message, "param": param or None}
+
+
+def _join(location: list[Any]) -> str:
+    text = ""
+    for part in location:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif part not in _UNION_BRANCHES and not part.startswith(("literal[", "function-", "list[", "nullable[")):
+            text += f".{part}" if text else str(part)
+    return text

@@ -1,0 +1,133 @@
+"""The ways to ask for a job: JSON that names a file, JSON that holds the rows, or a form with the file in it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+from fastapi import Request
+from starlette.concurrency import run_in_threadpool
+
+from api import uploads
+from api.errors import InvalidBody
+from api.forms import body_of, validated
+from api.json_bodies import JsonRequest
+from api.schemas.files import PURPOSE
+from api.schemas.job_creation import CreateJob
+from api.uploads import Form, Upload
+from models.errors import GraftError
+from models.records.jobs import Job
+from models.services import files, jobs
+from models.services.idempotency import IdempotencyToken
+from models.services.jobs import JobRequest
+from models.services.resources import Resources
+from models.settings import Settings
+
+_INLINE_NAME = "rows.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class AskedJob:
+    """A job that was asked for, with the files that came along and are not stored yet."""
+
+    body: CreateJob
+    training: Upload | None = None
+    validation: Upload | None = None
+
+    @property
+    def fingerprint(self) -> list[Any]:
+        """What makes this request the same as another one: its fields and the contents of its files."""
+        sent = [(upload.filename, upload.sha256) if upload else None for upload in (self.training, self.validation)]
+        return [self.body.model_dump(mode="json", exclude={"training_data"}), sent]
+
+
+@contextlib.asynccontextmanager
+async def read(request: Request, settings: Settings) -> AsyncIterator[AskedJob]:
+    """What the body asks for, whichever form it has; its files are gone when the context ends."""
+    folder = settings.cache_dir / "uploads"
+    if uploads.is_multipart(request):
+        async with uploads.receive(request, folder=folder, limit=settings.upload_limit_bytes) as form:
+            yield _from_form(form)
+        return
+    parsed = JsonRequest(request.scope, request.receive)
+    await parsed.load(settings.body_limit_bytes)
+    body = validated(CreateJob, await parsed.json())
+    if body.training_data is None:
+        if body.training_file is None:
+            raise InvalidBody(
+                reason="training_file is required: the id of an uploaded file. Or send the rows themselves in "
+                "training_data, or a multipart form with the file in its field 'file'.",
+                param="training_file",
+            )
+        yield AskedJob(body)
+        return
+    if body.training_file is not None:
+        raise InvalidBody(reason="training_file and training_data exclude each other.", param="training_data")
+    await run_in_threadpool(folder.mkdir, parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="rows-", dir=folder) as scratch:
+        yield AskedJob(body, await run_in_threadpool(_write_rows, body.training_data, Path(scratch) / _INLINE_NAME))
+
+
+def submit(resources: Resources, customer_id: str, asked: AskedJob, token: IdempotencyToken | None) -> Job:
+    """Store the files that came along and submit the job; if it is refused, they go again."""
+    body = asked.body
+    stored: list[str] = []
+
+    def file_id(upload: Upload | None, named: str | None) -> str | None:
+        if upload is None:
+            return named
+        file = files.create(
+            resources,
+            customer_id,
+            path=upload.path,
+            filename=upload.filename,
+            purpose=PURPOSE,
+            task=body.task,
+            columns=body.columns,
+        )
+        stored.append(file.id)
+        return file.id
+
+    try:
+        training_file = file_id(asked.training, body.training_file)
+        request = JobRequest(
+            training_file=training_file or "",
+            validation_file=file_id(asked.validation, body.validation_file),
+            model=body.model,
+            suffix=body.suffix,
+            task=body.task,
+            strategy=body.chosen_strategy,
+            seed=body.seed,
+            hyperparameters=body.chosen_hyperparameters,
+            metadata=body.metadata or {},
+        )
+        return jobs.submit(resources, customer_id, request, idempotency=token)
+    except GraftError:
+        for stored_id in stored:
+            files.delete(resources, customer_id, stored_id)
+        raise
+
+
+def _from_form(form: Form) -> AskedJob:
+    body = body_of(CreateJob, form, files={"file", "training_file", "validation_file"})
+    if "file" in form.files and "training_file" in form.files:
+        raise InvalidBody(reason="The form has the training data twice, in file and in training_file.", param="file")
+    training = form.files.get("file") or form.files.get("training_file")
+    sources = [training, body.training_file, body.training_data]
+    if sum(source is not None for source in sources) != 1:
+        raise InvalidBody(reason="The form needs the data set as a file in its field 'file'.", param="file")
+    if body.training_data is not None:
+        raise InvalidBody(reason="In a form, the rows come as a file in its field 'file'.", param="training_data")
+    return AskedJob(body, training, form.files.get("validation_file"))
+
+
+def _write_rows(rows: list[dict[str, Any]], path: Path) -> Upload:
+    content = b"\n".join(orjson.dumps(row) for row in rows)
+    path.write_bytes(content)
+    return Upload(path, path.name, len(content), hashlib.sha256(content).hexdigest())

@@ -1,0 +1,60 @@
+"""JSON bodies: counted while they are read, parsed strictly, and refused with the place of the fault."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+from api.errors import BodyTooLarge, ClientClosedRequest, InvalidJson, UnsupportedMediaType
+
+
+class JsonRequest(Request):
+    """A request whose body is read once, under a limit, before its route sees it."""
+
+    _parsed: Any = None
+
+    async def load(self, limit: int) -> None:
+        """Read and parse the body; at most `limit` bytes are ever held."""
+        self._body = await read_bounded(self, limit)
+        if self._body:
+            _check_media_type(self)
+            self._parsed = parse(self._body)
+
+    async def json(self) -> Any:
+        """What `load` parsed."""
+        return self._parsed
+
+
+async def read_bounded(request: Request, limit: int) -> bytes:
+    """The whole body; raises BodyTooLarge as soon as more than `limit` bytes are announced or have come."""
+    announced = request.headers.get("content-length", "0")
+    if announced.isdecimal() and int(announced) > limit:
+        raise BodyTooLarge(limit=limit)
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > limit:
+                raise BodyTooLarge(limit=limit)
+            chunks.append(chunk)
+    except ClientDisconnect as error:
+        raise ClientClosedRequest() from error
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def parse(body: bytes) -> Any:
+    """JSON per RFC 8259: no NaN, no infinity, no lone surrogates, at most 1,024 levels; raises InvalidJson."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidJson(reason=error.msg.split(": line")[0], line=error.lineno, column=error.colno) from error
+
+
+def _check_media_type(request: Request) -> None:
+    media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if media_type != "application/json" and not media_type.endswith("+json"):
+        raise UnsupportedMediaType(expected="application/json", got=media_type)

@@ -1,0 +1,109 @@
+"""/v1/models: base models and the customer's own; versions, and the aliases that say which one answers."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+
+from api.admission import CustomerRoute
+from api.authentication import Caller
+from api.context import Books, Configuration
+from api.documentation import answers
+from api.pagination import DEFAULT_LIMIT, After, Limit, listing
+from api.schemas.base import Deleted, Listing
+from api.schemas.catalog import (
+    AliasObject,
+    ModelObject,
+    SetAlias,
+    VersionObject,
+    alias_object,
+    base_model_object,
+    model_object,
+    version_object,
+)
+from models.backbones import registry
+from models.errors import NotFound
+from models.services import catalog
+from models.services.resources import Resources
+
+router = APIRouter(prefix="/v1/models", tags=["models"], route_class=CustomerRoute, responses=answers(401, 404, 429))
+
+Name = Annotated[str, Path(alias="model", description="A name or a full name (`ft:…`).", examples=["tickets"])]
+AliasName = Annotated[str, Path(alias="alias", description="An alias.", examples=["live"])]
+
+
+@router.get("")
+def list_all(
+    caller: Caller,
+    books: Books,
+    settings: Configuration,
+    after: After = None,
+    # The openai SDK reads one page of models and asks for no other.
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
+) -> Listing[ModelObject]:
+    """The base models, then your own, newest first."""
+    bases = list(registry.entries(settings).values())
+    names = [entry.name for entry in bases]
+    if after is None or after in names:
+        bases, cursor = bases[names.index(after) + 1 if after else 0 :], None
+    else:
+        bases, cursor = [], _cursor(books, caller.customer_id, after)
+    shown = [base_model_object(entry) for entry in bases[:limit]]
+    # At least one row is asked for: whether there are more is to be known even if the page is full.
+    page = catalog.list_models(books, caller.customer_id, after=cursor, limit=max(1, limit - len(shown)))
+    live = catalog.live_numbers(books, page.data)
+    own = [model_object(model, caller.customer_name, live.get(model.id)) for model in page.data]
+    data = [*shown, *own][:limit]
+    return Listing.of(data, has_more=page.has_more or len(data) < len(bases) + len(own))
+
+
+@router.get("/{model}")
+def retrieve(name: Name, caller: Caller, books: Books, settings: Configuration) -> ModelObject:
+    """One model, a base or your own."""
+    entry = registry.entries(settings).get(name)
+    if entry is not None:
+        return base_model_object(entry)
+    model = catalog.get_model(books, caller.customer_id, name)
+    return model_object(model, caller.customer_name, catalog.live_numbers(books, [model]).get(model.id))
+
+
+@router.delete("/{model}", responses=answers(409))
+def delete(name: Name, caller: Caller, books: Books) -> Deleted:
+    """Delete a model of yours with all of its versions."""
+    return Deleted(id=catalog.delete_model(books, caller.customer_id, name).full_name, object="model")
+
+
+@router.get("/{model}/versions")
+def versions(
+    name: Name, caller: Caller, books: Books, after: After = None, limit: Limit = DEFAULT_LIMIT
+) -> Listing[VersionObject]:
+    """A model's versions, newest first."""
+    model = catalog.get_model(books, caller.customer_id, name)
+    page = catalog.versions_page(books, caller.customer_id, name, after=after, limit=limit)
+    live = catalog.live_numbers(books, [model]).get(model.id)
+    return listing(page, lambda version: version_object(version, model.full_name, live))
+
+
+@router.get("/{model}/aliases")
+def aliases(name: Name, caller: Caller, books: Books) -> Listing[AliasObject]:
+    """A model's aliases."""
+    model = catalog.get_model(books, caller.customer_id, name)
+    found = catalog.aliases(books, caller.customer_id, name)
+    return Listing.of([alias_object(alias, model.full_name) for alias in found])
+
+
+@router.put("/{model}/aliases/{alias}", responses=answers(400, 409))
+def set_alias(name: Name, alias: AliasName, body: SetAlias, caller: Caller, books: Books) -> AliasObject:
+    """Promote a version by moving `live` to it, or roll back with `previous`."""
+    model = catalog.get_model(books, caller.customer_id, name)
+    if body.version == "previous":
+        return alias_object(catalog.roll_back(books, caller.customer_id, name, alias), model.full_name)
+    return alias_object(catalog.set_alias(books, caller.customer_id, name, alias, body.version), model.full_name)
+
+
+def _cursor(books: Resources, customer_id: str, after: str) -> str:
+    try:
+        return catalog.get_model(books, customer_id, after).id
+    except NotFound as error:
+        raise NotFound(kind="model", id=after, param="after") from error

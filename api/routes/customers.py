@@ -1,0 +1,52 @@
+"""/v1/customers: the operator's tenants."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from api.admission import OperatorRoute
+from api.context import Books
+from api.documentation import answers
+from api.idempotency import OnceOnly
+from api.pagination import DEFAULT_LIMIT, After, Limit, listing
+from api.schemas.base import Listing
+from api.schemas.customers import (
+    CreateCustomer,
+    CustomerDeleted,
+    CustomerObject,
+    customer_deleted,
+    customer_object,
+)
+from models.services import customers
+
+router = APIRouter(
+    prefix="/v1/customers", tags=["operator"], route_class=OperatorRoute, responses=answers(401, 403, 404)
+)
+
+
+@router.post("", response_model=CustomerObject, responses=answers(400, 409))
+def create(body: CreateCustomer, books: Books, once: OnceOnly) -> Response:
+    """Create a customer."""
+    return once.answer(
+        body.model_dump(),
+        lambda: customer_object(customers.create(books, name=body.name, metadata=body.metadata)),
+    )
+
+
+@router.get("")
+def list_all(books: Books, after: After = None, limit: Limit = DEFAULT_LIMIT) -> Listing[CustomerObject]:
+    """All customers, newest first."""
+    return listing(customers.list_page(books, after=after, limit=limit), customer_object)
+
+
+@router.get("/{customer_id}")
+def retrieve(customer_id: str, books: Books) -> CustomerObject:
+    """One customer."""
+    return customer_object(customers.get(books, customer_id))
+
+
+@router.delete("/{customer_id}")
+def delete(customer_id: str, books: Books) -> CustomerDeleted:
+    """Delete a customer and everything of it; the answer says what went."""
+    return customer_deleted(customer_id, customers.delete(books, customer_id))

@@ -1,0 +1,59 @@
+"""/v1/embeddings: the base model's own vectors."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+import orjson
+from fastapi import APIRouter, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from api import context
+from api.admission import CustomerRoute
+from api.documentation import answers
+from api.errors import InvalidBody
+from api.schemas.embeddings import CreateEmbeddings, EmbeddingList
+from models.backbones import registry
+
+router = APIRouter(tags=["prediction"], route_class=CustomerRoute)
+
+
+@router.post("/v1/embeddings", response_model=EmbeddingList, responses=answers(400, 401, 404, 413, 429, 503))
+async def create(request: Request, body: CreateEmbeddings) -> Response:
+    """Embed a text or several with a base model."""
+    parts = context.of(request)
+    if parts.predictor is None:
+        raise RuntimeError("this process has no predictor")
+    texts = [body.input] if isinstance(body.input, str) else body.input
+    if not 0 < len(texts) <= parts.settings.max_inputs:
+        raise InvalidBody(
+            reason=f"input holds {len(texts)} texts; 1 to {parts.settings.max_inputs} are accepted.", param="input"
+        )
+    entry = registry.find(parts.settings, body.model or parts.settings.base_model)
+    if body.dimensions not in {None, entry.width}:
+        raise InvalidBody(
+            reason=f"{entry.name} has {entry.width} dimensions; shortening them is not offered.", param="dimensions"
+        )
+    vectors, tokens = await parts.predictor.embed(texts, entry.name)
+    parts.metrics.embedded_rows.inc(len(texts))
+    content = await run_in_threadpool(_render, entry.name, vectors, tokens, body.encoding_format)
+    return Response(content, media_type="application/json")
+
+
+def _render(model: str, vectors: Any, tokens: int, encoding: str) -> bytes:
+    matrix_ND = np.ascontiguousarray(vectors, dtype="<f4")
+    data = [
+        {
+            "object": "embedding",
+            "index": index,
+            "embedding": base64.b64encode(row_D.tobytes()).decode() if encoding == "base64" else row_D,
+        }
+        for index, row_D in enumerate(matrix_ND)
+    ]
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return orjson.dumps(
+        {"object": "list", "model": model, "data": data, "usage": usage}, option=orjson.OPT_SERIALIZE_NUMPY
+    )

@@ -1,0 +1,99 @@
+"""/v1/files: upload, look at, fetch and delete data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, BinaryIO
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response, StreamingResponse
+
+from api import uploads
+from api.admission import CustomerRoute
+from api.authentication import Caller
+from api.context import Books, Configuration
+from api.documentation import FILE_FORM, answers
+from api.forms import body_of, file_of
+from api.idempotency import OnceOnly
+from api.pagination import After, listing
+from api.schemas.base import Deleted, Listing
+from api.schemas.files import FileObject, file_object
+from api.schemas.uploads import CreateFile
+from models.services import files
+
+router = APIRouter(prefix="/v1/files", tags=["files"], route_class=CustomerRoute, responses=answers(401, 404, 429))
+
+_CHUNK_BYTES = 1 << 18
+
+
+@router.post("", response_model=FileObject, openapi_extra=FILE_FORM, responses=answers(400, 413))
+async def create(request: Request, caller: Caller, books: Books, settings: Configuration, once: OnceOnly) -> Response:
+    """Upload a data set. It is read whole: a file with bad rows is refused, and the answer names each of them."""
+    folder = settings.cache_dir / "uploads"
+    async with uploads.receive(request, folder=folder, limit=settings.upload_limit_bytes) as form:
+        body, upload = body_of(CreateFile, form, files={"file"}), file_of(form)
+
+        def store() -> FileObject:
+            return file_object(
+                files.create(
+                    books,
+                    caller.customer_id,
+                    path=upload.path,
+                    filename=upload.filename,
+                    purpose=body.purpose,
+                    task=body.task,
+                    columns=body.columns,
+                )
+            )
+
+        asked = [body.model_dump(), upload.filename, upload.sha256]
+        return await run_in_threadpool(once.answer, asked, store)
+
+
+@router.get("")
+def list_all(
+    caller: Caller,
+    books: Books,
+    *,
+    after: After = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1_000,
+    purpose: str | None = None,
+    order: Annotated[str, Query(pattern="^desc$", description="Newest first is the only order.")] = "desc",  # noqa: ARG001
+) -> Listing[FileObject]:
+    """Your files, newest first."""
+    return listing(files.list_page(books, caller.customer_id, after=after, limit=limit, purpose=purpose), file_object)
+
+
+@router.get("/{file_id}")
+def retrieve(file_id: str, caller: Caller, books: Books) -> FileObject:
+    """One file and what validation learned about it."""
+    return file_object(files.get(books, caller.customer_id, file_id))
+
+
+@router.get("/{file_id}/content", response_class=StreamingResponse)
+def content(file_id: str, caller: Caller, books: Books) -> StreamingResponse:
+    """The file as it was uploaded."""
+    file = files.get(books, caller.customer_id, file_id)
+    stream = files.open_content(books, caller.customer_id, file_id)
+    headers = {
+        "content-length": str(file.bytes),
+        "content-disposition": f"attachment; filename*=UTF-8''{quote(file.filename)}",
+        # What a customer uploaded must not run as a page of this origin.
+        "x-content-type-options": "nosniff",
+    }
+    return StreamingResponse(_chunks(stream), headers=headers, media_type="application/octet-stream")
+
+
+@router.delete("/{file_id}", responses=answers(409))
+def delete(file_id: str, caller: Caller, books: Books) -> Deleted:
+    """Delete a file that no unfinished job uses."""
+    files.delete(books, caller.customer_id, file_id)
+    return Deleted(id=file_id, object="file")
+
+
+def _chunks(stream: BinaryIO) -> Iterator[bytes]:
+    with stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            yield chunk

@@ -1,0 +1,65 @@
+"""/v1/customers/{customer_id}/keys: the operator issues, rotates and revokes customers' keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from api.admission import OperatorRoute
+from api.context import Books
+from api.documentation import answers
+from api.idempotency import OnceOnly
+from api.pagination import DEFAULT_LIMIT, After, Limit, listing
+from api.schemas.base import Listing
+from api.schemas.customers import IssuedKeyObject, IssueKey, KeyObject, RotateKey, issued_key_object, key_object
+from models.services import keys
+
+router = APIRouter(
+    prefix="/v1/customers/{customer_id}/keys",
+    tags=["operator"],
+    route_class=OperatorRoute,
+    responses=answers(401, 403, 404),
+)
+
+
+@router.post("", response_model=IssuedKeyObject, responses=answers(400, 409))
+def issue(customer_id: str, books: Books, once: OnceOnly, body: IssueKey | None = None) -> Response:
+    """Issue a key. Its secret is shown in this answer and never again."""
+    asked = body or IssueKey()
+
+    def create() -> IssuedKeyObject:
+        issued = keys.issue(books, customer_id, name=asked.name, expires_at=asked.expires_at)
+        return issued_key_object(issued.key, issued.secret)
+
+    return once.answer(asked.model_dump(), create, redact=_without_secret)
+
+
+@router.get("")
+def list_all(customer_id: str, books: Books, after: After = None, limit: Limit = DEFAULT_LIMIT) -> Listing[KeyObject]:
+    """A customer's keys, without their secrets."""
+    return listing(keys.list_page(books, customer_id, after=after, limit=limit), key_object)
+
+
+@router.post("/{key_id}/rotate", response_model=IssuedKeyObject, responses=answers(400, 409))
+def rotate(customer_id: str, key_id: str, books: Books, once: OnceOnly, body: RotateKey | None = None) -> Response:
+    """Issue a key in the place of another one, which stays valid for `grace_seconds`."""
+    asked = body or RotateKey()
+
+    def create() -> IssuedKeyObject:
+        issued = keys.rotate(books, customer_id, key_id, grace_s=asked.grace_seconds)
+        return issued_key_object(issued.key, issued.secret)
+
+    return once.answer(asked.model_dump(), create, redact=_without_secret)
+
+
+@router.delete("/{key_id}")
+def revoke(customer_id: str, key_id: str, books: Books) -> KeyObject:
+    """Revoke a key. It is dead everywhere within seconds, and stays in the list."""
+    return key_object(keys.revoke(books, customer_id, key_id))
+
+
+def _without_secret(answer: dict[str, Any]) -> dict[str, Any]:
+    # Only hashes of secrets are kept, in the table of replayed answers too.
+    return {**answer, "key": None}

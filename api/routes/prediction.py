@@ -1,0 +1,112 @@
+"""/v1/models/{model}/predict: a customer's own endpoint. The hot path: no database, no pydantic."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Request
+from models.serving.predictor import PredictCall
+from starlette.responses import Response
+
+from api import context
+from api.admission import DirectRoute
+from api.authentication import customer_of
+from api.documentation import answers
+from api.errors import InvalidBody, nearest
+from api.json_bodies import parse, read_bounded
+from api.schemas.prediction import Predict, PredictionList
+
+router = APIRouter(tags=["prediction"], route_class=DirectRoute)
+
+_MOST_LABELS = 1_000
+_FIELDS = ("inputs", "input", "top_k")
+_BODY = {
+    "parameters": [
+        {
+            "name": "model",
+            "in": "path",
+            "required": True,
+            "schema": {"type": "string"},
+            "example": "tickets",
+            "description": "A name, a full name (`ft:…`), or either with `@version`.",
+        }
+    ],
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": Predict.model_json_schema(),
+                "examples": {
+                    "many": {"value": {"inputs": ["Where is my card?", "I was charged twice"], "top_k": 2}},
+                    "one": {"value": {"input": "Where is my card?"}},
+                },
+            }
+        },
+    },
+}
+
+
+@router.post(
+    "/v1/models/{model}/predict",
+    response_model=PredictionList,
+    openapi_extra=_BODY,
+    responses=answers(400, 401, 404, 409, 413, 429, 503),
+)
+async def predict(request: Request) -> Response:
+    """Predict one input or many. The predictions come back in the order of the inputs."""
+    parts = context.of(request)
+    if parts.predictor is None:
+        raise RuntimeError("this process has no predictor")
+    body = parse(await read_bounded(request, parts.settings.body_limit_bytes))
+    inputs, top_k = _read(body, parts.settings.max_inputs)
+    caller = customer_of(request)
+    answer = await parts.predictor.predict(
+        PredictCall(
+            customer_id=caller.customer_id,
+            customer_name=caller.customer_name,
+            model_ref=request.path_params["model"],
+            inputs=inputs,
+            top_k=top_k,
+        )
+    )
+    parts.metrics.predicted_rows.inc(len(inputs))
+    return Response(
+        orjson.dumps(
+            {
+                "object": "prediction.list",
+                "model": answer.full_name,
+                "version": answer.version,
+                "task": answer.task,
+                "predictions": answer.predictions,
+                "usage": answer.usage,
+                "timings": answer.timings,
+            },
+            option=orjson.OPT_SERIALIZE_NUMPY,
+        ),
+        media_type="application/json",
+    )
+
+
+def _read(body: Any, max_inputs: int) -> tuple[list[Any], int]:
+    """The inputs and `top_k` of a parsed body; raises InvalidBody."""
+    if not isinstance(body, dict):
+        raise InvalidBody(reason='The body must be a JSON object such as {"inputs": ["..."]}.')
+    for name in body:
+        if name not in _FIELDS:
+            meant = nearest(name, _FIELDS)
+            hint = f" Did you mean '{meant}'?" if meant else f" Known: {', '.join(_FIELDS)}."
+            raise InvalidBody(reason=f"Unknown field '{name}'.{hint}", param=name)
+    if ("inputs" in body) == ("input" in body):
+        raise InvalidBody(reason="Send either inputs (a list) or input (one).", param="inputs")
+    inputs = body["inputs"] if "inputs" in body else [body["input"]]
+    if not isinstance(inputs, list):
+        raise InvalidBody(reason="inputs must be a list; send one input as input.", param="inputs")
+    if not inputs:
+        raise InvalidBody(reason="inputs is empty.", param="inputs")
+    if len(inputs) > max_inputs:
+        raise InvalidBody(reason=f"inputs holds {len(inputs)}, at most {max_inputs} are accepted.", param="inputs")
+    top_k = body.get("top_k", 1)
+    if type(top_k) is not int or not 1 <= top_k <= _MOST_LABELS:
+        raise InvalidBody(reason=f"top_k must be a whole number from 1 to {_MOST_LABELS}.", param="top_k")
+    return inputs, top_k

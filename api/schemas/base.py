@@ -1,0 +1,128 @@
+"""What every request and answer of the wire format has in common."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WrapValidator, model_validator
+from pydantic_core import PydanticCustomError
+
+from api.errors import nearest
+
+Item = TypeVar("Item")
+
+_METADATA_PAIRS = 16
+_METADATA_KEY_CHARS = 64
+_METADATA_VALUE_CHARS = 512
+
+
+class Body(BaseModel):
+    """A request's body. A field that it does not know is an error that names it, with the nearest one it knows."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_fields(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            known = [field.alias or name for name, field in cls.model_fields.items()]
+            for name in values:
+                if name not in known:
+                    meant = nearest(name, known)
+                    hint = f" Did you mean '{meant}'?" if meant else f" Known: {', '.join(known)}."
+                    raise PydanticCustomError(
+                        "unknown_field", "Unknown field '{field}'.{hint}", {"field": name, "hint": hint}
+                    )
+        return values
+
+
+class Object(BaseModel):
+    """An answer, or a part of one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Listing(Object, Generic[Item]):
+    """A page of a list. `has_more` says whether `after=<last id>` brings another."""
+
+    object: Literal["list"] = "list"
+    data: list[Item]
+    first_id: str | None = None
+    last_id: str | None = None
+    has_more: bool = False
+
+    @classmethod
+    def of(cls, data: list[Item], *, has_more: bool = False) -> Listing[Item]:
+        """A page; its first and last id come from its items."""
+        ids = [getattr(item, "id", None) for item in data]
+        return cls(data=data, first_id=ids[0] if ids else None, last_id=ids[-1] if ids else None, has_more=has_more)
+
+
+class Deleted(Object):
+    """What a DELETE answers."""
+
+    id: str
+    object: str
+    deleted: Literal[True] = True
+
+
+class ErrorBody(Object):
+    """The fault: what, where, and how to mend it."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str
+    details: list[dict[str, Any]] | None = None
+
+
+class ErrorAnswer(Object):
+    """Every answer of 400 and above."""
+
+    error: ErrorBody
+
+
+def _check_metadata(metadata: dict[str, str]) -> dict[str, str]:
+    if len(metadata) > _METADATA_PAIRS:
+        raise PydanticCustomError("invalid_field", "metadata holds at most 16 pairs, got {got}", {"got": len(metadata)})
+    for key, value in metadata.items():
+        if not key or len(key) > _METADATA_KEY_CHARS or len(value) > _METADATA_VALUE_CHARS:
+            raise PydanticCustomError(
+                "invalid_field",
+                "metadata keys have 1 to 64 characters and values up to 512; '{key}' breaks this",
+                {"key": key[:_METADATA_KEY_CHARS]},
+            )
+    return metadata
+
+
+Metadata = Annotated[dict[str, str], AfterValidator(_check_metadata)]
+
+
+def auto_or(what: str) -> WrapValidator:
+    """Accepts `"auto"` or the annotated number; otherwise one error that says so, instead of one per branch."""
+
+    def check(value: Any, handler: Any) -> Any:
+        if value == "auto" and isinstance(value, str):
+            return value
+        try:
+            if isinstance(value, bool):
+                raise TypeError
+            return handler(value)
+        except (ValidationError, TypeError):
+            raise PydanticCustomError("auto_or", 'must be "auto" or {what}', {"what": what}) from None
+
+    return WrapValidator(check)
+
+
+Text = Annotated[str, Field(min_length=1)]
+UnixSeconds = Annotated[int, Field(description="Unix time in seconds.")]
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def check_display_name(name: str) -> str:
+    """A name that people read: no control characters, not blank."""
+    if _CONTROL.search(name) or not name.strip():
+        raise PydanticCustomError("invalid_field", "must not be blank or hold control characters")
+    return name.strip()

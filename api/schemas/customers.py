@@ -1,0 +1,116 @@
+"""Customers and their keys on the wire. For the operator."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, ConfigDict, Field
+
+from api.schemas.base import Body, Metadata, Object, UnixSeconds, check_display_name
+from models.records.customers import Customer
+from models.records.keys import ApiKey
+from models.services.customers import DeletionReport
+
+
+class CreateCustomer(Body):
+    """A new tenant. Its name is part of its models' full names."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "acme", "metadata": {"plan": "pro"}}]})
+
+    name: str = Field(description="1 to 64 lower-case letters, digits, '.', '_', '-'.", min_length=1, max_length=64)
+    metadata: Metadata = Field(default_factory=dict)
+
+
+class CustomerObject(Object):
+    """A tenant."""
+
+    object: Literal["customer"] = "customer"
+    id: str
+    name: str
+    metadata: dict[str, str]
+    created_at: UnixSeconds
+
+
+class CustomerDeleted(Object):
+    """What went with a deleted customer."""
+
+    object: Literal["customer.deleted"] = "customer.deleted"
+    id: str
+    deleted: Literal[True] = True
+    removed: dict[str, int] = Field(description="Rows by table, and objects of the store.")
+
+
+class IssueKey(Body):
+    """A new key for a customer."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "production"}]})
+
+    name: Annotated[str, AfterValidator(check_display_name)] = Field("default", max_length=64)
+    expires_at: float | None = Field(None, description="Unix time in seconds; null: never.", gt=0, lt=1e11)
+
+
+class RotateKey(Body):
+    """A new key in the place of an old one."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"grace_seconds": 3600}]})
+
+    grace_seconds: float = Field(0, description="How long the old key stays valid.", ge=0, le=30 * 86400)
+
+
+class KeyObject(Object):
+    """A key, without its secret."""
+
+    object: Literal["api_key"] = "api_key"
+    id: str
+    customer_id: str
+    name: str
+    prefix: str
+    created_at: UnixSeconds
+    last_used_at: int | None
+    expires_at: int | None
+    revoked_at: int | None
+
+
+class IssuedKeyObject(KeyObject):
+    """A key with its secret."""
+
+    key: str | None = Field(description="The secret. Shown once: a replayed answer has null.")
+
+
+def customer_object(customer: Customer) -> CustomerObject:
+    """A row as the wire has it."""
+    return CustomerObject(
+        id=customer.id, name=customer.name, metadata=customer.meta, created_at=int(customer.created_at)
+    )
+
+
+def customer_deleted(customer_id: str, report: DeletionReport) -> CustomerDeleted:
+    """What went, as the wire has it."""
+    return CustomerDeleted(id=customer_id, removed={**report.removed, "objects": report.objects})
+
+
+def key_object(key: ApiKey) -> KeyObject:
+    """A row as the wire has it; the secret is not in it."""
+    return KeyObject(**_key_fields(key))
+
+
+def issued_key_object(key: ApiKey, secret: str) -> IssuedKeyObject:
+    """A row and its secret."""
+    return IssuedKeyObject(**_key_fields(key), key=secret)
+
+
+def _key_fields(key: ApiKey) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "customer_id": key.customer_id,
+        "name": key.name,
+        "prefix": key.prefix,
+        "created_at": int(key.created_at),
+        "last_used_at": _seconds(key.last_used_at),
+        "expires_at": _seconds(key.expires_at),
+        "revoked_at": _seconds(key.revoked_at),
+    }
+
+
+def _seconds(time: float | None) -> int | None:
+    return None if time is None else int(time)

@@ -1,0 +1,45 @@
+"""Embeddings on the wire, as OpenAI has them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from api.schemas.base import Body, Object, Text
+
+
+class CreateEmbeddings(Body):
+    """Texts to embed with a base model."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"model": "minilm", "input": ["Where is my card?"]}]})
+
+    input: Text | list[Text] = Field(description="A text or several.")
+    model: str | None = Field(None, description="A base model; `minilm` if none is said.", min_length=1, max_length=128)
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = Field(None, description="Accepted when it is the base model's own width.", ge=1)
+    user: str | None = Field(None, description="Accepted and ignored.")
+
+
+class EmbeddingUsage(Object):
+    """What the request cost."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingObject(Object):
+    """One text's embedding: numbers, or little-endian float32 in base64."""
+
+    object: Literal["embedding"] = "embedding"
+    index: int
+    embedding: Any
+
+
+class EmbeddingList(Object):
+    """The embeddings, in the order of the texts."""
+
+    object: Literal["list"] = "list"
+    model: str
+    data: list[EmbeddingObject]
+    usage: EmbeddingUsage

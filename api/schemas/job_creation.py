@@ -1,0 +1,139 @@
+"""The request for a job, as JSON or as the fields of a multipart form."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from api.schemas.base import Body, Metadata, auto_or
+from models.learning.request import STRATEGIES, Strategy
+
+Auto = Literal["auto"]
+AutoCount = Annotated[Annotated[int, Field(ge=1, le=10_000)] | Auto, auto_or("a whole number from 1 to 10000")]
+AutoRate = Annotated[Annotated[float, Field(gt=0, le=1_000_000)] | Auto, auto_or("a number above 0")]
+
+# OpenAI's other methods need pairs of answers or a grader, and a model that writes text.
+_NOT_OFFERED = {"dpo", "reinforcement"}
+
+
+class HyperparametersBody(Body):
+    """`"auto"` for whatever is not said; the job tells what it became."""
+
+    n_epochs: AutoCount = "auto"
+    batch_size: AutoCount = "auto"
+    learning_rate: AutoRate = "auto"
+    learning_rate_multiplier: AutoRate = "auto"
+    lora_rank: AutoCount = "auto"
+    trainable_blocks: AutoCount = "auto"
+    regularization: AutoRate = "auto"
+    features: Annotated[str, Field(min_length=1, max_length=64)] = "auto"
+
+
+class MethodSettings(Body):
+    """What a method takes."""
+
+    hyperparameters: HyperparametersBody | None = None
+
+
+class Method(Body):
+    """OpenAI's `{"type": "supervised", "supervised": {"hyperparameters": …}}`; the type may also be a strategy."""
+
+    model_config = ConfigDict(validate_by_alias=True, validate_by_name=False)
+
+    type: str = Field("supervised", max_length=40)
+    supervised: MethodSettings | None = None
+    auto: MethodSettings | None = None
+    zero_shot: MethodSettings | None = Field(None, alias="zero-shot")
+    head: MethodSettings | None = None
+    lora: MethodSettings | None = None
+    partial: MethodSettings | None = None
+    full: MethodSettings | None = None
+    scratch: MethodSettings | None = None
+    dpo: Any = None
+    reinforcement: Any = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Method:
+        if self.type in _NOT_OFFERED:
+            raise _invalid(
+                "type", f"The method '{self.type}' is not offered; use 'supervised' or one of {_strategies()}."
+            )
+        if self.type != "supervised" and self.type not in STRATEGIES:
+            raise _invalid("type", f"Unknown method '{self.type}'; use 'supervised' or one of {_strategies()}.")
+        for name in type(self).model_fields:
+            if name not in {"type", self._field} and getattr(self, name) is not None:
+                raise _invalid(name, f"method.type is '{self.type}', so method.{name} has no meaning.")
+        return self
+
+    @property
+    def strategy(self) -> str | None:
+        """The strategy that the type names, if it names one."""
+        return self.type if self.type in STRATEGIES else None
+
+    @property
+    def hyperparameters(self) -> HyperparametersBody | None:
+        """What is said below the type's own name."""
+        settings = getattr(self, self._field)
+        return settings.hyperparameters if isinstance(settings, MethodSettings) else None
+
+    @property
+    def _field(self) -> str:
+        return self.type.replace("-", "_")
+
+
+class CreateJob(Body):
+    """A fine-tuning job on a file that was uploaded before, on rows, or on a file in the same form."""
+
+    training_file: str | None = Field(None, description="The id of an uploaded file.", min_length=1, max_length=64)
+    training_data: list[dict[str, Any]] | None = Field(
+        None, description="The rows themselves, for small data sets, in the place of a file."
+    )
+    validation_file: str | None = Field(None, description="The id of a file to score on; else rows are held out.")
+    model: str | None = Field(
+        None, description="The base model; `minilm` if none is said.", min_length=1, max_length=128
+    )
+    suffix: str | None = Field(
+        None, description="The model's name; from the file's name if none is said.", max_length=64
+    )
+    task: str | None = Field(None, description="Inferred from the file if none is said.", max_length=40)
+    strategy: Strategy | None = Field(None, description="How to train; `auto` finds out.")
+    seed: int | None = Field(None, description="Same seed and data, same model. Drawn if none is said.", ge=0, lt=2**31)
+    hyperparameters: HyperparametersBody | None = None
+    method: Method | None = None
+    columns: dict[str, str] | None = Field(
+        None, description='For rows or a file in this request: canonical name → yours, e.g. {"text": "body"}.'
+    )
+    metadata: Metadata | None = None
+    integrations: list[Any] | None = Field(None, description="Accepted when empty; Graft reports to nobody else.")
+
+    @model_validator(mode="after")
+    def _check(self) -> CreateJob:
+        if self.integrations:
+            raise _invalid("integrations", "Integrations are not offered; leave them out.")
+        if self.method is not None:
+            if self.method.strategy not in {None, self.strategy} and self.strategy is not None:
+                raise _invalid("strategy", f"It is '{self.strategy}' here and '{self.method.type}' in method; say one.")
+            if self.method.hyperparameters is not None and self.hyperparameters is not None:
+                raise _invalid("hyperparameters", "Hyperparameters come at the top and in method; say them once.")
+        return self
+
+    @property
+    def chosen_strategy(self) -> str:
+        """The strategy, wherever it was said."""
+        return self.strategy or (self.method.strategy if self.method else None) or "auto"
+
+    @property
+    def chosen_hyperparameters(self) -> dict[str, Any]:
+        """What was said of the hyperparameters, wherever it was."""
+        chosen = self.hyperparameters or (self.method.hyperparameters if self.method else None)
+        return chosen.model_dump(exclude_unset=True) if chosen else {}
+
+
+def _strategies() -> str:
+    return ", ".join(STRATEGIES)
+
+
+def _invalid(field: str, message: str) -> PydanticCustomError:
+    return PydanticCustomError("invalid_field", "{message}", {"field": field, "message": message})

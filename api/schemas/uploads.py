@@ -1,0 +1,17 @@
+"""The text fields of an upload."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from api.schemas.base import Body
+
+
+class CreateFile(Body):
+    """What comes beside the file."""
+
+    purpose: Literal["fine-tune"] = Field("fine-tune", description="Always `fine-tune`.")
+    task: str | None = Field(None, description="Inferred from the columns if none is said.", max_length=40)
+    columns: dict[str, str] | None = Field(None, description='JSON, e.g. {"text": "body", "label": "queue"}.')

@@ -1,0 +1,38 @@
+"""Metered usage on the wire."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from api.schemas.base import Object, UnixSeconds
+from models.services.usage import HOUR_S, UsageSummary
+
+
+class UsageBucket(Object):
+    """What was used in one hour, by kind and model."""
+
+    object: Literal["usage.bucket"] = "usage.bucket"
+    start_time: UnixSeconds = Field(description="Start of the hour, Unix seconds.")
+    end_time: UnixSeconds
+    kind: str
+    model: str
+    requests: int
+    rows: int
+    tokens: int
+    seconds: float
+
+
+def usage_bucket(row: UsageSummary) -> UsageBucket:
+    """A sum as the wire has it."""
+    return UsageBucket(
+        start_time=row.hour,
+        end_time=row.hour + HOUR_S,
+        kind=row.kind,
+        model=row.model,
+        requests=row.requests,
+        rows=row.rows,
+        tokens=row.tokens,
+        seconds=row.seconds,
+    )

