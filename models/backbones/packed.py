@@ -174,10 +174,15 @@ class PackedBlock:
         )
         self.output = linear(cast("attention.output.dense.weight"), cast("attention.output.dense.bias"))
         self.output_norm = (cast("attention.output.LayerNorm.weight"), cast("attention.output.LayerNorm.bias"))
-        self.up = linear(cast("intermediate.dense.weight"), cast("intermediate.dense.bias"))
-        self.up_gelu = linear(cast("intermediate.dense.weight"), cast("intermediate.dense.bias"), gelu=True)
+        self.up, self.up_gelu = linear_and_gelu(cast("intermediate.dense.weight"), cast("intermediate.dense.bias"))
         self.down = linear(cast("output.dense.weight"), cast("output.dense.bias"))
         self.down_norm = (cast("output.LayerNorm.weight"), cast("output.LayerNorm.bias"))
+        self._nbytes = sum(tensor.numel() for tensor in state.values()) * dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of its weights."""
+        return self._nbytes
 
     def run(self, hidden_ND: Tensor, batch: PackedBatch, index: int, low_rank: LowRank | None) -> Tensor:
         """The block's output; post-norm as in BERT."""
@@ -231,6 +236,11 @@ class PackedEncoder:
         """Where the weights are."""
         return self.words_VD.device
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of its weights."""
+        return int(self.words_VD.nbytes + self.positions_TD.nbytes) + sum(block.nbytes for block in self.blocks)
+
     def prepare(self, state: Mapping[str, Tensor]) -> PackedBlock:
         """A block of this encoder's shape from a layer's state: the base's own, or a customer's."""
         return PackedBlock(state, heads=self.heads, epsilon=self.epsilon, dtype=self.dtype)
@@ -282,16 +292,24 @@ def is_packable(embeddings: nn.Module, blocks: nn.ModuleList) -> bool:
     )
 
 
-def linear(weight_OI: Tensor, bias_O: Tensor, *, gelu: bool = False) -> Linear:
-    """x → x Wᵀ + b, with GELU if asked for, by the fastest way that this device has."""
+def linear(weight_OI: Tensor, bias_O: Tensor) -> Linear:
+    """x → x Wᵀ + b, by the fastest way that this device has."""
+    return linear_and_gelu(weight_OI, bias_O)[0]
+
+
+def linear_and_gelu(weight_OI: Tensor, bias_O: Tensor) -> tuple[Linear, Linear]:
+    """x → x Wᵀ + b, and the same with GELU in one product; both on one copy of the weights."""
     if weight_OI.device.type == "cpu" and _has_prepacked_linear():
         product = torch.ops.mkldnn._linear_pointwise
         packed = torch.ops.mkldnn._reorder_linear_weight(weight_OI.contiguous())
-        activation, algorithm = ("gelu", "none") if gelu else ("none", "")
-        return lambda x_NI: product(x_NI, packed, bias_O, activation, [], algorithm)
-    if gelu:
-        return lambda x_NI: F.gelu(F.linear(x_NI, weight_OI, bias_O))
-    return lambda x_NI: F.linear(x_NI, weight_OI, bias_O)
+        return (
+            lambda x_NI: product(x_NI, packed, bias_O, "none", [], ""),
+            lambda x_NI: product(x_NI, packed, bias_O, "gelu", [], "none"),
+        )
+    return (
+        lambda x_NI: F.linear(x_NI, weight_OI, bias_O),
+        lambda x_NI: F.gelu(F.linear(x_NI, weight_OI, bias_O)),
+    )
 
 
 def _has_prepacked_linear() -> bool:

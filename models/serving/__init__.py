@@ -1,0 +1,1 @@
+"""The predictor: many customers' models on one base, answered in one batch."""

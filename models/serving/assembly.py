@@ -1,0 +1,91 @@
+"""From an artifact's files to an adapter in memory, in the precision and on the device of its base."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from models.backbones.packed import PackedBlock, PackedEncoder
+from models.backbones.text import TextBackbone
+from models.services.catalog import ResolvedVersion
+from models.serving.adapters import OVERHEAD_BYTES, Adapter, gather_lora
+from models.serving.decoding import TASKS
+from models.serving.depot import Artifact
+from models.serving.errors import ArtifactBroken
+
+
+def assemble(artifact: Artifact, version: ResolvedVersion, backbone: TextBackbone) -> Adapter:
+    """Raises ArtifactBroken for files that are intact and cannot be an adapter of this base."""
+    try:
+        return _assemble(artifact, backbone)
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise ArtifactBroken(
+            model=version.full_name, version=version.number, reason=f"its content does not fit ({error})"
+        ) from error
+
+
+def _assemble(artifact: Artifact, backbone: TextBackbone) -> Adapter:
+    manifest, tensors = artifact.manifest, artifact.tensors
+    encoder = backbone.packed
+    if encoder is None:
+        raise ValueError(f"the base model '{backbone.entry.name}' has no packed encoder")
+    task = manifest["task"]
+    labels = tuple(str(label) for label in manifest["labels"])
+    features = tuple(manifest["features"])
+    # Logits divided by the temperature, for free: divide the head instead.
+    temperature = float(manifest.get("temperature") or 1.0)
+    weight_KF = (tensors["head.weight"].float() / temperature).contiguous().to(backbone.device)
+    bias_K = (tensors["head.bias"].float() / temperature).contiguous().to(backbone.device)
+    if weight_KF.shape != (bias_K.shape[0], len(features) * backbone.width):
+        raise ValueError(f"the head is {tuple(weight_KF.shape)} for {len(features)} features")
+    lora = gather_lora(tensors, encoder)
+    blocks = _own_blocks(tensors, backbone, encoder)
+    own = _own_encoder(tensors, backbone, encoder)
+    parts = (
+        weight_KF.nbytes + bias_K.nbytes + sum(2 * len(label) for label in labels),
+        lora.flat_P.nbytes if lora is not None else 0,
+        sum(block.nbytes for block in blocks.values()) if blocks else 0,
+        own.nbytes if own is not None else 0,
+    )
+    return Adapter(
+        task=task,
+        labels=labels,
+        activation=TASKS[task].activation,
+        features=features,
+        weight_KF=weight_KF,
+        bias_K=bias_K,
+        thresholds=tuple(float(value) for value in manifest.get("thresholds") or ()),
+        lora=lora,
+        blocks=None if own is not None else blocks,
+        encoder=own,
+        nbytes=OVERHEAD_BYTES + sum(parts),
+    )
+
+
+def _own_blocks(
+    tensors: Mapping[str, Tensor], backbone: TextBackbone, encoder: PackedEncoder
+) -> dict[int, PackedBlock] | None:
+    """The customer's top blocks, `block.{i}.{name of the layer's parameter}`; None if it has none."""
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("block."):
+            _, index, parameter = name.split(".", 2)
+            states.setdefault(int(index), {})[parameter] = tensor.to(backbone.device)
+    return {index: encoder.prepare(state) for index, state in sorted(states.items())} or None
+
+
+def _own_encoder(tensors: Mapping[str, Tensor], backbone: TextBackbone, encoder: PackedEncoder) -> PackedEncoder | None:
+    """A whole base of the customer's own: all blocks and the embeddings."""
+    embeddings = _below("embeddings.", tensors)
+    if not embeddings:
+        return None
+    network = backbone.trainable_copy()
+    network.embeddings.load_state_dict(embeddings, strict=False)
+    for index, block in enumerate(network.blocks):
+        block.load_state_dict(_below(f"block.{index}.", tensors))
+    return PackedEncoder(network.embeddings, network.blocks, dtype=encoder.dtype, separator=encoder.separator)
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

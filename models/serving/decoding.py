@@ -1,0 +1,98 @@
+"""From a row's output to the prediction that goes over the wire, and from a JSON input to what the base reads.
+
+One entry per task. The numbers are those of the head after its activation: probabilities, or a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from models.datasets.examples import Input
+from models.serving.adapters import Adapter
+from models.serving.errors import InvalidInput
+from models.serving.requests import Floats
+
+Decoder = Callable[[Adapter, Sequence[Floats], int], list[dict[str, Any]]]
+Reader = Callable[[Any, str, int], Input]
+
+
+@dataclass(frozen=True, slots=True)
+class ServedTask:
+    """What serving knows of a task. `activation` names one of `heads.ACTIVATIONS`."""
+
+    activation: str
+    read: Reader  # (JSON value, param, most characters) → input
+    decode: Decoder  # (adapter, outputs, top_k) → predictions
+
+
+def read_text(value: Any, param: str, max_chars: int) -> Input:
+    """One text; raises InvalidInput."""
+    if not isinstance(value, str):
+        raise InvalidInput(reason=f"{param} must be a text, it is {_kind(value)}.", param=param)
+    if not value or value.isspace():
+        raise InvalidInput(reason=f"{param} is empty.", param=param)
+    if len(value) > max_chars:
+        raise InvalidInput(reason=f"{param} has {len(value)} characters, at most {max_chars} are read.", param=param)
+    return value
+
+
+def read_inputs(task: ServedTask, inputs: Sequence[Any], *, max_inputs: int, max_chars: int) -> list[Input]:
+    """All inputs of a request; raises InvalidInput, whose `param` names the first bad one."""
+    if not 1 <= len(inputs) <= max_inputs:
+        raise InvalidInput(reason=f"inputs holds {len(inputs)}, 1 to {max_inputs} are accepted.", param="inputs")
+    return [task.read(value, f"inputs[{index}]", max_chars) for index, value in enumerate(inputs)]
+
+
+def decode_single(adapter: Adapter, outputs: Sequence[Floats], top_k: int) -> list[dict[str, Any]]:
+    """The most probable label of each row, and the `top_k` best."""
+    tops = _tops(adapter, outputs, top_k)
+    return [{"label": top[0]["label"], "score": top[0]["score"], "top": top} for top in tops]
+
+
+def decode_multi(adapter: Adapter, outputs: Sequence[Floats], top_k: int) -> list[dict[str, Any]]:
+    """Every label over its threshold, most probable first; all scores by label; the `top_k` best."""
+    thresholds = adapter.thresholds or (0.5,) * len(adapter.labels)
+    predictions = []
+    for top, output in zip(_tops(adapter, outputs, top_k), outputs, strict=True):
+        scores = output.tolist()
+        chosen = [at for at, score in enumerate(scores) if score >= thresholds[at]]
+        chosen.sort(key=scores.__getitem__, reverse=True)
+        predictions.append(
+            {
+                "labels": [adapter.labels[at] for at in chosen],
+                "scores": dict(zip(adapter.labels, scores, strict=True)),
+                "top": top,
+            }
+        )
+    return predictions
+
+
+TASKS: dict[str, ServedTask] = {
+    "text-classification": ServedTask("softmax", read_text, decode_single),
+    "multi-label-classification": ServedTask("sigmoid", read_text, decode_multi),
+}
+
+
+def _tops(adapter: Adapter, outputs: Sequence[Floats], top_k: int) -> list[list[dict[str, Any]]]:
+    labels = adapter.labels
+    scores_BK = np.stack(outputs)
+    count = min(top_k, len(labels))
+    if count == 1:
+        best_BC = scores_BK.argmax(axis=1)[:, None]
+    else:
+        # Stable, so that equal scores come in the order of the labels.
+        best_BC = np.argsort(-scores_BK, axis=1, kind="stable")[:, :count]
+    values_BC = np.take_along_axis(scores_BK, best_BC, axis=1).tolist()
+    return [
+        [{"label": labels[at], "score": score} for at, score in zip(row, values, strict=True)]
+        for row, values in zip(best_BC.tolist(), values_BC, strict=True)
+    ]
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", bool: "true or false", int: "a number", float: "a number"}
+    return names.get(type(value), "null")

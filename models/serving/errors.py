@@ -1,0 +1,35 @@
+"""What can go wrong while answering, by class."""
+
+from __future__ import annotations
+
+from models.errors import InvalidRequest, RateLimited, Unauthenticated, Unavailable
+
+
+class QueueFull(RateLimited):
+    """The customer has more rows waiting than one customer may: 429 with `retry-after`."""
+
+    message = "{waiting} rows of yours are waiting and {limit} may; {rows} more do not fit. Try again in {seconds} s."
+
+
+class InvalidInput(InvalidRequest):
+    """One of the inputs cannot be read: 400, `param` names it (`inputs[3]`)."""
+
+    message = "{reason}"
+
+
+class InvalidKey(Unauthenticated):
+    """No such key, or it has expired or was revoked: 401, the same body for all three."""
+
+    message = "Incorrect API key provided. Issue one with the operator's key, or check that yours was not revoked."
+
+
+class ArtifactBroken(Unavailable):
+    """A version's files are missing or do not match their manifest: 503, for this model alone."""
+
+    message = "The files of the model '{model}' (version {version}) cannot be used: {reason}."
+
+
+class ShuttingDown(Unavailable):
+    """The predictor is closing: 503, another one answers."""
+
+    message = "This predictor is shutting down. Try again."

@@ -1,0 +1,108 @@
+"""Whose rows leave next: one queue per customer, drained by deficit round-robin over tokens.
+
+Deficit round-robin (Shreedhar and Varghese, 1996) gives every waiting customer the same share of tokens however many
+rows each has waiting, at a constant cost per row. A customer alone gets everything.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+
+class Costed(Protocol):
+    """A row that waits. `cost` is in tokens (or characters, before it is tokenised), at least 1."""
+
+    cost: int
+
+
+Row = TypeVar("Row", bound=Costed)
+
+
+@dataclass(slots=True)
+class _Lane(Generic[Row]):
+    rows: deque[Row] = field(default_factory=deque)
+    deficit: int = 0
+
+
+class FairQueue(Generic[Row]):
+    """Rows of many customers, taken a batch at a time. Thread-safe; `take` blocks, nothing else does."""
+
+    def __init__(self, *, quantum: int) -> None:
+        self._quantum = quantum
+        self._lanes: OrderedDict[Hashable, _Lane[Row]] = OrderedDict()
+        self._changed = threading.Condition(threading.Lock())
+        self._closed = False
+        self._waiting = 0
+
+    def __len__(self) -> int:
+        return self._waiting
+
+    def put(self, customer: Hashable, rows: Sequence[Row]) -> None:
+        """Let rows wait, behind the same customer's earlier ones."""
+        if not rows:
+            return
+        with self._changed:
+            lane = self._lanes.get(customer)
+            if lane is None:
+                lane = self._lanes[customer] = _Lane()
+            lane.rows.extend(rows)
+            self._waiting += len(rows)
+            self._changed.notify()
+
+    def take(self, budget: int) -> list[Row]:
+        """The rows that leave now: up to `budget` of cost, at least one.
+
+        Blocks while there are none; returns `[]` once closed and empty.
+        """
+        with self._changed:
+            while not self._waiting and not self._closed:
+                self._changed.wait()
+            return self._drain(budget)
+
+    def discard(self, customer: Hashable, owner: object) -> list[Row]:
+        """Remove the customer's waiting rows whose `owner` is this object (the caller is gone); what was removed."""
+        with self._changed:
+            lane = self._lanes.get(customer)
+            if lane is None:
+                return []
+            gone = [row for row in lane.rows if getattr(row, "owner", None) is owner]
+            if gone:
+                lane.rows = deque(row for row in lane.rows if getattr(row, "owner", None) is not owner)
+                self._waiting -= len(gone)
+                if not lane.rows:
+                    del self._lanes[customer]
+            return gone
+
+    def close(self) -> None:
+        """Nothing more comes; `take` hands out what is left and then `[]`."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _drain(self, budget: int) -> list[Row]:
+        taken: list[Row] = []
+        while self._lanes:
+            customer, lane = next(iter(self._lanes.items()))
+            # A customer whose share was cut off by the end of the last batch goes on with what it had left.
+            if lane.deficit <= 0 or lane.rows[0].cost > lane.deficit:
+                lane.deficit += self._quantum
+            while lane.rows and (lane.rows[0].cost <= lane.deficit or not taken):
+                cost = lane.rows[0].cost
+                if taken and cost > budget:
+                    self._waiting -= len(taken)
+                    return taken
+                taken.append(lane.rows.popleft())
+                lane.deficit -= cost
+                budget -= cost
+            if lane.rows:
+                self._lanes.move_to_end(customer)
+            else:
+                del self._lanes[customer]
+            if budget <= 0:
+                break
+        self._waiting -= len(taken)
+        return taken

@@ -1,0 +1,65 @@
+"""Every customer's own head on the shared features, for all rows of a batch at once.
+
+Rows come sorted by adapter within each choice of features. A head's product runs on its rows where they lie: no head is
+copied, so a batch of one customer and a batch of as many customers as rows read the same bytes once. All logits land in
+one padded matrix, so that activations cost one call per task whatever the heads' class counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from models.serving.adapters import Adapter
+from models.serving.requests import NOTHING, Floats
+
+# How a task's logits become what its decoder reads. An empty slot of the padded matrix is -inf: zero after both.
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "softmax": lambda logits_BK: torch.softmax(logits_BK, dim=1),
+    "sigmoid": torch.sigmoid,
+    "identity": lambda logits_BK: logits_BK,
+}
+
+
+def apply_heads(features: Mapping[str, Tensor], adapters: Sequence[Adapter]) -> list[Floats]:
+    """One output per row. `features` are BD tables by name; row b belongs to `adapters[b]`.
+
+    A row's output has as many entries as its adapter has labels; without a head it is the L2-normalised feature.
+    """
+    outputs: list[Floats] = [NOTHING] * len(adapters)
+    groups: dict[tuple[tuple[str, ...], str], list[int]] = {}
+    for row, adapter in enumerate(adapters):
+        groups.setdefault((adapter.features, adapter.activation), []).append(row)
+    for (names, activation), rows in groups.items():
+        rows.sort(key=lambda row: id(adapters[row]))
+        index = torch.tensor(rows, device=next(iter(features.values())).device)
+        features_BF = torch.cat([features[name][index] for name in names], dim=1)
+        if activation == "embedding":
+            found = torch.nn.functional.normalize(features_BF, dim=1).cpu().numpy()
+        else:
+            logits_BK = _multiply(features_BF, [adapters[row] for row in rows])
+            found = ACTIVATIONS[activation](logits_BK).cpu().numpy()
+        for at, row in enumerate(rows):
+            outputs[row] = found[at, : adapters[row].outputs]
+    return outputs
+
+
+def _multiply(features_BF: Tensor, adapters: Sequence[Adapter]) -> Tensor:
+    """Padded logits; `adapters` are sorted so that equal ones are neighbours."""
+    widest = max(adapter.outputs for adapter in adapters)
+    logits_BK = features_BF.new_full((len(adapters), widest), -torch.inf)
+    start = 0
+    while start < len(adapters):
+        adapter = adapters[start]
+        end = start + 1
+        while end < len(adapters) and adapters[end] is adapter:
+            end += 1
+        if adapter.weight_KF is None or adapter.bias_K is None:
+            raise ValueError("an adapter without a head among those that have one")
+        logits_BK[start:end, : adapter.outputs] = torch.addmm(
+            adapter.bias_K, features_BF[start:end], adapter.weight_KF.T
+        )
+        start = end
+    return logits_BK

@@ -1,0 +1,73 @@
+"""What waits in an engine: requests of one customer each, and their rows."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.backbones.text import TokenIds
+from models.datasets.examples import Input
+from models.serving.adapters import Adapter
+
+Floats = NDArray[np.float32]
+NOTHING: Floats = np.empty(0, dtype=np.float32)  # stands for an output that is not there yet
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """Inputs of one customer for one adapter. Its rows may leave in several batches; the answers keep their order."""
+
+    customer_id: str
+    adapter: Adapter
+    answered: asyncio.Future[None]
+    outputs: list[Floats]  # per row: probabilities over the adapter's labels, or an embedding
+    left: int  # rows without an answer
+    tokens: int = 0
+    error: BaseException | None = None
+    # perf_counter seconds
+    submitted_at: float = field(default_factory=time.perf_counter)
+    started_at: float = 0.0  # its first row left the queue
+    finished_at: float = 0.0
+    tokenize_s: float = 0.0
+    compute_s: float = 0.0  # its share of the passes that it took part in, by tokens
+
+    @property
+    def gone(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+        return self.answered.cancelled()
+
+    def timings_ms(self) -> dict[str, float]:
+        """Where the time went: `queue` is what is neither tokenising nor the passes that its rows were in."""
+        total_s = self.finished_at - self.submitted_at
+        running_s = self.finished_at - self.started_at
+        return {
+            "queue": max(0.0, total_s - running_s - self.tokenize_s) * 1e3,
+            "tokenize": self.tokenize_s * 1e3,
+            "compute": running_s * 1e3,
+            "total": total_s * 1e3,
+        }
+
+
+@dataclass(slots=True, eq=False)
+class Row:
+    """One input on its way. `cost` is an estimate in tokens until it is tokenised."""
+
+    owner: Request
+    index: int
+    input: Input
+    cost: int
+    ids: TokenIds | None = None
+
+
+def rows_of(request: Request, inputs: Sequence[Input]) -> list[Row]:
+    """The rows of a request, their cost guessed from their size: a token is about four characters."""
+    return [Row(request, index, item, 2 + _size(item) // 4) for index, item in enumerate(inputs)]
+
+
+def _size(item: Input) -> int:
+    return len(item) if isinstance(item, str) else 64
