@@ -18,7 +18,7 @@ INPUTS := pyproject.toml constraints.txt Makefile
 TEST_ENV := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve install install-dev check format test test-fast bench lint types imports clean distclean
+.PHONY: help demo serve install install-dev check format test test-fast bench lint types imports readme clean distclean
 
 help:  ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ test: install-dev  ## Every test, the slow ones too (PYTEST_ARGS=)
 
 bench: $(VENV)/.installed-bench  ## Measure against the peers
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m bench -s tests/benchmarks $(PYTEST_ARGS)
+
+readme: install-dev  ## Write the table of settings into README.md
+	$(BIN)/python -m deploy.configuration README.md
 
 clean:  ## Remove what tools leave behind; data and environment stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

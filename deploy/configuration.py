@@ -1,14 +1,22 @@
-"""The table of settings, made from the settings themselves: the README cannot say something else than the code."""
+"""The table of settings, made from the settings themselves: the README cannot say something else than the code.
+
+`python -m deploy.configuration README.md` writes it there.
+"""
 
 from __future__ import annotations
 
+import re
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from models.settings import Settings
+
+_PLACE = re.compile(r"(<!-- settings:[^>]*-->\n).*?(<!-- /settings -->)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +46,11 @@ def as_markdown() -> str:
     return "\n".join(lines) + "\n"
 
 
+def insert_into(document: str) -> str:
+    """The document with the table between its two markers."""
+    return _PLACE.sub(lambda found: found[1] + "\n" + as_markdown() + found[2], document)
+
+
 def _default(field: FieldInfo) -> str:
     value = field.default
     if value is None or value == "" or isinstance(value, SecretStr):
@@ -54,3 +67,8 @@ def _cell(default: str) -> str:
 def _words(name: str) -> str:
     words = name.replace("_", " ").removesuffix(" s")
     return words[0].upper() + words[1:] + "."
+
+
+if __name__ == "__main__":
+    readme = Path(sys.argv[1])
+    readme.write_text(insert_into(readme.read_text(encoding="utf-8")), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any
 
@@ -12,8 +13,11 @@ from rich.text import Text
 from deploy.cli.errors import ApiRefused
 from models.errors import GraftError
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+_WIDE = 240
+
+# In a pipe there is no width to fit into: a row stays a line.
+out = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
+err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _WIDE)
 
 _STATUS_STYLES = {
     "succeeded": "green",
@@ -26,7 +30,7 @@ _STATUS_STYLES = {
 
 def show_error(error: GraftError) -> None:
     """An error with the details that say how to mend the data."""
-    err.print(Text.assemble(("Error: ", "bold red"), str(error)))
+    err.print(Text.assemble(("Error: ", "bold red"), str(error)), soft_wrap=True)
     rows = [detail for detail in error.details if isinstance(detail, dict)]
     if rows:
         names = [name for name in ("row", "column", "reason", "mend") if any(name in row for row in rows)]

@@ -27,9 +27,9 @@ from deploy.local.launcher import Deployment, Plan
 
 SAMPLES = Path(__file__).parent / "samples"
 _QUESTIONS = (
-    "I was charged twice for the same order, please refund one of them",
-    "The app crashes as soon as I open the settings page",
-    "How do I change the email address of my account?",
+    "the parcel came today and the grinder's lid is cracked right through",
+    "You took the money twice for my last order. Please send one of them back.",
+    "I won't need any more beans from next month on, please end my plan.",
 )
 
 

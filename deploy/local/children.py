@@ -13,8 +13,10 @@ from pathlib import Path
 import psutil
 
 _LOG_LIMIT = 16 * 2**20
-_TROUBLE = re.compile(r"\b(error|critical|traceback)\b", re.IGNORECASE)
-_ROUTINE = re.compile(r"error[s]?[\"']?\s*[:=]\s*(null|None|0)\b")
+# Lines of level error and above in structlog's and Python's formats, and the last line of a traceback.
+_TROUBLE = re.compile(
+    r"\[(error|critical) *\]|\b(ERROR|CRITICAL|FATAL)\b|\"level\": ?\"(error|critical)\"|^[\w.]*(Error|Exception)\b"
+)
 
 
 class Child:
@@ -93,7 +95,7 @@ class Child:
 
     def trouble(self) -> list[str]:
         """New lines of the log that look like errors."""
-        return [line for line in self.new_lines() if _TROUBLE.search(line) and not _ROUTINE.search(line)]
+        return [line for line in self.new_lines() if _TROUBLE.search(line)]
 
     def new_lines(self) -> list[str]:
         """Whole lines that were logged since the last call."""

@@ -25,6 +25,8 @@ from deploy.local.valkey import Valkey
 from models.settings import Settings
 
 _ROOT = Path(__file__).resolve().parents[2]
+# Where a launcher that runs the queue tells the others on its folder how to reach it.
+_BROKER_NOTE = "broker.url"
 
 Role = Literal["all", "api", "predictor", "worker"]
 
@@ -110,6 +112,7 @@ class Deployment:
             child.stop(grace_s=15)
         self.children = []
         if self._valkey is not None:
+            (self.folder.run / _BROKER_NOTE).unlink(missing_ok=True)
             self._valkey.close()
             self._valkey = None
         self.folder.forget()
@@ -129,7 +132,7 @@ class Deployment:
 
     def _start_valkey(self, env: dict[str, str]) -> None:
         """A private broker, unless the operator named one or another launcher on this folder has it."""
-        note = self.folder.run / "broker.url"
+        note = self.folder.run / _BROKER_NOTE
         if os.environ.get("GRAFT_BROKER_URL"):
             return
         if self.plan.role in ("predictor", "worker"):
@@ -169,7 +172,8 @@ class Deployment:
             command = [python, "-m", "uvicorn", "--app-dir", str(_ROOT), "--factory", "api.application:create_app"]
             command += ["--host", self.plan.host, "--port", str(port), "--timeout-graceful-shutdown", "10"]
             api_env = {**env, **threads.environment(count), "GRAFT_ADMIN_KEY": self.admin_key}
-            self.children.append(Child("api", command, env=api_env, log=logs / f"{self.plan.role}-{port}.log"))
+            log = logs / ("api.log" if self.plan.role == "all" else f"{self.plan.role}-{port}.log")
+            self.children.append(Child("api", command, env=api_env, log=log))
         if self.plan.works:
             count = threads.share("worker", workers=self.plan.workers, threads=wished)
             for number in range(1, self.plan.workers + 1):
