@@ -66,7 +66,10 @@ class DirectoryStore:
     def modified_at(self, key: str) -> float:
         """When the object was stored, Unix seconds."""
         with _translated(key):
-            return self._path(key).stat().st_mtime
+            path = self._path(key)
+            if path.is_dir():
+                raise IsADirectoryError
+            return path.stat().st_mtime
 
     def list(self, prefix: str) -> Iterator[str]:
         """Keys below a prefix, in any order."""
@@ -113,7 +116,7 @@ class DirectoryStore:
     def _incoming(self, key: str) -> Iterator[tuple[Path, Path]]:
         target = self._path(key)
         temporary = self._root / _INCOMING / uuid4().hex
-        with _translated(key):
+        with _translated(None):
             temporary.parent.mkdir(parents=True, exist_ok=True)
             try:
                 yield target, temporary
@@ -154,10 +157,12 @@ def _place(temporary: Path, target: Path) -> None:
 
 
 @contextmanager
-def _translated(key: str) -> Iterator[None]:
+def _translated(wanted: str | None) -> Iterator[None]:
+    """Errors of the file system as errors of the store; `wanted`: the key of the object that should be there."""
     try:
         yield
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise ObjectMissing(key=key) from error
     except OSError as error:
+        absent = isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError)
+        if absent and wanted is not None:
+            raise ObjectMissing(key=wanted) from error
         raise StorageUnavailable(reason=error.strerror or "input/output error") from error

@@ -187,12 +187,12 @@ def _compare(key: str, stored: str | None, actual: str) -> None:
 def _translated(key: str) -> Iterator[None]:
     try:
         yield
-    except ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "")
+    except (BotoCoreError, Boto3Error, ClientError) as error:
+        # An upload in parts wraps what the server said.
+        said = error if isinstance(error, ClientError) else error.__context__
+        code = said.response.get("Error", {}).get("Code", "") if isinstance(said, ClientError) else type(error).__name__
         if code in _MISSING:
             raise ObjectMissing(key=key) from error
-        raise StorageUnavailable(reason=f"it answered {code or 'with an error'}") from error
-    except (BotoCoreError, Boto3Error) as error:
-        raise StorageUnavailable(reason=type(error).__name__) from error
+        raise StorageUnavailable(reason=f"it answered {code}") from error
     except OSError as error:
         raise StorageUnavailable(reason=error.strerror or type(error).__name__) from error

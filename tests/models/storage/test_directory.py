@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from models.storage.directory import DirectoryStore
+from models.storage.errors import StorageUnavailable
+
+
+@pytest.mark.parametrize(
+    "key", ["../outside", "a/../../outside", "/absolute", "a//b", "a/", "", ".incoming/x", "a/./b", "a\\..\\b", "a\0b"]
+)
+def test_no_key_leaves_the_folder(tmp_path: Path, key: str) -> None:
+    (tmp_path / "outside").write_text("secret")
+    store = DirectoryStore(tmp_path / "root")
+    for act in (store.get_bytes, store.open, store.exists, store.delete, store.modified_at):
+        with pytest.raises(ValueError, match="not a key"):
+            act(key)
+    with pytest.raises(ValueError, match="not a key"):
+        store.put_bytes(key, b"")
+    assert (tmp_path / "outside").read_text() == "secret"
+
+
+def test_a_failed_put_leaves_nothing(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path / "root")
+    store.put_bytes("file", b"x")
+    with pytest.raises(StorageUnavailable):
+        store.put_bytes("file/below", b"y")
+    assert list(store.list("")) == ["file"]
+    assert list((tmp_path / "root" / ".incoming").iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "root").write_text("a file is in the way")
+    with pytest.raises(StorageUnavailable):
+        DirectoryStore(tmp_path / "root").put_bytes("key", b"x")
