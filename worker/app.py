@@ -65,7 +65,10 @@ def _configure_logs(**_: Any) -> None:
 
 
 @signals.worker_init.connect
-def _start(**_: Any) -> None:
+def _start(sender: Any, **_: Any) -> None:
+    # Workers have nothing to tell each other: the database knows all. As flags these would have to be repeated
+    # wherever a worker is started.
+    sender.options.update(without_mingle=True, without_gossip=True, without_heartbeat=True)
     # Not on `worker_ready`: that waits for the broker, and neither warming up nor sweeping needs one.
     from worker import running  # noqa: PLC0415  # opens the database; importing the app must not
 

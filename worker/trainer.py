@@ -5,22 +5,19 @@ It knows no database, no queue and no customer: a request with local paths comes
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
 from models import settings as graft_settings
-from models.errors import GraftError, InvalidRequest
 from models.settings import Settings
-from worker import logs, parent_death, protocol
-from worker.errors import DeviceOutOfMemory, DiskFull, OutOfMemory, TrainingCrashed
+from worker import failures, logs, parent_death, protocol
 from worker.protocol import Failed, Ready, Stop, Stopped, Train, TrainerEvent
 
 if TYPE_CHECKING:
@@ -170,7 +167,7 @@ def _run(command: Train, backbones: WarmBackbones, inbox: Inbox, outbox: Outbox)
         if not finished and not inbox.stop_requested(command.run):
             raise RuntimeError("training ended without a result")
     except Exception as error:
-        failed = describe(error)
+        failed = failures.of_training(error)
         if failed.blame == "server":
             log.exception("run_failed", code=failed.code)
         else:
@@ -184,33 +181,6 @@ def _run(command: Train, backbones: WarmBackbones, inbox: Inbox, outbox: Outbox)
         outbox.send(command.run, Stopped())
     log.info("run_ended", finished=finished, seconds=round(time.monotonic() - begin, 3))
     return None
-
-
-def describe(error: Exception) -> Failed:
-    """What a customer may know about an exception: a domain error's own words, nothing of any other."""
-    fatal = False
-    if _is_device_out_of_memory(error):
-        error, fatal = DeviceOutOfMemory(), True
-    elif isinstance(error, MemoryError):
-        error, fatal = OutOfMemory(), True
-    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        error = DiskFull()
-    elif not isinstance(error, GraftError):
-        error, fatal = TrainingCrashed(), True
-    body: dict[str, Any] = error.as_dict()
-    return Failed(
-        code=body["code"],
-        message=body["message"],
-        blame="user" if isinstance(error, InvalidRequest) else "server",
-        param=body["param"],
-        details=body.get("details", []),
-        fatal=fatal,
-    )
-
-
-def _is_device_out_of_memory(error: Exception) -> bool:
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(error, torch.OutOfMemoryError)
 
 
 if __name__ == "__main__":

@@ -76,6 +76,11 @@ class TrainerProcess:
             if self._status is not None:
                 mailbox.put((None, Died(self._status)))
 
+    def begin(self, mailbox: SimpleQueue[Any]) -> None:
+        """Attach for a run: from now on the process has been of use, however short its life."""
+        self.used = True
+        self.attach(mailbox)
+
     def detach(self) -> None:
         """Deliver no more events."""
         with self._lock:

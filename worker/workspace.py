@@ -17,6 +17,7 @@ from pathlib import Path
 import structlog
 
 from models.records.files import File
+from models.services.claims import Claim
 from models.storage.store import ObjectStore
 from worker.errors import DatasetCorrupt
 
@@ -35,6 +36,12 @@ class Workspace:
         self.checkpoints = cache_dir / "checkpoints" / job_id
         self.output = self.scratch / "output"
         self._lock: int | None = None
+
+    @classmethod
+    def of(cls, claim: Claim, cache_dir: Path) -> Workspace:
+        """The folders of a claimed attempt."""
+        job = claim.job
+        return cls(cache_dir, customer_id=job.customer_id, job_id=job.id, attempt=claim.attempt, worker=claim.worker)
 
     def create(self) -> None:
         """Make the folders. Raises OSError when the disk is full."""

@@ -15,7 +15,7 @@ import time
 
 from models.errors import InvalidRequest
 from models.learning.events import Candidate, Finished, Progress
-from worker import parent_death, protocol, trainer
+from worker import failures, parent_death, protocol, trainer
 from worker.protocol import Ready
 
 
@@ -45,10 +45,10 @@ def behave(how, request, send, stopped):
     if how == "crash":
         os.kill(os.getpid(), signal.SIGKILL)
     elif how == "user-error":
-        send(trainer.describe(InvalidRequest(reason="Two classes are needed.")))
+        send(failures.of_training(InvalidRequest(reason="Two classes are needed.")))
         return
     elif how == "server-error":
-        send(trainer.describe(RuntimeError("secret path /etc/shadow")))
+        send(failures.of_training(RuntimeError("secret path /etc/shadow")))
         sys.exit(1)
     elif how == "stall":
         time.sleep(3600)

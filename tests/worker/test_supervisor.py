@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import threading
 import time
@@ -16,28 +17,12 @@ from models.records.jobs import Job, JobEvent
 from models.records.usage import UsageRecord
 from models.records.versions import Alias, Model, ModelVersion
 from models.services import jobs
-from models.services.resources import open_resources
-from models.settings import Settings
 from worker.supervisor import Supervisor
 
 
 @pytest.fixture
-def settings(tmp_path):
-    return Settings(
-        data_dir=tmp_path,
-        broker_url=f"redis+socket://{tmp_path}/nobody.sock",
-        lease_s=5,
-        heartbeat_s=0.1,
-        stall_timeout_s=60,
-    )
-
-
-@pytest.fixture
-def resources(settings):
-    resources = open_resources(settings)
-    resources.database.migrate()
-    yield resources
-    resources.close()
+def settings(settings):
+    return settings.model_copy(update={"lease_s": 5.0, "heartbeat_s": 0.1, "stall_timeout_s": 60.0})
 
 
 @pytest.fixture
@@ -197,7 +182,7 @@ def test_a_stop_frees_the_device_whether_the_trainer_listens_or_not(
 
 def test_a_trainer_that_says_nothing_is_killed(resources, submit, fetch, stand_in):
     impatient = resources.settings.model_copy(update={"stall_timeout_s": 1.0, "max_attempts": 1})
-    supervisor = Supervisor(type(resources)(impatient, resources.database, resources.store, resources.queue), stand_in)
+    supervisor = Supervisor(dataclasses.replace(resources, settings=impatient), stand_in)
     supervisor.start()
     try:
         job_id = submit("stall")
@@ -209,7 +194,7 @@ def test_a_trainer_that_says_nothing_is_killed(resources, submit, fetch, stand_i
 
 def test_a_run_over_the_time_limit_fails_at_once(resources, submit, fetch, stand_in):
     impatient = resources.settings.model_copy(update={"train_timeout_s": 1.0})
-    supervisor = Supervisor(type(resources)(impatient, resources.database, resources.store, resources.queue), stand_in)
+    supervisor = Supervisor(dataclasses.replace(resources, settings=impatient), stand_in)
     supervisor.start()
     try:
         job_id = submit("gentle")
