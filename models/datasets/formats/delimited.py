@@ -6,7 +6,15 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from models.datasets.formats.encoding import MAX_LINE_CHARS, OverlongLine, check_encoding, decode_head, lines, open_text
+from models.datasets.formats.encoding import (
+    MAX_LINE_CHARS,
+    OverlongLine,
+    check_encoding,
+    decode_head,
+    lines,
+    open_text,
+    refused_encoding,
+)
 from models.datasets.formats.format import Format, Row
 from models.datasets.problems import Problem
 
@@ -19,10 +27,11 @@ _QUOTES = "Put the field in double quotes and write a quote inside it twice, as 
 
 
 def recognise(head: bytes) -> bool:
-    """Any text can be CSV; whether it is a table shows in the header."""
+    """Any text can be CSV; whether it is a table shows in the header. Binary data is full of control characters."""
     text = decode_head(head)
-    control = sum(1 for char in text if char < " " and char not in "\t\r\n\f")
-    return control <= len(text) // 20
+    control = sum(char < " " and char not in "\t\r\n\f" for char in text)
+    share = 0.05 if "\ufffd" in text else 0.3
+    return control <= share * len(text) or refused_encoding(head) is not None
 
 
 def read_header(path: Path) -> list[str]:

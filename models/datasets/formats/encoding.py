@@ -33,15 +33,24 @@ def decode_head(head: bytes) -> str:
     return head.decode(encoding_of(head), errors="replace")
 
 
+def refused_encoding(head: bytes) -> str | None:
+    """The codec of a wide encoding that is not read: UTF-32, and UTF-16 without its mark (every other byte is NUL)."""
+    if head.startswith(_UTF32_MARKS):
+        return "utf-32"
+    if head.startswith(_UTF16_MARKS):
+        return None
+    even, odd, many = head[0::2].count(0), head[1::2].count(0), len(head) // 5
+    if odd > many and even == 0:
+        return "utf-16le"
+    return "utf-16be" if even > many and odd == 0 else None
+
+
 def check_encoding(path: Path, filename: str, limits: Limits) -> None:  # noqa: ARG001  (a Format's signature)
     """Decode the whole file once, in pieces; raises NotUtf8 with the place of the first bad byte."""
     with path.open("rb") as file:
         head = file.read(4096)
         file.seek(0)
-        if head.startswith(_UTF32_MARKS):
-            raise NotUtf8(filename=filename, byte=f"0x{head[0]:02x}", offset=0, line=1, guess="utf-32")
-        if head.count(0) > len(head) // 5:  # every other byte is NUL: UTF-16 whose mark is missing
-            guess = "utf-16be" if head[0] == 0 else "utf-16le"
+        if guess := refused_encoding(head):
             raise NotUtf8(filename=filename, byte="0x00", offset=head.index(0), line=1, guess=guess)
         encoding = encoding_of(head)
         decoder = codecs.getincrementaldecoder(encoding)()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from models.datasets.errors import OversizedParquet, TooManyRows, TruncatedParquet, UnreadableParquet
@@ -17,7 +18,16 @@ from models.datasets.problems import Problem, excerpt
 _MAGIC = b"PAR1"
 _BATCH_ROWS = 256
 _MAX_FOOTER_BYTES = 32 * 2**20
-_MAX_ROW_GROUP_BYTES = 2**30
+_MAX_ROW_GROUP_BYTES = 2**29
+_MAX_BATCH_BYTES = 2**28
+_DAMAGE = (
+    pa.ArrowException,
+    OSError,
+    ValueError,
+    KeyError,
+    IndexError,
+    OverflowError,
+)  # what the reader raises on hostile bytes
 
 
 def recognise(head: bytes) -> bool:
@@ -40,7 +50,7 @@ def check(path: Path, filename: str, limits: Limits) -> None:
         raise OversizedParquet(filename=filename, declared=footer, what="its footer", limit=_MAX_FOOTER_BYTES)
     try:
         with _open(path) as parquet:
-            metadata = parquet.metadata
+            metadata, _ = parquet.metadata, parquet.schema_arrow.names
             if metadata.num_rows > limits.max_rows:
                 raise TooManyRows(filename=filename, limit=limits.max_rows)
             for group in range(metadata.num_row_groups):
@@ -48,7 +58,7 @@ def check(path: Path, filename: str, limits: Limits) -> None:
                 if not 0 <= declared <= _MAX_ROW_GROUP_BYTES:
                     what = f"row group {group + 1}"
                     raise OversizedParquet(filename=filename, declared=declared, what=what, limit=_MAX_ROW_GROUP_BYTES)
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except _DAMAGE as error:
         raise UnreadableParquet(filename=filename, error=excerpt(str(error), 120)) from None
 
 
@@ -62,13 +72,13 @@ def read_rows(path: Path, columns: dict[str, str]) -> Iterator[Row | Problem]:
     """Rows in order; a page that cannot be decoded is a problem that ends the reading."""
     number = 0
     try:
-        with _open(path, dictionaries=list(columns.values())) as parquet:
+        with _open(path, dictionaries=_text_leaves(path, set(columns.values()))) as parquet:
             for batch in _batches(parquet, sorted(set(columns.values()))):
                 lists = {name: _values(batch.column(own)) for name, own in columns.items()}
                 for place in range(batch.num_rows):
                     number += 1
                     yield Row(number, None, {name: values[place] for name, values in lists.items()})
-    except (pa.ArrowException, OSError) as error:
+    except _DAMAGE as error:
         reason = f"The file is damaged from here on ({excerpt(str(error), 120)}); nothing after it was read"
         yield Problem(number + 1, None, None, reason, "Write the Parquet file again and upload it whole.")
 
@@ -90,12 +100,55 @@ def _batches(parquet: Any, columns: list[str]) -> Iterator[Any]:
     yield from parquet.iter_batches(batch_size=_BATCH_ROWS, columns=columns, use_threads=False)
 
 
+def _text_leaves(path: Path, wanted: set[str]) -> list[str]:
+    with _open(path) as parquet:
+        leaves = [parquet.schema.column(place) for place in range(len(parquet.schema))]
+    return [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY" and leaf.path.split(".")[0] in wanted]
+
+
 def _values(column: Any) -> list[Any]:
-    if isinstance(column, pa.DictionaryArray):
-        words = column.dictionary.to_pylist()
+    if isinstance(column, pa.DictionaryArray) and pa.types.is_string(column.type.value_type):
+        # Through bytes: Parquet does not promise that strings are UTF-8, and the row that has a bad one shall be named.
+        words = [_text(word) for word in column.dictionary.cast(pa.binary()).to_pylist()]
         return [None if index is None else words[index] for index in column.indices.to_pylist()]
-    values: list[Any] = column.to_pylist()
+    unpacked = _unpacked_bytes(column)
+    if unpacked > _MAX_BATCH_BYTES:
+        raise OSError(f"{len(column)} rows unpack to {unpacked} bytes, the limit is {_MAX_BATCH_BYTES}")
+    try:
+        values: list[Any] = column.to_pylist()
+    except UnicodeDecodeError:
+        values = [_value(cell) for cell in column]
     return values
+
+
+def _text(word: bytes | None) -> str | bytes | None:
+    try:
+        return None if word is None else word.decode()
+    except UnicodeDecodeError:
+        return word
+
+
+def _unpacked_bytes(column: Any) -> int:
+    if isinstance(column, pa.DictionaryArray):
+        words = column.dictionary
+        widths = pc.binary_length(words) if _is_text(words.type) else pa.array([8] * len(words))
+        return int(pc.sum(pc.take(widths, column.indices.drop_null())).as_py() or 0)
+    if isinstance(column, (pa.ListArray, pa.LargeListArray, pa.FixedSizeListArray)):
+        return len(column) * 8 + _unpacked_bytes(column.flatten())
+    if isinstance(column, pa.StructArray):
+        return sum(_unpacked_bytes(part) for part in column.flatten())
+    return int(column.nbytes)
+
+
+def _is_text(kind: Any) -> bool:
+    return any(check(kind) for check in (pa.types.is_string, pa.types.is_binary, pa.types.is_large_string))
+
+
+def _value(cell: Any) -> Any:
+    try:
+        return cell.as_py()
+    except UnicodeDecodeError:
+        return b"\xff"  # no valid text either: the cell's parser says so
 
 
 PARQUET = Format("parquet", recognise, check, read_columns, read_rows, binary=True)

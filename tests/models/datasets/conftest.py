@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.datasets.errors import InvalidDataset
+from models.datasets.examples import DatasetProfile, Example
+from models.datasets.reading import read
+from models.datasets.validation import Limits, inspect
+
+Content = str | bytes
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[Content], Path]:
+    """Puts content into a file whose name says nothing about it."""
+
+    def write(content: Content) -> Path:
+        path = tmp_path / "upload"
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def profile(write: Callable[[Content], Path]) -> Callable[..., DatasetProfile]:
+    """What `inspect` says about content."""
+
+    def profile(content: Content, *, filename: str = "tickets.csv", **options: Any) -> DatasetProfile:
+        limits = options.pop("limits", Limits())
+        return inspect(write(content), filename=filename, limits=limits, **options)
+
+    return profile
+
+
+@pytest.fixture
+def examples(tmp_path: Path, profile: Callable[..., DatasetProfile]) -> Callable[..., list[Example]]:
+    """The examples that the trainer would read after `inspect` has accepted the content."""
+
+    def examples(content: Content, **options: Any) -> list[Example]:
+        found = profile(content, **options)
+        rows = list(read(tmp_path / "upload", format=found.format, task=found.task, columns=found.columns))
+        assert len(rows) == found.rows
+        return rows
+
+    return examples
+
+
+@pytest.fixture
+def refusal(profile: Callable[..., DatasetProfile]) -> Callable[..., InvalidDataset]:
+    """The error for content; checks what every refusal owes to its reader."""
+
+    def refusal(content: Content, **options: Any) -> InvalidDataset:
+        with pytest.raises(InvalidDataset) as caught:
+            profile(content, **options)
+        error = caught.value
+        body = error.as_dict()
+        assert body["details"], "every refusal has details"
+        assert len(body["details"]) <= 100
+        assert error.total >= len(body["details"])
+        assert len(body["message"]) < 1_500
+        for detail in body["details"]:
+            assert set(detail) == {"row", "line", "column", "reason", "mend"}
+            assert detail["reason"]
+            assert detail["mend"], "every problem says how to mend it"
+        assert body["details"][0]["mend"].split(".")[0] in body["message"]
+        assert "\0" not in body["message"]
+        return error
+
+    return refusal
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """Real data sets beside the repository, where there are any."""
+    folder = Path(os.environ.get("GRAFT_SHARED_DIR", Path(__file__).parents[4] / "shared"))
+    if not (folder / "data").is_dir():
+        pytest.skip("no shared data here")
+    return folder
