@@ -13,6 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.errors import Conflict, GraftError, InvalidRequest, NotFound, TooLarge, Unavailable
@@ -174,10 +175,19 @@ def _from_http(app: FastAPI, request: Request, error: Exception) -> GraftError:
     if status == 404:
         return UnknownRoute(method=method, path=path, hint=_hint(app, path))
     if status == 405 and isinstance(error, HTTPException):
-        return MethodNotAllowed(method=method, path=path, allowed=(error.headers or {}).get("Allow", "other methods"))
+        return MethodNotAllowed(method=method, path=path, allowed=", ".join(sorted(_methods(app, request))))
     if status < 500 and isinstance(error, HTTPException):
         return InvalidBody(reason=str(error.detail))
     return InternalError()
+
+
+def _methods(app: FastAPI, request: Request) -> set[str]:
+    # The framework knows the methods of one route only, and a path may have several.
+    found: set[str] = set()
+    for route in app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            found |= getattr(route, "methods", None) or set()
+    return found
 
 
 def _hint(app: FastAPI, path: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import structlog
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
@@ -28,6 +29,8 @@ from models.services.idempotency import IdempotencyToken
 from models.services.jobs import JobRequest
 from models.services.resources import Resources
 from models.settings import Settings
+
+log = structlog.get_logger("graft.api")
 
 _INLINE_NAME = "rows.jsonl"
 
@@ -107,11 +110,13 @@ def submit(resources: Resources, customer_id: str, asked: AskedJob, token: Idemp
             hyperparameters=body.chosen_hyperparameters,
             metadata=body.metadata or {},
         )
-        return jobs.submit(resources, customer_id, request, idempotency=token)
+        job = jobs.submit(resources, customer_id, request, idempotency=token)
     except GraftError:
         for stored_id in stored:
             files.delete(resources, customer_id, stored_id)
         raise
+    log.info("job submitted", job_id=job.id, task=job.task, strategy=job.strategy)
+    return job
 
 
 def _from_form(form: Form) -> AskedJob:

@@ -15,6 +15,7 @@ access = structlog.get_logger("graft.access")
 
 # Scraped every few seconds; they would drown the rest.
 _QUIET = {"/healthz", "/readyz", "/metrics"}
+_LOGGED_PARAMS = ("job_id", "file_id", "model")
 
 # Without the values of local variables, which hold customers' texts and our own secrets.
 _TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
@@ -29,6 +30,7 @@ def configure(settings: Settings) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
     ]
+    # Tracebacks without local variables: those hold keys and texts.
     renderer: list[structlog.typing.Processor] = (
         [_TRACEBACKS, structlog.processors.JSONRenderer()]
         if settings.log_format == "json"
@@ -86,20 +88,15 @@ class AccessLog:
         finally:
             path = route_template(scope)
             write = access.debug if path in _QUIET else access.info
-            ids = {
-                name: scope["path_params"][key] for name, key in _LOGGED_PARAMS if key in scope.get("path_params", {})
-            }
+            params = scope.get("path_params", {})
             write(
                 "request",
                 method=scope["method"],
                 route=path,
                 status=status,
                 ms=round((time.perf_counter() - start) * 1000, 2),
-                **ids,
+                **{name: params[name] for name in _LOGGED_PARAMS if name in params},
             )
-
-
-_LOGGED_PARAMS = (("job_id", "job_id"), ("file_id", "file_id"), ("model", "model"))
 
 
 def route_template(scope: Scope) -> str:

@@ -8,15 +8,17 @@ from typing import Any
 
 import orjson
 from fastapi import APIRouter, Request
-from models.serving.predictor import PredictCall
 from starlette.responses import Response, StreamingResponse
 
 from api import context
 from api.admission import CustomerRoute
 from api.authentication import Caller
 from api.documentation import answers
+from api.errors import InvalidBody
 from api.schemas.chat import ChatCompletionObject, CreateChatCompletion, content_of, logprobs_of
 from models.identifiers import new_id
+from models.serving.errors import InvalidInput
+from models.serving.predictor import PredictCall
 
 router = APIRouter(tags=["prediction"], route_class=CustomerRoute)
 
@@ -38,7 +40,12 @@ async def create(request: Request, body: CreateChatCompletion, caller: Caller) -
         inputs=[body.classified],
         top_k=max(1, body.top_logprobs or 0),
     )
-    answer = await parts.predictor.predict(call)
+    try:
+        answer = await parts.predictor.predict(call)
+    except InvalidInput as error:
+        # It names the only input; the caller sent messages.
+        reason = str(error).replace(error.param or "", "The user's last message", 1)
+        raise InvalidBody(reason=reason, param="messages") from error
     parts.metrics.predicted_rows.inc()
     prediction, tokens = answer.predictions[0], int(answer.usage["tokens"])
     head = {

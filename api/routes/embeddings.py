@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from api import context
 from api.admission import CustomerRoute
+from api.authentication import Caller
 from api.documentation import answers
 from api.errors import InvalidBody
 from api.schemas.embeddings import CreateEmbeddings, EmbeddingList
@@ -22,7 +23,7 @@ router = APIRouter(tags=["prediction"], route_class=CustomerRoute)
 
 
 @router.post("/v1/embeddings", response_model=EmbeddingList, responses=answers(400, 401, 404, 413, 429, 503))
-async def create(request: Request, body: CreateEmbeddings) -> Response:
+async def create(request: Request, body: CreateEmbeddings, caller: Caller) -> Response:
     """Embed a text or several with a base model."""
     parts = context.of(request)
     if parts.predictor is None:
@@ -37,7 +38,7 @@ async def create(request: Request, body: CreateEmbeddings) -> Response:
         raise InvalidBody(
             reason=f"{entry.name} has {entry.width} dimensions; shortening them is not offered.", param="dimensions"
         )
-    vectors, tokens = await parts.predictor.embed(texts, entry.name)
+    vectors, tokens = await parts.predictor.embed(texts, entry.name, customer_id=caller.customer_id)
     parts.metrics.embedded_rows.inc(len(texts))
     content = await run_in_threadpool(_render, entry.name, vectors, tokens, body.encoding_format)
     return Response(content, media_type="application/json")

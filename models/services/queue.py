@@ -36,6 +36,10 @@ class JobQueue:
                 "socket_connect_timeout": timeout_s,
                 "retry_on_timeout": False,
                 "max_retries": 1,
+                # Kombu would wait for two seconds before the second try.
+                "interval_start": 0.0,
+                "interval_step": 0.0,
+                "interval_max": 0.0,
             },
             # Once more on a fresh connection: the pooled one may be from before the broker's restart.
             task_publish_retry=True,

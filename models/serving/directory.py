@@ -22,7 +22,7 @@ from models.services import catalog, changes, keys
 from models.services.catalog import ResolvedVersion
 from models.services.keys import KeyRecord
 from models.services.resources import Resources
-from models.serving.errors import InvalidKey
+from models.serving.errors import InvalidKey, KeyExpired, KeyRevoked
 from models.serving.memo import Entry, Memo
 
 log = structlog.get_logger(__name__)
@@ -89,15 +89,20 @@ class Directory:
         await self._touch()
 
     async def authenticate(self, secret: str) -> Principal:
-        """Whom this key speaks for; raises InvalidKey."""
+        """Whom this key speaks for; raises InvalidKey, KeyRevoked, KeyExpired."""
         sha256 = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
         entry = self._keys.peek(sha256, "")
         if entry is None:
             entry = await self._keys.get(sha256, "", lambda: keys.find(self._resources, sha256))
         record = entry.unwrap()
         now = time.time()
-        if record is None or _is_past(record.revoked_at, now) or _is_past(record.expires_at, now):
+        if record is None:
             raise InvalidKey()
+        # Who holds the whole secret may know what became of it.
+        if _is_past(record.revoked_at, now):
+            raise KeyRevoked()
+        if _is_past(record.expires_at, now):
+            raise KeyExpired()
         self._used[record.key_id] = now
         return Principal(record.customer_id, record.customer_name, record.key_id)
 

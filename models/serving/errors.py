@@ -18,9 +18,21 @@ class InvalidInput(InvalidRequest):
 
 
 class InvalidKey(Unauthenticated):
-    """No such key, or it has expired or was revoked: 401, the same body for all three."""
+    """No such key: 401."""
 
-    message = "Incorrect API key provided. Issue one with the operator's key, or check that yours was not revoked."
+    message = "Incorrect API key provided. The operator issues keys: POST /v1/customers/{{id}}/keys."
+
+
+class KeyRevoked(InvalidKey):
+    """The key was revoked: 401."""
+
+    message = "This API key was revoked. Ask the operator for a new one."
+
+
+class KeyExpired(InvalidKey):
+    """The key's time is over: 401."""
+
+    message = "This API key has expired. Ask the operator for a new one, or to rotate it in time."
 
 
 class ArtifactBroken(Unavailable):

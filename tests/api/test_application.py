@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from models.settings import Settings
+
+if TYPE_CHECKING:
+    from tests.api.conftest import Server
+
+Run = Callable[[Settings], AbstractContextManager["Server"]]
+SettingsFor = Callable[..., Settings]
+
+
+def test_a_process_that_keeps_the_books_never_loads_torch() -> None:
+    program = """
+import json, sys, time
+start = time.perf_counter()
+from api.application import create_app
+from models.settings import Settings
+app = create_app(Settings(role="api"))
+heavy = [name for name in ("torch", "transformers", "sklearn", "scipy") if name in sys.modules]
+print(json.dumps({"heavy": heavy, "seconds": time.perf_counter() - start, "routes": len(app.routes)}))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    found = json.loads(done.stdout)
+    assert found["heavy"] == []
+    assert found["routes"] > 20
+
+
+def test_each_role_has_its_routes(settings_for: SettingsFor, run_server: Run) -> None:
+    with run_server(settings_for(role="api")) as books:
+        assert books.anonymous.get("/readyz").json()["checks"].keys() == {"database", "store", "broker"}
+        tenant = books.tenant("acme")
+        assert tenant.http.post("/v1/models/x/predict", json={"input": "x"}).status_code == 404
+        assert tenant.http.get("/v1/models").json()["data"][0]["id"] == "minilm"
+    with run_server(settings_for(role="predictor")) as predictor:
+        assert predictor.anonymous.get("/readyz").json() == {"status": "ready", "checks": {"predictor": "ok"}}
+        assert predictor.operator.get("/v1/customers").status_code == 404
+
+
+def test_readiness_lists_what_fails(settings_for: SettingsFor, run_server: Run) -> None:
+    with run_server(settings_for(broker_url="redis+socket:///nowhere/valkey.sock")) as server:
+        answer = server.anonymous.get("/readyz")
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"]
+        checks = answer.json()["checks"]
+        assert (checks["database"], checks["store"]) == ("ok", "ok")
+        assert checks["broker"].startswith("unreachable")
+        assert server.anonymous.get("/healthz").json()["status"] == "ok"
+        # The broker is no condition for accepting a job: the row is its own outbox.
+        tenant = server.tenant("acme")
+        rows = [{"text": f"{word} {n}", "label": word} for word in ("yes", "no") for n in range(3)]
+        accepted = tenant.http.post("/v1/fine_tuning/jobs", json={"training_data": rows})
+        assert (accepted.status_code, accepted.json()["status"]) == (200, "queued")
+
+
+def test_the_index_links_to_the_documentation(server: Server) -> None:
+    index = server.anonymous.get("/").json()
+    assert index["name"] == "graft"
+    assert server.anonymous.get(index["links"]["docs"]).status_code == 200
+    assert server.anonymous.get("/redoc").status_code == 404
+
+
+def test_a_customer_is_told_how_many_requests_are_left(settings_for: SettingsFor, run_server: Run) -> None:
+    with run_server(settings_for(rate_limit="5/minute")) as server:
+        tenant, other = server.tenant("acme"), server.tenant("other")
+        left = []
+        for _ in range(5):
+            answer = tenant.http.get("/v1/files/none")
+            assert answer.status_code == 404
+            assert answer.headers["x-ratelimit-limit-requests"] == "5"
+            assert answer.headers["x-ratelimit-reset-requests"].endswith("s")
+            left.append(int(answer.headers["x-ratelimit-remaining-requests"]))
+        assert left == [4, 3, 2, 1, 0]
+        refused = tenant.http.get("/v1/files")
+        assert (refused.status_code, refused.json()["error"]["type"]) == (429, "rate_limit_error")
+        assert 1 <= int(refused.headers["retry-after"]) <= 60
+        assert refused.headers["x-ratelimit-remaining-requests"] == "0"
+        assert other.http.get("/v1/files").status_code == 200
+
+
+def test_metrics_count_requests_by_route_and_jobs_by_state(server: Server) -> None:
+    server.anonymous.get("/v1/files/file-123")
+    text = server.anonymous.get("/metrics").text
+    assert 'graft_http_requests_total{method="GET",route="/v1/files/{file_id}",status="401"}' in text
+    assert 'graft_http_request_seconds_bucket{le="0.005",method="GET",route="/v1/files/{file_id}"}' in text
+    assert 'graft_jobs{status="queued"}' in text
+    assert "graft_queue_depth" in text
+    assert "file-123" not in text

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.api.conftest import Server, Tenant
+
+
+def test_the_operator_creates_lists_and_reads_customers(server: Server) -> None:
+    body = {"name": "reads-customers", "metadata": {"plan": "pro"}}
+    created = server.operator.post("/v1/customers", json=body).json()
+    assert (created["object"], created["name"], created["metadata"]) == ("customer", "reads-customers", {"plan": "pro"})
+    assert server.operator.get(f"/v1/customers/{created['id']}").json() == created
+    listed = server.operator.get("/v1/customers", params={"limit": 1}).json()
+    assert (listed["object"], listed["data"][0]["id"]) == ("list", created["id"])
+    again = server.operator.post("/v1/customers", json=body)
+    assert (again.status_code, again.json()["error"]["code"]) == (409, "name_taken")
+    missing = server.operator.get("/v1/customers/cus_none")
+    assert missing.status_code == 404
+
+
+@pytest.mark.parametrize("name", ["", "Acme", "a b", "-a", "a:b", "x" * 65, "a/b"])
+def test_names_that_cannot_stand_in_a_model_name_are_refused(server: Server, name: str) -> None:
+    answer = server.operator.post("/v1/customers", json={"name": name})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "name")
+
+
+def test_a_repeated_issue_makes_one_key_and_shows_its_secret_once(server: Server, tenant: Tenant) -> None:
+    path, headers = f"/v1/customers/{tenant.id}/keys", {"idempotency-key": "issue-1"}
+    first = server.operator.post(path, json={"name": "b"}, headers=headers).json()
+    again = server.operator.post(path, json={"name": "b"}, headers=headers).json()
+    assert first["key"].startswith("gr-")
+    assert again == {**first, "key": None}
+    assert len(server.operator.get(path).json()["data"]) == 2
+
+
+def test_deleting_a_customer_says_what_went_and_ends_its_access(server: Server, tenant: Tenant, upload: str) -> None:
+    tenant.openai.fine_tuning.jobs.create(training_file=upload, model="minilm", suffix="gone")
+    answer = server.operator.delete(f"/v1/customers/{tenant.id}").json()
+    assert (answer["deleted"], answer["id"]) == (True, tenant.id)
+    removed = answer["removed"]
+    assert (removed["files"], removed["jobs"], removed["api_keys"], removed["customers"]) == (1, 1, 1, 1)
+    assert removed["objects"] == 1
+    assert server.operator.get(f"/v1/customers/{tenant.id}").status_code == 404
+    deadline = time.monotonic() + 10
+    while tenant.http.get("/v1/files").status_code != 401:
+        assert time.monotonic() < deadline, "the deleted customer's key still works"
+        time.sleep(0.05)
