@@ -113,7 +113,7 @@ def publish(resources: Resources, claim: Claim, candidate: Candidate, *, promote
     except Unavailable:
         raise  # the commit may have arrived: the sweeper removes the files if it did not
     except BaseException:
-        artifacts.remove(resources.store, artifact)
+        _discard(resources, artifact)
         raise
     return version
 
@@ -211,6 +211,14 @@ def _hold(session: Session, resources: Resources, claim: Claim, values: dict[str
     if job is None:
         raise LeaseLost(attempt=claim.attempt, job_id=claim.job.id)
     return job
+
+
+def _discard(resources: Resources, artifact: artifacts.StoredArtifact) -> None:
+    # Not if this same attempt published these files before: then they serve.
+    with resources.database.reading() as session:
+        published = versions.known_prefixes(session, [artifact.prefix])
+    if not published:
+        artifacts.remove(resources.store, artifact)
 
 
 def _find_finished(session: Session, claim: Claim) -> Job | None:

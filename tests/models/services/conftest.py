@@ -1,10 +1,27 @@
-"""The books are the same on both databases: every test here runs on each."""
+"""The use cases on both databases, and what they need: data sets, jobs, artifacts."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
 
 import pytest
+import redis
+from sqlalchemy import update
+
+from models.learning.events import Candidate, Finished
+from models.records.clock import clock
+from models.records.customers import Customer
+from models.records.files import File
+from models.records.jobs import Job
+from models.services import claims, files, jobs
+from models.services.claims import Claim
+from models.services.jobs import JobRequest
+from models.services.resources import Resources
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -12,3 +29,83 @@ def database_kind(request: pytest.FixtureRequest) -> str:
     """Both, or the server that the environment names in place of the embedded one."""
     named = os.environ.get("GRAFT_TEST_DATABASE", "")
     return named if request.param == "postgresql" and "://" in named else request.param
+
+
+@dataclass
+class Bench:
+    """Short ways to the states that tests begin with."""
+
+    resources: Resources
+    folder: Path
+    broker: redis.Redis
+    numbers: Any
+
+    def file(self, customer: Customer, name: str = "tickets.csv", labels: tuple[str, ...] = ("card", "loan")) -> File:
+        """An uploaded data set of ten rows per label."""
+        path = self.folder / f"upload-{next(self.numbers)}.csv"
+        rows = [f"text number {row} about {label},{label}" for label in labels for row in range(10)]
+        path.write_text("\n".join(["text,label", *rows]) + "\n")
+        return files.create(self.resources, customer.id, path=path, filename=name, purpose="fine-tune")
+
+    def job(self, customer: Customer, **values: Any) -> Job:
+        """A submitted job."""
+        if "training_file" not in values:
+            values["training_file"] = self.file(customer).id
+        return jobs.submit(self.resources, customer.id, JobRequest(**values))
+
+    def claim(self, job: Job, worker: str = "worker-1") -> Claim:
+        """A claimed job."""
+        claim = claims.claim(self.resources, job.id, worker)
+        assert claim is not None
+        return claim
+
+    def candidate(
+        self, name: str = "head", *, improves: bool = True, content: str = "weights", **metrics: float
+    ) -> Candidate:
+        """A trained version on the local disk."""
+        folder = self.folder / f"artifact-{next(self.numbers)}"
+        folder.mkdir()
+        (folder / "weights.safetensors").write_text(content)
+        (folder / "manifest.json").write_text(f'{{"content": "{content}"}}')
+        return Candidate(name, folder, {"score": 0.9, "baseline": 0.5, **metrics}, {"strategy": name}, improves)
+
+    def finished(self, best: str = "head") -> Finished:
+        """The end of a run."""
+        return Finished(best, {"hyperparameters": {"n_epochs": 3}}, trained_rows=20, trained_tokens=200, seconds=1.5)
+
+    def succeed(self, customer: Customer, name: str = "head", *, score: float = 0.9, **values: Any) -> Job:
+        """A job that has succeeded with one version."""
+        claim = self.claim(self.job(customer, **values))
+        claims.publish(self.resources, claim, self.candidate(name, score=score), promote=True)
+        return claims.finish(self.resources, claim, self.finished(name))
+
+    def expire(self, job_id: str) -> None:
+        """Let a lease run out."""
+        with self.resources.database.transaction() as session:
+            session.execute(update(Job).where(Job.id == job_id).values(lease_until=clock() - 1))
+
+    def age(self, job_id: str, seconds: float) -> None:
+        """Let a message have been sent so long ago."""
+        with self.resources.database.transaction() as session:
+            session.execute(update(Job).where(Job.id == job_id).values(sent_at=clock() - seconds))
+
+    def messages(self) -> int:
+        """How many messages wait at the broker."""
+        return int(self.broker.llen("graft"))
+
+    def read(self, job: Job) -> Job:
+        """The job as it is now."""
+        return jobs.get(self.resources, job.customer_id, job.id)
+
+    def said(self, job: Job) -> list[str]:
+        """What happened to a job, oldest first."""
+        return [event.message for event in jobs.events_since(self.resources, job.customer_id, job.id, 0)]
+
+
+@pytest.fixture
+def bench(resources: Resources, tmp_path: Path, valkey_socket: Path) -> Bench:
+    """Short ways to the states that tests begin with."""
+    return Bench(resources, tmp_path, redis.Redis(unix_socket_path=str(valkey_socket)), count(1))
+
+
+MakeCustomer = Callable[..., Customer]

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from models.errors import NotFound
+from models.records.customers import Customer
+from models.services import catalog, changes, claims, jobs, usage
+from models.services.errors import InvalidAlias, ModelInUse, ModelNotReady
+from models.services.resources import Resources
+
+from .conftest import Bench
+
+MakeCustomer = Callable[..., Customer]
+
+
+def test_every_way_to_name_a_version(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
+    acme = customer("acme")
+    bench.succeed(acme, suffix="tickets")
+    bench.succeed(acme, suffix="tickets")
+    catalog.set_alias(resources, acme.id, "tickets", "canary", 1)
+    for ref, number in {
+        "tickets": 2,
+        "ft:minilm:acme:tickets": 2,
+        "tickets@1": 1,
+        "tickets@2": 2,
+        "ft:minilm:acme:tickets@1": 1,
+        "tickets@live": 2,
+        "tickets@canary": 1,
+    }.items():
+        resolved = catalog.resolve(resources, acme.id, ref)
+        assert (resolved.number, resolved.name, resolved.full_name) == (number, "tickets", "ft:minilm:acme:tickets")
+        assert (resolved.customer_id, resolved.base_model, resolved.task) == (acme.id, "minilm", "text-classification")
+    for ref in (
+        "ticket",
+        "tickets@3",
+        "tickets@0",
+        "tickets@none",
+        "tickets@" + "9" * 40,
+        "ft:minilm:beta:tickets",
+        "",
+    ):
+        with pytest.raises(NotFound):
+            catalog.resolve(resources, acme.id, ref)
+
+
+def test_models_of_others_do_not_exist(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
+    acme, other = customer("acme"), customer("other")
+    bench.succeed(acme, suffix="tickets")
+    acts: list[Callable[[str], object]] = [
+        lambda ref: catalog.resolve(resources, other.id, ref),
+        lambda ref: catalog.get_model(resources, other.id, ref),
+        lambda ref: catalog.delete_model(resources, other.id, ref),
+        lambda ref: catalog.versions_page(resources, other.id, ref),
+        lambda ref: catalog.aliases(resources, other.id, ref),
+        lambda ref: catalog.set_alias(resources, other.id, ref, "live", 1),
+    ]
+    for act in acts:
+        for ref in ("tickets", "ft:minilm:acme:tickets", "never"):
+            with pytest.raises(NotFound) as caught:
+                act(ref)
+            assert str(caught.value) == f"No such model: '{ref}'."
+    assert catalog.list_models(resources, other.id).data == []
+    assert catalog.resolve(resources, acme.id, "tickets").number == 1
+
+
+def test_a_model_in_the_making_says_so(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
+    acme = customer()
+    job = bench.job(acme, suffix="tickets")
+    for ref in ("tickets", "tickets@1", "tickets@live"):
+        with pytest.raises(ModelNotReady, match=f"{job.id}' is queued") as caught:
+            catalog.resolve(resources, acme.id, ref)
+    assert caught.value.status == 409
+    assert catalog.list_models(resources, acme.id).data == []
+
+
+def test_promote_and_roll_back(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
+    acme = customer()
+    first = bench.succeed(acme, suffix="tickets")
+    bench.succeed(acme, suffix="tickets")
+    [live] = catalog.aliases(resources, acme.id, "tickets")
+    assert (live.name, live.number, live.previous) == ("live", 2, 1)
+    before = len(changes.since(resources, 60))
+    back = catalog.set_alias(resources, acme.id, "tickets", "live", live.previous or 0)
+    assert (back.number, back.previous) == (1, 2)
+    assert catalog.resolve(resources, acme.id, "tickets").number == 1
+    assert len(changes.since(resources, 60)) == before + 1
+    assert bench.said(first)[-1] == "Version 1 (head) is now 'live', which was version 2."
+    # Again is no change: a roll-back must still know where to.
+    again = catalog.set_alias(resources, acme.id, "tickets", "live", 1)
+    assert (again.number, again.previous) == (1, 2)
+    assert len(changes.since(resources, 60)) == before + 1
+    for number in (0, -1, 3, 10**30):
+        with pytest.raises(NotFound):
+            catalog.set_alias(resources, acme.id, "tickets", "live", number)
+    for alias in ("3", "", "LIVE", "a@b", "x" * 65):
+        with pytest.raises(InvalidAlias):
+            catalog.set_alias(resources, acme.id, "tickets", alias, 1)
+
+
+def test_deleting_a_model(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
+    acme = customer()
+    done = bench.succeed(acme, suffix="tickets")
+    kept = bench.succeed(acme, suffix="other")
+    claim = bench.claim(bench.job(acme, suffix="tickets"))
+    with pytest.raises(ModelInUse, match=claim.job.id):
+        catalog.delete_model(resources, acme.id, "tickets")
+    claims.fail(resources, claim, {"code": "x", "message": "x", "blame": "server"})
+    catalog.delete_model(resources, acme.id, "tickets")
+    with pytest.raises(NotFound):
+        catalog.resolve(resources, acme.id, "tickets")
+    objects = [key for key in resources.store.list("customers/") if "/models/" in key]
+    assert objects
+    assert all(str(kept.model_id) in key for key in objects)
+    change = changes.since(resources, 60)[-1]
+    assert (change.kind, change.subject, change.name) == ("model", acme.id, "tickets")
+    # What was run and billed stays on record.
+    assert jobs.get(resources, acme.id, done.id).status == "succeeded"
+    assert jobs.checkpoints_page(resources, acme.id, done.id).data == []
+    assert len(usage.summarise(resources, acme.id, 0, 1e11)) == 2
+    # The name is free again.
+    bench.succeed(acme, suffix="tickets")
+    assert catalog.resolve(resources, acme.id, "tickets").number == 1
+
+
+def test_lists(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
+    acme = customer()
+    for name in ("one", "two", "three"):
+        bench.succeed(acme, suffix=name)
+    first = catalog.list_models(resources, acme.id, limit=2)
+    rest = catalog.list_models(resources, acme.id, after=first.data[-1].id, limit=2)
+    assert [model.name for model in (*first.data, *rest.data)] == ["three", "two", "one"]
+    assert (first.has_more, rest.has_more) == (True, False)
+    bench.succeed(acme, suffix="one")
+    page = catalog.versions_page(resources, acme.id, "one", limit=1)
+    assert [version.number for version in page.data] == [2]
+    older = catalog.versions_page(resources, acme.id, "one", after=page.data[0].id)
+    assert [version.number for version in older.data] == [1]

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from models.datasets.errors import InvalidDataset
+from models.errors import InvalidRequest, NotFound
+from models.records.customers import Customer
+from models.services import files, jobs
+from models.services.errors import FileInUse
+from models.services.resources import Resources
+
+from .conftest import Bench
+
+MakeCustomer = Callable[..., Customer]
+
+
+@pytest.fixture(params=["directory", "s3"])
+def store_kind(request: pytest.FixtureRequest) -> str:
+    """Both stores."""
+    return str(request.param)
+
+
+def _write(path: Path) -> Path:
+    path.write_text("text,label\n" + "".join(f"text {n},{'ab'[n % 2]}\n" for n in range(20)))
+    return path
+
+
+def test_a_file_is_validated_hashed_and_kept(resources: Resources, customer: MakeCustomer, tmp_path: Path) -> None:
+    acme = customer()
+    path = _write(tmp_path / "upload")
+    file = files.create(resources, acme.id, path=path, filename="../../tickets\n.csv", purpose="fine-tune")
+    content = path.read_bytes()
+    assert (file.filename, file.bytes, file.sha256) == (
+        "tickets.csv",
+        len(content),
+        hashlib.sha256(content).hexdigest(),
+    )
+    found = files.get(resources, acme.id, file.id)
+    assert (found.profile["task"], found.profile["rows"]) == ("text-classification", 20)
+    assert list(found.profile["labels"].items()) == [("a", 10), ("b", 10)]
+    with files.open_content(resources, acme.id, file.id) as stream:
+        assert stream.read() == content
+    twin = files.create(resources, acme.id, path=path, filename="tickets.csv", purpose="fine-tune")
+    assert twin.id != file.id
+    assert [row.id for row in files.list_page(resources, acme.id, purpose="fine-tune").data] == [twin.id, file.id]
+    assert files.list_page(resources, acme.id, purpose="batch").data == []
+
+
+def test_a_refused_file_leaves_nothing(resources: Resources, customer: MakeCustomer, tmp_path: Path) -> None:
+    acme = customer()
+    path = tmp_path / "upload"
+    path.write_text("text,label\n")
+    with pytest.raises(InvalidDataset):
+        files.create(resources, acme.id, path=path, filename="a.csv", purpose="fine-tune")
+    with pytest.raises(InvalidRequest, match="purpose"):
+        files.create(resources, acme.id, path=_write(path), filename="a.csv", purpose="batch")
+    with pytest.raises(NotFound):
+        files.create(resources, "cus_never", path=_write(path), filename="a.csv", purpose="fine-tune")
+    assert list(resources.store.list("")) == []
+    assert files.list_page(resources, acme.id).data == []
+
+
+def test_files_of_others_do_not_exist(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
+    file = bench.file(customer())
+    other = customer()
+    for act in (files.get, files.open_content, files.delete):
+        with pytest.raises(NotFound):
+            act(resources, other.id, file.id)
+    with pytest.raises(NotFound):
+        files.list_page(resources, other.id, after=file.id)
+    assert resources.store.exists(file.object_key)
+
+
+def test_deleting_a_file(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
+    acme = customer()
+    training, validation = bench.file(acme), bench.file(acme)
+    job = bench.job(acme, training_file=training.id, validation_file=validation.id)
+    for file in (training, validation):
+        with pytest.raises(FileInUse, match=job.id):
+            files.delete(resources, acme.id, file.id)
+    jobs.cancel(resources, acme.id, job.id)
+    files.delete(resources, acme.id, training.id)
+    assert not resources.store.exists(training.object_key)
+    with pytest.raises(NotFound):
+        files.delete(resources, acme.id, training.id)
+    assert resources.store.exists(validation.object_key)

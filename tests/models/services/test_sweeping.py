@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import update
+
+from models.records.changes import Change
+from models.records.clock import clock
+from models.records.customers import Customer
+from models.records.files import File
+from models.services import changes, claims, customers, jobs, orphans, sweeping
+from models.services.resources import Resources
+
+from .conftest import Bench
+
+MakeCustomer = Callable[..., Customer]
+
+
+def test_a_message_that_the_broker_lost_is_sent_again(
+    resources: Resources, bench: Bench, customer: MakeCustomer
+) -> None:
+    job = bench.job(customer())
+    bench.broker.flushall()
+    assert sweeping.resend_lost(resources) == 0  # it may still be on its way
+    bench.age(job.id, resources.settings.resend_after_s + 1)
+    assert sweeping.resend_lost(resources) == 1
+    assert sweeping.resend_lost(resources) == 0
+    assert bench.messages() == 1
+
+
+def test_a_long_queue_does_not_grow_by_itself(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
+    """All workers are busy for long: the messages are old, and all there."""
+    acme = customer()
+    file = bench.file(acme)
+    queued = [bench.job(acme, training_file=file.id) for _ in range(4)]
+    for job in queued:
+        bench.age(job.id, 1_000)
+    assert sweeping.resend_lost(resources) == 0
+    bench.broker.lpop("graft")
+    assert sweeping.resend_lost(resources) == 1
+    assert bench.messages() == 4
+
+
+def test_only_queued_jobs_are_sent(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
+    acme = customer()
+    running, paused, cancelled = (bench.job(acme) for _ in range(3))
+    bench.claim(running)
+    jobs.pause(resources, acme.id, paused.id)
+    jobs.cancel(resources, acme.id, cancelled.id)
+    bench.broker.flushall()
+    for job in (running, paused, cancelled):
+        bench.age(job.id, 1_000)
+    assert sweeping.resend_lost(resources) == 0
+
+
+def test_a_dead_workers_job_goes_to_the_next(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
+    job = bench.job(customer())
+    bench.claim(job)
+    assert sweeping.reclaim_dead(resources) == []
+    bench.broker.flushall()
+    bench.expire(job.id)
+    assert sweeping.reclaim_dead(resources) == [job.id]
+    now = bench.read(job)
+    assert (now.status, now.attempt, now.lease_until, now.step) == ("queued", 1, None, None)
+    assert bench.messages() == 1
+    assert "The worker that ran it was lost" in bench.said(job)[-1]
+    assert bench.claim(job, "worker-2").attempt == 2
+
+
+def test_a_job_that_kills_its_workers_fails(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
+    job = bench.job(customer())
+    for _ in range(3):
+        bench.claim(job)
+        bench.expire(job.id)
+        assert sweeping.reclaim_dead(resources) == [job.id]
+    now = bench.read(job)
+    assert now.status == "failed"
+    assert now.error is not None
+    assert (now.error["code"], now.error["blame"]) == ("worker_lost", "server")
+    assert "not billed" in now.error["message"]
+    assert now.finished_at is not None
+
+
+@pytest.mark.parametrize(("wish", "outcome"), [(jobs.cancel, "cancelled"), (jobs.pause, "paused")])
+def test_a_wish_outlives_the_worker(
+    resources: Resources, bench: Bench, customer: MakeCustomer, wish: Callable[..., object], outcome: str
+) -> None:
+    acme = customer()
+    job = bench.job(acme)
+    bench.claim(job)
+    wish(resources, acme.id, job.id)
+    bench.expire(job.id)
+    sweeping.reclaim_dead(resources)
+    assert bench.read(job).status == outcome
+
+
+def test_many_sweepers_take_a_job_back_once(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
+    job = bench.job(customer())
+    bench.claim(job)
+    bench.expire(job.id)
+    taken: list[str] = []
+    threads = [threading.Thread(target=lambda: taken.extend(sweeping.reclaim_dead(resources))) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert taken == [job.id]
+    assert bench.read(job).attempt == 1
+
+
+def test_orphans_go_and_nothing_else(
+    resources: Resources, bench: Bench, customer: MakeCustomer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acme = customer()
+    done = bench.succeed(acme)
+    running = bench.claim(bench.job(acme))
+    bench.expire(running.job.id)
+    sweeping.reclaim_dead(resources)
+    second = bench.claim(running.job)
+    base = f"customers/{acme.id}/models/{done.model_id}"
+    uploading = f"customers/{acme.id}/models/{second.job.model_id}/{second.job.id}/2/head/weights.safetensors"
+    stays = {*resources.store.list("customers/"), uploading, "other/place", f"customers/{acme.id}/notes/x"}
+    goes = {
+        f"{base}/{done.id}/7/head/manifest.json",  # of an attempt that lost
+        f"customers/{acme.id}/models/{second.job.model_id}/{second.job.id}/1/head/part/weights.safetensors",
+        "customers/cus_gone/files/file-1",
+        "customers/cus_gone/anything",
+    }
+    fresh = f"customers/{acme.id}/files/file-being-uploaded"
+    for key in {*goes, uploading, "other/place", f"customers/{acme.id}/notes/x", fresh}:
+        resources.store.put_bytes(key, b"x")
+    assert sweeping.delete_orphans(resources) == len(goes)
+    assert set(resources.store.list("")) == stays | {fresh}
+    # The upload was never completed.
+    monkeypatch.setattr(orphans, "_UPLOAD_S", -60.0)
+    assert sweeping.delete_orphans(resources) == 1
+    assert set(resources.store.list("")) == stays
+
+
+def test_what_has_expired_is_forgotten(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
+    from models.services import idempotency
+
+    bench.succeed(customer())
+    idempotency.begin(resources, "operator", "key", "a" * 64)
+    with resources.database.transaction() as session:
+        session.execute(update(Change).values(created_at=clock() - 10_000))
+    assert changes.since(resources, 60) == []
+    before = sweeping.forget_expired(resources)
+    assert before >= 1
+    assert sweeping.forget_expired(resources) == 0
+
+
+def test_deleting_a_customer_reports_what_went(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
+    from models.services import idempotency, keys
+
+    acme, other = customer("acme"), customer("other")
+    keys.issue(resources, acme.id, name="production")
+    bench.succeed(acme)
+    bench.job(acme)
+    idempotency.begin(resources, acme.id, "key", "a" * 64)
+    kept = bench.succeed(other)
+    objects = set(resources.store.list("customers/"))
+    theirs = {key for key in objects if other.id in key}
+    report = customers.delete(resources, acme.id)
+    assert report.objects == len(objects - theirs)
+    assert report.removed | {"job_events": 0} == {
+        "job_events": 0,
+        "aliases": 1,
+        "model_versions": 1,
+        "jobs": 2,
+        "models": 1,
+        "files": 2,
+        "api_keys": 1,
+        "usage_records": 1,
+        "idempotent_answers": 1,
+        "customers": 1,
+    }
+    assert report.rows == sum(report.removed.values())
+    assert set(resources.store.list("customers/")) == theirs
+    assert bench.read(kept).status == "succeeded"
+    subjects = [(row.kind, row.subject) for row in changes.since(resources, 60)]
+    assert ("customer", acme.id) in subjects
+    with resources.database.reading() as session:
+        assert session.query(File).filter_by(customer_id=acme.id).count() == 0
+
+
+def test_deleting_a_customer_who_is_being_served_by_everybody(
+    resources: Resources, bench: Bench, customer: MakeCustomer
+) -> None:
+    """Workers finish and customers submit while the operator deletes: no deadlock, and nothing is left over."""
+    from models.errors import GraftError
+
+    for _ in range(3):
+        acme = customer()
+        file = bench.file(acme)
+        running = [bench.claim(bench.job(acme, training_file=file.id, suffix="one")) for _ in range(3)]
+        errors: list[BaseException] = []
+        start = threading.Barrier(5)
+
+        def work(
+            act: Callable[[], object], start: threading.Barrier = start, errors: list[BaseException] = errors
+        ) -> None:
+            start.wait()
+            try:
+                act()
+            except GraftError:
+                pass
+            except BaseException as error:
+                errors.append(error)
+
+        def see_through(claim: claims.Claim) -> None:
+            claims.publish(resources, claim, bench.candidate(), promote=True)
+            claims.finish(resources, claim, bench.finished())
+
+        acts: list[Callable[[], object]] = [lambda claim=claim: see_through(claim) for claim in running]
+        acts += [
+            lambda: bench.job(acme, training_file=file.id),  # noqa: B023
+            lambda: customers.delete(resources, acme.id),  # noqa: B023
+        ]
+        threads = [threading.Thread(target=work, args=(act,)) for act in acts]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert errors == []
+        sweeping.delete_orphans(resources)
+        assert list(resources.store.list("customers/")) == []
