@@ -1,0 +1,96 @@
+"""The data folder's locks, the operator's key, and what a killed launcher leaves behind."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from deploy.local.errors import DataFolderInUse, DataFolderUnusable
+from deploy.local.folder import DataFolder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> DataFolder:
+    folder = DataFolder(tmp_path / "data")
+    folder.create()
+    return folder
+
+
+def test_one_whole_deployment_per_folder(folder: DataFolder) -> None:
+    folder.lock("graft", shared=False, holder="role all")
+    with pytest.raises(DataFolderInUse, match=f"process {os.getpid()}, role all"):
+        DataFolder(folder.path).lock("graft", shared=True, holder="role worker")
+    folder.release()
+    DataFolder(folder.path).lock("graft", shared=False, holder="role all")
+
+
+def test_single_roles_share_a_folder(folder: DataFolder) -> None:
+    other = DataFolder(folder.path)
+    folder.lock("graft", shared=True, holder="role api")
+    other.lock("graft", shared=True, holder="role worker")
+    with pytest.raises(DataFolderInUse):
+        DataFolder(folder.path).lock("graft", shared=False, holder="role all")
+
+
+def test_a_lock_ends_with_its_process(folder: DataFolder) -> None:
+    hold = (
+        "import sys; from pathlib import Path; from deploy.local.folder import DataFolder\n"
+        "folder = DataFolder(Path(sys.argv[1])); folder.lock('graft', shared=False, holder='x')\n"
+        "print('held', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", hold, str(folder.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(DataFolderInUse):
+            folder.lock("graft", shared=False, holder="y")
+        holder.kill()
+        holder.wait()
+    folder.lock("graft", shared=False, holder="y")
+
+
+def test_the_operators_key_is_made_once_and_private(folder: DataFolder) -> None:
+    key = folder.admin_key()
+    assert key.startswith("gr-admin-")
+    assert len(key) > 40
+    assert DataFolder(folder.path).admin_key() == key
+    assert stat.S_IMODE((folder.path / "admin.key").stat().st_mode) == 0o600
+
+
+def test_a_file_in_the_way_is_told(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("not a folder")
+    with pytest.raises(DataFolderUnusable, match="--data"):
+        DataFolder(tmp_path / "data").create()
+
+
+def test_leftovers_of_a_killed_launcher_are_stopped(folder: DataFolder) -> None:
+    start = (
+        "import subprocess, sys, os, signal; from pathlib import Path; from deploy.local.folder import DataFolder\n"
+        "folder = DataFolder(Path(sys.argv[1]))\n"
+        "command = [sys.executable, '-c', 'import time; time.sleep(600)']\n"
+        "child = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)\n"
+        "folder.remember([child.pid]); print(child.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    answer = subprocess.run([sys.executable, "-c", start, str(folder.path)], stdout=subprocess.PIPE, check=False)
+    orphan = psutil.Process(int(answer.stdout))
+    assert orphan.is_running()
+    assert folder.stop_leftovers() == 1
+    psutil.wait_procs([orphan], timeout=10)
+    assert not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE
+    assert folder.stop_leftovers() == 0
+
+
+def test_processes_of_a_living_launcher_are_left_alone(folder: DataFolder) -> None:
+    folder.remember([os.getpid()])
+    assert DataFolder(folder.path).stop_leftovers() == 0
+
+
+def test_a_number_that_was_used_again_is_left_alone(folder: DataFolder) -> None:
+    (folder.run / "launcher-1.json").write_text(f'[{{"pid": {os.getpid()}, "created": 1.0}}]')
+    assert folder.stop_leftovers() == 0
