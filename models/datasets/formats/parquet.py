@@ -11,14 +11,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from models.datasets.errors import OversizedParquet, TooManyRows, TruncatedParquet, UnreadableParquet
+from models.datasets.formats import parquet_pages
 from models.datasets.formats.format import Format, Row
 from models.datasets.limits import Limits
 from models.datasets.problems import Problem, excerpt
 
 _MAGIC = b"PAR1"
-_BATCH_ROWS = 256
+_BATCH_ROWS = 512
+_BATCH_BYTES = 2**27
 _MAX_FOOTER_BYTES = 32 * 2**20
 _MAX_ROW_GROUP_BYTES = 2**29
+_MAX_PAGE_BYTES = 2**25  # writers make pages of about a mebibyte
+_MAX_PAGE_VALUES = 2**24
 _MAX_BATCH_BYTES = 2**28
 _DAMAGE = (
     pa.ArrowException,
@@ -58,6 +62,10 @@ def check(path: Path, filename: str, limits: Limits) -> None:
                 if not 0 <= declared <= _MAX_ROW_GROUP_BYTES:
                     what = f"row group {group + 1}"
                     raise OversizedParquet(filename=filename, declared=declared, what=what, limit=_MAX_ROW_GROUP_BYTES)
+            for page in parquet_pages.walk(path, metadata):
+                if page.unpacked > _MAX_PAGE_BYTES or page.values > _MAX_PAGE_VALUES:
+                    declared, limit = max((page.unpacked, _MAX_PAGE_BYTES), (page.values * 8, _MAX_PAGE_VALUES * 8))
+                    raise OversizedParquet(filename=filename, declared=declared, what="one page", limit=limit)
     except _DAMAGE as error:
         raise UnreadableParquet(filename=filename, error=excerpt(str(error), 120)) from None
 
@@ -72,8 +80,13 @@ def read_rows(path: Path, columns: dict[str, str]) -> Iterator[Row | Problem]:
     """Rows in order; a page that cannot be decoded is a problem that ends the reading."""
     number = 0
     try:
-        with _open(path, dictionaries=_text_leaves(path, set(columns.values()))) as parquet:
-            for batch in _batches(parquet, sorted(set(columns.values()))):
+        with _open(path, dictionaries=_nested_text(path, set(columns.values()))) as parquet:
+            # A value is no longer than its page: so many rows at once that they stay in bounds even then.
+            largest = max((page.unpacked for page in parquet_pages.walk(path, parquet.metadata)), default=1)
+            size = max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(1, largest)))
+            for batch in parquet.iter_batches(
+                batch_size=size, columns=sorted(set(columns.values())), use_threads=False
+            ):
                 lists = {name: _values(batch.column(own)) for name, own in columns.items()}
                 for place in range(batch.num_rows):
                     number += 1
@@ -84,7 +97,6 @@ def read_rows(path: Path, columns: dict[str, str]) -> Iterator[Row | Problem]:
 
 
 def _open(path: Path, dictionaries: list[str] | None = None) -> Any:
-    # Dictionary-encoded text stays so in memory: one long text repeated a million times is held once.
     return pq.ParquetFile(
         path,
         memory_map=False,
@@ -96,36 +108,25 @@ def _open(path: Path, dictionaries: list[str] | None = None) -> Any:
     )
 
 
-def _batches(parquet: Any, columns: list[str]) -> Iterator[Any]:
-    yield from parquet.iter_batches(batch_size=_BATCH_ROWS, columns=columns, use_threads=False)
-
-
-def _text_leaves(path: Path, wanted: set[str]) -> list[str]:
+def _nested_text(path: Path, wanted: set[str]) -> list[str]:
+    # A row's list may repeat one long text a million times: kept as a dictionary it is held once, and can be measured
+    # before it is unpacked. Plain columns need no such care (and are slower with it): see the batch's size.
     with _open(path) as parquet:
         leaves = [parquet.schema.column(place) for place in range(len(parquet.schema))]
-    return [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY" and leaf.path.split(".")[0] in wanted]
+    paths = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+    return [leaf for leaf in paths if "." in leaf and leaf.split(".")[0] in wanted]
 
 
 def _values(column: Any) -> list[Any]:
-    if isinstance(column, pa.DictionaryArray) and pa.types.is_string(column.type.value_type):
-        # Through bytes: Parquet does not promise that strings are UTF-8, and the row that has a bad one shall be named.
-        words = [_text(word) for word in column.dictionary.cast(pa.binary()).to_pylist()]
-        return [None if index is None else words[index] for index in column.indices.to_pylist()]
     unpacked = _unpacked_bytes(column)
     if unpacked > _MAX_BATCH_BYTES:
         raise OSError(f"{len(column)} rows unpack to {unpacked} bytes, the limit is {_MAX_BATCH_BYTES}")
     try:
         values: list[Any] = column.to_pylist()
     except UnicodeDecodeError:
+        # Parquet does not promise that strings are UTF-8, and the row that has a bad one shall be named.
         values = [_value(cell) for cell in column]
     return values
-
-
-def _text(word: bytes | None) -> str | bytes | None:
-    try:
-        return None if word is None else word.decode()
-    except UnicodeDecodeError:
-        return word
 
 
 def _unpacked_bytes(column: Any) -> int:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,6 +75,39 @@ def refusal(profile: Callable[..., DatasetProfile]) -> Callable[..., InvalidData
         return error
 
     return refusal
+
+
+_INSPECT = """
+import sys
+from pathlib import Path
+from models.datasets.errors import InvalidDataset
+from models.datasets.validation import Limits, inspect
+
+def peak():  # of this program alone; getrusage's figure is inherited from the parent
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) * 1024
+
+before = peak()
+try:
+    inspect(Path(sys.argv[1]), filename="upload", limits=Limits())
+    code = "accepted"
+except InvalidDataset as error:
+    code = error.code
+print(code, peak() - before)
+"""
+
+
+@pytest.fixture
+def measured() -> Callable[[Path], tuple[str, int]]:
+    """How `inspect` ends for a file in a process of its own, and how many bytes of memory that took."""
+    if not Path("/proc/self/status").exists():
+        pytest.skip("peak memory is read from /proc")
+
+    def measured(path: Path) -> tuple[str, int]:
+        command = [sys.executable, "-c", _INSPECT, str(path)]
+        answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        return answer[0], int(answer[1])
+
+    return measured
 
 
 @pytest.fixture(scope="session")
