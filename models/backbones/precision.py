@@ -32,11 +32,17 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
+def count_threads(threads: int) -> int:
+    """How many compute threads this process may have: `threads`, or for 0 one per core."""
+    if threads > 0:
+        return threads
+    # A deliberate OMP_NUM_THREADS counts: two OpenMP threads against a busy core ran six times slower than one.
+    return int(os.environ.get("OMP_NUM_THREADS", "0")) or _cores()
+
+
 def use_threads(threads: int) -> int:
     """Give torch `threads` compute threads (0: one per core this process may use) and return how many it has."""
-    if threads <= 0:
-        # A deliberate OMP_NUM_THREADS counts: two OpenMP threads against a busy core ran six times slower than one.
-        threads = int(os.environ.get("OMP_NUM_THREADS", "0")) or _cores()
+    threads = count_threads(threads)
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
     return threads

@@ -59,10 +59,13 @@ class Directory:
         resources: Resources,
         *,
         poll_s: float = 1.0,
-        on_change: Callable[[str, str], None] | None = None,
+        on_change: Callable[[str, str, bool], None] | None = None,
         on_customer_gone: Callable[[str], None] | None = None,
     ) -> None:
-        """`on_change(customer_id, model_name)` hears of models that changed, `on_customer_gone` of customers."""
+        """`on_change(customer_id, model_name, was_here)` hears of models that changed, `on_customer_gone` of customers.
+
+        `was_here` says whether the customer asked for a model lately.
+        """
         self._resources = resources
         self._poll_s = poll_s
         self._on_change = on_change
@@ -121,10 +124,6 @@ class Directory:
             raise NotFound(kind="model", id=model_ref, param="model")
         return version
 
-    def is_known(self, customer_id: str, model_ref: str) -> bool:
-        """Whether the reference is in the cache: the customer was here lately."""
-        return self._versions.peek(customer_id, model_ref) is not None
-
     def _is_fresh(self, entry: Entry[object] | Entry[KeyRecord] | Entry[ResolvedVersion]) -> bool:
         now = time.monotonic()
         if entry.value is None:
@@ -174,15 +173,15 @@ class Directory:
         if change.kind == "key":
             self._keys.forget(change.subject)
             return
-        was_here = change.name is not None and self.is_known(change.subject, change.name)
+        was_here = change.subject in self._versions
         self._versions.forget(change.subject)
         if change.kind == "customer":
             # Its keys are not listed in the change; a deleted customer is rare and a key costs one question.
             self._keys.clear()
             if self._on_customer_gone is not None:
                 self._on_customer_gone(change.subject)
-        elif was_here and change.name is not None and self._on_change is not None:
-            self._on_change(change.subject, change.name)
+        elif change.name is not None and self._on_change is not None:
+            self._on_change(change.subject, change.name, was_here)
 
 
 def _is_past(moment: float | None, now: float) -> bool:

@@ -1,8 +1,11 @@
 """One engine per base model: rows of everybody in, outputs out, one pass at a time.
 
-Two threads beside the event loop. The tokenising one takes what arrived; the computing one takes what is tokenised, as
-soon as it has finished the pass before: a batch leaves when the engine is idle and never waits for company, company
-gathers while it is busy. Both take from fair queues, so a large request is cut into slices by itself.
+Threads beside the event loop: one tokenises what arrived, the lanes compute what is tokenised. A lane takes a batch as
+soon as it has finished the one before: a batch leaves when a lane is idle and never waits for company, company gathers
+while they are busy. All take from fair queues, so a large request is cut into slices by itself.
+
+On a processor there is a lane per compute thread, and each pass runs on one thread: threads that share a product meet
+at a barrier in every layer and are as slow as the slowest of them (see `backbones.parallel`).
 """
 
 from __future__ import annotations
@@ -11,9 +14,10 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import structlog
+import torch
 
 from models.backbones.text import TextBackbone
 from models.datasets.examples import Input
@@ -31,14 +35,23 @@ CPU_PASS_TOKENS = 1_024
 TOKENIZE_COST = 4_096
 # A turn of deficit round-robin: a handful of short texts.
 QUANTUM = 64
-# One processor, one computation: two that share its cores slow each other down by more than half.
-_PROCESSOR = threading.Lock()
+# What is not worth dividing between two lanes.
+LEAST_TOKENS = 192
 
 
 class Engine:
     """Answers rows on one base model. `submit` belongs to one event loop; `start` before, `close` after."""
 
-    def __init__(self, backbone: TextBackbone, *, batch_tokens: int, queue_per_customer: int) -> None:
+    def __init__(
+        self,
+        backbone: TextBackbone,
+        *,
+        batch_tokens: int,
+        queue_per_customer: int,
+        lanes: int = 1,
+        device: threading.Semaphore | None = None,
+    ) -> None:
+        """`lanes` is how many passes run at a time; `device` limits them across the engines that share a device."""
         if backbone.packed is None:
             raise TypeError(f"the base model '{backbone.entry.name}' has no packed encoder")
         self.backbone = backbone
@@ -46,7 +59,9 @@ class Engine:
         self.embedding = embedding_adapter(backbone.blocks)
         on_cpu = backbone.device.type == "cpu"
         self._budget = min(batch_tokens, CPU_PASS_TOKENS) if on_cpu else batch_tokens
-        self._device_lock = _PROCESSOR if on_cpu else threading.Lock()
+        self._one_thread = on_cpu
+        self._lanes = lanes
+        self._device = device or threading.Semaphore(lanes)
         self._limit = queue_per_customer
         self._raw: FairQueue[Row] = FairQueue(quantum=QUANTUM)
         self._ready: FairQueue[Row] = FairQueue(quantum=QUANTUM)
@@ -55,15 +70,21 @@ class Engine:
         self._rows_per_s = 500.0  # what `retry-after` is guessed from; follows the passes
         self._threads: list[threading.Thread] = []
         self._closed = False
+        # Lanes write these.
+        self._counting = threading.Lock()
+        self._running = 0
         self.passes = 0
         self.rows = 0
 
     def start(self) -> None:
-        """Start both threads."""
+        """Start the threads."""
         name = self.backbone.entry.name
         self._threads = [
             threading.Thread(target=self._tokenize_forever, name=f"tokenize-{name}", daemon=True),
-            threading.Thread(target=self._compute_forever, name=f"compute-{name}", daemon=True),
+            *(
+                threading.Thread(target=self._compute_forever, name=f"compute-{name}-{lane}", daemon=True)
+                for lane in range(self._lanes)
+            ),
         ]
         for thread in self._threads:
             thread.start()
@@ -104,6 +125,11 @@ class Engine:
         """Rows that no pass has taken yet."""
         return len(self._raw) + len(self._ready)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a pass is running."""
+        return self._running > 0
+
     def waiting_of(self, customer_id: str) -> int:
         """Rows of one customer that no pass has taken yet."""
         with self._waiting_lock:
@@ -131,7 +157,8 @@ class Engine:
             self._leave(queue.discard(request.customer_id, request))
 
     def _tokenize_forever(self) -> None:
-        while rows := self._raw.take(TOKENIZE_COST):
+        while self._raw.wait():
+            rows = self._raw.take(TOKENIZE_COST)
             began_at = time.perf_counter()
             try:
                 token_ids = self.backbone.tokenize([row.input for row in rows])  # type: ignore[misc]
@@ -157,12 +184,20 @@ class Engine:
         self._ready.close()
 
     def _compute_forever(self) -> None:
-        while rows := self._ready.take(self._budget):
-            self._leave(rows)
-            present = [row for row in rows if not row.owner.gone and row.owner.error is None]
-            if present:
-                with self._device_lock:
+        if self._one_thread:
+            torch.set_num_threads(1)  # of this thread alone
+        while self._ready.wait():
+            with self._device:
+                # Another lane may have been quicker: then there is nothing to take, and nothing to do.
+                rows = self._ready.take(self._budget, takers=self._lanes, least=LEAST_TOKENS)
+                self._leave(rows)
+                present = [row for row in rows if not row.owner.gone and row.owner.error is None]
+                if present:
+                    with self._counting:
+                        self._running += 1
                     self._compute(present)
+                    with self._counting:
+                        self._running -= 1
 
     def _compute(self, rows: Sequence[Row]) -> None:
         began_at = time.perf_counter()
@@ -177,19 +212,20 @@ class Engine:
             return
         ended_at = time.perf_counter()
         spent_s = ended_at - began_at
-        self.passes += 1
-        self.rows += len(rows)
-        self._rows_per_s += 0.1 * (len(rows) / max(spent_s, 1e-6) - self._rows_per_s)
         tokens = sum(row.cost for row in rows)
         done: list[Request] = []
-        for row, output in zip(rows, outputs, strict=True):
-            owner = row.owner
-            owner.outputs[row.index] = output
-            owner.compute_s += spent_s * row.cost / tokens
-            owner.left -= 1
-            if not owner.left:
-                owner.finished_at = ended_at
-                done.append(owner)
+        with self._counting:
+            self.passes += 1
+            self.rows += len(rows)
+            self._rows_per_s += 0.1 * (self._lanes * len(rows) / max(spent_s, 1e-6) - self._rows_per_s)
+            for row, output in zip(rows, outputs, strict=True):
+                owner = row.owner
+                owner.outputs[row.index] = output
+                owner.compute_s += spent_s * row.cost / tokens
+                owner.left -= 1
+                if not owner.left:
+                    owner.finished_at = ended_at
+                    done.append(owner)
         _settle(done)
 
     def _isolate(self, rows: Sequence[Row], error: Exception) -> None:
@@ -229,6 +265,3 @@ def _wake(requests: Iterable[Request]) -> None:
             request.answered.set_exception(request.error)
         else:
             request.answered.set_result(None)
-
-
-EngineLoader = Callable[[str], Engine]

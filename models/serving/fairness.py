@@ -29,7 +29,7 @@ class _Lane(Generic[Row]):
 
 
 class FairQueue(Generic[Row]):
-    """Rows of many customers, taken a batch at a time. Thread-safe; `take` blocks, nothing else does."""
+    """Rows of many customers, taken a batch at a time. Thread-safe; `wait` blocks, nothing else does."""
 
     def __init__(self, *, quantum: int) -> None:
         self._quantum = quantum
@@ -37,6 +37,7 @@ class FairQueue(Generic[Row]):
         self._changed = threading.Condition(threading.Lock())
         self._closed = False
         self._waiting = 0
+        self._cost = 0
 
     def __len__(self) -> int:
         return self._waiting
@@ -51,17 +52,23 @@ class FairQueue(Generic[Row]):
                 lane = self._lanes[customer] = _Lane()
             lane.rows.extend(rows)
             self._waiting += len(rows)
-            self._changed.notify()
+            self._cost += sum(row.cost for row in rows)
+            self._changed.notify_all()
 
-    def take(self, budget: int) -> list[Row]:
-        """The rows that leave now: up to `budget` of cost, at least one.
-
-        Blocks while there are none; returns `[]` once closed and empty.
-        """
+    def wait(self) -> bool:
+        """Block until rows wait; False once the queue is closed and empty."""
         with self._changed:
             while not self._waiting and not self._closed:
                 self._changed.wait()
-            return self._drain(budget)
+            return self._waiting > 0
+
+    def take(self, budget: int, *, takers: int = 1, least: int = 0) -> list[Row]:
+        """The rows that leave now: up to `budget` of cost, at least one if any waits.
+
+        Of several `takers` each takes its part of what waits, but no less than `least` of cost.
+        """
+        with self._changed:
+            return self._drain(min(budget, max(least, -(-self._cost // takers))))
 
     def discard(self, customer: Hashable, owner: object) -> list[Row]:
         """Remove the customer's waiting rows whose `owner` is this object (the caller is gone); what was removed."""
@@ -73,12 +80,13 @@ class FairQueue(Generic[Row]):
             if gone:
                 lane.rows = deque(row for row in lane.rows if getattr(row, "owner", None) is not owner)
                 self._waiting -= len(gone)
+                self._cost -= sum(row.cost for row in gone)
                 if not lane.rows:
                     del self._lanes[customer]
             return gone
 
     def close(self) -> None:
-        """Nothing more comes; `take` hands out what is left and then `[]`."""
+        """Nothing more comes; what is left may be taken."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -93,8 +101,7 @@ class FairQueue(Generic[Row]):
             while lane.rows and (lane.rows[0].cost <= lane.deficit or not taken):
                 cost = lane.rows[0].cost
                 if taken and cost > budget:
-                    self._waiting -= len(taken)
-                    return taken
+                    return self._left(taken)
                 taken.append(lane.rows.popleft())
                 lane.deficit -= cost
                 budget -= cost
@@ -104,5 +111,9 @@ class FairQueue(Generic[Row]):
                 del self._lanes[customer]
             if budget <= 0:
                 break
+        return self._left(taken)
+
+    def _left(self, taken: list[Row]) -> list[Row]:
         self._waiting -= len(taken)
+        self._cost -= sum(row.cost for row in taken)
         return taken

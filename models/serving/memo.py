@@ -49,6 +49,9 @@ class Memo(Generic[Value]):
     def __len__(self) -> int:
         return len(self._entries)
 
+    def __contains__(self, subject: str) -> bool:
+        return subject in self._entries
+
     def peek(self, subject: str, key: str) -> Entry[Value] | None:
         """What is remembered and still trusted, without asking."""
         held = self._entries.get(subject)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import structlog
 from numpy.typing import NDArray
 
 from models.backbones import loading, registry
+from models.backbones.precision import count_threads
 from models.errors import GraftError
 from models.services.catalog import ResolvedVersion
 from models.services.resources import Resources, open_resources
@@ -76,6 +78,8 @@ class Predictor:
         )
         self.cache = AdapterCache(self._load_adapter, limit_bytes=settings.adapter_memory_bytes)
         self.meter = UsageMeter(self._resources)
+        self._lanes = count_threads(settings.threads)
+        self._processor = threading.Semaphore(self._lanes)  # shared by the engines of all bases
         self._engines: dict[str, asyncio.Task[Engine]] = {}
         self._prefetches: set[asyncio.Task[None]] = set()
 
@@ -103,6 +107,14 @@ class Predictor:
             if self._owns_resources:
                 self._owns_resources = False
                 await asyncio.to_thread(self._resources.close)
+
+    def engines(self) -> list[Engine]:
+        """The engines that are ready."""
+        return [
+            task.result()
+            for task in self._engines.values()
+            if task.done() and not task.cancelled() and task.exception() is None
+        ]
 
     async def authenticate(self, secret: str) -> Principal:
         """Whom a key speaks for; raises InvalidKey."""
@@ -178,7 +190,14 @@ class Predictor:
         backbone = await asyncio.to_thread(
             loading.load, entry, device=settings.device, precision=settings.precision, threads=settings.threads
         )
-        engine = Engine(backbone, batch_tokens=settings.batch_tokens, queue_per_customer=settings.queue_per_customer)
+        on_cpu = backbone.device.type == "cpu"
+        engine = Engine(
+            backbone,
+            batch_tokens=settings.batch_tokens,
+            queue_per_customer=settings.queue_per_customer,
+            lanes=self._lanes if on_cpu else 1,
+            device=self._processor if on_cpu else None,
+        )
         engine.start()
         log.info("engine.started", base_model=entry.name, device=str(backbone.device), precision=str(backbone.dtype))
         return engine
@@ -188,7 +207,11 @@ class Predictor:
         engine = self._engines[version.base_model].result()
         return assemble(self.depot.read(version), version, engine.backbone)
 
-    def _prefetch(self, customer_id: str, model_name: str) -> None:
+    def _prefetch(self, customer_id: str, model_name: str, was_here: bool) -> None:
+        # What was just published will be asked for: by a customer of this predictor's, or by anybody where there is
+        # room. It must not push out what is in use.
+        if not was_here and self.cache.bytes * 2 > self._settings.adapter_memory_bytes:
+            return
         task = asyncio.create_task(self._warm_up(customer_id, model_name), name="prefetch")
         self._prefetches.add(task)
         task.add_done_callback(self._prefetches.discard)

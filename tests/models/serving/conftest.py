@@ -1,0 +1,166 @@
+"""Customers with published models: real services, a real base, artifacts as learning writes them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from models.backbones import loading, registry
+from models.backbones.text import TextBackbone
+from models.learning.events import Candidate
+from models.records.customers import Customer
+from models.records.jobs import Job
+from models.records.versions import ModelVersion
+from models.services import claims, files, jobs, keys
+from models.services.jobs import JobRequest
+from models.services.resources import Resources
+from models.serving.predictor import PredictCall, Predictor
+from models.settings import Settings
+
+WIDTH = 384
+TEXTS = [
+    "Where is my card?",
+    "I was charged twice for the same payment last Tuesday, and nobody answers my mails about it.",
+    "Passwort vergessen",
+    "?",
+    "How do I top up?",
+    "The quick brown fox jumps over the lazy dog while forty two others look on from the far side of the hill.",
+    "Refund please",
+    "My transfer to a friend in another country has been pending for three days now",
+]
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"precision": "fp32", "directory_poll_s": 0.05})
+
+
+@pytest.fixture(scope="session")
+def backbone() -> TextBackbone:
+    entry = registry.find(Settings(), "minilm")
+    return loading.load(entry, device="cpu", precision="fp32", threads=1)
+
+
+def write_artifact(
+    folder: Path,
+    *,
+    labels: Sequence[str] = ("billing", "card", "login"),
+    task: str = "text-classification",
+    features: Sequence[str] = ("mean.6",),
+    seed: int = 0,
+    temperature: float = 1.0,
+    thresholds: Sequence[float] = (),
+    more: Mapping[str, torch.Tensor] | None = None,
+) -> Path:
+    """An artifact with a random head, and whatever `more` holds."""
+    folder.mkdir(parents=True)
+    random = torch.Generator().manual_seed(seed)
+    tensors = {
+        "head.weight": torch.randn(len(labels), len(features) * WIDTH, generator=random),
+        "head.bias": torch.randn(len(labels), generator=random),
+        **(more or {}),
+    }
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "weights.safetensors")
+    data = (folder / "weights.safetensors").read_bytes()
+    manifest = {
+        "task": task,
+        "labels": list(labels),
+        "features": list(features),
+        "temperature": temperature,
+        "thresholds": list(thresholds),
+        "files": {"weights.safetensors": {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}},
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def lora_tensors(seed: int, *, rank: int = 8, modules: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
+    """Random low-rank matrices on every linear layer, large enough to change the answers."""
+    random = torch.Generator().manual_seed(seed)
+    shapes = {
+        "attention.self.query": (WIDTH, WIDTH),
+        "attention.self.key": (WIDTH, WIDTH),
+        "attention.self.value": (WIDTH, WIDTH),
+        "attention.output.dense": (WIDTH, WIDTH),
+        "intermediate.dense": (WIDTH, 4 * WIDTH),
+        "output.dense": (4 * WIDTH, WIDTH),
+    }
+    tensors = {}
+    for block in range(6):
+        for module in modules or shapes:
+            inputs, outputs = shapes[module]
+            tensors[f"lora.{block}.{module}.A"] = torch.randn(rank, inputs, generator=random) / inputs**0.5
+            tensors[f"lora.{block}.{module}.B"] = torch.randn(outputs, rank, generator=random) * 0.05
+    return tensors
+
+
+def _submit(resources: Resources, customer: Customer, model: str, folder: Path) -> Job:
+    rows = [("where is my card", "card"), ("i cannot log in", "login"), ("charged twice", "billing")] * 4
+    data = folder / "upload.csv"
+    data.write_text("text,label\n" + "".join(f"{text} {at},{label}\n" for at, (text, label) in enumerate(rows)))
+    file = files.create(resources, customer.id, path=data, filename="data.csv", purpose="fine-tune")
+    return jobs.submit(resources, customer.id, JobRequest(training_file=file.id, suffix=model))
+
+
+@pytest.fixture
+def unpublished(resources: Resources, tmp_path: Path) -> Callable[[Customer], str]:
+    """A model whose job has published nothing yet; the job's id."""
+    return lambda customer: _submit(resources, customer, "tickets", tmp_path).id
+
+
+@pytest.fixture
+def publish(resources: Resources, tmp_path: Path) -> Callable[..., ModelVersion]:
+    """`publish(customer, "tickets", seed=1, …)`: a further version of a model, promoted."""
+
+    def make(
+        customer: Customer, model: str = "tickets", *, folder: Path | None = None, **artifact: Any
+    ) -> ModelVersion:
+        job = _submit(resources, customer, model, tmp_path)
+        claim = claims.claim(resources, job.id, "worker-of-the-tests")
+        assert claim is not None
+        folder = folder or write_artifact(tmp_path / job.id, **artifact)
+        candidate = Candidate(name="head", artifact_dir=folder, metrics={"score": 0.9}, report={}, improves=True)
+        return claims.publish(resources, claim, candidate, promote=True)
+
+    return make
+
+
+@pytest.fixture
+def predicting(settings: Settings, resources: Resources) -> Callable[..., Any]:
+    """`async with predicting() as predictor`."""
+
+    @asynccontextmanager
+    async def start(**changes: Any) -> AsyncIterator[Predictor]:
+        predictor = Predictor(settings.model_copy(update=changes), resources)
+        try:
+            await predictor.start()
+            yield predictor
+        finally:
+            await predictor.close()
+
+    return start
+
+
+@pytest.fixture
+def secret(resources: Resources) -> Callable[[Customer], str]:
+    return lambda customer: keys.issue(resources, customer.id, name="test").secret
+
+
+def call(customer: Customer, model: str = "tickets", inputs: Sequence[Any] = TEXTS, top_k: int = 3) -> PredictCall:
+    return PredictCall(customer.id, customer.name, model, list(inputs), top_k)
+
+
+async def until(condition: Callable[[], Any], *, seconds: float = 20.0) -> None:
+    """Wait for a condition, with a deadline."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)

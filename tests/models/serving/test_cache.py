@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.records.customers import Customer
+from models.records.versions import ModelVersion
+from models.services import customers
+from models.services.resources import Resources
+from models.serving.depot import Depot
+from models.serving.errors import ArtifactBroken
+from models.settings import Settings
+
+from .conftest import TEXTS, call, until
+
+
+class Counting:
+    """The test's own store with a counter in front of it."""
+
+    def __init__(self, store: Any) -> None:
+        self.store = store
+        self.fetched: Counter[str] = Counter()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    def get_file(self, key: str, path: Path) -> None:
+        self.fetched[key] += 1
+        self.store.get_file(key, path)
+
+
+def test_an_adapter_is_fetched_once_however_many_wait(
+    customer: Callable[..., Customer], publish: Callable[..., ModelVersion], predicting: Any
+) -> None:
+    acme = customer()
+    version = publish(acme)
+
+    async def run() -> None:
+        async with predicting() as predictor:
+            counting = predictor.depot._store = Counting(predictor.depot._store)
+            await asyncio.gather(*(predictor.predict(call(acme)) for _ in range(30)))
+            assert counting.fetched == {f"{version.artifact_prefix}weights.safetensors": 1}
+            assert predictor.cache.loads == 1
+
+    asyncio.run(run())
+
+
+def test_a_broken_artifact_hurts_only_its_owner(
+    customer: Callable[..., Customer], publish: Callable[..., ModelVersion], predicting: Any, resources: Resources
+) -> None:
+    owners = [customer() for _ in range(4)]
+    versions = [publish(owner, seed=at) for at, owner in enumerate(owners)]
+    weights = f"{versions[0].artifact_prefix}weights.safetensors"
+    data = bytearray(resources.store.get_bytes(weights))
+    data[-1] ^= 1
+    resources.store.put_bytes(weights, bytes(data))
+    resources.store.delete(f"{versions[1].artifact_prefix}weights.safetensors")
+    resources.store.put_bytes(f"{versions[2].artifact_prefix}manifest.json", b"{}")
+
+    async def run() -> None:
+        async with predicting() as predictor:
+            calls = [predictor.predict(call(owner)) for owner in owners]
+            answers = await asyncio.gather(*calls, return_exceptions=True)
+            assert [type(answer) for answer in answers[:3]] == [ArtifactBroken] * 3
+            assert len(answers[3].predictions) == len(TEXTS)
+
+    asyncio.run(run())
+
+
+def test_a_damaged_copy_on_disk_is_fetched_again(
+    customer: Callable[..., Customer], publish: Callable[..., ModelVersion], predicting: Any, settings: Settings
+) -> None:
+    acme = customer()
+    publish(acme)
+
+    async def run() -> None:
+        async with predicting() as predictor:
+            first = await predictor.predict(call(acme))
+        (copy,) = (settings.cache_dir / "adapters").glob("*/*/weights.safetensors")
+        copy.write_bytes(b"x" * 100)
+        async with predicting() as predictor:
+            assert (await predictor.predict(call(acme))).predictions == first.predictions
+            assert predictor.depot.disk_bytes == sum(path.stat().st_size for path in copy.parent.iterdir())
+
+    asyncio.run(run())
+
+
+def test_disk_answers_when_the_store_is_away(
+    customer: Callable[..., Customer], publish: Callable[..., ModelVersion], predicting: Any, settings: Settings
+) -> None:
+    acme = customer()
+    publish(acme)
+
+    async def run() -> None:
+        async with predicting() as predictor:
+            first = await predictor.predict(call(acme))
+        async with predicting() as predictor:
+            predictor.depot._store = None
+            assert (await predictor.predict(call(acme))).predictions == first.predictions
+
+    asyncio.run(run())
+
+
+def test_memory_and_disk_stay_within_their_bounds(
+    customer: Callable[..., Customer], publish: Callable[..., ModelVersion], predicting: Any, settings: Settings
+) -> None:
+    owners = [customer() for _ in range(6)]
+    for at, owner in enumerate(owners):
+        publish(owner, seed=at)
+
+    async def run() -> None:
+        async with predicting() as predictor:
+            one = (await predictor.predict(call(owners[0])), predictor.cache.bytes)[1]
+            disk = predictor.depot.disk_bytes
+        shutil.rmtree(settings.cache_dir / "adapters")
+        bounds = {"adapter_memory_bytes": 2 * one + 1, "adapter_disk_bytes": 3 * disk + disk // 2}
+        async with predicting(**bounds) as predictor:
+            for _ in range(2):
+                for owner in owners:
+                    answer = await predictor.predict(call(owner))
+                    assert len(answer.predictions) == len(TEXTS)
+            assert len(predictor.cache) == 2
+            assert predictor.cache.bytes <= bounds["adapter_memory_bytes"]
+            assert predictor.depot.disk_bytes <= bounds["adapter_disk_bytes"]
+            folders = list((settings.cache_dir / "adapters").glob("*/*/"))
+            assert len(folders) == 3
+            # An adapter larger than the memory it may have still answers.
+        async with predicting(adapter_memory_bytes=1) as predictor:
+            assert (await predictor.predict(call(owners[0]))).predictions
+            assert predictor.cache.bytes == 0
+
+    asyncio.run(run())
+
+
+def test_a_published_version_is_fetched_before_it_is_asked_for(
+    customer: Callable[..., Customer], publish: Callable[..., ModelVersion], predicting: Any
+) -> None:
+    acme = customer()
+
+    async def run() -> None:
+        async with predicting() as predictor:
+            await asyncio.to_thread(publish, acme)
+            await until(lambda: len(predictor.cache) == 1)
+
+    asyncio.run(run())
+
+
+def test_nothing_of_a_deleted_customer_stays(
+    customer: Callable[..., Customer],
+    publish: Callable[..., ModelVersion],
+    predicting: Any,
+    resources: Resources,
+    settings: Settings,
+) -> None:
+    acme, other = customer(), customer()
+    publish(acme)
+    publish(other)
+
+    async def run() -> None:
+        async with predicting() as predictor:
+            await predictor.predict(call(acme))
+            await predictor.predict(call(other))
+            await asyncio.to_thread(customers.delete, resources, acme.id)
+            await until(lambda: len(predictor.cache) == 1)
+            await until(lambda: not list((settings.cache_dir / "adapters" / acme.id).glob("*")))
+            assert (await predictor.predict(call(other))).predictions
+
+    asyncio.run(run())
+
+
+def test_a_fetch_that_was_cut_off_is_swept_up(resources: Resources, tmp_path: Path) -> None:
+    (tmp_path / "depot" / "cus_1" / "fetch_x").mkdir(parents=True)
+    depot = Depot(resources.store, tmp_path / "depot", limit_bytes=100)
+    assert depot.disk_bytes == 0
+    assert not (tmp_path / "depot" / "cus_1" / "fetch_x").exists()
+    depot.close()
+
+
+def test_a_broken_artifact_is_not_fetched_by_every_request(
+    customer: Callable[..., Customer], publish: Callable[..., ModelVersion], predicting: Any, resources: Resources
+) -> None:
+    acme = customer()
+    version = publish(acme)
+    resources.store.delete(f"{version.artifact_prefix}manifest.json")
+
+    async def run() -> None:
+        async with predicting() as predictor:
+            for _ in range(5):
+                with pytest.raises(ArtifactBroken):
+                    await predictor.predict(call(acme))
+            assert predictor.cache.loads == 1
+
+    asyncio.run(run())

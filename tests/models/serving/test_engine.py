@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from models.backbones.text import TextBackbone
+from models.serving import engine as engine_module
+from models.serving.engine import Engine
+from models.serving.errors import QueueFull, ShuttingDown
+
+from .conftest import TEXTS, until
+
+
+@asynccontextmanager
+async def running(backbone: TextBackbone, **options: Any) -> AsyncIterator[Engine]:
+    engine = Engine(backbone, **{"batch_tokens": 256, "queue_per_customer": 500, **options})
+    engine.start()
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> Callable[[], threading.Event]:
+    """`release = held()`: every pass waits until `release.set()`."""
+
+    def hold() -> threading.Event:
+        release = threading.Event()
+        answer = engine_module.answer
+
+        def wait_and_answer(*arguments: Any) -> Any:
+            release.wait(20)
+            return answer(*arguments)
+
+        monkeypatch.setattr(engine_module, "answer", wait_and_answer)
+        return release
+
+    return hold
+
+
+def test_a_caller_that_gives_up_leaves_the_queue(backbone: TextBackbone, held: Callable[[], threading.Event]) -> None:
+    release = held()
+
+    async def run() -> None:
+        async with running(backbone) as engine:
+            first = asyncio.create_task(engine.submit("a", engine.embedding, TEXTS[:1]))
+            await until(lambda: first.done() or (engine.waiting_of("a") == 0 and engine.busy))
+            gone = asyncio.create_task(engine.submit("b", engine.embedding, TEXTS * 50))
+            stays = asyncio.create_task(engine.submit("b", engine.embedding, TEXTS))
+            await until(lambda: engine.waiting_of("b") == 51 * len(TEXTS))
+            gone.cancel()
+            await until(gone.done)
+            await until(lambda: engine.waiting_of("b") == len(TEXTS))
+            release.set()
+            await first
+            assert all(len(output) == 384 for output in (await stays).outputs)
+            assert engine.rows == 1 + len(TEXTS)
+            assert engine.waiting_rows == 0
+
+    asyncio.run(run())
+
+
+def test_a_flood_is_refused_and_hurts_nobody_else(backbone: TextBackbone, held: Callable[[], threading.Event]) -> None:
+    release = held()
+
+    async def run() -> None:
+        async with running(backbone) as engine:
+            flood = [asyncio.create_task(engine.submit("flood", engine.embedding, TEXTS)) for _ in range(200)]
+            await until(lambda: sum(task.done() for task in flood) > 0)
+            refused = [task for task in flood if task.done()]
+            assert all(isinstance(task.exception(), QueueFull) for task in refused)
+            error = refused[0].exception()
+            assert isinstance(error, QueueFull)
+            assert error.retry_after_s >= 1
+            assert engine.waiting_of("flood") <= 500
+            quiet = asyncio.create_task(engine.submit("quiet", engine.embedding, TEXTS[:1]))
+            await until(lambda: engine.waiting_of("quiet") == 1)
+            release.set()
+            await quiet
+            # Of the flood, only what was under way and the batch that the quiet row rode in came before it.
+            assert engine.passes <= 3
+            await asyncio.gather(*flood, return_exceptions=True)
+
+    asyncio.run(run())
+
+
+def test_a_request_over_the_limit_waits_alone(backbone: TextBackbone) -> None:
+    async def run() -> None:
+        async with running(backbone, queue_per_customer=10) as engine:
+            assert len((await engine.submit("a", engine.embedding, TEXTS * 4)).outputs) == 4 * len(TEXTS)
+
+    asyncio.run(run())
+
+
+def test_large_requests_are_cut_into_slices(backbone: TextBackbone) -> None:
+    async def run() -> None:
+        async with running(backbone) as engine:
+            large = asyncio.create_task(engine.submit("large", engine.embedding, TEXTS * 60))
+            await until(lambda: engine.passes > 0)
+            await engine.submit("small", engine.embedding, TEXTS[:1])
+            assert not large.done()
+            await large
+            assert engine.passes > 10
+
+    asyncio.run(run())
+
+
+def test_a_row_that_cannot_be_answered_fails_alone(backbone: TextBackbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = engine_module.answer
+
+    def trip(encoder: Any, token_ids: Any, adapters: Any) -> Any:
+        if any(adapter.task == "broken" for adapter in adapters):
+            raise RuntimeError("this adapter does not compute")
+        return answer(encoder, token_ids, adapters)
+
+    monkeypatch.setattr(engine_module, "answer", trip)
+
+    async def run() -> None:
+        async with running(backbone) as engine:
+            from dataclasses import replace
+
+            broken = replace(engine.embedding, task="broken")
+            submitted = [engine.submit(name, engine.embedding, TEXTS) for name in "abc"]
+            submitted.append(engine.submit("d", broken, TEXTS))
+            answers = await asyncio.gather(*submitted, return_exceptions=True)
+            assert isinstance(answers[3], RuntimeError)
+            assert all(not isinstance(one, BaseException) for one in answers[:3])
+            assert len((await engine.submit("d", engine.embedding, TEXTS)).outputs) == len(TEXTS)
+
+    asyncio.run(run())
+
+
+def test_a_closed_engine_answers_what_waits_and_takes_no_more(backbone: TextBackbone) -> None:
+    async def run() -> None:
+        async with running(backbone) as engine:
+            waiting = [asyncio.create_task(engine.submit("a", engine.embedding, TEXTS)) for _ in range(10)]
+            await asyncio.sleep(0)
+        assert all(len(request.outputs) == len(TEXTS) for request in await asyncio.gather(*waiting))
+        with pytest.raises(ShuttingDown):
+            await engine.submit("a", engine.embedding, TEXTS)
+
+    asyncio.run(run())

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from models.serving.fairness import FairQueue
+
+
+@dataclass(eq=False)
+class Row:
+    owner: object
+    cost: int
+
+
+def test_every_customer_gets_the_same_share_of_tokens_whatever_the_size_of_its_rows() -> None:
+    queue: FairQueue[Row] = FairQueue(quantum=64)
+    queue.put("flood", [Row("flood", 10) for _ in range(1_000)])
+    queue.put("long", [Row("long", 200) for _ in range(50)])
+    queue.put("short", [Row("short", 5) for _ in range(2_000)])
+    taken = {"flood": 0, "long": 0, "short": 0}
+    for _ in range(8):
+        for row in queue.take(1_000):
+            taken[str(row.owner)] += row.cost
+    assert max(taken.values()) - min(taken.values()) <= 200 + 2 * 64
+    assert sum(taken.values()) > 7_000
+
+
+def test_a_quiet_customer_leaves_with_the_next_batch() -> None:
+    queue: FairQueue[Row] = FairQueue(quantum=64)
+    queue.put("flood", [Row("flood", 10) for _ in range(1_000)])
+    queue.take(500)
+    queue.put("quiet", [Row("quiet", 12)])
+    assert any(row.owner == "quiet" for row in queue.take(500))
+
+
+def test_order_is_kept_within_a_customer_and_nothing_is_lost() -> None:
+    queue: FairQueue[Row] = FairQueue(quantum=16)
+    rows = {name: [Row(name, 1 + at % 40) for at in range(300)] for name in "abc"}
+    for name, theirs in rows.items():
+        queue.put(name, theirs)
+    taken: list[Row] = []
+    while len(queue):
+        batch = queue.take(100)
+        assert batch
+        assert sum(row.cost for row in batch) <= 100
+        taken += batch
+    for name, theirs in rows.items():
+        assert [row for row in taken if row.owner == name] == theirs
+
+
+def test_a_row_over_the_budget_leaves_alone() -> None:
+    queue: FairQueue[Row] = FairQueue(quantum=16)
+    queue.put("a", [Row("a", 500), Row("a", 1)])
+    assert [row.cost for row in queue.take(100)] == [500]
+    assert [row.cost for row in queue.take(100)] == [1]
+
+
+def test_discarded_rows_are_gone() -> None:
+    queue: FairQueue[Row] = FairQueue(quantum=16)
+    mine, other = object(), object()
+    queue.put("a", [Row(mine, 1), Row(other, 1), Row(mine, 1)])
+    assert len(queue.discard("a", mine)) == 2
+    assert len(queue) == 1
+    assert [row.owner for row in queue.take(10)] == [other]
+    assert queue.discard("a", mine) == []
+
+
+def test_take_waits_for_rows_and_ends_with_close() -> None:
+    queue: FairQueue[Row] = FairQueue(quantum=16)
+    batches: list[list[Row]] = []
+
+    def drain() -> None:
+        while queue.wait():
+            batches.append(queue.take(100))
+
+    thread = threading.Thread(target=drain)
+    thread.start()
+    queue.put("a", [Row("a", 1)])
+    queue.close()
+    thread.join(timeout=10)
+    assert not thread.is_alive()
+    assert sum(map(len, batches)) == 1
