@@ -71,6 +71,7 @@ class Attempt:
         self._release_to: Literal["cancelled", "paused", "queued"] | None = None
         self._stopping: Stopping | None = None
         self._concluding = False  # the last write is under way
+        self._failure: Exception | None = None  # the first of the chores that failed
         self._outcome: Outcome | None = None
         self._published = 0
 
@@ -143,6 +144,7 @@ class Attempt:
             self._lose()
         elif done.chore in ("prepare", "publish"):
             if done.error is not None:
+                self._failure = self._failure or done.error
                 if not self._is_ending:
                     self._end_trainer()
                     self._retry(failures.of_machinery(done.error))
@@ -153,7 +155,8 @@ class Attempt:
         elif done.error is None:
             self._outcome = done.result.status
         elif done.chore == "finish" and not isinstance(done.error, Unavailable):
-            self._retry(failures.of_machinery(done.error))
+            # A version that could not be published is the reason why the best one is missing now.
+            self._retry(failures.of_machinery(self._failure or done.error))
         else:
             # Nothing can be written: the lease runs out, and the sweeper does what we could not.
             log.error("conclusion_failed", chore=done.chore, exc_info=done.error)

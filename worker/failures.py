@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import signal
 import sys
@@ -10,7 +11,7 @@ from typing import Any
 import structlog
 
 from models.errors import GraftError, InvalidRequest, Unavailable
-from worker.errors import DeviceOutOfMemory, DiskFull, OutOfMemory, StorageFailed, TrainingCrashed
+from worker.errors import DatasetCorrupt, DeviceOutOfMemory, DiskFull, OutOfMemory, StorageFailed, TrainingCrashed
 from worker.protocol import Failed
 
 log = structlog.get_logger(__name__)
@@ -34,9 +35,13 @@ def of_machinery(error: Exception | None) -> Failed:
     log.error("machinery_failed", exc_info=error)
     if is_disk_full(error):
         return server_fault(DiskFull())
-    if isinstance(error, GraftError) and not isinstance(error, (Unavailable, InvalidRequest)):
+    if error is None or isinstance(error, Unavailable):
+        return server_fault(StorageFailed())
+    if isinstance(error, DatasetCorrupt):
         return server_fault(error)
-    return server_fault(StorageFailed())
+    # The code tells support where to look; the words of other rooms name keys and paths.
+    code = error.code if isinstance(error, GraftError) else TrainingCrashed().code
+    return dataclasses.replace(server_fault(TrainingCrashed()), code=code)
 
 
 def server_fault(error: GraftError) -> Failed:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from models.records.customers import Customer
 from models.records.files import File
 from models.records.jobs import Job
 from models.records.versions import Model
+from worker.supervisor import Supervisor
 
 STAND_IN = (sys.executable, str(Path(__file__).parent / "stand_in_trainer.py"))
 
@@ -96,3 +98,37 @@ def fetch(resources):
             return session.get_one(Job, job_id)
 
     return fetch
+
+
+@pytest.fixture
+def let_go(settings, until):
+    """Tell a stand-in trainer that holds to go on."""
+
+    def let_go() -> None:
+        scratch = settings.cache_dir / "scratch"
+        until(lambda: list(scratch.glob("*/output")))
+        for output in scratch.glob("*/output"):
+            (output / "go").touch()
+
+    return let_go
+
+
+@pytest.fixture
+def run_in_thread(until):
+    """Run a job in a thread; returns the thread and the list that gets the outcome."""
+
+    def run(supervisor, job_id: str) -> tuple[threading.Thread, list[str]]:
+        outcome: list[str] = []
+        thread = threading.Thread(target=lambda: outcome.append(supervisor.run(job_id)), daemon=True)
+        thread.start()
+        return thread, outcome
+
+    return run
+
+
+@pytest.fixture
+def supervisor(resources, stand_in):
+    supervisor = Supervisor(resources, stand_in)
+    supervisor.start()
+    yield supervisor
+    supervisor.close()

@@ -12,11 +12,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from models.errors import InvalidRequest
 from models.learning.events import Candidate, Finished, Progress
 from worker import failures, parent_death, protocol, trainer
-from worker.protocol import Ready
+from worker.protocol import Ready, Stopped
 
 
 def main() -> None:
@@ -30,44 +31,100 @@ def main() -> None:
     while True:
         command = inbox.next_run()
         run, request = command.run, command.request
+        outbox.send(run, Progress("reading", 1.0, "Reading"))
+        try:
+            behave = BEHAVIOURS[request.base_model]
+            for event in behave(request, lambda run=run: inbox.stop_requested(run)):
+                outbox.send(run, event)
+        except Exception as error:
+            failed = failures.of_training(error)
+            outbox.send(run, failed)
+            if failed.fatal:
+                sys.exit(1)
 
-        def send(event, run=run):
-            outbox.send(run, event)
 
-        def stopped(run=run):
-            return inbox.stop_requested(run)
-
-        behave(request.base_model, request, send, stopped)
+def succeed(request, stopped):
+    yield write_candidate(request)
+    yield Progress("refining", 90.0, "Refining", 1.0, {"loss": 0.5})
+    yield Finished("head", {"score": 0.9}, trained_rows=10, trained_tokens=100, seconds=0.1)
 
 
-def behave(how, request, send, stopped):
-    send(Progress("reading", 1.0, "Reading"))
-    if how == "crash":
-        os.kill(os.getpid(), signal.SIGKILL)
-    elif how == "user-error":
-        send(failures.of_training(InvalidRequest(reason="Two classes are needed.")))
-        return
-    elif how == "server-error":
-        send(failures.of_training(RuntimeError("secret path /etc/shadow")))
-        sys.exit(1)
-    elif how == "stall":
-        time.sleep(3600)
-    elif how == "deaf":
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        child = subprocess.Popen(["sleep", "3600"])
-        (request.output_dir.parent / "child.pid").write_text(str(child.pid))
-        while True:
-            send(Progress("fitting", 20.0))
-            time.sleep(0.05)
-    elif how == "gentle":
-        while not stopped():
-            send(Progress("fitting", 20.0))
-            time.sleep(0.02)
-        send(protocol.Stopped())
-        return
-    send(write_candidate(request))
-    send(Progress("refining", 90.0, "Refining", 1.0, {"loss": 0.5}))
-    send(Finished("head", {"score": 0.9}, trained_rows=10, trained_tokens=100, seconds=0.1))
+def hold(request, stopped):
+    while not (request.output_dir / "go").exists():
+        yield Progress("fitting", 20.0)
+        time.sleep(0.02)
+    yield from succeed(request, stopped)
+
+
+def listen(request, stopped):
+    while not stopped():
+        yield Progress("fitting", 20.0)
+        time.sleep(0.02)
+    yield Stopped()
+
+
+def ignore(request, stopped):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    child = subprocess.Popen(["sleep", "3600"])
+    (request.output_dir.parent / "child.pid").write_text(str(child.pid))
+    while True:
+        yield Progress("fitting", 20.0)
+        time.sleep(0.05)
+
+
+def stall(request, stopped):
+    time.sleep(3600)
+    yield
+
+
+def crash(request, stopped):
+    os.kill(os.getpid(), signal.SIGKILL)
+    yield
+
+
+def refuse(request, stopped):
+    raise InvalidRequest(reason="Two classes are needed.")
+    yield
+
+
+def fail(request, stopped):
+    raise RuntimeError("secret path /etc/shadow")
+    yield
+
+
+def fill_the_disk(request, stopped):
+    Path("/dev/full").write_text("x")
+    yield
+
+
+def fill_the_memory(request, stopped):
+    bytearray(1 << 60)
+    yield
+
+
+def publish_nothing(request, stopped):
+    yield Finished("head", {"score": 0.9}, trained_rows=10, trained_tokens=100, seconds=0.1)
+
+
+def publish_rubbish(request, stopped):
+    yield Candidate("head", request.output_dir, {"score": 0.9}, {"score": 0.9}, improves=True)
+    yield Finished("head", {"score": 0.9}, trained_rows=10, trained_tokens=100, seconds=0.1)
+
+
+BEHAVIOURS = {
+    "quick": succeed,
+    "hold": hold,
+    "gentle": listen,
+    "deaf": ignore,
+    "stall": stall,
+    "crash": crash,
+    "user-error": refuse,
+    "server-error": fail,
+    "full-disk": fill_the_disk,
+    "no-memory": fill_the_memory,
+    "nothing": publish_nothing,
+    "rubbish": publish_rubbish,
+}
 
 
 def write_candidate(request):

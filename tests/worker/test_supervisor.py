@@ -21,14 +21,6 @@ def settings(settings):
     return settings.model_copy(update={"lease_s": 5.0, "heartbeat_s": 0.1, "stall_timeout_s": 60.0})
 
 
-@pytest.fixture
-def supervisor(resources, stand_in):
-    supervisor = Supervisor(resources, stand_in)
-    supervisor.start()
-    yield supervisor
-    supervisor.close()
-
-
 def count(resources, table, *where):
     with resources.database.reading() as session:
         return len(session.scalars(select(table).where(*where)).all())
@@ -75,28 +67,35 @@ def test_the_customers_fault_ends_the_job_at_once_in_its_own_words(supervisor, s
     assert job.error["message"] == "Two classes are needed."
 
 
-@pytest.mark.parametrize(("how", "code"), [("crash", "trainer_died"), ("server-error", "training_crashed")])
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [
+        ("crash", "trainer_died"),
+        ("server-error", "training_crashed"),
+        ("full-disk", "disk_full"),
+        ("no-memory", "out_of_memory"),
+        ("nothing", "candidate_missing"),
+        ("rubbish", "artifact_incomplete"),
+    ],
+)
 def test_poison_fails_after_three_attempts_and_the_next_job_runs(resources, supervisor, submit, fetch, how, code):
     poison, healthy = submit(how), submit("quick")
+    features = resources.settings.cache_dir / "features" / "somebody" / "f"
+    features.parent.mkdir(parents=True)
+    features.write_bytes(b"x")
     assert [supervisor.run(poison) for _ in range(3)] == ["queued", "queued", "failed"]
     error = fetch(poison).error
     assert (error["code"], error["blame"]) == (code, "server")
     assert "shadow" not in str(error)
+    assert features.exists() is (how != "full-disk")  # where there is no room, some is made
     assert count(resources, UsageRecord, UsageRecord.job_id == poison) == 0
     assert supervisor.run(healthy) == "succeeded"
-
-
-def run_in_thread(supervisor, job_id):
-    outcome: list[str] = []
-    thread = threading.Thread(target=lambda: outcome.append(supervisor.run(job_id)))
-    thread.start()
-    return thread, outcome
 
 
 @pytest.mark.parametrize(("verb", "status"), [("cancel", "cancelled"), ("pause", "paused")])
 @pytest.mark.parametrize("how", ["gentle", "deaf"])
 def test_a_stop_frees_the_device_whether_the_trainer_listens_or_not(
-    resources, supervisor, submit, fetch, until, how, verb, status
+    resources, supervisor, submit, fetch, until, run_in_thread, how, verb, status
 ):
     job_id = submit(how)
     thread, outcome = run_in_thread(supervisor, job_id)
@@ -139,7 +138,9 @@ def test_a_run_over_the_time_limit_fails_at_once(resources, submit, fetch, stand
         supervisor.close()
 
 
-def test_a_shut_down_gives_the_job_back_and_uses_up_no_attempt(resources, supervisor, submit, fetch, until):
+def test_a_shut_down_gives_the_job_back_and_uses_up_no_attempt(
+    resources, supervisor, submit, fetch, until, run_in_thread
+):
     job_id = submit("gentle")
     thread, outcome = run_in_thread(supervisor, job_id)
     until(lambda: fetch(job_id).step)
@@ -151,7 +152,9 @@ def test_a_shut_down_gives_the_job_back_and_uses_up_no_attempt(resources, superv
     assert supervisor.run(job_id) == "not claimed"  # it is going
 
 
-def test_a_stolen_lease_stops_the_trainer_and_nothing_is_written(resources, supervisor, submit, fetch, until):
+def test_a_stolen_lease_stops_the_trainer_and_nothing_is_written(
+    resources, supervisor, submit, fetch, until, run_in_thread
+):
     job_id = submit("deaf")
     thread, outcome = run_in_thread(supervisor, job_id)
     until(lambda: fetch(job_id).step)
