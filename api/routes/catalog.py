@@ -60,10 +60,14 @@ def list_all(
 
 @router.get("/{model}")
 def retrieve(name: Name, caller: Caller, books: Books, settings: Configuration) -> ModelObject:
-    """One model, a base or your own."""
+    """One model, a base or your own; with `@version`, as that version."""
     entry = registry.entries(settings).get(name)
     if entry is not None:
         return base_model_object(entry)
+    if "@" in name:
+        pinned = catalog.resolve(books, caller.customer_id, name)
+        model = catalog.get_model(books, caller.customer_id, pinned.name)
+        return model_object(model, caller.customer_name, pinned.number)
     model = catalog.get_model(books, caller.customer_id, name)
     return model_object(model, caller.customer_name, catalog.live_numbers(books, [model]).get(model.id))
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WrapValidator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    WrapValidator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from api.errors import nearest
@@ -116,6 +126,10 @@ def auto_or(what: str) -> WrapValidator:
 
 
 Text = Annotated[str, Field(min_length=1)]
+# One value or several. Told apart before they are checked, so that an error is about the one that was meant; the tags
+# are the names of pydantic's own union branches, which locations leave out.
+OneOrMany = Discriminator(lambda value: "list" if isinstance(value, list) else "str")
+One, Many = Tag("str"), Tag("list")
 UnixSeconds = Annotated[int, Field(description="Unix time in seconds.")]
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")

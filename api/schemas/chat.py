@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from api.schemas.base import Body, Metadata, Object
+from api.schemas.base import Body, Many, Metadata, Object, One, OneOrMany
 
 Number = Annotated[float, Field(ge=-2, le=2)]
 
@@ -24,7 +24,7 @@ class Message(Body):
     """A message. The last one of the user's is classified; the others are read and not used."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart] | None = None
+    content: Annotated[Annotated[str, One] | Annotated[list[TextPart], Many], OneOrMany] | None = None
     name: str | None = None
     refusal: str | None = None
 

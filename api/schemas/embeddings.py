@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from api.schemas.base import Body, Object, Text
+from api.schemas.base import Body, Many, Object, One, OneOrMany, Text
 
 
 class CreateEmbeddings(Body):
@@ -14,7 +14,9 @@ class CreateEmbeddings(Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"model": "minilm", "input": ["Where is my card?"]}]})
 
-    input: Text | list[Text] = Field(description="A text or several.")
+    input: Annotated[Annotated[Text, One] | Annotated[list[Text], Many], OneOrMany] = Field(
+        description="A text or several."
+    )
     model: str | None = Field(None, description="A base model; `minilm` if none is said.", min_length=1, max_length=128)
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = Field(None, description="Accepted when it is the base model's own width.", ge=1)

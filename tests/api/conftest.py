@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +17,17 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+import numpy as np
 import openai
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from safetensors.numpy import save_file
 from sqlalchemy import Engine, text
 
 from api.application import create_app
+from models.learning.events import Candidate, Finished
+from models.services import claims
 from models.services.resources import open_resources
 from models.settings import Settings
 
@@ -192,3 +198,66 @@ def settings_for(tmp_path: Path, broker_url: str, new_database: Callable[[], str
 def run_server() -> Callable[[Settings], contextlib.AbstractContextManager[Server]]:
     """Runs a server of the test's own."""
     return serve
+
+
+@pytest.fixture
+def publish(server: Server, tenant: Tenant, upload: str, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Makes a model of the tenant's by the worker's own calls, with heads of random weights: `publish("tickets", 2)`.
+
+    The job's wire object comes back, ended.
+    """
+
+    def make(
+        suffix: str, versions: int = 1, labels: Sequence[str] = ("card_arrival", "refund"), wait: bool = True
+    ) -> dict[str, Any]:
+        body = {"training_file": upload, "suffix": suffix}
+        job = tenant.http.post("/v1/fine_tuning/jobs", json=body).json()
+        resources = open_resources(server.settings)
+        try:
+            claim = claims.claim(resources, job["id"], "test-worker")
+            assert claim is not None
+            for number in range(1, versions + 1):
+                folder = write_head(tmp_path / job["id"] / str(number), labels, seed=number)
+                score = {"score": 0.5 + number / 100}
+                candidate = Candidate(f"head-{number}", folder, score, {"metric": "accuracy", **score}, improves=True)
+                claims.publish(resources, claim, candidate, promote=True)
+            report = {"metric": "accuracy", "score": 0.5 + versions / 100, "versions": {"graft": "0"}}
+            finished = Finished(f"head-{versions}", report, trained_rows=6, trained_tokens=60, seconds=1.0)
+            claims.finish(resources, claim, finished)
+        finally:
+            resources.close()
+        if wait:
+            _wait_for_version(tenant, suffix, versions)
+        ended: dict[str, Any] = tenant.http.get(f"/v1/fine_tuning/jobs/{job['id']}").json()
+        return ended
+
+    return make
+
+
+def _wait_for_version(tenant: Tenant, model: str, version: int) -> None:
+    deadline = time.monotonic() + 20
+    while tenant.http.post(f"/v1/models/{model}/predict", json={"input": "x"}).json().get("version") != version:
+        assert time.monotonic() < deadline, f"version {version} does not answer"
+        time.sleep(0.02)
+
+
+def write_head(folder: Path, labels: Sequence[str], *, seed: int) -> Path:
+    """An artifact as learning writes it."""
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(seed)
+    tensors = {
+        "head.weight": random.standard_normal((len(labels), 384)).astype("float32"),
+        "head.bias": random.standard_normal(len(labels)).astype("float32"),
+    }
+    save_file(tensors, folder / "weights.safetensors")
+    data = (folder / "weights.safetensors").read_bytes()
+    manifest = {
+        "task": "text-classification",
+        "labels": list(labels),
+        "features": ["mean.6"],
+        "temperature": 1.0,
+        "thresholds": [],
+        "files": {"weights.safetensors": {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}},
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder

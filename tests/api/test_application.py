@@ -7,6 +7,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
+import openai
+import pytest
+
 from models.settings import Settings
 
 if TYPE_CHECKING:
@@ -81,6 +84,8 @@ def test_a_customer_is_told_how_many_requests_are_left(settings_for: SettingsFor
         assert (refused.status_code, refused.json()["error"]["type"]) == (429, "rate_limit_error")
         assert 1 <= int(refused.headers["retry-after"]) <= 60
         assert refused.headers["x-ratelimit-remaining-requests"] == "0"
+        with pytest.raises(openai.RateLimitError):
+            tenant.openai.files.list()
         assert other.http.get("/v1/files").status_code == 200
 
 
