@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from models import settings as graft_settings
+from models.learning.events import Finished
 from models.settings import Settings
 from worker import failures, logs, parent_death, protocol
 from worker.protocol import Failed, Ready, Stop, Stopped, Train, TrainerEvent
@@ -155,30 +156,27 @@ def _run(command: Train, backbones: WarmBackbones, inbox: Inbox, outbox: Outbox)
     begin = time.monotonic()
     request = command.request
     log.info("run_started", base_model=request.base_model, task=request.task, strategy=request.strategy)
-    finished = False
     try:
-        from models.learning.events import Finished  # noqa: PLC0415
-        from models.learning.training import train  # noqa: PLC0415
+        from models.learning import errors, training  # noqa: PLC0415  # torch comes with it
 
-        backbone = backbones.get(request.base_model)
-        for event in train(request, backbone, stop=lambda: inbox.stop_requested(command.run)):
-            finished = finished or isinstance(event, Finished)
-            outbox.send(command.run, event)
-        if not finished and not inbox.stop_requested(command.run):
-            raise RuntimeError("training ended without a result")
+        try:
+            finished = False
+            backbone = backbones.get(request.base_model)
+            for event in training.train(request, backbone, stop=lambda: inbox.stop_requested(command.run)):
+                finished = isinstance(event, Finished)
+                outbox.send(command.run, event)
+            if not finished:
+                raise RuntimeError("training ended without a result")
+        except errors.Stopped:
+            outbox.send(command.run, Stopped())
     except Exception as error:
         failed = failures.of_training(error)
         if failed.blame == "server":
             log.exception("run_failed", code=failed.code)
         else:
             log.info("run_refused", code=failed.code)
-        if inbox.stop_requested(command.run):
-            outbox.send(command.run, Stopped())
-            return None
         outbox.send(command.run, failed)
         return failed
-    if not finished:
-        outbox.send(command.run, Stopped())
     log.info("run_ended", finished=finished, seconds=round(time.monotonic() - begin, 3))
     return None
 
