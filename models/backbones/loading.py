@@ -21,5 +21,5 @@ def load(entry: BackboneEntry, *, device: str = "auto", precision: str = "auto",
     `device` is `auto`, `cpu`, `cuda`, …; `precision` is `auto`, `fp32` or `bf16`; `threads` is how many compute
     threads this process gets, 0 for one per core. Raises BaseModelUnreachable and UnsupportedBaseModel.
     """
-    formats.use_threads(threads)
-    return _LOADERS[entry.modality](entry, device=formats.resolve_device(device), precision=precision)
+    threads = formats.use_threads(threads)
+    return _LOADERS[entry.modality](entry, device=formats.resolve_device(device), precision=precision, threads=threads)

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
+from threadpoolctl import threadpool_limits
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_parallel(work: Callable[[Item], Result], items: Sequence[Item], *, on_cpu: bool) -> Iterator[Result]:
-    """`work` over `items`, results in order; on the processor as many at a time as torch has threads."""
-    threads = min(torch.get_num_threads(), len(items)) if on_cpu else 1
+def in_parallel(work: Callable[[Item], Result], items: Sequence[Item], *, threads: int) -> Iterator[Result]:
+    """`work` over `items`, at most `threads` at a time, each on one compute thread; results in order."""
+    threads = min(threads, len(items))
     if threads <= 1:
         yield from map(work, items)
         return
@@ -30,4 +32,16 @@ def in_parallel(work: Callable[[Item], Result], items: Sequence[Item], *, on_cpu
         yield from pool.map(work, items)
     finally:
         pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Inside, torch and BLAS compute on the thread that calls them, so that only `in_parallel` uses more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(limits=1, user_api="blas"):
+            yield
+    finally:
         torch.set_num_threads(before)

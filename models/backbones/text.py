@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,7 @@ class TextBackbone:
         *,
         revision: str,
         reload: Callable[[], TextEncoder],
+        threads: int,
     ) -> None:
         self.entry = entry
         self.encoder = encoder
@@ -66,6 +67,7 @@ class TextBackbone:
         self.dtype = parameter.dtype
         self._tokenizer = tokenizer.backend_tokenizer
         self._reload = reload
+        self.threads = threads if self.device.type == "cpu" else 1  # batches that `encode` computes side by side
         # A text that spells "[SEP]" or "[PAD]" is a text: it must not become a control token.
         self._tokenizer.encode_special_tokens = True
         self._tokenizer.no_padding()
@@ -176,6 +178,25 @@ class TextBackbone:
         progress: Callable[[float], None] | None = None,
     ) -> Floats:
         """As `encode`, for rows that are tokenised already."""
+        steps = self.encode_steps(rows, names, token_budget=token_budget, stop=stop)
+        while True:
+            try:
+                share = next(steps)
+            except StopIteration as end:
+                features_NF: Floats = end.value
+                return features_NF
+            if progress is not None:
+                progress(share)
+
+    def encode_steps(
+        self,
+        rows: Sequence[TokenIds],
+        names: Sequence[str],
+        *,
+        token_budget: int = TOKEN_BUDGET,
+        stop: Callable[[], bool] | None = None,
+    ) -> Generator[float, None, Floats]:
+        """As `encode_tokens`, as a generator: yields the share done after every batch, returns the features."""
         lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
         total, done = max(int(lengths.sum()), 1), 0
         features_NF = np.empty((len(rows), len(names) * self.width), dtype=np.float32)
@@ -187,10 +208,9 @@ class TextBackbone:
             features_NF[indices] = torch.cat([found[name] for name in names], dim=1).cpu().numpy()
             return int(lengths[indices].sum())
 
-        for tokens in in_parallel(fill, self.plan(lengths, token_budget), on_cpu=self.device.type == "cpu"):
+        for tokens in in_parallel(fill, self.plan(lengths, token_budget), threads=self.threads):
             done += tokens
-            if progress is not None:
-                progress(done / total)
+            yield done / total
         return features_NF
 
     def trainable_copy(self) -> TextEncoder:
@@ -209,7 +229,7 @@ class TextBackbone:
         return torch.from_numpy((behind_BT & mask_BT).astype(np.int64)).to(self.device)
 
 
-def load(entry: BackboneEntry, *, device: torch.device, precision: str) -> TextBackbone:
+def load(entry: BackboneEntry, *, device: torch.device, precision: str, threads: int) -> TextBackbone:
     """Load a text base. bf16 is dropped for fp32, with a warning, if its vectors are not those of fp32."""
     folder = registry.folder_of(entry)
 
@@ -219,19 +239,24 @@ def load(entry: BackboneEntry, *, device: torch.device, precision: str) -> TextB
     tokenizer = _load_tokenizer(entry, folder)
     encoder = reload().to(device).requires_grad_(False).eval()
     revision = _revision(entry, folder)
-    backbone = TextBackbone(entry, tokenizer, encoder, revision=revision, reload=reload)
+    backbone = TextBackbone(entry, tokenizer, encoder, revision=revision, reload=reload, threads=threads)
     dtype = formats.resolve_precision(precision, device)
     if dtype is torch.float32:
         return backbone
     last = [f"mean.{backbone.blocks}"]
     exact_NF = backbone.encode(_PARITY_TEXTS, last)
-    reduced = TextBackbone(entry, tokenizer, encoder.to(dtype), revision=revision, reload=reload)
+    reduced = TextBackbone(entry, tokenizer, encoder.to(dtype), revision=revision, reload=reload, threads=threads)
     cosine = _cosine(exact_NF, reduced.encode(_PARITY_TEXTS, last))
     if cosine > _PARITY_COSINE:
         return reduced
     _log.warning("bf16_without_parity", base=entry.name, cosine=cosine, needed=_PARITY_COSINE)
     return TextBackbone(
-        entry, tokenizer, reload().to(device).requires_grad_(False).eval(), revision=revision, reload=reload
+        entry,
+        tokenizer,
+        reload().to(device).requires_grad_(False).eval(),
+        revision=revision,
+        reload=reload,
+        threads=threads,
     )
 
 

@@ -1,0 +1,1 @@
+"""Examples → features → head or adapter → evaluation → artifact. Torch, but no database and no network."""

@@ -55,7 +55,8 @@ class TrainRequest:
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready form; `from_dict` reads it back."""
-        return _jsonable(asdict(self))
+        values: dict[str, Any] = _jsonable(asdict(self))
+        return values
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> TrainRequest:

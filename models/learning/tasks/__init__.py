@@ -1,0 +1,17 @@
+"""The table of tasks that can be learned. A new one is a new file in this folder and a line here."""
+
+from __future__ import annotations
+
+from models.learning.errors import UnsupportedTask
+from models.learning.tasks.multi_label import MultiLabel
+from models.learning.tasks.single_label import SingleLabel
+from models.learning.tasks.task import Task
+
+TASKS: dict[str, Task] = {task.name: task for task in (SingleLabel(), MultiLabel())}
+
+
+def find(name: str) -> Task:
+    """The task called `name`; raises UnsupportedTask."""
+    if name not in TASKS:
+        raise UnsupportedTask(task=name, known=", ".join(TASKS))
+    return TASKS[name]

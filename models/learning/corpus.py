@@ -1,0 +1,72 @@
+"""The rows of a run in memory: inputs, encoded targets, and where each came from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.datasets.examples import Example, Media, TextPair
+from models.datasets.reading import read
+from models.learning.errors import TooFewRows, UnknownLabel
+from models.learning.request import DatasetSource
+from models.learning.tasks.task import Targets, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """N rows. `digest` identifies the inputs in their order, whatever file they were in."""
+
+    inputs: list[str | TextPair]
+    targets: Targets
+    labels: tuple[str, ...]
+    rows: NDArray[np.int64]  # row numbers in the file
+    digest: str
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+
+def read_training(source: DatasetSource, task: Task) -> Corpus:
+    """All rows of the training file; raises InvalidDataset and TooFewRows."""
+    examples = list(read(source.path, format=source.format, task=task.name, columns=source.columns))
+    labels = task.labels([example.target for example in examples])
+    if len(labels) < 2 or len(examples) < 4:
+        raise TooFewRows(got=len(examples), classes=len(labels))
+    return _corpus(examples, task, labels)
+
+
+def read_validation(source: DatasetSource, task: Task, labels: Sequence[str]) -> Corpus:
+    """All rows of the validation file; raises InvalidDataset and UnknownLabel."""
+    examples = list(read(source.path, format=source.format, task=task.name, columns=source.columns))
+    known = set(labels)
+    for example in examples:
+        for label in task.labels([example.target]):
+            if label not in known:
+                raise UnknownLabel(row=example.row, label=label)
+    return _corpus(examples, task, tuple(labels))
+
+
+def _corpus(examples: list[Example], task: Task, labels: tuple[str, ...]) -> Corpus:
+    digest = hashlib.sha256()
+    inputs: list[str | TextPair] = []
+    for example in examples:
+        if isinstance(example.input, Media):
+            raise TypeError(f"a text task got {type(example.input).__name__}")
+        inputs.append(example.input)
+        parts = (example.input,) if isinstance(example.input, str) else (example.input.first, example.input.second)
+        digest.update(b"\x01" * len(parts))
+        for part in parts:
+            data = part.encode("utf-8", "surrogatepass")
+            digest.update(len(data).to_bytes(8, "little"))
+            digest.update(data)
+    return Corpus(
+        inputs=inputs,
+        targets=task.encode([example.target for example in examples], labels),
+        labels=labels,
+        rows=np.array([example.row for example in examples], dtype=np.int64),
+        digest=digest.hexdigest(),
+    )

@@ -1,0 +1,48 @@
+"""What can go wrong while learning. `InvalidRequest` means the customer can mend it, everything else is ours."""
+
+from __future__ import annotations
+
+from models.backbones.errors import Stopped
+from models.errors import GraftError, InvalidRequest
+
+__all__ = ["Stopped"]  # one and the same: encoding and learning end alike when they are asked to
+
+
+class InvalidHyperparameters(InvalidRequest):
+    """A hyperparameter has a value that makes no sense for this base model or this data."""
+
+    param = "hyperparameters"
+    message = "{name} = {value}: {reason}"
+
+
+class UnknownLabel(InvalidRequest):
+    """The validation file has a label that no training row carries."""
+
+    param = "validation_file"
+    message = "Row {row} of the validation file has the label '{label}', which no training row has."
+
+
+class TooFewRows(InvalidRequest):
+    """Nothing can be learned, or nothing can be held out to measure it."""
+
+    param = "training_file"
+    message = "{got} rows in {classes} classes are too few: at least two classes with two rows each are needed."
+
+
+class UnsupportedTask(InvalidRequest):
+    """The task is not in the table."""
+
+    param = "task"
+    message = "There is no task '{task}'. Known: {known}."
+
+
+class CorruptArtifact(GraftError):
+    """An artifact's files are not what its manifest says."""
+
+    message = "The artifact is corrupt: {reason}"
+
+
+class Diverged(GraftError):
+    """The loss became infinite or not a number."""
+
+    message = "Training diverged in epoch {epoch} at learning rate {learning_rate:g}. A lower learning rate helps."

@@ -1,0 +1,98 @@
+"""Frozen features of a corpus, computed once and kept on disk in the customer's own folder."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from models.backbones.loading import Backbone
+from models.backbones.text import TokenIds
+from models.learning.corpus import Corpus
+
+Floats = NDArray[np.float32]
+
+_log = structlog.get_logger(__name__)
+
+
+def feature_sets(blocks: int) -> dict[str, tuple[str, ...]]:
+    """The sets among which cross-validation chooses, by the name that a customer may ask for; small ones first."""
+    last, top = f"mean.{blocks}", f"max.{blocks}"
+    depths = tuple(f"mean.{depth}" for depth in range(blocks + 1))
+    return {"last": (last,), "last-max": (last, top), "depths": depths, "depths-max": (*depths, top)}
+
+
+def compute(
+    corpus: Corpus,
+    tokens: Sequence[TokenIds],
+    names: Sequence[str],
+    backbone: Backbone,
+    *,
+    cache_dir: Path | None,
+    stop: Callable[[], bool],
+) -> Generator[float, None, dict[str, Floats]]:
+    """Named features (N, D) of all rows; yields the share done. Cached by base, precision and the inputs' hash."""
+    path = None if cache_dir is None else cache_dir / f"{_key(corpus, names, backbone)}.safetensors"
+    if path is not None and (cached := _read(path, names, len(corpus))) is not None:
+        yield 1.0
+        return cached
+    stacked_NF = yield from backbone.encode_steps(tokens, names, stop=stop)
+    width = backbone.width
+    features = {
+        name: np.ascontiguousarray(stacked_NF[:, index * width : (index + 1) * width])
+        for index, name in enumerate(names)
+    }
+    if path is not None:
+        _write(path, features)
+    return features
+
+
+def _key(corpus: Corpus, names: Sequence[str], backbone: Backbone) -> str:
+    parts = (backbone.revision, str(backbone.dtype), corpus.digest, *names)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:40]
+
+
+def _read(path: Path, names: Sequence[str], rows: int) -> dict[str, Floats] | None:
+    """The cached features, None if there are none or if they are not what was written."""
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="numpy") as file:
+            expected = (file.metadata() or {}).get("sha256")
+            features = {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError, ValueError) as error:
+        _log.warning("feature_cache_unreadable", path=str(path), error=str(error))
+        return None
+    if _digest(features) != expected or any(len(array) != rows for array in features.values()):
+        _log.warning("feature_cache_corrupt", path=str(path))
+        return None
+    return features
+
+
+def _write(path: Path, features: dict[str, Floats]) -> None:
+    """A full disk loses the cache, not the job."""
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(features, temporary, metadata={"sha256": _digest(features)})
+        temporary.replace(path)
+    except OSError as error:
+        _log.warning("feature_cache_not_written", path=str(path), error=str(error))
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _digest(features: dict[str, Floats]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(features):
+        digest.update(f"{name}{features[name].shape}".encode())
+        digest.update(np.ascontiguousarray(features[name]).data)
+    return digest.hexdigest()

@@ -1,0 +1,212 @@
+"""The first servable version: a head on frozen features, measured out of fold, and the baselines beside it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.backbones.encoder import parse_feature
+from models.learning import features, heads, selection, situation, suspects, zero_shot
+from models.learning.assessment import Assessment, HeldOut, assess
+from models.learning.errors import InvalidHyperparameters
+from models.learning.events import Candidate
+from models.learning.heads import Floats, Head
+from models.learning.run import Run, Trained, versions, write_candidate
+from models.learning.selection import Choice
+from models.learning.situation import Situation
+
+
+@dataclass(frozen=True, slots=True)
+class FirstVersion:
+    """The head (or zero-shot) model and all that was measured on the way to it."""
+
+    trained: Trained
+    head: Head
+    choice: Choice
+    held: HeldOut
+    logits_NK: Floats  # on the held-out rows
+    situation: Situation
+
+
+def asked_features(run: Run) -> tuple[str, ...]:
+    """The features that the customer named, () for `auto`. Raises InvalidHyperparameters."""
+    asked = run.request.hyperparameters.features
+    if asked == "auto":
+        return ()
+    sets = features.feature_sets(run.backbone.blocks)
+    if asked in sets:
+        return sets[asked]
+    names = tuple(name.strip() for name in asked.split(","))
+    try:
+        deepest = max(parse_feature(name)[1] for name in names)
+    except ValueError as error:
+        reason = f"{error}; or name one of {', '.join(sets)}"
+        raise InvalidHyperparameters(name="features", value=asked, reason=reason) from error
+    if deepest > run.backbone.blocks:
+        raise InvalidHyperparameters(name="features", value=asked, reason=f"the base has {run.backbone.blocks} blocks")
+    return names
+
+
+def measure(run: Run) -> FirstVersion:
+    """Choose features and penalty by cross-validation, fit on all rows, measure baselines and situation."""
+    began = time.monotonic()
+    corpus, labels, task = run.training.corpus, run.labels, run.task
+    asked = run.request.hyperparameters
+    names = asked_features(run)
+    sets = {str(asked.features): names} if names else features.feature_sets(run.backbone.blocks)
+    choice = selection.choose(
+        run.training.features,
+        sets,
+        corpus.targets,
+        task,
+        outputs=len(labels),
+        seed=run.request.seed,
+        inverse_penalty=None if asked.regularization == "auto" else 1.0 / float(asked.regularization),
+        device=run.backbone.device,
+        threads=run.backbone.threads,
+        stop=run.stop,
+    )
+    run.check_stop()
+    head = selection.fit_final(
+        run.training.features,
+        choice.names,
+        corpus.targets,
+        task,
+        outputs=len(labels),
+        inverse_penalty=choice.inverse_penalty,
+        device=run.backbone.device,
+    )
+    out_of_fold = HeldOut(corpus.targets, choice.fold_N)
+    held, logits_NK, assessment = out_of_fold, choice.logits_NK, None
+    if run.validation is not None:
+        held = HeldOut(run.validation.corpus.targets, None)
+        logits_NK = head.logits(heads.stack(run.validation.features, choice.names))
+        tuned = (choice.logits_NK, out_of_fold)
+        assessment = assess(logits_NK, held, task, seed=run.request.seed, tuned_on=tuned)
+    else:
+        assessment = assess(logits_NK, held, task, seed=run.request.seed)
+    trained = Trained(
+        name="head",
+        features=choice.names,
+        tensors=_tensors(head),
+        assessment=assessment,
+        hyperparameters={"features": choice.features, "regularization": 1.0 / choice.inverse_penalty},
+    )
+    run.seconds["fitting"] = time.monotonic() - began
+    run.tried.append(_tried("head", assessment, run.seconds["fitting"] + run.seconds["encoding"]))
+    run.tried[-1]["trials"] = selection.describe(choice.trials)
+    found = situation.measure(
+        run.training.features,
+        corpus.targets,
+        task,
+        choice.fold_N,
+        supports_K=task.supports(corpus.targets, labels),
+        score=assess(choice.logits_NK, out_of_fold, task, seed=run.request.seed).score.value,
+        width=run.backbone.width,
+        blocks=run.backbone.blocks,
+    )
+    first = FirstVersion(trained, head, choice, held, logits_NK, found)
+    zero, baseline = _baselines(run, first)
+    run.report = _common_report(run, first, baseline)
+    return zero if run.request.strategy == "zero-shot" else first
+
+
+def publish(run: Run, first: FirstVersion) -> Candidate:
+    """Write the first version's artifact."""
+    return write_candidate(run, first.trained, first.held, improves=True)
+
+
+def _baselines(run: Run, first: FirstVersion) -> tuple[FirstVersion, dict[str, Any]]:
+    """The better of both zero-shot models as a version of its own, and the scores that every report states."""
+    began = time.monotonic()
+    corpus, task, choice = run.training.corpus, run.task, first.choice
+    last_NF = run.training.features[f"mean.{run.backbone.blocks}"]
+    outputs = len(run.labels)
+    out_of_fold = HeldOut(corpus.targets, choice.fold_N)
+    named = zero_shot.label_name_head(run.labels, last_NF, task.link, run.backbone)
+    means = zero_shot.class_mean_head(last_NF, corpus.targets, task.link, outputs=outputs)
+    ways = {
+        "label_names": (named, named.logits(last_NF)),
+        "class_means": (
+            means,
+            zero_shot.class_mean_logits(last_NF, corpus.targets, task.link, choice.fold_N, outputs=outputs),
+        ),
+    }
+    measured: dict[str, tuple[Head, Floats, Assessment]] = {}
+    for way, (head, tuning_NK) in ways.items():
+        if run.validation is None:
+            logits_NK = tuning_NK
+            assessment = assess(logits_NK, first.held, task, seed=run.request.seed)
+        else:
+            logits_NK = head.logits(run.validation.features[f"mean.{run.backbone.blocks}"])
+            tuned = (tuning_NK, out_of_fold)
+            assessment = assess(logits_NK, first.held, task, seed=run.request.seed, tuned_on=tuned)
+        measured[way] = (head, logits_NK, assessment)
+    best = max(measured, key=lambda way: measured[way][2].score.value)
+    head, logits_NK, assessment = measured[best]
+    majority = _majority(run, first)
+    run.tried.append({**_tried("zero-shot", assessment, time.monotonic() - began), "way": best})
+    trained = Trained(
+        name="zero-shot",
+        features=(f"mean.{run.backbone.blocks}",),
+        tensors=_tensors(head),
+        assessment=assessment,
+        hyperparameters={"way": best},
+    )
+    zero = FirstVersion(trained, head, choice, first.held, logits_NK, first.situation)
+    scores = {way: assessed.score.value for way, (_, _, assessed) in measured.items()}
+    gate = majority if run.request.strategy == "zero-shot" else max(majority, *scores.values())
+    return zero, {"majority": majority, **scores, "gate": gate}
+
+
+def _majority(run: Run, first: FirstVersion) -> float:
+    supports_K = run.task.supports(run.training.corpus.targets, run.labels)
+    chosen_NK = np.zeros((len(first.held.targets), len(run.labels)), dtype=np.bool_)
+    chosen_NK[:, supports_K.argmax()] = True
+    return run.task.tally(first.held.targets, chosen_NK).score
+
+
+def _common_report(run: Run, first: FirstVersion, baseline: dict[str, Any]) -> dict[str, Any]:
+    corpus, choice = run.training.corpus, first.choice
+    calibrated = assess(choice.logits_NK, HeldOut(corpus.targets, choice.fold_N), run.task, seed=run.request.seed)
+    supports_K = run.task.supports(corpus.targets, run.labels)
+    return {
+        "task": run.task.name,
+        "situation": first.situation.as_dict(),
+        "baseline": baseline,
+        "seed": run.request.seed,
+        "data": {
+            "sha256": run.request.training.sha256,
+            "inputs_sha256": corpus.digest,
+            "rows": len(corpus),
+            "validation_rows": len(run.validation.corpus) if run.validation else 0,
+            "tokens": run.training.token_count,
+            "labels": {label: int(count) for label, count in zip(run.labels, supports_K, strict=True)},
+        },
+        "base": {
+            "name": run.backbone.entry.name,
+            "revision": run.backbone.revision,
+            "precision": str(run.backbone.dtype).removeprefix("torch."),
+        },
+        "versions": versions(),
+        "suspects": suspects.find(corpus, calibrated.probabilities_NK, run.labels),
+    }
+
+
+def _tried(name: str, assessment: Assessment, seconds: float) -> dict[str, Any]:
+    score = assessment.score
+    return {
+        "name": name,
+        "score": score.value,
+        "score_low": score.low,
+        "score_high": score.high,
+        "seconds": round(seconds, 3),
+    }
+
+
+def _tensors(head: Head) -> dict[str, torch.Tensor]:
+    return {"head.weight": torch.from_numpy(head.weight_KF), "head.bias": torch.from_numpy(head.bias_K)}

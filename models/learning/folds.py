@@ -1,0 +1,33 @@
+"""Which rows are held out when. Stratified, seeded."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.int64]
+
+
+def stratified_folds(strata_N: NDArray[np.int64], folds: int, *, seed: int) -> NDArray[np.int64]:
+    """A fold number per row, (N,): every stratum is spread as evenly as it goes, all folds have about equal size."""
+    generator = np.random.default_rng(seed)
+    fold_N = np.empty(len(strata_N), dtype=np.int64)
+    # Shuffle, then sort by stratum and deal out: the next stratum goes on where the last one ended.
+    shuffled = generator.permutation(len(strata_N))
+    order = shuffled[np.argsort(strata_N[shuffled], kind="stable")]
+    fold_N[order] = np.arange(len(order)) % folds
+    return fold_N
+
+
+def splits(fold_N: NDArray[np.int64]) -> list[tuple[Rows, Rows]]:
+    """(training rows, held-out rows) for every fold."""
+    return [(np.flatnonzero(fold_N != fold), np.flatnonzero(fold_N == fold)) for fold in range(int(fold_N.max()) + 1)]
+
+
+def subsample(strata_N: NDArray[np.int64], size: int, *, seed: int) -> Rows:
+    """`size` rows (or all, if there are fewer) in ascending order, every stratum by its share."""
+    if len(strata_N) <= size:
+        return np.arange(len(strata_N))
+    parts = -(-len(strata_N) // size)
+    fold_N = stratified_folds(strata_N, parts, seed=seed)
+    return np.flatnonzero(fold_N == 0)

@@ -1,0 +1,132 @@
+"""What every step of one training run shares: the request, the rows, their features, where they are held out."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+
+from models.backbones.loading import Backbone
+from models.backbones.text import TokenIds
+from models.learning import artifacts
+from models.learning.artifacts import Artifact
+from models.learning.assessment import Assessment, HeldOut
+from models.learning.corpus import Corpus
+from models.learning.errors import Diverged, Stopped
+from models.learning.events import Candidate
+from models.learning.heads import Floats
+from models.learning.request import TrainRequest
+from models.learning.tasks.task import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A corpus with its tokens and frozen features."""
+
+    corpus: Corpus
+    tokens: list[TokenIds]
+    features: dict[str, Floats]
+
+    @property
+    def token_count(self) -> int:
+        """Tokens of one pass over the rows."""
+        return sum(len(row) for row in self.tokens)
+
+
+@dataclass(slots=True)
+class Run:
+    """One run under way. `tried` and `seconds` grow; everything else stands."""
+
+    request: TrainRequest
+    backbone: Backbone
+    task: Task
+    stop: Callable[[], bool]
+    training: Rows
+    validation: Rows | None
+    began: float
+    report: dict[str, Any] = field(default_factory=dict)  # what is the same for every candidate
+    tried: list[dict[str, Any]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    tokens_used: int = 0
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """In the order of the outputs."""
+        return self.training.corpus.labels
+
+    def check_stop(self) -> None:
+        """Raises Stopped if the caller asked for it."""
+        if self.stop():
+            raise Stopped
+
+    def elapsed(self) -> float:
+        """Seconds since the run began."""
+        return time.monotonic() - self.began
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A model with its answers on the held-out rows."""
+
+    name: str
+    features: tuple[str, ...]
+    tensors: dict[str, torch.Tensor]
+    assessment: Assessment
+    hyperparameters: dict[str, Any]
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def write_candidate(run: Run, trained: Trained, held: HeldOut, *, improves: bool) -> Candidate:
+    """Write the artifact and say what it is worth. Raises Diverged if a weight is not a number."""
+    if not artifacts.finite(trained.tensors):
+        raise Diverged(epoch="the last", learning_rate=float(trained.hyperparameters.get("learning_rate", 0.0)))
+    assessment = trained.assessment
+    folder = run.request.output_dir / trained.name
+    thresholds = None if assessment.thresholds is None else tuple(float(value) for value in assessment.thresholds)
+    artifacts.write(
+        Artifact(
+            task=run.task.name,
+            strategy=trained.name,
+            labels=run.labels,
+            features=trained.features,
+            base=run.backbone.entry.name,
+            base_revision=run.backbone.revision,
+            temperature=assessment.temperature,
+            thresholds=thresholds,
+            tensors=trained.tensors,
+            details={**trained.details, "versions": versions()},
+        ),
+        folder,
+    )
+    report = {
+        **run.report,
+        "strategy": trained.name,
+        **assessment.describe(held, run.task, run.labels),
+        "hyperparameters": trained.hyperparameters,
+        "strategies_tried": list(run.tried),
+        "seconds": {**run.seconds, "total": run.elapsed()},
+    }
+    metrics = {
+        "score": assessment.score.value,
+        "score_low": assessment.score.low,
+        "score_high": assessment.score.high,
+        "baseline": run.report["baseline"]["gate"],
+        "ece": report["calibration"]["ece"],
+    }
+    return Candidate(trained.name, folder, metrics, report, improves)
+
+
+def versions() -> dict[str, str]:
+    """What the result depends on."""
+    found = {"python": platform.python_version(), "torch": torch.__version__}
+    for package in ("transformers", "graft"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # a source tree that was never installed
+            found[package] = "unknown"
+    return found

@@ -1,0 +1,91 @@
+"""Where a data set stands among the four situations of transfer learning. Both axes are measured, not asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.learning import zero_shot
+from models.learning.tasks.task import Floats, Targets, Task
+
+# Rows per class, as a share of the feature width, from which own weights in the base pay more than they overfit.
+_LARGE = 0.25
+# Share of the way from chance to perfection that frozen features go, from which the base knows the domain.
+_SIMILAR = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """The measured numbers and the name that they amount to."""
+
+    size: Literal["small", "large"]
+    similarity: Literal["similar", "different"]
+    rows: int
+    classes: int
+    rows_per_class: float
+    rarest_class: int
+    feature_width: int
+    separability: float  # 0: chance, 1: perfect; out of fold, by the best head on frozen features
+    depth_scores: dict[str, float]  # nearest class mean, out of fold, by the depth of the features
+    best_depth: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the report, with a sentence."""
+        moves = {
+            ("small", "similar"): "a head on frozen features, refined gently if that helps",
+            ("large", "similar"): "a head first, then the top blocks or the whole base at a low rate",
+            ("small", "different"): "a head on features of all depths",
+            ("large", "different"): "the whole base, head first",
+        }
+        return {
+            **asdict(self),
+            "name": f"{self.size} and {self.similarity}",
+            "usual_move": moves[self.size, self.similarity],
+        }
+
+
+def measure(
+    features: Mapping[str, Floats],
+    targets: Targets,
+    task: Task,
+    fold_N: NDArray[np.int64],
+    *,
+    supports_K: NDArray[np.int64],
+    score: float,
+    width: int,
+    blocks: int,
+) -> Situation:
+    """From frozen features (`mean.0` … as far as they are there) and the head's out-of-fold score."""
+    outputs = len(supports_K)
+    depth_scores: dict[str, float] = {}
+    for depth in range(blocks + 1):
+        if (mean_ND := features.get(f"mean.{depth}")) is not None:
+            logits_NK = zero_shot.class_mean_logits(mean_ND, targets, task.link, fold_N, outputs=outputs)
+            chosen_NK = task.decide(task.link.mean_of(logits_NK), None)
+            depth_scores[str(depth)] = task.tally(targets, chosen_NK).score
+    rows_per_class = float(supports_K.mean())
+    chance = _chance(task, targets, supports_K)
+    separability = max(0.0, (score - chance) / max(1.0 - chance, 1e-9))
+    return Situation(
+        size="large" if rows_per_class >= _LARGE * width else "small",
+        similarity="similar" if separability >= _SIMILAR else "different",
+        rows=len(targets),
+        classes=outputs,
+        rows_per_class=rows_per_class,
+        rarest_class=int(supports_K.min()),
+        feature_width=width,
+        separability=separability,
+        depth_scores=depth_scores,
+        best_depth=int(max(depth_scores, key=lambda depth: depth_scores[depth])),
+    )
+
+
+def _chance(task: Task, targets: Targets, supports_K: NDArray[np.int64]) -> float:
+    """The score of always choosing the most frequent label."""
+    chosen_NK = np.zeros((len(targets), len(supports_K)), dtype=np.bool_)
+    chosen_NK[:, supports_K.argmax()] = True
+    return task.tally(targets, chosen_NK).score

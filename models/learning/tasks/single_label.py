@@ -1,0 +1,66 @@
+"""Exactly one label per row: softmax, accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.datasets.examples import Target
+from models.learning.links import SOFTMAX, Link
+from models.learning.tasks.task import Floats, Tally, Targets, best_labels
+
+
+@dataclass(frozen=True, slots=True)
+class SingleLabel:
+    """Classification into one of K classes. Targets: (N,) int64."""
+
+    name: str = "text-classification"
+    metric: str = "accuracy"
+    link: Link = SOFTMAX
+
+    def labels(self, targets: Sequence[Target]) -> tuple[str, ...]:
+        """Sorted, so that the order of the rows does not change the model."""
+        return tuple(sorted({str(target) for target in targets}))
+
+    def encode(self, targets: Sequence[Target], labels: Sequence[str]) -> Targets:
+        """(N,) int64."""
+        index = {label: position for position, label in enumerate(labels)}
+        return np.array([index[str(target)] for target in targets], dtype=np.int64)
+
+    def strata(self, encoded: Targets) -> NDArray[np.int64]:
+        """The class itself."""
+        return encoded
+
+    def supports(self, encoded: Targets, labels: Sequence[str]) -> NDArray[np.int64]:
+        """Rows per class."""
+        return np.bincount(encoded, minlength=len(labels)).astype(np.int64)
+
+    def decide(self, probabilities_NK: Floats, thresholds_K: Floats | None) -> NDArray[np.bool_]:  # noqa: ARG002
+        """The most probable class."""
+        chosen_NK = np.zeros(probabilities_NK.shape, dtype=np.bool_)
+        chosen_NK[np.arange(len(chosen_NK)), probabilities_NK.argmax(1)] = True
+        return chosen_NK
+
+    def tally(self, encoded: Targets, chosen_NK: NDArray[np.bool_]) -> Tally:
+        """1 for a hit."""
+        hits_N = chosen_NK[np.arange(len(encoded)), encoded].astype(np.float64)
+        return Tally(hits_N, np.ones_like(hits_N))
+
+    def tune_thresholds(self, encoded: Targets, probabilities_NK: Floats) -> Floats | None:  # noqa: ARG002
+        """None: the most probable class needs no threshold."""
+        return None
+
+    def decode(
+        self,
+        probabilities_K: Floats,
+        labels: Sequence[str],
+        thresholds_K: Floats | None,  # noqa: ARG002
+        top_k: int,
+    ) -> dict[str, Any]:
+        """`{"label", "score", "top"}`."""
+        top = best_labels(probabilities_K, labels, max(top_k, 1))
+        return {"label": top[0]["label"], "score": top[0]["score"], "top": top[:top_k]}

@@ -1,0 +1,113 @@
+"""One training run from file to artifacts, as a stream of events. Slow parts ask `stop` and report how far they are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
+
+import torch
+
+from models.backbones.loading import Backbone
+from models.backbones.parallel import one_thread_each
+from models.learning import features, first_version, refining, tasks
+from models.learning.corpus import Corpus, read_training, read_validation
+from models.learning.events import Candidate, Finished, Progress, TrainEvent
+from models.learning.request import TrainRequest
+from models.learning.run import Rows, Run
+
+__all__ = ["train"]
+
+
+def train(request: TrainRequest, backbone: Backbone, *, stop: Callable[[], bool]) -> Iterator[TrainEvent]:
+    """Train one model: `Progress* (Candidate Progress*)+ Finished`.
+
+    Artifacts are written below `request.output_dir`, one folder per candidate. Raises Stopped soon after `stop()` says
+    True, InvalidRequest errors for what the customer can mend, other GraftErrors for what is ours.
+    """
+    with one_thread_each():
+        yield from _train(request, backbone, stop)
+
+
+def _train(request: TrainRequest, backbone: Backbone, stop: Callable[[], bool]) -> Iterator[TrainEvent]:
+    torch.manual_seed(request.seed)
+    run = yield from _prepare(request, backbone, stop)
+    first = first_version.measure(run)
+    yield Progress("fitting", _share(run, 30, 90), metrics={"score": first.trained.assessment.score.value})
+    best = first_version.publish(run, first)
+    yield best
+    candidates: list[Candidate] = [best]
+    for event in refining.refine(run, first):
+        if isinstance(event, Candidate):
+            candidates.append(event)
+            if event.improves:
+                best = event
+        yield event
+    report = {
+        **best.report,
+        "strategies_tried": list(run.tried),
+        "seconds": {**run.seconds, "total": run.elapsed()},
+    }
+    yield Finished(
+        best=best.name,
+        report=report,
+        trained_rows=len(run.training.corpus),
+        trained_tokens=run.tokens_used,
+        seconds=run.elapsed(),
+    )
+
+
+def _prepare(request: TrainRequest, backbone: Backbone, stop: Callable[[], bool]) -> Generator[TrainEvent, None, Run]:
+    began = time.monotonic()
+    task = tasks.find(request.task)
+    yield Progress("reading", 0.0)
+    corpus = read_training(request.training, task)
+    held = read_validation(request.validation, task, corpus.labels) if request.validation else None
+    seconds = {"reading": time.monotonic() - began}
+    run = Run(
+        request=request,
+        backbone=backbone,
+        task=task,
+        stop=stop,
+        training=Rows(corpus, [], {}),
+        validation=None,
+        began=began,
+        seconds=seconds,
+    )
+    yield Progress("reading", 1.0, f"{len(corpus)} rows, {len(corpus.labels)} labels")
+    begun = time.monotonic()
+    run.training = yield from _encode(run, corpus, begins=1.0)
+    if held is not None:
+        run.validation = yield from _encode(run, held, begins=_share(run, 25, 60))
+    seconds["encoding"] = time.monotonic() - begun
+    run.tokens_used = run.training.token_count
+    return run
+
+
+def _encode(run: Run, corpus: Corpus, *, begins: float) -> Generator[TrainEvent, None, Rows]:
+    sets = features.feature_sets(run.backbone.blocks)
+    names = list(
+        dict.fromkeys(name for members in (*sets.values(), first_version.asked_features(run)) for name in members)
+    )
+    tokens = run.backbone.tokenize(corpus.inputs)
+    steps = features.compute(
+        corpus, tokens, names, run.backbone, cache_dir=run.request.feature_cache_dir, stop=run.stop
+    )
+    ends, begun = _share(run, 25, 60), time.monotonic()
+    while True:
+        try:
+            share = next(steps)
+        except StopIteration as end:
+            found: dict[str, Any] = end.value
+            return Rows(corpus, tokens, found)
+        spent = time.monotonic() - begun
+        yield Progress(
+            "encoding",
+            begins + (ends - begins) * share,
+            seconds_remaining=spent * (1 - share) / share if share > 0 else None,
+        )
+
+
+def _share(run: Run, refined: float, plain: float) -> float:
+    """Percent of the run at some point: refinement, if there may be any, takes the larger part."""
+    return plain if run.request.strategy in ("head", "zero-shot") else refined
