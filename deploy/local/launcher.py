@@ -127,7 +127,10 @@ class Deployment:
         env.setdefault("GRAFT_LOG_FORMAT", "console")
         if self.plan.serves_http:
             env.update(GRAFT_HOST=self.plan.host, GRAFT_PORT=str(port), GRAFT_ROLE=self.plan.role)
-        self.admin_key = settings.admin_key.get_secret_value() if settings.admin_key else self.folder.admin_key()
+        if settings.admin_key:
+            self.admin_key = settings.admin_key.get_secret_value()
+        elif self.plan.role in ("all", "api"):
+            self.admin_key = self.folder.admin_key()
         return env
 
     def _start_valkey(self, env: dict[str, str]) -> None:
@@ -171,7 +174,9 @@ class Deployment:
             count = threads.share("api", workers=self.plan.workers, threads=wished)
             command = [python, "-m", "uvicorn", "--app-dir", str(_ROOT), "--factory", "api.application:create_app"]
             command += ["--host", self.plan.host, "--port", str(port), "--timeout-graceful-shutdown", "10"]
-            api_env = {**env, **threads.environment(count), "GRAFT_ADMIN_KEY": self.admin_key}
+            api_env = {**env, **threads.environment(count)}
+            if self.admin_key:
+                api_env["GRAFT_ADMIN_KEY"] = self.admin_key
             log = logs / ("api.log" if self.plan.role == "all" else f"{self.plan.role}-{port}.log")
             self.children.append(Child("api", command, env=api_env, log=log))
         if self.plan.works:

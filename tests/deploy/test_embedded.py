@@ -1,0 +1,276 @@
+"""`graft up` and the commands against it, as a person at a terminal has them: real processes, nothing replaced."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from deploy.cli.demo import SAMPLES
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+_GRAFT = [sys.executable, "-m", "deploy.cli.main"]
+
+
+def _environment(config: Path, **extra: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GRAFT_")}
+    return {**kept, "XDG_CONFIG_HOME": str(config), "HF_HUB_OFFLINE": "1", "GRAFT_THREADS": "1", **extra}
+
+
+@dataclass(frozen=True)
+class Up:
+    """A `graft up` that runs."""
+
+    process: subprocess.Popen[str]
+    url: str
+    admin_key: str
+    data: Path
+
+    def children(self) -> dict[str, psutil.Process]:
+        found = {}
+        for process in psutil.Process(self.process.pid).children():
+            try:
+                words = " ".join(process.cmdline())
+            except psutil.NoSuchProcess:
+                continue
+            name = "api" if "uvicorn" in words else "worker" if "worker.app" in words else "valkey"
+            found[name] = process
+        return found
+
+
+def _start(data: Path, config: Path, *options: str, **extra: str) -> subprocess.Popen[str]:
+    command = [*_GRAFT, "up", "--data", str(data), *options]
+    return subprocess.Popen(
+        command, env=_environment(config, **extra), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def _until_ready(process: subprocess.Popen[str], data: Path) -> Up:
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        found = re.search(r"export GRAFT_SERVER=(\S+) GRAFT_ADMIN_KEY=(\S+)", line)
+        if found:
+            # Nobody reads on: a full pipe would stop the launcher.
+            threading.Thread(target=process.stdout.read, daemon=True).start()
+            return Up(process, found[1], found[2], data)
+    raise AssertionError("".join(lines))
+
+
+def _says(process: subprocess.Popen[str], words: str) -> bool:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line, "it ended"
+    return words in line
+
+
+def _until(done: Callable[[], bool], timeout_s: float = 60.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not done():
+        assert time.monotonic() < deadline, "not in time"
+        time.sleep(0.05)
+
+
+def _ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", trust_env=False, timeout=5).is_success
+    except httpx.TransportError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    root = tmp_path_factory.mktemp("up")
+    running = _until_ready(_start(root / "data", root / "config", "--port", "0"), root / "data")
+    tree = psutil.Process(running.process.pid).children(recursive=True)
+    yield running
+    running.process.send_signal(signal.SIGINT)
+    assert running.process.wait(60) == 0
+    assert [process for process in tree if process.is_running()] == []
+
+
+@pytest.fixture
+def graft(up: Up, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run one command against the deployment."""
+
+    def run(*words: str, key: str | None = None, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        env = _environment(tmp_path, GRAFT_SERVER=up.url, GRAFT_ADMIN_KEY=up.admin_key, COLUMNS="200")
+        if key:
+            env["GRAFT_API_KEY"] = key
+        return subprocess.run([*_GRAFT, *words], env=env, input=stdin, capture_output=True, text=True, check=False)
+
+    return run
+
+
+@pytest.fixture
+def key(graft: Callable[..., subprocess.CompletedProcess[str]], request: pytest.FixtureRequest) -> str:
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[:60]
+    created = graft("customers", "create", name)
+    assert created.returncode == 0, created.stderr
+    issued = graft("keys", "create", name)
+    assert issued.stdout.startswith("gr-")
+    return issued.stdout.strip()
+
+
+def test_train_watch_predict_promote(graft: Callable[..., subprocess.CompletedProcess[str]], key: str) -> None:
+    trained = graft("train", str(SAMPLES / "tickets.csv"), "--suffix", "tickets", "--seed", "7", key=key)
+    assert trained.returncode == 0, trained.stderr + trained.stdout
+    assert "succeeded" in trained.stdout
+    assert "/v1/models/tickets/predict" in trained.stdout
+    assert "answers already" in trained.stderr or "succeeded" in trained.stdout
+
+    listed = graft("jobs", key=key)
+    job_id = re.search(r"ftjob-\w+", listed.stdout)
+    assert job_id is not None
+    assert "succeeded" in listed.stdout
+    shown = json.loads(graft("job", job_id[0], "--json", key=key).stdout)
+    assert shown["seed"] == 7
+    assert graft("watch", job_id[0], key=key).returncode == 0
+
+    asked = graft("predict", "tickets", "please send my money back for the broken cup", "--top-k", "2", key=key)
+    assert asked.returncode == 0, asked.stderr
+    piped = graft("predict", "tickets", "--json", key=key, stdin="where is my parcel\n\nplease end my subscription\n")
+    answers = [json.loads(line) for line in piped.stdout.splitlines()]
+    assert [answer["label"] for answer in answers] == ["order_status", "cancel_subscription"]
+
+    assert "tickets" in graft("models", key=key).stdout
+    assert "live" in graft("versions", "tickets", key=key).stdout
+    promoted = graft("promote", "tickets", "1", key=key)
+    assert "version 1 answers now" in promoted.stdout, promoted.stderr
+    assert graft("delete-model", "tickets", "--yes", key=key).returncode == 0
+    assert "No models yet" in graft("models", key=key).stderr
+
+
+def test_bad_data_is_shown_with_its_mend(
+    graft: Callable[..., subprocess.CompletedProcess[str]], key: str, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.csv").write_text("text,label\nfine,a\n,b\nno label,\n")
+    refused = graft("train", str(tmp_path / "bad.csv"), key=key)
+    assert refused.returncode == 1
+    assert "Traceback" not in refused.stderr
+    assert "mend" in refused.stderr
+    assert "req_" in refused.stderr
+
+
+def test_named_columns_and_cancel(
+    graft: Callable[..., subprocess.CompletedProcess[str]], key: str, tmp_path: Path
+) -> None:
+    text = (SAMPLES / "tickets.csv").read_text().replace("text,label", "body,category", 1)
+    (tmp_path / "mine.csv").write_text(text)
+    columns = ["--column", "text=body", "--column", "label=category"]
+    started = graft("train", str(tmp_path / "mine.csv"), *columns, "--no-wait", key=key)
+    assert started.returncode == 0, started.stderr
+    cancelled = graft("cancel", started.stdout.strip(), key=key)
+    assert cancelled.returncode == 0, cancelled.stderr
+    watched = graft("watch", started.stdout.strip(), key=key)
+    assert watched.returncode == 1
+    assert "cancelled" in watched.stdout
+
+
+def test_keys_and_customers(graft: Callable[..., subprocess.CompletedProcess[str]], key: str) -> None:
+    assert graft("models", key=key).returncode == 0
+    name = "test-keys-and-customers"
+    key_id = re.search(r"key_\w+", graft("keys", "list", name).stdout)
+    assert key_id is not None
+    assert graft("keys", "revoke", name, key_id[0]).returncode == 0
+    _until(lambda: graft("models", key=key).returncode == 1)
+    deleted = graft("customers", "delete", name, "--yes")
+    assert deleted.returncode == 0, deleted.stderr
+    assert name not in graft("customers", "list").stdout
+
+
+def test_a_wrong_key_a_wrong_server_and_a_missing_file_are_told(
+    graft: Callable[..., subprocess.CompletedProcess[str]], key: str
+) -> None:
+    for words in (["jobs", "--key", "gr-wrong"], ["jobs", "--server", "http://127.0.0.1:9"], ["train", "nowhere.csv"]):
+        answer = graft(*words, key=key)
+        assert answer.returncode == 1
+        assert "Error:" in answer.stderr
+        assert "Traceback" not in answer.stderr
+
+
+def test_a_second_launcher_is_refused(up: Up, tmp_path: Path) -> None:
+    second = _start(up.data, tmp_path, "--port", "0")
+    output, _ = second.communicate(timeout=60)
+    assert second.returncode == 1
+    assert "is in use by another Graft" in output
+    assert str(up.process.pid) in output
+    assert _ready(up.url)
+
+
+def test_a_taken_port_is_told(up: Up, tmp_path: Path) -> None:
+    port = up.url.rsplit(":", 1)[1]
+    second = _start(tmp_path / "other", tmp_path, "--port", port)
+    output, _ = second.communicate(timeout=60)
+    assert second.returncode == 1
+    assert f"Port {port}" in output
+    assert not (tmp_path / "other" / "graft.db").exists()
+
+
+def test_killed_processes_come_back(up: Up) -> None:
+    for name in ("api", "worker", "valkey"):
+        before = up.children()[name]
+        before.kill()
+
+        def is_back(name: str = name, before: psutil.Process = before) -> bool:
+            now = up.children().get(name)
+            return now is not None and now.pid != before.pid
+
+        _until(is_back)
+    _until(lambda: _ready(up.url))
+
+
+def test_a_killed_launcher_leaves_nothing_that_matters(tmp_path: Path) -> None:
+    running = _until_ready(_start(tmp_path / "data", tmp_path, "--port", "0"), tmp_path / "data")
+    left = list(running.children().values())
+    running.process.kill()
+    running.process.wait()
+    again = _until_ready(_start(tmp_path / "data", tmp_path, "--port", "0"), tmp_path / "data")
+    try:
+        assert [process for process in left if process.is_running()] == []
+        assert again.admin_key == running.admin_key
+    finally:
+        again.process.terminate()
+        assert again.process.wait(60) == 0
+
+
+def test_parts_in_processes_of_their_own(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    lonely = _start(data, tmp_path, "--role", "worker")
+    output, _ = lonely.communicate(timeout=60)
+    assert lonely.returncode == 1
+    assert "--role api" in output
+    api = _until_ready(_start(data, tmp_path, "--role", "api", "--port", "0", GRAFT_ADMIN_KEY="operator"), data)
+    worker = _start(data, tmp_path, "--role", "worker")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    predictor = _start(data, tmp_path, "--role", "predictor", "--port", str(port))
+    try:
+        _until(lambda: _says(worker, "wait for jobs"))
+        assert api.admin_key == "operator"
+        assert not (data / "admin.key").exists()
+        _until(lambda: _ready(f"http://127.0.0.1:{port}"))
+        mapped = Path(f"/proc/{api.children()['api'].pid}/maps")
+        if mapped.exists():
+            assert "libtorch" not in mapped.read_text(), "the API that only keeps books loaded torch"
+    finally:
+        for process in (predictor, worker, api.process):
+            process.terminate()
+        for process in (predictor, worker, api.process):
+            assert process.wait(60) == 0
