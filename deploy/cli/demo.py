@@ -112,8 +112,10 @@ def _deployment(folder: Path) -> Iterator[Deployment]:
     deployment = Deployment(Plan(data=folder, port=0), say=lambda line: console.err.print(Text(line, style="yellow")))
     with console.err.status("Starting API, predictor, worker and queue …"):
         deployment.start()
-    with deployment:
+    try:
         yield deployment
+    finally:
+        deployment.stop()
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
