@@ -205,7 +205,9 @@ def _returning(session: Session, statement: Update) -> Job | None:
 
 def mark_sent(session: Session, job_ids: Sequence[str]) -> None:
     """Note that these jobs' messages are with the broker."""
-    session.execute(update(Job).where(Job.id.in_(job_ids), Job.status == "queued").values(sent_at=clock()))
+    # One by one and in order: two sweepers that hold what the other wants would deadlock.
+    for job_id in sorted(job_ids):
+        session.execute(update(Job).where(Job.id == job_id, Job.status == "queued").values(sent_at=clock()))
 
 
 def fetch_lost(session: Session, resend_after_s: float, limit: int) -> Sequence[tuple[str, bool]]:

@@ -102,7 +102,8 @@ def set_alias(resources: Resources, customer_id: str, name: str, alias: str, num
     with resources.database.transaction() as session:
         model = versions.require_model(session, customer_id, name)
         version = _require_version(session, model, number)
-        # Job first, then model: the order in which a publishing worker takes them.
+        # Customer, job, model: the order in which a publishing worker takes them.
+        customers.keep(session, {customer_id})
         jobs.lock(session, customer_id, version.job_id)
         if versions.lock_model(session, model.id) is None:
             raise NotFound(kind="model", id=name, param="model")

@@ -124,9 +124,6 @@ def finish(resources: Resources, claim: Claim, finished: Finished) -> Job:
     Safe to repeat when the answer was lost. Raises LeaseLost, CandidateMissing.
     """
     with resources.database.transaction() as session:
-        # Customer, job, model: the order in which everybody takes locks.
-        if not customers.keep(session, {claim.job.customer_id}):
-            raise LeaseLost(attempt=claim.attempt, job_id=claim.job.id)
         done = _find_finished(session, claim)
         if done is not None:
             return done
@@ -206,6 +203,8 @@ def retry(resources: Resources, claim: Claim, reason: str | dict[str, Any]) -> J
 
 def _hold(session: Session, resources: Resources, claim: Claim, values: dict[str, Any] | None = None) -> Job:
     """The job with its lease renewed and its row locked, or LeaseLost: what follows is this attempt's to write."""
+    if not customers.keep(session, {claim.job.customer_id}):
+        raise LeaseLost(attempt=claim.attempt, job_id=claim.job.id)
     renewed = {"lease_until": clock() + resources.settings.lease_s, **(values or {})}
     job = jobs.write_as_owner(session, claim.job.id, claim.attempt, claim.worker, renewed)
     if job is None:

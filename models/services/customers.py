@@ -21,17 +21,22 @@ from models.records.versions import Alias, Model, ModelVersion
 from models.services.errors import NameTaken
 from models.services.metadata import check_metadata, check_name
 from models.services.resources import Resources
+from models.storage.errors import StorageUnavailable
 from models.storage.keys import customer_prefix
 
 
 @dataclass(frozen=True, slots=True)
 class DeletionReport:
-    """What a deletion removed: rows by table, and objects of the store."""
+    """What a deletion removed: rows by table, and objects of the store.
+
+    `complete` is False when the store could not be reached: its objects go with the sweeper's next round.
+    """
 
     id: str
     rows: int
     objects: int
     removed: dict[str, int] = field(default_factory=dict)
+    complete: bool = True
 
 
 def create(resources: Resources, *, name: str, metadata: dict[str, str] | None = None) -> Customer:
@@ -70,10 +75,11 @@ def delete(resources: Resources, customer_id: str) -> DeletionReport:
         customers.lock_for_deletion(session, customer_id)
         jobs = select(Job.id).where(Job.customer_id == customer_id)
         models = select(Model.id).where(Model.customer_id == customer_id)
-        # In the order in which everybody takes locks: customer, jobs, models.
+        # In the order in which everybody takes locks: customer, jobs, models; rows of a table by id.
         session.execute(jobs.order_by(Job.id).with_for_update()).all()
         session.execute(models.order_by(Model.id).with_for_update()).all()
-        hashes = session.scalars(select(ApiKey.hash).where(ApiKey.customer_id == customer_id)).all()
+        keys = select(ApiKey.hash).where(ApiKey.customer_id == customer_id)
+        hashes = session.scalars(keys.order_by(ApiKey.id).with_for_update()).all()
         conditions = {
             JobEvent: JobEvent.job_id.in_(jobs),
             Alias: Alias.model_id.in_(models),
@@ -93,5 +99,9 @@ def delete(resources: Resources, customer_id: str) -> DeletionReport:
         changes.record(session, "customer", customer_id)
         for secret_sha256 in hashes:
             changes.record(session, "key", secret_sha256)
-    objects = resources.store.delete_prefix(customer_prefix(customer_id))
-    return DeletionReport(id=customer_id, rows=sum(removed.values()), objects=objects, removed=removed)
+    rows = sum(removed.values())
+    try:
+        objects = resources.store.delete_prefix(customer_prefix(customer_id))
+    except StorageUnavailable:
+        return DeletionReport(id=customer_id, rows=rows, objects=0, removed=removed, complete=False)
+    return DeletionReport(id=customer_id, rows=rows, objects=objects, removed=removed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -122,6 +123,7 @@ def cancel(resources: Resources, customer_id: str, job_id: str) -> Job:
     Raises NotFound, JobEnded.
     """
     with resources.database.transaction() as session:
+        customers.keep(session, {customer_id})
         job = jobs.lock(session, customer_id, job_id)
         if job.status == "running":
             if job.stop_requested != "cancel":
@@ -138,6 +140,7 @@ def cancel(resources: Resources, customer_id: str, job_id: str) -> Job:
 def pause(resources: Resources, customer_id: str, job_id: str) -> Job:
     """Let a job rest. A running one stops as soon as its worker hears of it. Raises NotFound, JobEnded."""
     with resources.database.transaction() as session:
+        customers.keep(session, {customer_id})
         job = jobs.lock(session, customer_id, job_id)
         if job.status in ENDED:
             raise JobEnded(id=job_id, status=job.status, verb="paused")
@@ -154,6 +157,7 @@ def pause(resources: Resources, customer_id: str, job_id: str) -> Job:
 def resume(resources: Resources, customer_id: str, job_id: str) -> Job:
     """Go on with a paused job, or take back a pause that the worker has not heard of. Raises NotFound, JobNotPaused."""
     with resources.database.transaction() as session:
+        customers.keep(session, {customer_id})
         job = jobs.lock(session, customer_id, job_id)
         if job.status == "running" and job.stop_requested == "pause":
             # Its worker may be stopping already; `claims.release` sees that nobody wants the pause any more.
@@ -176,7 +180,8 @@ def wake(resources: Resources, job_ids: Sequence[str]) -> int:
 
     Nothing here can fail the caller: a job that is not marked as sent is its own outbox.
     """
-    sent = [job_id for job_id in job_ids if resources.queue.send(job_id)]
+    # A broker that did not take one message is not asked for the others.
+    sent = list(takewhile(resources.queue.send, job_ids))
     if sent:
         try:
             with resources.database.transaction() as session:

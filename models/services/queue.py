@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import Any
 
 import structlog
@@ -16,19 +17,23 @@ log = structlog.get_logger(__name__)
 TASK_NAME = "graft.train"
 QUEUE_NAME = "graft"
 _TIMEOUT_S = 1.0
+# After a failure nobody tries for so long: requests must not line up before a broker that does not answer.
+_QUIET_S = 1.0
 
 
 class JobQueue:
     """A producer that never raises and never hangs: sending may fail, and then the sweeper sends again."""
 
-    def __init__(self, broker_url: str, *, timeout_s: float = _TIMEOUT_S) -> None:
+    def __init__(self, broker_url: str, *, timeout_s: float = _TIMEOUT_S, quiet_s: float = _QUIET_S) -> None:
+        self._timeout_s, self._quiet_s = timeout_s, quiet_s
+        self._quiet_until = 0.0
         self._app = Celery("graft-producer", broker=broker_url, set_as_current=False)
         self._app.conf.update(
             task_serializer="json",
             accept_content=["json"],
             task_ignore_result=True,
             task_default_queue=QUEUE_NAME,
-            broker_pool_limit=4,
+            broker_pool_limit=10,
             broker_connection_timeout=timeout_s,
             broker_connection_retry=False,
             broker_transport_options={
@@ -48,9 +53,15 @@ class JobQueue:
 
     def send(self, job_id: str) -> bool:
         """Wake a worker up for this job; whether the broker took the message."""
+        if time.monotonic() < self._quiet_until:
+            return False
         try:
-            self._app.send_task(TASK_NAME, kwargs={"job_id": job_id}, queue=QUEUE_NAME)
+            with self._app.producer_pool.acquire(block=True, timeout=self._timeout_s) as producer:
+                if time.monotonic() < self._quiet_until:  # somebody else found out while this one waited
+                    return False
+                self._app.send_task(TASK_NAME, kwargs={"job_id": job_id}, queue=QUEUE_NAME, producer=producer)
         except (KombuError, RedisError, OSError) as error:
+            self._quiet_until = time.monotonic() + self._quiet_s
             log.warning("wake-up call not sent, the sweeper will", job_id=job_id, error=type(error).__name__)
             return False
         return True

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from itertools import islice
 
-from models.records import changes, idempotency, jobs
+from models.records import changes, customers, idempotency, jobs
 from models.services import orphans
 from models.services.endings import end_attempt
 from models.services.idempotency import KEEP_S
@@ -45,10 +45,11 @@ def reclaim_dead(resources: Resources) -> list[str]:
     Returns the ids of all that were taken back.
     """
     with resources.database.reading() as session:
-        dead = [(job.id, job.attempt) for job in jobs.fetch_dead(session, _BATCH)]
+        dead = [(job.customer_id, job.id, job.attempt) for job in jobs.fetch_dead(session, _BATCH)]
     reclaimed: list[str] = []
-    for job_id, attempt in dead:
+    for customer_id, job_id, attempt in dead:
         with resources.database.transaction() as session:
+            customers.keep(session, {customer_id})
             job = jobs.lock_dead(session, job_id, attempt)
             if job is None:
                 continue  # it came back to life, or another sweeper was faster

@@ -298,7 +298,7 @@ def test_a_broker_that_hangs_or_restarts(tmp_path: Path) -> None:
 
     with tempfile.TemporaryDirectory(prefix="graft-") as folder:
         path = Path(folder) / "valkey.sock"
-        queue = JobQueue(f"redis+socket://{path}", timeout_s=0.3)
+        queue = JobQueue(f"redis+socket://{path}", timeout_s=0.3, quiet_s=0.0)
         with ValkeyServer(unix_socket_path=path) as server:
             assert queue.depth() == 0
             assert queue.send("ftjob-1")
@@ -310,9 +310,13 @@ def test_a_broker_that_hangs_or_restarts(tmp_path: Path) -> None:
             assert not queue.send("ftjob-2")
             assert queue.depth() is None
             assert time.monotonic() - begin < 30
+            wary = JobQueue(f"redis+socket://{path}", timeout_s=0.3, quiet_s=600.0)
+            assert not wary.send("ftjob-2")
             process.send_signal(signal.SIGCONT)
         assert not queue.send("ftjob-3")
         with ValkeyServer(unix_socket_path=path):
+            assert not wary.send("ftjob-3")
+            wary.close()
             assert queue.send("ftjob-4")
             assert queue.depth() == 1
         queue.close()

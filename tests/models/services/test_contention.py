@@ -1,0 +1,97 @@
+"""Everybody at once: nothing deadlocks, and what is left is consistent."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from models.errors import GraftError, InvalidRequest, NotFound
+from models.records.customers import Customer
+from models.services import catalog, claims, customers, jobs, keys, sweeping, usage
+from models.services.claims import Claim
+from models.services.errors import LeaseLost
+from models.services.resources import Resources
+from models.services.usage import UsageDelta
+
+from .conftest import Bench
+
+MakeCustomer = Callable[..., Customer]
+Acts = Sequence[tuple[Callable[[], object], tuple[type[GraftError], ...]]]
+
+
+def _run_at_once(acts: Acts) -> list[BaseException]:
+    """What went wrong beyond the errors that each may meet."""
+    errors: list[BaseException] = []
+    start = threading.Barrier(len(acts))
+
+    def work(act: Callable[[], object], expected: tuple[type[GraftError], ...]) -> None:
+        start.wait()
+        try:
+            act()
+        except expected:
+            pass
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=act) for act in acts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return errors
+
+
+def _see_through(resources: Resources, bench: Bench, claim: Claim) -> None:
+    claims.heartbeat(resources, claim, events=[("info", "message", "at work", {})])
+    claims.publish(resources, claim, bench.candidate(), promote=True)
+    claims.finish(resources, claim, bench.finished())
+
+
+def test_a_customer_is_deleted_while_everybody_works_for_it(
+    resources: Resources, bench: Bench, customer: MakeCustomer
+) -> None:
+    for _ in range(5):
+        acme = customer()
+        file = bench.file(acme)
+        key = keys.issue(resources, acme.id, name="production").key
+        running = [bench.claim(bench.job(acme, training_file=file.id, suffix="one")) for _ in range(3)]
+        acts: Acts = [
+            *((lambda claim=claim: _see_through(resources, bench, claim), (LeaseLost,)) for claim in running),
+            (lambda acme=acme, file=file: bench.job(acme, training_file=file.id), (NotFound,)),
+            (lambda acme=acme: jobs.pause(resources, acme.id, running[0].job.id), (InvalidRequest,)),  # noqa: B023
+            (lambda key=key: keys.touch(resources, {key.id: 1.0}), ()),
+            (lambda acme=acme: usage.record_predictions(resources, [UsageDelta(acme.id, "x", 1, 1, 1, 1.0)]), ()),
+            (lambda acme=acme: customers.delete(resources, acme.id), ()),
+        ]
+        assert _run_at_once(acts) == []
+        sweeping.delete_orphans(resources)
+        assert list(resources.store.list("customers/")) == []
+
+
+def test_one_customers_jobs_move_in_every_way_at_once(
+    resources: Resources, bench: Bench, customer: MakeCustomer
+) -> None:
+    acme = customer()
+    bench.succeed(acme, suffix="one")
+    file = bench.file(acme)
+    made = [bench.job(acme, training_file=file.id, suffix="one") for _ in range(6)]
+    running = [bench.claim(job) for job in made[:3]]
+    bench.expire(made[2].id)
+    for job in made[3:]:
+        bench.age(job.id, 1_000)
+    bench.broker.flushall()
+    acts: Acts = [
+        *((lambda claim=claim: _see_through(resources, bench, claim), (LeaseLost,)) for claim in running),
+        *((lambda job=job: jobs.cancel(resources, acme.id, job.id), (InvalidRequest,)) for job in made[1:]),
+        *((lambda job=job: jobs.pause(resources, acme.id, job.id), (InvalidRequest,)) for job in made[1:]),
+        *((lambda job=job: jobs.resume(resources, acme.id, job.id), (InvalidRequest,)) for job in made[1:]),
+        *[(lambda: catalog.set_alias(resources, acme.id, "one", "live", 1), ())] * 2,
+        *[(lambda: sweeping.reclaim_dead(resources), ())] * 2,
+        *[(lambda: sweeping.resend_lost(resources), ())] * 2,
+    ]
+    assert _run_at_once(acts) == []
+    # A paused job may have been resumed after it was cancelled in vain, and so on; but all are in some state.
+    assert {bench.read(job).status for job in made} <= {"succeeded", "cancelled", "queued", "paused"}
+    assert bench.read(made[0]).status == "succeeded"
+    numbers = [version.number for version in catalog.versions_page(resources, acme.id, "one", limit=50).data]
+    assert sorted(numbers) == list(range(1, len(numbers) + 1))
