@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.rule import Rule
 from rich.text import Text
 
 from deploy.cli import console
@@ -75,8 +74,11 @@ def _ask(client: Client) -> None:
         started = time.perf_counter()
         answer = client.post("/v1/models/tickets/predict", {"inputs": [question], "top_k": 2})
         took_ms = (time.perf_counter() - started) * 1000
+        stages = answer.get("timings", {})
+        spent = ", ".join(f"{name} {stages[name]:.1f}" for name in ("queue", "tokenize", "compute") if name in stages)
+        timing = f"{took_ms:.1f} ms over HTTP" + (f" (server: {spent} ms)" if spent else "")
         out.print(
-            Text.assemble((f"  {question}\n    → ", "dim"), *answer_line(answer["predictions"][0]), f"{took_ms:.1f} ms")
+            Text.assemble((f"  {question}\n    → ", "dim"), *answer_line(answer["predictions"][0]), (timing, "dim"))
         )
 
 
@@ -124,5 +126,4 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 
 def _step(text: str) -> None:
-    out.print(Rule(style="dim"))
-    out.print(Text(text, style="bold"))
+    out.print(Text.assemble(("\n▸ ", "dim"), (text, "bold")))

@@ -140,7 +140,7 @@ def show_job(found: dict[str, Any]) -> None:
         ("score", _score(found)),
         ("situation", _brief(report.get("situation"))),
         ("seed", found.get("seed")),
-        ("took", console.duration(_seconds(found))),
+        ("took", console.duration(_seconds(found)) or None),
         ("error", _error(found)),
     ]
     width = max(len(name) for name, _ in lines)
