@@ -1,0 +1,50 @@
+"""What a benchmark leaves: a table on the terminal and a JSON file beside it, with the machine and the versions."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+FOLDER = Path(__file__).parent / "results"
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores and the versions that a figure depends on."""
+    processor = platform.processor()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = cpuinfo.read_text().splitlines()
+        processor = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), processor)
+    packages = ("torch", "transformers", "scikit-learn", "numpy")
+    return {
+        "processor": processor,
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        **{package: version(package) for package in packages},
+    }
+
+
+def show(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """Print one table."""
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, justify="left" if column == columns[0] else "right")
+    for row in rows:
+        table.add_row(*row)
+    Console(width=140).print(table)
+
+
+def save(name: str, data: dict[str, Any]) -> Path:
+    """Write `results/{name}.json`."""
+    FOLDER.mkdir(exist_ok=True)
+    path = FOLDER / f"{name}.json"
+    path.write_text(json.dumps({"at": time.time(), "machine": machine(), **data}, indent=1))
+    return path
