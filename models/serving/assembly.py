@@ -30,6 +30,9 @@ def _assemble(artifact: Artifact, backbone: TextBackbone) -> Adapter:
     encoder = backbone.packed
     if encoder is None:
         raise ValueError(f"the base model '{backbone.entry.name}' has no packed encoder")
+    revision = manifest["base"]["revision"]
+    if revision != backbone.revision:
+        raise ValueError(f"it was trained on revision {revision[:12]} of its base, here is {backbone.revision[:12]}")
     task = manifest["task"]
     labels = tuple(str(label) for label in manifest["labels"])
     features = tuple(manifest["features"])

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -207,7 +208,8 @@ class Engine:
         try:
             outputs = answer(self.encoder, [row.ids for row in rows], [row.owner.adapter for row in rows])  # type: ignore[misc]
         except Exception as error:
-            log.exception("engine.pass_failed", rows=len(rows))
+            # Not the renderer's own traceback: it prints the frames' tensors.
+            log.error("engine.pass_failed", rows=len(rows), error=repr(error), trace=traceback.format_exc(limit=-4))
             self._isolate(rows, error)
             return
         ended_at = time.perf_counter()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,10 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from models.backbones import loading, registry
 from models.backbones.text import TextBackbone
+from models.learning import artifacts
+from models.learning.artifacts import Artifact
 from models.learning.events import Candidate
 from models.records.customers import Customer
 from models.records.jobs import Job
@@ -50,37 +49,35 @@ def backbone() -> TextBackbone:
     return loading.load(entry, device="cpu", precision="fp32", threads=1)
 
 
-def write_artifact(
-    folder: Path,
+def make_artifact(
+    backbone: TextBackbone,
     *,
     labels: Sequence[str] = ("billing", "card", "login"),
     task: str = "text-classification",
     features: Sequence[str] = ("mean.6",),
     seed: int = 0,
     temperature: float = 1.0,
-    thresholds: Sequence[float] = (),
+    thresholds: Sequence[float] | None = None,
     more: Mapping[str, torch.Tensor] | None = None,
-) -> Path:
+) -> Artifact:
     """An artifact with a random head, and whatever `more` holds."""
-    folder.mkdir(parents=True)
     random = torch.Generator().manual_seed(seed)
     tensors = {
         "head.weight": torch.randn(len(labels), len(features) * WIDTH, generator=random),
         "head.bias": torch.randn(len(labels), generator=random),
         **(more or {}),
     }
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "weights.safetensors")
-    data = (folder / "weights.safetensors").read_bytes()
-    manifest = {
-        "task": task,
-        "labels": list(labels),
-        "features": list(features),
-        "temperature": temperature,
-        "thresholds": list(thresholds),
-        "files": {"weights.safetensors": {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}},
-    }
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    return folder
+    return Artifact(
+        task=task,
+        strategy="head",
+        labels=tuple(labels),
+        features=tuple(features),
+        base=backbone.entry.name,
+        base_revision=backbone.revision,
+        temperature=temperature,
+        thresholds=None if thresholds is None else tuple(thresholds),
+        tensors=tensors,
+    )
 
 
 def lora_tensors(seed: int, *, rank: int = 8, modules: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
@@ -118,7 +115,7 @@ def unpublished(resources: Resources, tmp_path: Path) -> Callable[[Customer], st
 
 
 @pytest.fixture
-def publish(resources: Resources, tmp_path: Path) -> Callable[..., ModelVersion]:
+def publish(resources: Resources, tmp_path: Path, backbone: TextBackbone) -> Callable[..., ModelVersion]:
     """`publish(customer, "tickets", seed=1, …)`: a further version of a model, promoted."""
 
     def make(
@@ -127,7 +124,9 @@ def publish(resources: Resources, tmp_path: Path) -> Callable[..., ModelVersion]
         job = _submit(resources, customer, model, tmp_path)
         claim = claims.claim(resources, job.id, "worker-of-the-tests")
         assert claim is not None
-        folder = folder or write_artifact(tmp_path / job.id, **artifact)
+        if folder is None:
+            folder = tmp_path / job.id
+            artifacts.write(make_artifact(backbone, **artifact), folder)
         candidate = Candidate(name="head", artifact_dir=folder, metrics={"score": 0.9}, report={}, improves=True)
         return claims.publish(resources, claim, candidate, promote=True)
 

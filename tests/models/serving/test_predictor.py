@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,10 @@ import torch
 
 from models.backbones.text import TextBackbone
 from models.errors import NotFound
+from models.learning import artifacts, inference
+from models.learning.events import Candidate
+from models.learning.request import DatasetSource, TrainRequest
+from models.learning.training import train
 from models.records.customers import Customer
 from models.records.versions import ModelVersion
 from models.services import catalog, usage
@@ -249,5 +255,44 @@ def test_bf16_is_close_to_fp32(customer: Callable[..., Customer], publish: Publi
         async with predicting(precision="bf16") as predictor:
             fast = await predictor.predict(call(acme))
         assert_same(fast.predictions, exact.predictions, tolerance=0.03)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("task", ["text-classification", "multi-label-classification"])
+def test_a_trained_version_answers_as_learning_evaluated_it(
+    customer: Callable[..., Customer],
+    publish: Publish,
+    predicting: Any,
+    backbone: TextBackbone,
+    tmp_path: Path,
+    task: str,
+) -> None:
+    column = "label" if task == "text-classification" else "labels"
+    rows = [(f"{word} {at} {text}", word) for at, text in enumerate(TEXTS * 2) for word in ("card", "login", "billing")]
+    data = tmp_path / "train.jsonl"
+    lines = [{"text": text, column: [word] if column == "labels" else word} for text, word in rows]
+    data.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    request = TrainRequest(
+        training=DatasetSource(data, "jsonl", {"text": "text", column: column}, "sha"),
+        task=task,
+        output_dir=tmp_path / "out",
+        strategy="head",
+        precision="fp32",
+        threads=1,
+    )
+    events = list(train(request, backbone, stop=lambda: False))
+    candidate = next(event for event in events if isinstance(event, Candidate))
+    acme = customer()
+    publish(acme, folder=candidate.artifact_dir)
+    theirs = inference.predict(artifacts.read(candidate.artifact_dir), backbone, TEXTS, top_k=3)
+
+    async def run() -> None:
+        async with predicting() as predictor:
+            ours = (await predictor.predict(call(acme))).predictions
+            assert [set(one) for one in ours] == [set(one) for one in theirs]
+            chosen = [one.get("label", one.get("labels")) for one in theirs]
+            assert [one.get("label", one.get("labels")) for one in ours] == chosen
+            assert_same(ours, theirs)
 
     asyncio.run(run())

@@ -1,0 +1,174 @@
+"""Every kind of adapter against the plain network with the same weights written into it."""
+
+from __future__ import annotations
+
+import json
+import random as python_random
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from models.backbones import encoder as encoding
+from models.backbones.text import TextBackbone
+from models.learning import artifacts
+from models.learning.artifacts import Artifact
+from models.services.catalog import ResolvedVersion
+from models.serving.adapters import Adapter
+from models.serving.assembly import assemble
+from models.serving.depot import Artifact as StoredArtifact
+from models.serving.errors import ArtifactBroken
+from models.serving.passes import answer
+
+from .conftest import TEXTS, lora_tensors, make_artifact
+
+VERSION = ResolvedVersion(
+    customer_id="cus_1",
+    model_id="mod_1",
+    name="tickets",
+    full_name="ft:minilm:acme:tickets",
+    number=1,
+    artifact_prefix="prefix/",
+    manifest_sha256="0" * 64,
+    base_model="minilm",
+    task="text-classification",
+)
+
+
+def make(backbone: TextBackbone, **parts: Any) -> tuple[Adapter, Artifact]:
+    artifact = make_artifact(backbone, **parts)
+    return assemble(stored(artifact), VERSION, backbone), artifact
+
+
+def stored(artifact: Artifact, **changes: Any) -> StoredArtifact:
+    """As the depot reads it."""
+    with TemporaryDirectory() as folder:
+        artifacts.write(artifact, Path(folder))
+        manifest = json.loads((Path(folder) / "manifest.json").read_text())
+    return StoredArtifact({**manifest, **changes}, artifact.tensors)
+
+
+def own_blocks(backbone: TextBackbone, first: int, seed: int) -> dict[str, torch.Tensor]:
+    """The base's top blocks from `first` on, moved."""
+    random = torch.Generator().manual_seed(seed)
+    return {
+        f"block.{index}.{name}": tensor + 0.02 * torch.randn(tensor.shape, generator=random)
+        for index, block in enumerate(backbone.encoder.blocks)
+        if index >= first
+        for name, tensor in block.state_dict().items()
+    }
+
+
+def own_base(backbone: TextBackbone, seed: int) -> dict[str, torch.Tensor]:
+    tensors = own_blocks(backbone, 0, seed)
+    for name, tensor in backbone.encoder.embeddings.state_dict().items():
+        if tensor.is_floating_point():
+            tensors[f"embeddings.{name}"] = tensor * 1.01
+    return tensors
+
+
+def expected(backbone: TextBackbone, artifact: Artifact, texts: list[str]) -> np.ndarray[Any, Any]:
+    """Probabilities from the Hugging Face blocks themselves, with the adapter merged into the weights."""
+    network = backbone.trainable_copy().eval().requires_grad_(False)
+    for name, tensor in artifact.tensors.items():
+        if name.startswith("lora.") and name.endswith(".A"):
+            _, block, module = name.removesuffix(".A").split(".", 2)
+            up = artifact.tensors[f"lora.{block}.{module}.B"]
+            layer: Any = network.blocks[int(block)].get_submodule(module)
+            layer.weight += up @ tensor
+        elif name.startswith("block."):
+            _, block, parameter = name.split(".", 2)
+            network.blocks[int(block)].get_parameter(parameter).copy_(tensor)
+        elif name.startswith("embeddings."):
+            network.embeddings.get_parameter(name.removeprefix("embeddings.")).copy_(tensor)
+    batch = backbone.collate(backbone.tokenize(texts))
+    found = encoding.features(network, batch, artifact.features)
+    features = torch.cat([found[name] for name in artifact.features], dim=1)
+    logits = features @ artifact.tensors["head.weight"].T + artifact.tensors["head.bias"]
+    probabilities: np.ndarray[Any, Any] = torch.softmax(logits, dim=1).numpy()
+    return probabilities
+
+
+def adapters_of_every_kind(backbone: TextBackbone) -> list[tuple[Adapter, Artifact]]:
+    return [
+        make(backbone, seed=1),
+        make(backbone, seed=2, features=("mean.3", "max.6"), labels=[f"label {at}" for at in range(20)]),
+        make(backbone, seed=3, more=lora_tensors(3)),
+        make(backbone, seed=4, more=lora_tensors(4, modules=("attention.self.query", "attention.self.value"))),
+        make(backbone, seed=5, more=lora_tensors(5, rank=4), features=("cls.2", "mean.6")),
+        make(backbone, seed=6, more=lora_tensors(6)),
+        make(backbone, seed=7, more=own_blocks(backbone, 4, 7), features=("mean.4", "mean.6")),
+        make(backbone, seed=8, more=own_blocks(backbone, 5, 8)),
+        make(backbone, seed=9, more=own_blocks(backbone, 4, 9), features=("mean.2", "cls.6")),
+        make(backbone, seed=10, more=own_base(backbone, 10), features=("mean.0", "mean.6")),
+        make(backbone, seed=11, features=("mean.2",)),
+    ]
+
+
+def test_each_kind_alone_is_the_merged_network(backbone: TextBackbone) -> None:
+    for adapter, artifact in adapters_of_every_kind(backbone):
+        outputs = answer(backbone.packed, backbone.tokenize(TEXTS), [adapter] * len(TEXTS))
+        np.testing.assert_allclose(np.stack(outputs), expected(backbone, artifact, TEXTS), atol=2e-4)
+
+
+def test_all_kinds_in_one_batch_get_what_each_gets_alone(backbone: TextBackbone) -> None:
+    kinds = adapters_of_every_kind(backbone)
+    alone = {
+        id(adapter): answer(backbone.packed, backbone.tokenize(TEXTS), [adapter] * len(TEXTS)) for adapter, _ in kinds
+    }
+    rows = [(adapter, at) for adapter, _ in kinds for at in range(len(TEXTS))]
+    python_random.Random(0).shuffle(rows)
+    mixed = answer(backbone.packed, backbone.tokenize([TEXTS[at] for _, at in rows]), [adapter for adapter, _ in rows])
+    for (adapter, at), output in zip(rows, mixed, strict=True):
+        np.testing.assert_allclose(output, alone[id(adapter)][at], atol=1e-4)
+
+
+@pytest.mark.parametrize("count", [1, 2, 9, 40])
+def test_any_number_of_low_rank_adapters(backbone: TextBackbone, count: int) -> None:
+    kinds = [make(backbone, seed=seed, more=lora_tensors(seed)) for seed in range(count)]
+    texts = [TEXTS[at % len(TEXTS)] for at in range(3 * count)]
+    rows = [kinds[at % count] for at in range(len(texts))]
+    mixed = answer(backbone.packed, backbone.tokenize(texts), [adapter for adapter, _ in rows])
+    for at in range(0, len(texts), 7):
+        np.testing.assert_allclose(mixed[at], expected(backbone, rows[at][1], [texts[at]])[0], atol=2e-4)
+
+
+def test_in_bf16_neighbours_change_little(backbone: TextBackbone) -> None:
+    from models.backbones import loading
+
+    fast = loading.load(backbone.entry, device="cpu", precision="bf16", threads=1)
+    kinds = [make(fast, seed=seed, temperature=10.0, more=lora_tensors(seed)) for seed in range(4)]
+    kinds += [make(fast, seed=9, temperature=10.0), make(fast, seed=8, temperature=10.0, more=own_blocks(fast, 4, 8))]
+    rows = [(adapter, at) for adapter, _ in kinds for at in range(len(TEXTS))]
+    tokens = fast.tokenize([TEXTS[at] for _, at in rows])
+    mixed = answer(fast.packed, tokens, [adapter for adapter, _ in rows])
+    for (adapter, _), ids, output in zip(rows, tokens, mixed, strict=True):
+        np.testing.assert_allclose(output, answer(fast.packed, [ids], [adapter])[0], atol=0.02)
+
+
+def test_what_does_not_fit_is_a_broken_artifact(backbone: TextBackbone) -> None:
+    artifact = make_artifact(backbone)
+    wrong = [
+        stored(artifact, features=["mean.6", "max.6"]),
+        stored(artifact, task="fortune-telling"),
+        stored(artifact, base={"name": "minilm", "revision": "another one"}),
+        StoredArtifact(stored(artifact).manifest, {"head.weight": artifact.tensors["head.weight"]}),
+    ]
+    for one in wrong:
+        with pytest.raises(ArtifactBroken):
+            assemble(one, VERSION, backbone)
+
+
+def test_an_adapter_counts_the_bytes_that_it_holds(backbone: TextBackbone) -> None:
+    head, _ = make(backbone)
+    lora, _ = make(backbone, more=lora_tensors(1))
+    partial, _ = make(backbone, more=own_blocks(backbone, 5, 1))
+    full, _ = make(backbone, more=own_base(backbone, 1))
+    parameters = sum(tensor.numel() for tensor in backbone.encoder.blocks[5].state_dict().values())
+    assert 4 * 3 * 385 < head.nbytes < 4 * 3 * 385 + 8_192
+    assert lora.nbytes > head.nbytes + 4 * sum(tensor.numel() for tensor in lora_tensors(1).values()) - 1
+    assert partial.nbytes == pytest.approx(head.nbytes + 4 * parameters)
+    assert full.nbytes > 80 * 2**20
