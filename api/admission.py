@@ -7,10 +7,13 @@ from typing import Any, ClassVar
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import context
 from api.authentication import Audience, admit
+from api.errors import render
 from api.json_bodies import JsonRequest
+from models.errors import GraftError
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -49,13 +52,19 @@ class OperatorRoute(_Guarded):
 class DirectRoute(CustomerRoute):
     """For customers' keys, on the hot path: the endpoint takes the request itself, FastAPI adds documentation only."""
 
-    def get_route_handler(self) -> Handler:
-        """The endpoint behind the door, with nothing between."""
-        answer: Handler = self.endpoint
-        audience = self.audience
+    def __init__(self, path: str, endpoint: Handler, **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        self.app = _direct(endpoint, self.audience)
 
-        async def guard(request: Request) -> Response:
+
+def _direct(answer: Handler, audience: Audience) -> ASGIApp:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
+        try:
             await admit(request, audience)
-            return await answer(request)
+            response = await answer(request)
+        except GraftError as error:
+            response = render(error)
+        await response(scope, receive, send)
 
-        return guard
+    return app

@@ -11,8 +11,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.settings import Settings
 
-access = structlog.get_logger("graft.access")
-
 # Scraped every few seconds; they would drown the rest.
 _QUIET = {"/healthz", "/readyz", "/metrics"}
 _LOGGED_PARAMS = ("job_id", "file_id", "model")
@@ -68,6 +66,8 @@ class AccessLog:
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
+        # Bound once: a lazy logger would be assembled anew for every line.
+        self.log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("graft.access").bind()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Log one request when its answer is out."""
@@ -87,7 +87,7 @@ class AccessLog:
             await self.app(scope, receive, watch)
         finally:
             path = route_template(scope)
-            write = access.debug if path in _QUIET else access.info
+            write = self.log.debug if path in _QUIET else self.log.info
             params = scope.get("path_params", {})
             write(
                 "request",

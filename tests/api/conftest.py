@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 import socket
 import threading
@@ -17,15 +15,17 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
-import numpy as np
 import openai
 import pytest
+import torch
 import uvicorn
 from fastapi import FastAPI
-from safetensors.numpy import save_file
 from sqlalchemy import Engine, text
 
 from api.application import create_app
+from models.backbones import loading, registry
+from models.learning import artifacts
+from models.learning.artifacts import Artifact
 from models.learning.events import Candidate, Finished
 from models.services import claims
 from models.services.resources import open_resources
@@ -200,8 +200,16 @@ def run_server() -> Callable[[Settings], contextlib.AbstractContextManager[Serve
     return serve
 
 
+@pytest.fixture(scope="session")
+def base_revision() -> str:
+    """What a version must have been trained on to be served here."""
+    return loading.load(registry.find(Settings(), "minilm"), device="cpu", precision="fp32", threads=1).revision
+
+
 @pytest.fixture
-def publish(server: Server, tenant: Tenant, upload: str, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+def publish(
+    server: Server, tenant: Tenant, upload: str, tmp_path: Path, base_revision: str
+) -> Callable[..., dict[str, Any]]:
     """Makes a model of the tenant's by the worker's own calls, with heads of random weights: `publish("tickets", 2)`.
 
     The job's wire object comes back, ended.
@@ -217,7 +225,8 @@ def publish(server: Server, tenant: Tenant, upload: str, tmp_path: Path) -> Call
             claim = claims.claim(resources, job["id"], "test-worker")
             assert claim is not None
             for number in range(1, versions + 1):
-                folder = write_head(tmp_path / job["id"] / str(number), labels, seed=number)
+                folder = tmp_path / job["id"] / str(number)
+                write_head(folder, labels, base_revision=base_revision, seed=number)
                 score = {"score": 0.5 + number / 100}
                 candidate = Candidate(f"head-{number}", folder, score, {"metric": "accuracy", **score}, improves=True)
                 claims.publish(resources, claim, candidate, promote=True)
@@ -241,23 +250,21 @@ def _wait_for_version(tenant: Tenant, model: str, version: int) -> None:
         time.sleep(0.02)
 
 
-def write_head(folder: Path, labels: Sequence[str], *, seed: int) -> Path:
-    """An artifact as learning writes it."""
-    folder.mkdir(parents=True)
-    random = np.random.default_rng(seed)
-    tensors = {
-        "head.weight": random.standard_normal((len(labels), 384)).astype("float32"),
-        "head.bias": random.standard_normal(len(labels)).astype("float32"),
-    }
-    save_file(tensors, folder / "weights.safetensors")
-    data = (folder / "weights.safetensors").read_bytes()
-    manifest = {
-        "task": "text-classification",
-        "labels": list(labels),
-        "features": ["mean.6"],
-        "temperature": 1.0,
-        "thresholds": [],
-        "files": {"weights.safetensors": {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}},
-    }
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    return folder
+def write_head(folder: Path, labels: Sequence[str], *, base_revision: str, seed: int) -> None:
+    """A version with a head of random weights."""
+    random = torch.Generator().manual_seed(seed)
+    artifact = Artifact(
+        task="text-classification",
+        strategy="head",
+        labels=tuple(labels),
+        features=("mean.6",),
+        base="minilm",
+        base_revision=base_revision,
+        temperature=1.0,
+        thresholds=None,
+        tensors={
+            "head.weight": torch.randn(len(labels), 384, generator=random),
+            "head.bias": torch.randn(len(labels), generator=random),
+        },
+    )
+    artifacts.write(artifact, folder)
