@@ -145,6 +145,10 @@ class Deployment:
         self._clients.append(client)
         return Customer(self, made["id"], client)
 
+    def write_tickets(self, rows: int) -> Path:
+        path = self.folder / f"tickets-{rows}.csv"
+        return path if path.exists() else write_tickets(path, rows)
+
     def versions(self, job_id: str) -> list[str]:
         """The candidates that were published, once for every time."""
         return sorted(row[0] for row in self.rows("SELECT candidate FROM model_versions WHERE job_id = ?", job_id))
@@ -234,13 +238,13 @@ class Customer:
         _wait_until(working, timeout_s, "for the training to begin")
         return _wait_until(self._deployment.trainer)
 
-    def train_for_long(self, path: Path, suffix: str) -> str:
+    def train_for_long(self, suffix: str) -> str:
         """A job that is still at work whenever a test gets round to it."""
-        return self.train(path, suffix, strategy="full", hyperparameters='{"n_epochs": 5000}')
+        return self.train(self._deployment.write_tickets(60_000), suffix, strategy="head")
 
-    def train_for_a_while(self, path: Path, suffix: str) -> str:
+    def train_for_a_while(self, suffix: str) -> str:
         """A job that a test can catch at work, and that ends by itself soon after."""
-        return self.train(path, suffix, strategy="full", hyperparameters='{"n_epochs": 8}')
+        return self.train(self._deployment.write_tickets(6_000), suffix, strategy="head")
 
     def predict(self, model: str, inputs: list[str]) -> list[dict[str, Any]]:
         answer = _ok(self.http.post(f"/v1/models/{model}/predict", json={"inputs": inputs}))

@@ -21,7 +21,7 @@ def test_a_job_that_was_posted_while_the_broker_was_away_runs_when_it_is_back(de
 
 def test_a_broker_that_restarts_in_mid_job_disturbs_neither_this_job_nor_the_next(deployment, tickets):
     acme = deployment.customer("acme")
-    first = acme.train_for_a_while(tickets, "first")
+    first = acme.train_for_a_while("first")
     acme.wait_in_training(first)
     deployment.valkey.close()
     deployment.valkey.start()
@@ -63,7 +63,7 @@ def test_a_flushed_broker_loses_no_queued_job(deploy, tickets, wait_until):
 
 def test_jobs_do_not_wait_behind_a_busy_worker_while_another_is_idle(deployment, tickets, wait_until):
     acme = deployment.customer("acme")
-    long = acme.train_for_long(tickets, "long")
+    long = acme.train_for_long("long")
     acme.wait_in_training(long)
     deployment.start_worker()
     quick = [acme.train(tickets, f"quick-{number}") for number in range(3)]

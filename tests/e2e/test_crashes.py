@@ -27,7 +27,7 @@ def assert_ended_once(deployment, customer, job_id):
 
 def test_a_killed_trainer_costs_an_attempt_and_not_the_job(deployment, tickets):
     acme = deployment.customer("acme")
-    job_id = acme.train_for_a_while(tickets, "tickets")
+    job_id = acme.train_for_a_while("tickets")
     acme.wait_in_training(job_id).kill()
     job = acme.wait(job_id, "succeeded", timeout_s=240)
     assert job["attempt"] == 2
@@ -36,7 +36,7 @@ def test_a_killed_trainer_costs_an_attempt_and_not_the_job(deployment, tickets):
 
 def test_a_killed_worker_takes_its_trainer_along_and_another_worker_finishes(deployment, tickets, wait_until):
     acme = deployment.customer("acme")
-    job_id = acme.train_for_a_while(tickets, "tickets")
+    job_id = acme.train_for_a_while("tickets")
     trainer = acme.wait_in_training(job_id)
     deployment.workers[0].kill()
     wait_until(lambda: gone(trainer), 10)
@@ -48,7 +48,7 @@ def test_a_killed_worker_takes_its_trainer_along_and_another_worker_finishes(dep
 
 def test_a_terminated_worker_gives_its_job_back_and_uses_up_no_attempt(deployment, tickets):
     acme = deployment.customer("acme")
-    job_id = acme.train_for_a_while(tickets, "tickets")
+    job_id = acme.train_for_a_while("tickets")
     trainer = acme.wait_in_training(job_id)
     deployment.workers[0].terminate()
     assert deployment.workers[0].wait(15) == 0
@@ -62,7 +62,7 @@ def test_a_terminated_worker_gives_its_job_back_and_uses_up_no_attempt(deploymen
 
 def test_a_frozen_worker_that_wakes_up_late_publishes_nothing(deployment, tickets, wait_until):
     acme = deployment.customer("acme")
-    job_id = acme.train_for_a_while(tickets, "tickets")
+    job_id = acme.train_for_a_while("tickets")
     acme.wait_in_training(job_id)
     frozen = deployment.workers[0]
     freeze_between_transactions(deployment, frozen, wait_until)
@@ -97,7 +97,7 @@ def freeze_between_transactions(deployment, worker, wait_until):
 
 def test_a_job_that_kills_its_trainer_three_times_fails_and_the_next_one_runs(deployment, tickets, wait_until):
     acme = deployment.customer("acme")
-    poison = acme.train_for_long(tickets, "poison")
+    poison = acme.train_for_long("poison")
     for attempt in (1, 2, 3):
 
         def at_work(attempt=attempt):

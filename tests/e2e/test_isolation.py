@@ -15,7 +15,7 @@ def test_answers_stay_bit_identical_while_the_other_customer_trains(deployment, 
         customer.wait(customer.train(tickets, "tickets"), "succeeded", timeout_s=240)
     for watched, trained in ((acme, globex), (globex, acme)):
         before = watched.predict("tickets", TEXTS)
-        job_id = trained.train_for_a_while(tickets, "tickets")
+        job_id = trained.train_for_a_while("tickets")
         asked = 0
         while (job := trained.job(job_id))["status"] in ("queued", "running"):
             assert watched.predict("tickets", TEXTS) == before

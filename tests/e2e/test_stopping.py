@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 def test_cancel_while_queued_while_running_and_when_done(deployment, tickets):
     acme = deployment.customer("acme")
-    running = acme.train_for_long(tickets, "running")
+    running = acme.train_for_long("running")
     acme.wait_in_training(running)
     queued = acme.train(tickets, "queued")
 
@@ -32,7 +32,7 @@ def test_cancel_while_queued_while_running_and_when_done(deployment, tickets):
 
 def test_cancel_frees_the_device_of_a_trainer_that_does_not_listen(deployment, tickets, wait_until):
     acme = deployment.customer("acme")
-    job_id = acme.train_for_long(tickets, "tickets")
+    job_id = acme.train_for_long("tickets")
     trainer = acme.wait_in_training(job_id)
     group = os.getpgid(trainer.pid)
     trainer.send_signal(signal.SIGSTOP)
@@ -51,7 +51,7 @@ def group_of(process: psutil.Process) -> int | None:
 
 def test_a_paused_job_rests_until_it_is_resumed(deployment, tickets):
     acme = deployment.customer("acme")
-    job_id = acme.train_for_a_while(tickets, "tickets")
+    job_id = acme.train_for_a_while("tickets")
     acme.wait_in_training(job_id)
     assert acme.act(job_id, "pause").status_code == 200
     acme.wait(job_id, "paused", timeout_s=10)
