@@ -262,7 +262,8 @@ def test_parts_in_processes_of_their_own(tmp_path: Path) -> None:
         port = probe.getsockname()[1]
     predictor = _start(data, tmp_path, "--role", "predictor", "--port", str(port))
     try:
-        _until(lambda: _says(worker, "wait for jobs"))
+        for process, words in ((worker, "wait for jobs"), (predictor, "Ctrl-C stops it")):
+            _until(lambda process=process, words=words: _says(process, words))
         assert api.admin_key == "operator"
         assert not (data / "admin.key").exists()
         _until(lambda: _ready(f"http://127.0.0.1:{port}"))
