@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -23,6 +24,7 @@ from deploy.cli.demo import SAMPLES
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
+_ROOT = Path(__file__).resolve().parents[2]
 _GRAFT = [sys.executable, "-m", "deploy.cli.main"]
 
 
@@ -154,6 +156,31 @@ def test_train_watch_predict_promote(graft: Callable[..., subprocess.CompletedPr
     assert "version 1 answers now" in promoted.stdout, promoted.stderr
     assert graft("delete-model", "tickets", "--yes", key=key).returncode == 0
     assert "No models yet" in graft("models", key=key).stderr
+
+
+def test_the_readmes_python_runs_as_it_stands(up: Up, key: str) -> None:
+    readme = (_ROOT / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    code = code.replace("http://127.0.0.1:8000", up.url).replace("gr-…", key)
+    answer = subprocess.run([sys.executable, "-c", code], cwd=_ROOT, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.strip() == "damaged_item"
+
+
+def test_the_readmes_curl_lines_run_as_they_stand(up: Up, key: str) -> None:
+    readme = (_ROOT / "README.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"```sh\n(curl .*?)```", readme, re.DOTALL)
+    post, get, predict = lines.strip().split("\n\n")
+    env = {**os.environ, "GRAFT_SERVER": up.url, "GRAFT_API_KEY": key, "NO_PROXY": "127.0.0.1"}
+
+    def run(line: str) -> dict[str, Any]:
+        answer = subprocess.run(["bash", "-c", f"{line} -sS"], cwd=_ROOT, env=env, capture_output=True, check=True)
+        return dict(json.loads(answer.stdout))
+
+    job = run(post)
+    assert job["status"] == "queued"
+    _until(lambda: run(get.replace("ftjob-…", job["id"]))["fine_tuned_model"] is not None, 120)
+    assert run(predict)["predictions"][0]["label"] == "damaged_item"
 
 
 def test_bad_data_is_shown_with_its_mend(
