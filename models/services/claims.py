@@ -26,6 +26,7 @@ from models.services.errors import CandidateMissing, LeaseLost
 from models.services.jobs import wake
 from models.services.resources import Resources
 from models.services.usage import HOUR_S
+from models.storage.errors import ObjectMissing, StorageUnavailable
 
 Event = tuple[str, str, str, dict[str, Any]]  # level, type, message, data
 
@@ -97,7 +98,13 @@ def publish(resources: Resources, claim: Claim, candidate: Candidate, *, promote
         with resources.database.transaction() as session:
             _hold(session, resources, claim)
         return present
-    artifact = artifacts.upload(resources.store, claim.model, claim.job.id, claim.attempt, candidate)
+    try:
+        artifact = artifacts.upload(resources.store, claim.model, claim.job.id, claim.attempt, candidate)
+    except (ObjectMissing, StorageUnavailable):
+        # It may be that the customer was deleted, with what had arrived so far.
+        with resources.database.transaction() as session:
+            _hold(session, resources, claim)
+        raise
     try:
         with resources.database.transaction() as session:
             job = _hold(session, resources, claim)

@@ -149,7 +149,10 @@ def _place(temporary: Path, target: Path) -> None:
     else:
         raise StorageUnavailable(reason="its folder keeps disappearing")
     # The rename itself must survive a power cut too.
-    descriptor = os.open(target.parent, os.O_RDONLY)
+    try:
+        descriptor = os.open(target.parent, os.O_RDONLY)
+    except FileNotFoundError:
+        return  # somebody has deleted the object already, and its folder with it
     try:
         os.fsync(descriptor)
     finally:
