@@ -21,6 +21,7 @@ from deploy.cli.connection import Connection
 from deploy.cli.console import out
 from deploy.cli.errors import CommandError
 from deploy.cli.progress import follow
+from deploy.cli.signals import interrupting
 from deploy.cli.training import show_job, submit
 from deploy.local.launcher import Deployment, Plan
 
@@ -37,7 +38,7 @@ def demo(
 ) -> None:
     """Start Graft, train a model on sample tickets, call it, and clean up."""
     began = time.monotonic()
-    with _data_folder(keep) as folder, _deployment(folder) as deployment:
+    with interrupting(), _data_folder(keep) as folder, _deployment(folder) as deployment:
         _step(f"Graft is up after {console.duration(time.monotonic() - began)}: {deployment.url}")
         with Client(Connection(deployment.url, deployment.admin_key)) as operator:
             customer = operator.post("/v1/customers", {"name": "acme"})

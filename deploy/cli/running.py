@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
-import threading
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -20,6 +17,7 @@ from deploy.cli import console
 from deploy.cli.client import Client
 from deploy.cli.connection import DEFAULT_SERVER, Connection, write_config
 from deploy.cli.errors import ApiRefused, CommandError
+from deploy.cli.signals import interrupting, stop_event
 from deploy.local.launcher import Deployment, Plan, Role
 from models.settings import Settings
 
@@ -46,10 +44,10 @@ def up(
         role=_role(role),
         workers=workers,
     )
-    stop = _stop_on_signals()
     deployment = Deployment(plan, say=lambda line: console.err.print(Text(line, style="yellow")))
-    with console.err.status("Starting …"), _interruptible(stop):
+    with console.err.status("Starting …"), interrupting():
         deployment.start()
+    stop = stop_event()
     try:
         _show_banner(deployment)
         while not stop.wait(0.25):
@@ -156,39 +154,3 @@ def _show_banner(deployment: Deployment) -> None:
             markup=False,
         )
     console.err.print(logs)
-
-
-def _stop_on_signals() -> threading.Event:
-    """An event that SIGINT, SIGTERM and SIGHUP set. The second signal ends at once."""
-    stop = threading.Event()
-
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, on_signal)
-    return stop
-
-
-class _interruptible:  # noqa: N801 - reads as a statement
-    """While the deployment starts, the first signal already interrupts: nothing is up that needs an orderly end."""
-
-    def __init__(self, stop: threading.Event) -> None:
-        self._stop = stop
-        self._before: list[tuple[int, object]] = []
-
-    def __enter__(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            self._before.append((number, signal.getsignal(number)))
-            signal.signal(number, _raise_interrupt)
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before:
-            signal.signal(number, handler)  # type: ignore[arg-type]
-        self._stop.clear()
-
-
-def _raise_interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -302,3 +302,20 @@ def test_parts_in_processes_of_their_own(tmp_path: Path) -> None:
             process.terminate()
         for process in (predictor, worker, api.process):
             assert process.wait(60) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    env = _environment(tmp_path, TMPDIR=str(tmp_path), PYTHONUNBUFFERED="1")
+    with subprocess.Popen([*_GRAFT, "demo"], env=env, stdout=subprocess.PIPE, text=True) as demo:
+        assert demo.stdout is not None
+        for line in demo.stdout:
+            if "POST /v1/fine_tuning/jobs" in line:
+                break
+        tree = psutil.Process(demo.pid).children(recursive=True)
+        assert len(tree) >= 3
+        demo.send_signal(number)
+        demo.stdout.read()
+        assert demo.wait(60) != 0
+    assert [process for process in tree if process.is_running()] == []
+    assert list(tmp_path.glob("graft-demo-*")) == []
