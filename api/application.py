@@ -10,10 +10,11 @@ from typing import Any
 import structlog
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi_offline import FastAPIOffline
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 
-from api import documentation, errors
+from api import documentation, errors, uploads
 from api.context import Context
 from api.limits import RateLimitHeaders, RateLimits
 from api.logging import AccessLog, configure
@@ -34,13 +35,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or process_settings.load()
     configure(settings)
     metrics = Metrics()
-    app = FastAPI(
+    # Swagger UI from its package, not from a CDN: /docs works where there is no internet.
+    app = FastAPIOffline(
         title=documentation.TITLE,
         description=documentation.DESCRIPTION,
         version=importlib.metadata.version("graft"),
         openapi_tags=documentation.TAGS,
         docs_url="/docs",
         redoc_url=None,
+        static_url="/docs/assets",
         lifespan=_lifespan,
         # The outermost first. The error boundary is the innermost: what it makes of a fault is logged and marked.
         middleware=[
@@ -54,9 +57,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.context = Context(settings=settings, metrics=metrics, limits=RateLimits(settings.rate_limit))
     errors.register(app)
-    for router in _routers(settings):
-        # Flat: an included router would be searched as a tree, and every request would pay for it.
-        app.router.routes.extend(router.routes)
+    # Flat, and before the documentation: an included router would be searched as a tree, at every request's cost.
+    app.router.routes[:0] = [route for router in _routers(settings) for route in router.routes]
     app.openapi = _openapi(app)  # type: ignore[method-assign]
     return app
 
@@ -77,6 +79,7 @@ def _routers(settings: Settings) -> list[APIRouter]:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     context: Context = app.state.context
     settings = context.settings
+    await run_in_threadpool(uploads.sweep, uploads.folder_of(settings))
     resources = await run_in_threadpool(open_resources, settings)
     try:
         async with contextlib.AsyncExitStack() as stack:

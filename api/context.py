@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, cast
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, TypeVar, cast
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
 
 from models.services.resources import Resources
 from models.settings import Settings
 
 if TYPE_CHECKING:
-    from models.serving.predictor import Predictor
-
     from api.limits import RateLimits
     from api.metrics import Metrics
     from models.serving.directory import Directory, Principal
+    from models.serving.predictor import Predictor
+
+
+Answer = TypeVar("Answer")
+
+_VALIDATIONS = 8
 
 
 @dataclass(slots=True)
@@ -28,6 +34,11 @@ class Context:
     resources: Resources | None = None
     directory: Directory | None = None
     predictor: Predictor | None = None
+    validations: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_VALIDATIONS))
+
+    async def validate(self, work: Callable[[], Answer]) -> Answer:
+        """Run on a thread what reads a whole upload; few at a time, so that others keep threads for short work."""
+        return await to_thread.run_sync(work, limiter=self.validations)
 
     async def authenticate(self, secret: str) -> Principal:
         """Whom a customer's key speaks for, from a cache; raises the directory's errors."""

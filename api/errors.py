@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import orjson
@@ -16,11 +16,12 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from models.errors import Conflict, GraftError, InvalidRequest, NotFound, TooLarge, Unavailable
+from models.errors import Conflict, GraftError, InvalidRequest, NotFound, TooLarge
 
 log = structlog.get_logger("graft.api")
 
 _DETAILS_SHOWN = 100
+_SHOWN_CHARS = 100
 # pydantic names the branch of a union in the location; a caller knows fields only.
 _UNION_BRANCHES = {"int", "float", "str", "bool", "dict", "list", "constrained-str", "constrained-int", "is-instance"}
 
@@ -106,10 +107,23 @@ def from_validation(errors: Iterable[Any]) -> InvalidBody:
     return InvalidBody(reason=first["message"], param=first["param"], details=details if len(details) > 1 else None)
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
+def hint_at(name: str, known: Collection[str]) -> str:
+    """What to say to somebody who used an unknown name: the nearest known one, or all of them."""
+    meant = nearest(name, known)
+    return f" Did you mean '{meant}'?" if meant else f" Known: {', '.join(known)}."
+
+
+def nearest(name: str, known: Collection[str]) -> str | None:
     """The known name that a misspelt one most likely means."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    if len(name) > _SHOWN_CHARS:  # to compare is quadratic
+        return None
+    matches = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return matches[0] if matches else None
+
+
+def shorten(text: str) -> str:
+    """What a caller sent, for a message: no longer than a line."""
+    return text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "…"
 
 
 def register(app: FastAPI) -> None:
@@ -152,26 +166,16 @@ class ErrorBoundary:
 
         try:
             await self.app(scope, receive, watch)
-        except Exception as error:
+        except Exception:
             log.exception("request failed", path=scope["path"])
             if started:
                 raise
-            await render(_from_fault(error))(scope, receive, send)
-
-
-def _from_fault(error: Exception) -> GraftError:
-    # A database that restarts is worth a retry by the client; anything else is a bug.
-    if type(error).__module__.startswith("sqlalchemy") and type(error).__name__ in {
-        "OperationalError",
-        "InterfaceError",
-    }:
-        return Unavailable(reason="The database cannot be reached right now. Try again in a moment.")
-    return InternalError()
+            await render(InternalError())(scope, receive, send)
 
 
 def _from_http(app: FastAPI, request: Request, error: Exception) -> GraftError:
     status = error.status_code if isinstance(error, HTTPException) else 500
-    path, method = request.url.path, request.method
+    path, method = shorten(request.url.path), shorten(request.method)
     if status == 404:
         return UnknownRoute(method=method, path=path, hint=_hint(app, path))
     if status == 405 and isinstance(error, HTTPException):

@@ -53,7 +53,7 @@ class AskedJob:
 @contextlib.asynccontextmanager
 async def read(request: Request, settings: Settings) -> AsyncIterator[AskedJob]:
     """What the body asks for, whichever form it has; its files are gone when the context ends."""
-    folder = settings.cache_dir / "uploads"
+    folder = uploads.folder_of(settings)
     if uploads.is_multipart(request):
         async with uploads.receive(request, folder=folder, limit=settings.upload_limit_bytes) as form:
             yield _from_form(form)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
+import shutil
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +20,12 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from api.errors import BodyTooLarge, ClientClosedRequest, InvalidBody, UnsupportedMediaType, UploadTooLarge
+from models.settings import Settings
 
 _WRITE_BYTES = 1 << 20
 _FIELD_BYTES = 64 * 1024
 _MAX_PARTS = 64
+_ABANDONED_S = 86_400.0
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -64,6 +68,19 @@ async def receive(request: Request, *, folder: Path, limit: int) -> AsyncIterato
         yield await _read(request, _Reader(boundary, Path(scratch.name), limit))
     finally:
         await run_in_threadpool(scratch.cleanup)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed process left behind: scratch folders in which nothing has moved for a day."""
+    for scratch in folder.glob("*") if folder.is_dir() else ():
+        with contextlib.suppress(OSError):
+            if scratch.stat().st_mtime < time.time() - _ABANDONED_S:
+                shutil.rmtree(scratch)
+
+
+def folder_of(settings: Settings) -> Path:
+    """Where uploads lie until they are in the object store."""
+    return settings.cache_dir / "uploads"
 
 
 def is_multipart(request: Request) -> bool:

@@ -13,6 +13,7 @@ from starlette.responses import Response, StreamingResponse
 from api import context
 from api.admission import CustomerRoute
 from api.authentication import Caller
+from api.disconnection import unless_gone
 from api.documentation import answers
 from api.errors import InvalidBody
 from api.schemas.chat import ChatCompletionObject, CreateChatCompletion, content_of, logprobs_of
@@ -41,7 +42,7 @@ async def create(request: Request, body: CreateChatCompletion, caller: Caller) -
         top_k=max(1, body.top_logprobs or 0),
     )
     try:
-        answer = await parts.predictor.predict(call)
+        answer = await unless_gone(request, parts.predictor.predict(call))
     except InvalidInput as error:
         # It names the only input; the caller sent messages.
         reason = str(error).replace(error.param or "", "The user's last message", 1)

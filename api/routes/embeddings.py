@@ -14,6 +14,7 @@ from starlette.responses import Response
 from api import context
 from api.admission import CustomerRoute
 from api.authentication import Caller
+from api.disconnection import unless_gone
 from api.documentation import answers
 from api.errors import InvalidBody
 from api.schemas.embeddings import CreateEmbeddings, EmbeddingList
@@ -38,7 +39,8 @@ async def create(request: Request, body: CreateEmbeddings, caller: Caller) -> Re
         raise InvalidBody(
             reason=f"{entry.name} has {entry.width} dimensions; shortening them is not offered.", param="dimensions"
         )
-    vectors, tokens = await parts.predictor.embed(texts, entry.name, customer_id=caller.customer_id)
+    embedding = parts.predictor.embed(texts, entry.name, customer_id=caller.customer_id)
+    vectors, tokens = await unless_gone(request, embedding)
     parts.metrics.embedded_rows.inc(len(texts))
     content = await run_in_threadpool(_render, entry.name, vectors, tokens, body.encoding_format)
     return Response(content, media_type="application/json")

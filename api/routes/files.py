@@ -7,10 +7,9 @@ from typing import Annotated, BinaryIO
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
-from api import uploads
+from api import context, uploads
 from api.admission import CustomerRoute
 from api.authentication import Caller
 from api.context import Books, Configuration
@@ -31,8 +30,7 @@ _CHUNK_BYTES = 1 << 18
 @router.post("", response_model=FileObject, openapi_extra=FILE_FORM, responses=answers(400, 413))
 async def create(request: Request, caller: Caller, books: Books, settings: Configuration, once: OnceOnly) -> Response:
     """Upload a data set. It is read whole: a file with bad rows is refused, and the answer names each of them."""
-    folder = settings.cache_dir / "uploads"
-    async with uploads.receive(request, folder=folder, limit=settings.upload_limit_bytes) as form:
+    async with uploads.receive(request, folder=uploads.folder_of(settings), limit=settings.upload_limit_bytes) as form:
         body, upload = body_of(CreateFile, form, files={"file"}), file_of(form)
 
         def store() -> FileObject:
@@ -49,7 +47,7 @@ async def create(request: Request, caller: Caller, books: Books, settings: Confi
             )
 
         asked = [body.model_dump(), upload.filename, upload.sha256]
-        return await run_in_threadpool(once.answer, asked, store)
+        return await context.of(request).validate(lambda: once.answer(asked, store))
 
 
 @router.get("")

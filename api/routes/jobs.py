@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from api import job_creation
+from api import context, job_creation
 from api.admission import CustomerRoute
 from api.authentication import Caller
 from api.context import Books, Configuration
@@ -29,10 +29,10 @@ router = APIRouter(
 async def create(request: Request, caller: Caller, books: Books, settings: Configuration, once: OnceOnly) -> Response:
     """Start training: JSON that names an uploaded file or holds the rows, or one multipart form with the file in it."""
     async with job_creation.read(request, settings) as asked:
-        return await run_in_threadpool(
-            once.answer_job,
-            asked.fingerprint,
-            lambda token: job_creation.submit(books, caller.customer_id, asked, token),
+        return await context.of(request).validate(
+            lambda: once.answer_job(
+                asked.fingerprint, lambda token: job_creation.submit(books, caller.customer_id, asked, token)
+            )
         )
 
 

@@ -6,16 +6,17 @@ from typing import Any
 
 import orjson
 from fastapi import APIRouter, Request
-from models.serving.predictor import PredictCall
 from starlette.responses import Response
 
 from api import context
 from api.admission import DirectRoute
 from api.authentication import customer_of
+from api.disconnection import unless_gone
 from api.documentation import answers
-from api.errors import InvalidBody, nearest
+from api.errors import InvalidBody, hint_at, shorten
 from api.json_bodies import parse, read_bounded
 from api.schemas.prediction import Predict, PredictionList
+from models.serving.predictor import PredictCall
 
 router = APIRouter(tags=["prediction"], route_class=DirectRoute)
 
@@ -61,15 +62,14 @@ async def predict(request: Request) -> Response:
     body = parse(await read_bounded(request, parts.settings.body_limit_bytes))
     inputs, top_k = _read(body, parts.settings.max_inputs)
     caller = customer_of(request)
-    answer = await parts.predictor.predict(
-        PredictCall(
-            customer_id=caller.customer_id,
-            customer_name=caller.customer_name,
-            model_ref=request.path_params["model"],
-            inputs=inputs,
-            top_k=top_k,
-        )
+    call = PredictCall(
+        customer_id=caller.customer_id,
+        customer_name=caller.customer_name,
+        model_ref=request.path_params["model"],
+        inputs=inputs,
+        top_k=top_k,
     )
+    answer = await unless_gone(request, parts.predictor.predict(call))
     parts.metrics.predicted_rows.inc(len(inputs))
     return Response(
         orjson.dumps(
@@ -94,9 +94,7 @@ def _read(body: Any, max_inputs: int) -> tuple[list[Any], int]:
         raise InvalidBody(reason='The body must be a JSON object such as {"inputs": ["..."]}.')
     for name in body:
         if name not in _FIELDS:
-            meant = nearest(name, _FIELDS)
-            hint = f" Did you mean '{meant}'?" if meant else f" Known: {', '.join(_FIELDS)}."
-            raise InvalidBody(reason=f"Unknown field '{name}'.{hint}", param=name)
+            raise InvalidBody(reason=f"Unknown field '{shorten(name)}'.{hint_at(name, _FIELDS)}", param=shorten(name))
     if ("inputs" in body) == ("input" in body):
         raise InvalidBody(reason="Send either inputs (a list) or input (one).", param="inputs")
     inputs = body["inputs"] if "inputs" in body else [body["input"]]

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -18,11 +19,12 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from api.errors import nearest
+from api.errors import hint_at, shorten
 
 Item = TypeVar("Item")
 
 _METADATA_PAIRS = 16
+_COLUMNS = 64
 _METADATA_KEY_CHARS = 64
 _METADATA_VALUE_CHARS = 512
 
@@ -39,10 +41,9 @@ class Body(BaseModel):
             known = [field.alias or name for name, field in cls.model_fields.items()]
             for name in values:
                 if name not in known:
-                    meant = nearest(name, known)
-                    hint = f" Did you mean '{meant}'?" if meant else f" Known: {', '.join(known)}."
+                    field, hint = shorten(str(name)), hint_at(str(name), known)
                     raise PydanticCustomError(
-                        "unknown_field", "Unknown field '{field}'.{hint}", {"field": name, "hint": hint}
+                        "unknown_field", "Unknown field '{field}'.{hint}", {"field": field, "hint": hint}
                     )
         return values
 
@@ -94,19 +95,31 @@ class ErrorAnswer(Object):
 
 
 def _check_metadata(metadata: dict[str, str]) -> dict[str, str]:
-    if len(metadata) > _METADATA_PAIRS:
-        raise PydanticCustomError("invalid_field", "metadata holds at most 16 pairs, got {got}", {"got": len(metadata)})
     for key, value in metadata.items():
         if not key or len(key) > _METADATA_KEY_CHARS or len(value) > _METADATA_VALUE_CHARS:
             raise PydanticCustomError(
                 "invalid_field",
                 "metadata keys have 1 to 64 characters and values up to 512; '{key}' breaks this",
-                {"key": key[:_METADATA_KEY_CHARS]},
+                {"key": shorten(key)},
             )
     return metadata
 
 
-Metadata = Annotated[dict[str, str], AfterValidator(_check_metadata)]
+def _at_most(pairs: int) -> BeforeValidator:
+    # Before the pairs are looked at one by one: pydantic describes every fault that it finds, and a million faults in
+    # one small body would cost seconds and gigabytes. (Lists stop at the first one, by `FailFast`.)
+    def check(value: Any) -> Any:
+        if isinstance(value, dict) and len(value) > pairs:
+            raise PydanticCustomError(
+                "too_many_pairs", "at most {pairs} pairs, got {got}", {"pairs": pairs, "got": len(value)}
+            )
+        return value
+
+    return BeforeValidator(check)
+
+
+Metadata = Annotated[dict[str, str], AfterValidator(_check_metadata), _at_most(_METADATA_PAIRS)]
+Columns = Annotated[dict[str, str], _at_most(_COLUMNS)]
 
 
 def auto_or(what: str) -> WrapValidator:

@@ -24,7 +24,9 @@ class Message(Body):
     """A message. The last one of the user's is classified; the others are read and not used."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[Annotated[str, One] | Annotated[list[TextPart], Many], OneOrMany] | None = None
+    content: (
+        Annotated[Annotated[str, One] | Annotated[list[TextPart], Field(fail_fast=True), Many], OneOrMany] | None
+    ) = None
     name: str | None = None
     refusal: str | None = None
 
@@ -60,7 +62,7 @@ class CreateChatCompletion(Body):
     )
 
     model: str = Field(description="A fine-tuned model's name.", min_length=1, max_length=300)
-    messages: list[Message] = Field(min_length=1, max_length=2048)
+    messages: Annotated[list[Message], Field(fail_fast=True)] = Field(min_length=1, max_length=2048)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
     stream: bool | None = None
@@ -72,7 +74,7 @@ class CreateChatCompletion(Body):
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     presence_penalty: Number | None = None
     frequency_penalty: Number | None = None
-    stop: str | list[str] | None = None
+    stop: Annotated[Annotated[str, One] | Annotated[list[str], Field(fail_fast=True), Many], OneOrMany] | None = None
     seed: int | None = None
     user: str | None = None
     safety_identifier: str | None = None

@@ -14,7 +14,7 @@ class CreateEmbeddings(Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"model": "minilm", "input": ["Where is my card?"]}]})
 
-    input: Annotated[Annotated[Text, One] | Annotated[list[Text], Many], OneOrMany] = Field(
+    input: Annotated[Annotated[Text, One] | Annotated[list[Text], Field(fail_fast=True), Many], OneOrMany] = Field(
         description="A text or several."
     )
     model: str | None = Field(None, description="A base model; `minilm` if none is said.", min_length=1, max_length=128)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from api.schemas.base import Body, Metadata, auto_or
+from api.schemas.base import Body, Columns, Metadata, auto_or
 from models.learning.request import STRATEGIES, Strategy
 
 Auto = Literal["auto"]
@@ -87,7 +87,7 @@ class CreateJob(Body):
     """A fine-tuning job on a file that was uploaded before, on rows, or on a file in the same form."""
 
     training_file: str | None = Field(None, description="The id of an uploaded file.", min_length=1, max_length=64)
-    training_data: list[dict[str, Any]] | None = Field(
+    training_data: Annotated[list[dict[str, Any]], Field(fail_fast=True)] | None = Field(
         None, description="The rows themselves, for small data sets, in the place of a file."
     )
     validation_file: str | None = Field(None, description="The id of a file to score on; else rows are held out.")
@@ -102,7 +102,7 @@ class CreateJob(Body):
     seed: int | None = Field(None, description="Same seed and data, same model. Drawn if none is said.", ge=0, lt=2**31)
     hyperparameters: HyperparametersBody | None = None
     method: Method | None = None
-    columns: dict[str, str] | None = Field(
+    columns: Columns | None = Field(
         None, description='For rows or a file in this request: canonical name → yours, e.g. {"text": "body"}.'
     )
     metadata: Metadata | None = None

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from api.schemas.base import Body
+from api.schemas.base import Body, Columns
 
 
 class CreateFile(Body):
@@ -14,4 +14,4 @@ class CreateFile(Body):
 
     purpose: Literal["fine-tune"] = Field("fine-tune", description="Always `fine-tune`.")
     task: str | None = Field(None, description="Inferred from the columns if none is said.", max_length=40)
-    columns: dict[str, str] | None = Field(None, description='JSON, e.g. {"text": "body", "label": "queue"}.')
+    columns: Columns | None = Field(None, description='JSON, e.g. {"text": "body", "label": "queue"}.')

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -67,6 +68,15 @@ def test_the_index_links_to_the_documentation(server: Server) -> None:
     assert index["name"] == "graft"
     assert server.anonymous.get(index["links"]["docs"]).status_code == 200
     assert server.anonymous.get("/redoc").status_code == 404
+
+
+def test_the_documentation_needs_no_internet(server: Server) -> None:
+    page = server.anonymous.get("/docs").text
+    addresses = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert len(addresses) >= 2
+    for address in addresses:
+        assert address.startswith("/docs/assets/")
+        assert server.anonymous.get(address).status_code == 200
 
 
 def test_a_customer_is_told_how_many_requests_are_left(settings_for: SettingsFor, run_server: Run) -> None:

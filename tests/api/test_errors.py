@@ -116,3 +116,20 @@ def test_request_ids_are_made_or_taken_over(server: Server) -> None:
     assert taken.headers["x-request-id"] == "trace-17"
     refused = server.anonymous.get("/healthz", headers={"x-request-id": "a b\tc"})
     assert refused.headers["x-request-id"].startswith("req_")
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/embeddings", {"input": [1] * 60_000}),
+        ("/v1/fine_tuning/jobs", {"training_data": [1] * 60_000}),
+        ("/v1/fine_tuning/jobs", {"training_file": "f", "metadata": {str(n): 1 for n in range(15_000)}}),
+        ("/v1/fine_tuning/jobs", {"training_file": "f", "columns": {str(n): 1 for n in range(15_000)}}),
+        ("/v1/chat/completions", {"model": "m", "messages": [1] * 60_000}),
+        ("/v1/fine_tuning/jobs", {"x" * 150_000: 1}),
+    ],
+)
+def test_a_body_full_of_faults_is_answered_with_few_of_them(tenant: Tenant, path: str, body: object) -> None:
+    answer = tenant.http.post(path, json=body)
+    assert answer.status_code == 400
+    assert len(answer.content) < 2_000

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -223,3 +224,23 @@ def test_usage_adds_up(server: Server, tenant: Tenant, publish: Publish) -> None
     assert prediction["end_time"] - prediction["start_time"] == 3600
     wrong = tenant.http.get("/v1/usage", params={"start_time": 20, "end_time": 10})
     assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "start_time")
+
+
+def test_a_client_that_leaves_takes_its_request_along(server: Server, tenant: Tenant) -> None:
+    body = json.dumps({"input": ["a text that takes a while " * 30] * 200}).encode()
+    head = (
+        f"POST /v1/embeddings HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {tenant.key}\r\ncontent-length: {len(body)}"
+    )
+    before = _left(server)
+    with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1]))) as connection:
+        connection.sendall(head.encode() + body)
+    deadline = time.monotonic() + 30
+    while _left(server) == before:
+        assert time.monotonic() < deadline, "the request was answered to nobody"
+        time.sleep(0.05)
+
+
+def _left(server: Server) -> float:
+    name = 'graft_http_requests_total{method="POST",route="/v1/embeddings",status="499"}'
+    lines = server.anonymous.get("/metrics").text.splitlines()
+    return next((float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name)), 0.0)
