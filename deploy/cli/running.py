@@ -45,9 +45,10 @@ def up(
         workers=workers,
     )
     deployment = Deployment(plan, say=lambda line: console.err.print(Text(line, style="yellow")))
+    stop = stop_event()
+    # While it starts, a signal interrupts: there is nothing yet that needs an orderly end.
     with console.err.status("Starting …"), interrupting():
         deployment.start()
-    stop = stop_event()
     try:
         _show_banner(deployment)
         while not stop.wait(0.25):
