@@ -123,6 +123,13 @@ class UnknownTask(InvalidDataset):
     mend = "Use {nearest}one of {known}; or leave it out and it is inferred from the columns."
 
 
+class TooMuchMedia(InvalidDataset):
+    """Pictures or sounds that would take too long to decode, all together."""
+
+    reason = "The first {rows} pictures or sounds have more than {limit} {unit} together."
+    mend = "Upload smaller pictures or shorter sounds, or fewer of them."
+
+
 class WrongFormat(InvalidDataset):
     """The content is something else than a table."""
 
@@ -156,3 +163,38 @@ class OversizedParquet(InvalidDataset):
 
     reason = "'{filename}' declares {declared} bytes for {what}; the limit is {limit}."
     mend = "Write smaller row groups (row_group_size=10000) and only the columns that are needed."
+
+
+class UnreadableArchive(InvalidDataset):
+    """A zip that cannot be opened."""
+
+    reason = "'{filename}' cannot be read as a zip archive: {error}."
+    mend = "Make the archive again and upload it whole."
+
+
+class TooManyMembers(InvalidDataset):
+    """A zip with more files than the limit."""
+
+    reason = "'{filename}' has more than {limit} entries."
+    mend = "Upload fewer files, for example a random sample of them, or their bytes as Parquet."
+
+
+class OversizedArchive(InvalidDataset):
+    """A zip that would unpack to more than the service is willing to read."""
+
+    reason = "'{filename}' would unpack to {what}; the limit is {limit}."
+    mend = "Upload smaller pictures or sounds, or fewer of them."
+
+
+class SeveralTables(InvalidDataset):
+    """A zip in which more than one table could be the one that names the files."""
+
+    reason = "'{filename}' holds {count} tables, among them {names}."
+    mend = "Keep the one that names the files of this data set; upload test data as a file of its own."
+
+
+class InvalidMedia(InvalidRequest):
+    """A picture or a sound in a request that cannot be used; `param` names it."""
+
+    param = "inputs"
+    message = "{place} {reason}. {mend}"

@@ -16,10 +16,14 @@ class TextPair:
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """A picture or a sound, still encoded as it was uploaded, with the name it had."""
+    """A picture or a sound, still encoded as it was uploaded, with the name it had.
+
+    `extent` is what decoding it yields, once that was tried: pixels of a picture, samples of a sound in all channels.
+    """
 
     name: str
     data: bytes
+    extent: int = 0
 
 
 @dataclass(frozen=True, slots=True)

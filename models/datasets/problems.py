@@ -9,12 +9,21 @@ from typing import Any
 SHOWN = 100  # how many an answer carries; the total is always told
 
 
+class Unfit(ValueError):
+    """A value that cannot be used."""
+
+    def __init__(self, reason: str, mend: str) -> None:
+        super().__init__(reason, mend)
+        self.reason = reason
+        self.mend = mend
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing that is wrong, where it is, and what to do about it.
 
     `row` is 1-based over the data rows (header and blank lines not counted); `line` is the physical line in a text
-    file at which the row starts.
+    file at which the row starts; `member` is the name that a picture or a sound has in an archive.
     """
 
     row: int | None
@@ -22,16 +31,21 @@ class Problem:
     column: str | None
     reason: str
     mend: str
+    member: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The entry of `details` on the wire."""
-        return asdict(self)
+        """The entry of `details` on the wire; `member` only where there is one."""
+        entry = asdict(self)
+        if self.member is None:
+            del entry["member"]
+        return entry
 
     def __str__(self) -> str:
         place = ["" if self.row is None else f"row {self.row}", "" if self.line is None else f"line {self.line}"]
         where = ", ".join(part for part in place if part)
-        column = f"column '{excerpt(self.column)}'" if self.column else ""
-        return ": ".join(part for part in (where, column, self.reason) if part)
+        member = f"'{excerpt(self.member, 120)}'" if self.member else ""
+        column = f"column '{excerpt(self.column)}'" if self.column and not member else ""
+        return ": ".join(part for part in (where, member, column, self.reason) if part)
 
 
 class Ledger:

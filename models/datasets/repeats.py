@@ -1,4 +1,4 @@
-"""Texts that occur more than once, compared without case and white space: 16 bytes of memory per row."""
+"""Inputs that occur more than once, texts compared without case and white space: 24 bytes of memory per row."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ _SHOWN = 5
 class Repeats:
     """Collects a hash of every input and target; finds equal ones at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, noun: str = "text") -> None:
+        self._noun = noun
         self._inputs = array("q")
         self._targets = array("q")
         self._rows = array("q")
@@ -27,7 +28,7 @@ class Repeats:
         self._rows.append(example.row)
 
     def warnings(self) -> list[dict[str, Any]]:
-        """Near-duplicates, and texts that carry different labels in different rows; each with a few row numbers."""
+        """Near-duplicates, and inputs that carry different labels in different rows; each with a few row numbers."""
         if not self._inputs:
             return []
         inputs_N = np.frombuffer(self._inputs, dtype=np.int64)
@@ -49,25 +50,26 @@ class Repeats:
             else:
                 repeated.append(rows)
                 extra += len(rows) - 1
-        return [*_duplicates(repeated, extra), *_conflicts(conflicting)]
+        return [*_duplicates(self._noun, repeated, extra), *_conflicts(self._noun, conflicting)]
 
 
-def _duplicates(groups: list[list[int]], extra: int) -> list[dict[str, Any]]:
+def _duplicates(noun: str, groups: list[list[int]], extra: int) -> list[dict[str, Any]]:
     if not groups:
         return []
+    alike = " (case and spaces aside)" if noun == "text" else ""
     message = (
-        f"{extra} row{'s repeat' if extra > 1 else ' repeats'} the text and label of an earlier row "
-        f"(case and spaces aside), first in rows {_listed(min(groups))}. Repeats make scores look better than they are."
+        f"{extra} row{'s repeat' if extra > 1 else ' repeats'} the {noun} and label of an earlier row{alike}, "
+        f"first in rows {_listed(min(groups))}. Repeats make scores look better than they are."
     )
     return [{"code": "near_duplicates", "message": message, "count": extra, "rows": _first(groups)}]
 
 
-def _conflicts(groups: list[list[int]]) -> list[dict[str, Any]]:
+def _conflicts(noun: str, groups: list[list[int]]) -> list[dict[str, Any]]:
     if not groups:
         return []
     count = len(groups)
     message = (
-        f"{count} text{'s occur' if count > 1 else ' occurs'} with different labels, first in rows "
+        f"{count} {noun}{'s occur' if count > 1 else ' occurs'} with different labels, first in rows "
         f"{_listed(min(groups))}. No model can get both right; check which label is meant."
     )
     return [{"code": "conflicting_labels", "message": message, "count": count, "rows": _first(groups)}]

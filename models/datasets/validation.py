@@ -6,13 +6,13 @@ from pathlib import Path
 
 from models.datasets.columns import arrange
 from models.datasets.detection import detect
-from models.datasets.errors import NoRows, OpenAnswers, TooManyRows, bad_rows
-from models.datasets.examples import DatasetProfile, Example
-from models.datasets.formats.format import Format
+from models.datasets.errors import NoRows, OpenAnswers, TooManyRows, TooMuchMedia, bad_rows
+from models.datasets.examples import DatasetProfile, Example, Media
+from models.datasets.formats.format import Format, Row
 from models.datasets.limits import Limits
 from models.datasets.problems import Ledger, Problem
 from models.datasets.repeats import Repeats
-from models.datasets.tasks.task import Census
+from models.datasets.tasks.task import Census, Task
 
 __all__ = ["Limits", "inspect"]
 
@@ -32,18 +32,21 @@ def inspect(
     """
     source = detect(path, filename)
     source.check(path, filename, limits)
-    ledger, repeats = Ledger(), Repeats()
+    ledger = Ledger()
     found = source.columns(path)
     if not found:
         _refuse_rows(path, filename, source, ledger)
     chosen, mapping = arrange(found, task, columns)
-    census = chosen.census(limits)
-    rows = 0
+    census, repeats = chosen.census(limits), Repeats(chosen.noun)
+    rows = unpacked = 0
     for row in source.rows(path, mapping):
         rows += 1
         if rows > limits.max_rows:
             raise TooManyRows(filename=filename, limit=limits.max_rows)
-        outcome = [row] if isinstance(row, Problem) else chosen.parse(row, limits)
+        unpacked += _media_bytes(row)
+        if unpacked > limits.max_unpacked_bytes:  # a column may repeat one sound a million times in a few kilobytes
+            raise TooMuchMedia(rows=rows, unit="bytes", limit=limits.max_unpacked_bytes)
+        outcome = _examine(row, chosen, limits)
         if isinstance(outcome, Example):
             census.add(outcome)
             repeats.add(outcome)
@@ -63,6 +66,26 @@ def inspect(
         columns=mapping,
         labels=dict(census.labels),
         warnings=[*census.warnings(), *repeats.warnings()],
+    )
+
+
+def _examine(row: Row | Problem, task: Task, limits: Limits) -> Example | list[Problem]:
+    if isinstance(row, Problem):
+        return [row]
+    outcome = task.parse(row, limits)
+    if task.verify is None or not isinstance(outcome, Example):
+        return outcome
+    verified = task.verify(outcome, limits)
+    return [verified] if isinstance(verified, Problem) else verified
+
+
+def _media_bytes(row: Row | Problem) -> int:
+    """Encoded pictures and sounds in a row, in Parquet and in archives."""
+    if isinstance(row, Problem):
+        return 0
+    cells = (value.get("bytes") if isinstance(value, dict) else value for value in row.values.values())
+    return sum(
+        len(cell.data) if isinstance(cell, Media) else len(cell) for cell in cells if isinstance(cell, (bytes, Media))
     )
 
 

@@ -118,6 +118,8 @@ def limits_from(settings: Settings) -> Limits:
         max_classes=settings.max_classes,
         max_text_chars=settings.max_text_chars,
         max_label_chars=settings.max_label_chars,
+        max_pixels=settings.max_pixels,
+        max_seconds=settings.max_seconds,
     )
 
 

@@ -5,20 +5,21 @@ from __future__ import annotations
 from models.datasets.errors import WrongFormat
 from models.datasets.formats.encoding import decode_head
 
-_UNPACK = "Unpack it and upload the file inside."
+UNPACK = "Unpack it and upload the file inside."
 _EXPORT = "Export the table as CSV or Parquet and upload that."
 _NO_MEDIA = (
-    "Pictures and sound are not accepted one by one; text tasks take a CSV, JSONL or Parquet file of texts and labels."
+    "Put pictures or sounds into a zip with one folder per label, or with a CSV file that names them; "
+    "texts and labels into a CSV, JSONL or Parquet file."
 )
 
 _MAGIC: tuple[tuple[bytes, str, str], ...] = (
     (b"%PDF", "a PDF", "Put the texts and labels into a CSV file and upload that."),
-    (b"\x1f\x8b", "compressed with gzip", _UNPACK),
-    (b"BZh", "compressed with bzip2", _UNPACK),
-    (b"\x28\xb5\x2f\xfd", "compressed with zstd", _UNPACK),
-    (b"\xfd7zXZ\x00", "compressed with xz", _UNPACK),
-    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
-    (b"Rar!", "a RAR archive", _UNPACK),
+    (b"\x1f\x8b", "compressed with gzip", UNPACK),
+    (b"BZh", "compressed with bzip2", UNPACK),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd", UNPACK),
+    (b"\xfd7zXZ\x00", "compressed with xz", UNPACK),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", UNPACK),
+    (b"Rar!", "a RAR archive", UNPACK),
     (b"\xd0\xcf\x11\xe0", "an old Excel or Word file", "Save it as CSV (UTF-8) and upload that."),
     (b"PARE", "an encrypted Parquet file", "Write it without encryption."),
     (b"ARROW1", "an Arrow IPC (Feather) file", "Write it as Parquet."),
@@ -46,7 +47,7 @@ _MAGIC: tuple[tuple[bytes, str, str], ...] = (
 )
 _ARRAY = "Write one object per line instead (JSONL), for example: jq -c '.[]' file.json > file.jsonl"
 _MARKUP = (("<!doctype", "an HTML page"), ("<html", "an HTML page"), ("<?xml", "an XML document"))
-# Names in a zip's first local headers. Its directory is not read: a hostile one would fill the memory.
+# Names in a zip's first local headers.
 _OFFICE = (
     (b"xl/", "an Excel workbook"),
     (b"word/", "a Word document"),
@@ -59,7 +60,7 @@ _SAVE_AS_CSV = "Save it as CSV (UTF-8) and upload that."
 def refuse_foreign(filename: str, head: bytes) -> None:
     """Raise WrongFormat if the content is a known kind of file that is no table."""
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        raise _zipped(filename, head)
+        raise WrongFormat(filename=filename, found=office_file(head) or "a zip archive", advice=_SAVE_AS_CSV)
     for magic, found, advice in _MAGIC:
         # A header line may begin with "ORC" or "ID3"; a binary file has NUL bytes somewhere near its start.
         if head.startswith(magic) and (not magic.isalnum() or b"\x00" in head):
@@ -72,8 +73,6 @@ def refuse_foreign(filename: str, head: bytes) -> None:
             raise WrongFormat(filename=filename, found=found, advice=_EXPORT)
 
 
-def _zipped(filename: str, head: bytes) -> WrongFormat:
-    for part, found in _OFFICE:
-        if part in head:
-            return WrongFormat(filename=filename, found=found, advice=_SAVE_AS_CSV)
-    return WrongFormat(filename=filename, found="a zip archive", advice=_UNPACK)
+def office_file(head: bytes) -> str | None:
+    """What kind of office file a zip is that begins with `head`; None for any other zip."""
+    return next((found for part, found in _OFFICE if part in head), None)

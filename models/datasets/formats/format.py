@@ -18,6 +18,7 @@ class Row:
     number: int
     line: int | None
     values: dict[str, Any]
+    member: str | None = None  # in an archive: the name of the picture or sound that the row is about
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,10 @@ _BATCH_ROWS = 512
 _BATCH_BYTES = 2**27
 _MAX_FOOTER_BYTES = 32 * 2**20
 _MAX_ROW_GROUP_BYTES = 2**29
-_MAX_PAGE_BYTES = 2**25  # writers make pages of about a mebibyte
+_MAX_PAGE_BYTES = 2**25  # writers make pages of about a mebibyte of text
+# Pages of pictures and sounds are as large as a thousand of them; they do not shrink, so that what is declared arrived.
+_MAX_MEDIA_PAGE_BYTES = 2**28
+_MEDIA_RATIO = 4
 _MAX_PAGE_VALUES = 2**24
 _MAX_BATCH_BYTES = 2**28
 _DAMAGE = (
@@ -63,8 +66,10 @@ def check(path: Path, filename: str, limits: Limits) -> None:
                     what = f"row group {group + 1}"
                     raise OversizedParquet(filename=filename, declared=declared, what=what, limit=_MAX_ROW_GROUP_BYTES)
             for page in parquet_pages.walk(path, metadata):
-                if page.unpacked > _MAX_PAGE_BYTES or page.values > _MAX_PAGE_VALUES:
-                    declared, limit = max((page.unpacked, _MAX_PAGE_BYTES), (page.values * 8, _MAX_PAGE_VALUES * 8))
+                arrived = min(page.packed, size)
+                most = max(_MAX_PAGE_BYTES, min(_MAX_MEDIA_PAGE_BYTES, _MEDIA_RATIO * arrived))
+                if page.unpacked > most or page.values > _MAX_PAGE_VALUES:
+                    declared, limit = max((page.unpacked, most), (page.values * 8, _MAX_PAGE_VALUES * 8))
                     raise OversizedParquet(filename=filename, declared=declared, what="one page", limit=limit)
     except _DAMAGE as error:
         raise UnreadableParquet(filename=filename, error=excerpt(str(error), 120)) from None

@@ -22,9 +22,10 @@ _DICTIONARY_PAGE = 2
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What one page's header declares: bytes when unpacked, and values."""
+    """What one page's header declares: bytes when unpacked, bytes in the file, and values."""
 
     unpacked: int
+    packed: int
     values: int
 
 
@@ -58,7 +59,7 @@ def _chunk(file: BinaryIO, column: Any) -> Iterator[Page]:
         count = inner.get(1, 0) if isinstance(inner, dict) else 0
         if count < 0:
             raise ValueError("a page with a negative number of values")
-        yield Page(unpacked, count)
+        yield Page(unpacked, packed, count)
         if header.get(1) != _DICTIONARY_PAGE:
             values += count
         offset += length + packed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from models.datasets.tasks.media_labels import AUDIO_CLASSIFICATION, IMAGE_CLASSIFICATION
 from models.datasets.tasks.multi_label import MULTI_LABEL_CLASSIFICATION
 from models.datasets.tasks.regression import TEXT_REGRESSION
 from models.datasets.tasks.single_label import TEXT_CLASSIFICATION
@@ -10,5 +11,13 @@ from models.datasets.tasks.token_labels import TOKEN_CLASSIFICATION
 
 # In the order in which a file's columns are tried when no task is stated.
 TASKS: dict[str, Task] = {
-    task.name: task for task in (TEXT_CLASSIFICATION, MULTI_LABEL_CLASSIFICATION, TEXT_REGRESSION, TOKEN_CLASSIFICATION)
+    task.name: task
+    for task in (
+        TEXT_CLASSIFICATION,
+        MULTI_LABEL_CLASSIFICATION,
+        TEXT_REGRESSION,
+        TOKEN_CLASSIFICATION,
+        IMAGE_CLASSIFICATION,
+        AUDIO_CLASSIFICATION,
+    )
 }

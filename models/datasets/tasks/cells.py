@@ -11,7 +11,7 @@ import orjson
 
 from models.datasets.formats.format import Row
 from models.datasets.limits import Limits
-from models.datasets.problems import Problem, excerpt
+from models.datasets.problems import Problem, Unfit, excerpt
 
 _T = TypeVar("_T")
 
@@ -24,15 +24,6 @@ _KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
     (bytes, "bytes"),
     ((date, time), "a date"),
 )
-
-
-class Unfit(ValueError):
-    """A cell that cannot be used."""
-
-    def __init__(self, reason: str, mend: str) -> None:
-        super().__init__(reason, mend)
-        self.reason = reason
-        self.mend = mend
 
 
 class Cells:
@@ -48,7 +39,8 @@ class Cells:
         try:
             return parse(self._row.values.get(column), self._limits)
         except Unfit as error:
-            self.problems.append(Problem(self._row.number, self._row.line, column, error.reason, error.mend))
+            row = self._row
+            self.problems.append(Problem(row.number, row.line, column, error.reason, error.mend, row.member))
             return missing
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from models.datasets.examples import Example
 from models.datasets.formats.format import Row
 from models.datasets.limits import Limits
-from models.datasets.problems import Problem
+from models.datasets.problems import Problem, Unfit
 from models.datasets.tasks import cells
 from models.datasets.tasks.classes import ClassCensus
 from models.datasets.tasks.task import Task
@@ -30,13 +30,13 @@ def parse(row: Row, limits: Limits) -> Example | list[Problem]:
 
 def _labels(value: Any, limits: Limits) -> tuple[str, ...]:
     if value is None or (isinstance(value, str) and not value.strip()):
-        raise cells.Unfit("has no labels", "Write the labels, or [] if none applies.")
+        raise Unfit("has no labels", "Write the labels, or [] if none applies.")
     if isinstance(value, str) and not value.lstrip().startswith("["):
         parts: list[Any] = value.split("|" if "|" in value else ";")
     else:
         parts = cells.json_list(value)
     if len(parts) > limits.max_classes:
-        raise cells.Unfit(f"has {len(parts)} labels; the limit is {limits.max_classes}", "Is this the labels' column?")
+        raise Unfit(f"has {len(parts)} labels; the limit is {limits.max_classes}", "Is this the labels' column?")
     return tuple(dict.fromkeys(cells.label(part, limits) for part in parts))
 
 

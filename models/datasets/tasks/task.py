@@ -34,6 +34,9 @@ class Task:
     - `layouts`: the canonical columns a row may have; one layout suffices, the first that fits is taken.
     - `parse(row, limits)`: the example, or everything that is wrong with the row.
     - `census(limits)`: an empty count.
+    - `verify(example, limits)`: the example again after a closer look at what it holds, or what is wrong with it. Done
+      once, when a file is uploaded.
+    - `noun`: what goes in, for messages.
     """
 
     name: str
@@ -41,3 +44,5 @@ class Task:
     parse: Callable[[Row, Limits], Example | list[Problem]]
     census: Callable[[Limits], Census]
     optional: tuple[str, ...] = ()
+    verify: Callable[[Example, Limits], Example | Problem] | None = None
+    noun: str = "text"

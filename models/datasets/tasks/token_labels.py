@@ -12,7 +12,7 @@ from typing import Any
 from models.datasets.examples import Example, Span
 from models.datasets.formats.format import Row
 from models.datasets.limits import Limits
-from models.datasets.problems import Problem, excerpt
+from models.datasets.problems import Problem, Unfit, excerpt
 from models.datasets.tasks import cells
 from models.datasets.tasks.classes import ClassCensus
 from models.datasets.tasks.task import Task
@@ -47,12 +47,12 @@ def parse(row: Row, limits: Limits) -> Example | list[Problem]:
 
 def _spans(value: Any, limits: Limits) -> tuple[Span, ...]:
     if value is None:
-        raise cells.Unfit("has no spans", "Write the spans, or [] if there are none.")
+        raise Unfit("has no spans", "Write the spans, or [] if there are none.")
     spans = sorted((_span(item, limits) for item in cells.json_list(value)), key=lambda span: span.start)
     for before, after in pairwise(spans):
         if after.start < before.end:
             reason = f"has spans that overlap: {before.start}–{before.end} and {after.start}–{after.end}"
-            raise cells.Unfit(reason, "Keep one of them.")
+            raise Unfit(reason, "Keep one of them.")
     return tuple(spans)
 
 
@@ -60,27 +60,27 @@ def _span(item: Any, limits: Limits) -> Span:
     if isinstance(item, dict):
         item = [item.get("start"), item.get("end"), item.get("label")]
     if not isinstance(item, (list, tuple)) or len(item) != 3:
-        raise cells.Unfit(f"has a span that is none: {excerpt(item)}", _SPAN)
+        raise Unfit(f"has a span that is none: {excerpt(item)}", _SPAN)
     start, end, label = item
     whole = all(isinstance(place, int) and not isinstance(place, bool) for place in (start, end))
     if not whole or not 0 <= start < end:
-        raise cells.Unfit(f"has a span without a valid start and end: {excerpt(item)}", _SPAN)
+        raise Unfit(f"has a span without a valid start and end: {excerpt(item)}", _SPAN)
     return Span(start, end, cells.label(label, limits))
 
 
 def _tokens(value: Any, limits: Limits) -> list[str]:
     if value is None:
-        raise cells.Unfit("is empty", "Write the tokens or remove the row.")
+        raise Unfit("is empty", "Write the tokens or remove the row.")
     tokens = cells.json_list(value)
     if not tokens:
-        raise cells.Unfit("is empty", "Write the tokens or remove the row.")
+        raise Unfit("is empty", "Write the tokens or remove the row.")
     cells.text(" ".join(cells.text(token, limits) for token in tokens), limits)
     return tokens
 
 
 def _tags(value: Any, limits: Limits) -> list[tuple[str, str]]:
     if value is None:
-        raise cells.Unfit("has no tags", "Write one tag per token.")
+        raise Unfit("has no tags", "Write one tag per token.")
     return [_tag(item, limits) for item in cells.json_list(value)]
 
 
@@ -89,7 +89,7 @@ def _tag(item: Any, limits: Limits) -> tuple[str, str]:
         return "O", ""
     prefix, _, label = item.partition("-") if isinstance(item, str) else ("", "", "")
     if prefix not in _BEGINS | _INSIDE or not label:
-        raise cells.Unfit(f"has a tag that is none: {excerpt(item)}", _TAG)
+        raise Unfit(f"has a tag that is none: {excerpt(item)}", _TAG)
     return prefix, cells.label(label, limits)
 
 

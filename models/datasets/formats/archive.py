@@ -1,0 +1,201 @@
+"""Zip archives of pictures or sounds: one folder per label, or with a table that names the files.
+
+One folder per label: `ants/1.jpg`, `bees/2.jpg`; folders around all of them do not matter. With a table: exactly one
+CSV or JSONL file in the archive, whose column `file` (or `file_name`, `filename`, `path`, `image`, `audio`) names a
+member relative to the table or to the archive; what the table does not name is not read.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+
+from models.datasets.errors import InvalidDataset, SeveralTables, WrongFormat, bad_rows
+from models.datasets.examples import Media
+from models.datasets.formats.delimited import CSV
+from models.datasets.formats.foreign import UNPACK, office_file
+from models.datasets.formats.format import Format, Row
+from models.datasets.formats.json_lines import JSONL
+from models.datasets.formats.zip_members import Archive, Member, danger, judge, open_archive
+from models.datasets.limits import UNLIMITED, Limits
+from models.datasets.media.encodings import HEAD_BYTES, Medium, medium_of
+from models.datasets.problems import Ledger, Problem, Unfit, excerpt
+
+_TABLES: dict[str, Format] = {".csv": CSV, ".tsv": CSV, ".jsonl": JSONL, ".ndjson": JSONL}
+_FILE_COLUMNS = ("file", "file_name", "filename", "filepath", "file_path", "path")
+_SAMPLED = 25
+_ALIKE_AMONG = 1_000
+_FOLDERS = "Put every file directly into the folder that is named like its label, such as ants/1.jpg."
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """The one table of an archive, unpacked."""
+
+    member: Member
+    format: Format
+    path: Path
+
+    def columns(self) -> list[str]:
+        return self.format.columns(self.path)
+
+
+def recognise(head: bytes) -> bool:
+    """A zip that is no office file."""
+    return head.startswith((b"PK\x03\x04", b"PK\x05\x06")) and office_file(head) is None
+
+
+def check(path: Path, filename: str, limits: Limits) -> None:
+    """Judge the directory: how much it would unpack to, and every member that must not be unpacked, by name."""
+    with open_archive(path, filename, max_entries=limits.max_entries) as archive:
+        judge(archive, path, filename, limits)
+        ledger, seen = Ledger(), set[str]()
+        for member in archive.members:
+            found = danger(member, limits)
+            if found is None and member.name in seen:
+                found = Unfit("is in the archive twice", "Keep one of them.")
+            seen.add(member.name)
+            if found is not None:
+                ledger.add([Problem(member.number, None, None, found.reason, found.mend, member.name)])
+        if ledger.total:
+            raise bad_rows(ledger, len(archive.members), filename=filename)
+        if _medium(archive) is None:
+            raise WrongFormat(filename=filename, found="a zip archive without pictures or sounds", advice=UNPACK)
+        tables = _tables(archive)
+        if len(tables) > 1:
+            names = " and ".join(f"'{excerpt(table.name)}'" for table in tables[:2])
+            raise SeveralTables(filename=filename, count=len(tables), names=names)
+        with _unpacked(archive) as table:
+            if table is not None:
+                table.format.check(table.path, table.member.name, limits)
+
+
+def read_columns(path: Path) -> list[str]:
+    """The table's columns, that of the files called `image` or `audio`; or these and `label`, from folders."""
+    with open_archive(path, path.name, max_entries=UNLIMITED.max_entries) as archive, _unpacked(archive) as table:
+        medium = _medium(archive) or "image"
+        if table is None:
+            return [medium, "label"]
+        found = table.columns()
+        own = _file_column(found, medium)
+        return [medium if name == own else name for name in found]
+
+
+def read_rows(path: Path, columns: dict[str, str]) -> Iterator[Row | Problem]:
+    """Rows in the order of the table, or of the members; a member that cannot be unpacked is a problem."""
+    with open_archive(path, path.name, max_entries=UNLIMITED.max_entries) as archive, _unpacked(archive) as table:
+        medium = next((name for name in ("image", "audio") if name in columns), "image")
+        if table is None:
+            yield from _from_folders(archive, medium, columns)
+        else:
+            yield from _from_table(archive, table, medium, columns)
+
+
+def _from_folders(archive: Archive, medium: str, columns: dict[str, str]) -> Iterator[Row | Problem]:
+    outside = _outside([member.folders for member in archive.members])
+    for member in archive.members:
+        inside = member.folders[outside:]
+        if len(inside) != 1:
+            reason = f"lies in {len(inside)} folders, '{'/'.join(inside)}'" if inside else "lies in no folder"
+            yield Problem(member.number, None, "label", f"{reason}, where its label is expected", _FOLDERS, member.name)
+            continue
+        try:
+            media = Media(member.name, archive.read(member))
+        except Unfit as error:
+            yield Problem(member.number, None, medium, error.reason, error.mend, member.name)
+            continue
+        values = {medium: media, "label": inside[0]}
+        yield Row(member.number, None, {name: values.get(own) for name, own in columns.items()}, member.name)
+
+
+def _from_table(archive: Archive, table: _Table, medium: str, columns: dict[str, str]) -> Iterator[Row | Problem]:
+    own = dict(columns)
+    if (renamed := _file_column(table.columns(), medium)) and own.get(medium) == medium:
+        own[medium] = renamed
+    members = {member.name: member for member in archive.members if member is not table.member}
+    base, seen = "/".join(table.member.folders), dict[str, int]()
+    for row in table.format.rows(table.path, own):
+        if isinstance(row, Problem) or medium not in own:
+            yield row
+            continue
+        try:
+            member = _named(row.values.get(medium), base, members)
+            if member.name in seen:
+                raise Unfit(f"names '{excerpt(member.name)}' again, as row {seen[member.name]}", "Keep one of them.")
+            seen[member.name] = row.number
+            media = Media(member.name, archive.read(member))
+        except Unfit as error:
+            yield Problem(row.number, row.line, own[medium], error.reason, error.mend)
+            continue
+        yield replace(row, values={**row.values, medium: media}, member=member.name)
+
+
+def _named(value: object, base: str, members: dict[str, Member]) -> Member:
+    """The member that a cell names."""
+    if not isinstance(value, str) or not value.strip():
+        raise Unfit("names no file", "Write the name that the file has in the archive.")
+    name = posixpath.normpath(value.strip().replace("\\", "/"))
+    for candidate in (posixpath.normpath(posixpath.join(base, name)), name):
+        if candidate in members:
+            return members[candidate]
+    alike = get_close_matches(name, list(members)[:_ALIKE_AMONG], n=1)
+    hint = f" Did you mean '{excerpt(alike[0])}'?" if alike else ""
+    mend = f"Write the name as it is in the archive, or add the file.{hint}"
+    raise Unfit(f"names '{excerpt(value)}', which is not in the archive", mend)
+
+
+def _outside(folders: list[tuple[str, ...]]) -> int:
+    """How many folders lie around all label folders."""
+    around = [path[:-1] for path in folders if path]
+    depth = 0
+    while around and all(len(path) > depth and path[depth] == around[0][depth] for path in around):
+        depth += 1
+    return depth
+
+
+def _medium(archive: Archive) -> Medium | None:
+    """What the archive is about: the kind that most of a sample of its members are."""
+    candidates = [member for member in archive.members if member.suffix not in _TABLES]
+    sample = candidates[:: max(1, len(candidates) // _SAMPLED)][: 2 * _SAMPLED]
+    found = [medium_of(member.name, archive.head(member, HEAD_BYTES)) for member in sample]
+    counts = Counter(medium for medium in found if medium is not None)
+    return counts.most_common(1)[0][0] if counts else None
+
+
+def _file_column(found: list[str], medium: str) -> str | None:
+    """The table's own name for the column of the files."""
+    plain = {name.strip().casefold(): name for name in reversed(found)}
+    return next((plain[name] for name in (medium, *_FILE_COLUMNS) if name in plain), None)
+
+
+def _tables(archive: Archive) -> list[Member]:
+    return [member for member in archive.members if member.suffix in _TABLES]
+
+
+@contextmanager
+def _unpacked(archive: Archive) -> Iterator[_Table | None]:
+    """The archive's table in a file of its own, for as long as it is read."""
+    member = next(iter(_tables(archive)), None)
+    if member is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="graft-table-") as folder:
+        path = Path(folder) / "table"
+        with path.open("wb") as file:
+            try:
+                for chunk in archive.chunks(member):
+                    file.write(chunk)
+            except Unfit as error:
+                problem = Problem(None, None, None, error.reason, error.mend, member.name)
+                summary = f"'{excerpt(member.name)}' {error.reason}."
+                raise InvalidDataset(problems=[problem], summary=summary, advice=error.mend) from None
+        yield _Table(member, _TABLES[member.suffix], path)
+
+
+ZIP = Format("zip", recognise, check, read_columns, read_rows, binary=True)

@@ -1,0 +1,1 @@
+"""Pictures and sounds: told apart by content, judged from their headers, decoded under limits."""

@@ -1,0 +1,104 @@
+"""Pictures, by Pillow: judged from the header, decoded in full once, and turned into upright RGB."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from models.datasets.limits import Limits
+from models.datasets.media import encodings
+from models.datasets.media.encodings import Encoding
+from models.datasets.problems import Unfit, excerpt
+
+# Cameras write several pictures into one JPEG file and call it MPO; the first one is the picture.
+_PILLOW_NAMES = {"JPEG": ("JPEG", "MPO"), "PNG": ("PNG",), "WEBP": ("WEBP",), "BMP": ("BMP",)}
+_SMALL = (64, 64)
+# A progressive JPEG is decoded anew for every scan; a file of a megabyte can hold ten thousand of them.
+_MAX_SCANS = 64
+_SCAN = b"\xff\xda"
+# A decoded picture of the largest size takes hundreds of megabytes: two of them never at a time.
+_LARGE_PIXELS = 4_000_000
+_one_large = threading.Lock()
+_NUMBER = re.compile(r"\d+")
+
+
+def verify(data: bytes, name: str, limits: Limits) -> int:
+    """Decode a picture on trial, JPEG at an eighth of its size; its pixels. Raises Unfit."""
+    with _opened(data, name, limits) as picture:
+        pixels = picture.width * picture.height
+        picture.draft("RGB", _SMALL)
+        picture.load()
+    return pixels
+
+
+def decode(data: bytes, name: str, limits: Limits, *, shortest: int | None = None) -> Image.Image:
+    """The picture as upright RGB, transparency on white. Raises Unfit.
+
+    `shortest`: a large JPEG may come out reduced, by a power of two, to no less than this on its shorter side.
+    """
+    with _opened(data, name, limits) as picture:
+        if shortest is not None:
+            picture.draft("RGB", (shortest, shortest))
+        picture.load()
+        # A damaged EXIF block says nothing about the picture.
+        with contextlib.suppress(Exception):
+            ImageOps.exif_transpose(picture, in_place=True)
+        return _rgb(picture)
+
+
+@contextlib.contextmanager
+def _opened(data: bytes, name: str, limits: Limits) -> Iterator[Image.Image]:
+    if len(data) > limits.max_media_bytes:
+        reason = f"has {len(data)} bytes; the limit is {limits.max_media_bytes}"
+        raise Unfit(reason, "Upload a smaller version of the picture.")
+    encoding = encodings.require(data, "image", name)
+    if encoding is encodings.JPEG and data.count(_SCAN) > _MAX_SCANS:
+        raise Unfit(f"has more than {_MAX_SCANS} scans", encodings.MENDS["image"])
+    try:
+        with Image.open(io.BytesIO(data), formats=_PILLOW_NAMES[encoding.name]) as picture:
+            pixels = picture.width * picture.height
+            if pixels > limits.max_pixels:
+                raise _too_many_pixels(f"{picture.width} x {picture.height}", limits)
+            if pixels <= _LARGE_PIXELS:
+                yield picture
+            else:
+                with _one_large:
+                    yield picture
+    except Unfit:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        number = _NUMBER.search(str(error))
+        raise _too_many_pixels(number.group() if number else "far too many", limits) from None
+    except Exception as error:
+        # A decoder on damaged bytes raises whatever it trips over.
+        raise _broken(encoding, error) from None
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith(("I", "F")):
+        # Sixteen bits of grey: Pillow's own conversion cuts everything above 255.
+        grey_HW = np.asarray(picture).astype(np.float32)
+        depth = 257.0 if picture.mode.startswith("I;16") or grey_HW.max(initial=0.0) > 255 else 1.0
+        return Image.fromarray(np.clip(grey_HW / depth, 0, 255).astype(np.uint8)).convert("RGB")
+    if picture.has_transparency_data:
+        layered = picture.convert("RGBA")
+        opaque = Image.new("RGB", picture.size, "white")
+        opaque.paste(layered, mask=layered.getchannel("A"))
+        return opaque
+    return picture.convert("RGB")
+
+
+def _too_many_pixels(size: str, limits: Limits) -> Unfit:
+    reason = f"has {size} pixels; the limit is {limits.max_pixels} in all"
+    return Unfit(reason, "Make the picture smaller; models look at a few hundred pixels.")
+
+
+def _broken(encoding: Encoding, error: Exception) -> Unfit:
+    found = excerpt(str(error) or type(error).__name__, 80)
+    return Unfit(f"is cut off or damaged ({encoding.name}: {found})", "Upload the whole picture, or remove it.")
