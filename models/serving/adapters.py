@@ -23,26 +23,21 @@ NO_OWN_BLOCK = 1_000_000
 OVERHEAD_BYTES = 4_096
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a module's matrices lie in the flat memory of an adapter (in elements)."""
+@dataclass(frozen=True, slots=True, eq=False)
+class LowRankPair:
+    """One module's product x → (x down_IR)[:, ranks] up_RO for each of its projections, which share the input."""
 
-    block: int
-    module: str
-    down_at: int
-    up_at: int
-    inputs: int
-    rank: int
-    outputs: int
+    down_IR: Tensor  # ranks of all projections side by side
+    ups: tuple[tuple[slice, slice, Tensor], ...]  # (ranks, outputs, up_RO) of each projection
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoraWeights:
-    """All low-rank matrices of one adapter in one stretch of memory: x → x down_IR up_RO."""
+    """All low-rank matrices of one adapter. Adapters of one `shape` can be multiplied together."""
 
-    flat_P: Tensor
-    layout: tuple[Place, ...]
-    matrices: dict[tuple[int, str], tuple[Tensor, Tensor]]  # views into flat_P
+    pairs: Mapping[tuple[int, str], LowRankPair]
+    shape: tuple[object, ...]
+    nbytes: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,48 +78,36 @@ def embedding_adapter(depth: int) -> Adapter:
 
 
 def gather_lora(tensors: Mapping[str, Tensor], encoder: PackedEncoder) -> LoraWeights | None:
-    """`lora.{block}.{module}.A` (rank, inputs) and `.B` (outputs, rank) → one flat stretch; None if there are none."""
+    """`lora.{block}.{module}.A` (rank, inputs) and `.B` (outputs, rank), made ready; None if there are none."""
     blocks = sorted({int(name.split(".")[1]) for name in tensors if name.startswith("lora.")})
-    parts: list[Tensor] = []
-    layout: list[Place] = []
-    at = 0
+    pairs: dict[tuple[int, str], LowRankPair] = {}
     for block in blocks:
         for module, names in LORA_MODULES.items():
-            pairs = [(tensors.get(f"lora.{block}.{name}.A"), tensors.get(f"lora.{block}.{name}.B")) for name in names]
-            if all(down is None for down, _ in pairs):
-                continue
-            down_RI, up_OR = _side_by_side(pairs, encoder.width)
-            rank, inputs = down_RI.shape
-            outputs = up_OR.shape[0]
-            layout.append(Place(block, module, at, at + rank * inputs, inputs, rank, outputs))
-            parts += [down_RI.T.reshape(-1), up_OR.T.reshape(-1)]
-            at += rank * (inputs + outputs)
-    if not parts:
+            pair = _join(tensors, [f"lora.{block}.{name}" for name in names], encoder)
+            if pair is not None:
+                pairs[block, module] = pair
+    if not pairs:
         return None
-    flat_P = torch.cat(parts).to(device=encoder.device, dtype=encoder.dtype)
-    matrices = {
-        (place.block, place.module): (
-            flat_P[place.down_at : place.up_at].view(place.inputs, place.rank),
-            flat_P[place.up_at : place.up_at + place.rank * place.outputs].view(place.rank, place.outputs),
-        )
-        for place in layout
-    }
-    return LoraWeights(flat_P, tuple(layout), matrices)
+    shape = tuple(
+        (at, tuple(pair.down_IR.shape), tuple((ranks.start, outputs.start) for ranks, outputs, _ in pair.ups))
+        for at, pair in pairs.items()
+    )
+    nbytes = sum(pair.down_IR.nbytes + sum(up_RO.nbytes for *_, up_RO in pair.ups) for pair in pairs.values())
+    return LoraWeights(pairs, shape, nbytes)
 
 
-def _side_by_side(pairs: list[tuple[Tensor | None, Tensor | None]], width: int) -> tuple[Tensor, Tensor]:
-    """Matrices of projections that share their input, as one pair: ranks add up, outputs lie side by side."""
+def _join(tensors: Mapping[str, Tensor], names: list[str], encoder: PackedEncoder) -> LowRankPair | None:
+    """The projections of one module that the adapter has; a fused module's lie side by side along the outputs."""
     downs: list[Tensor] = []
-    ups: list[Tensor] = []
-    total = sum(down.shape[0] for down, _ in pairs if down is not None)
-    at = 0
-    for down_RI, up_OR in pairs:
-        outputs = up_OR.shape[0] if up_OR is not None else width
-        block_OR = torch.zeros(outputs, total)
-        if down_RI is not None and up_OR is not None:
-            rank = down_RI.shape[0]
-            block_OR[:, at : at + rank] = up_OR
-            downs.append(down_RI.float())
-            at += rank
-        ups.append(block_OR)
-    return torch.cat(downs), torch.cat(ups)
+    ups: list[tuple[slice, slice, Tensor]] = []
+    rank_at = 0
+    for position, name in enumerate(names):
+        if f"{name}.A" not in tensors:
+            continue
+        down_RI, up_OR = (tensors[f"{name}.{side}"].to(encoder.device, encoder.dtype) for side in "AB")
+        rank, outputs = down_RI.shape[0], up_OR.shape[0]
+        downs.append(down_RI)
+        at = position * outputs  # fused projections are of one width
+        ups.append((slice(rank_at, rank_at + rank), slice(at, at + outputs), up_OR.T.contiguous()))
+        rank_at += rank
+    return LowRankPair(torch.cat(downs).T.contiguous(), tuple(ups)) if downs else None

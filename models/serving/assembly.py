@@ -47,7 +47,7 @@ def _assemble(artifact: Artifact, backbone: TextBackbone) -> Adapter:
     own = _own_encoder(tensors, backbone, encoder)
     parts = (
         weight_KF.nbytes + bias_K.nbytes + sum(2 * len(label) for label in labels),
-        lora.flat_P.nbytes if lora is not None else 0,
+        lora.nbytes if lora is not None else 0,
         sum(block.nbytes for block in blocks.values()) if blocks else 0,
         own.nbytes if own is not None else 0,
     )
