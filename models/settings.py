@@ -1,4 +1,4 @@
-"""All settings, in one class. Environment prefix `GRAFT_`; the embedded and the production deployment differ here only."""
+"""All settings, in one class. Environment prefix `GRAFT_`; embedded and production deployments differ here only."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="GRAFT_", extra="ignore", frozen=True)
 
     # Where things are
-    data_dir: Path = Field(Path("graft-data"), description="Folder for everything that is local: SQLite, objects, caches.")
+    data_dir: Path = Field(
+        Path("graft-data"), description="Folder for everything that is local: SQLite, objects, caches."
+    )
     database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in data_dir.")
     broker_url: str = Field("redis://127.0.0.1:6379/0", description="Redis or Valkey, for Celery.")
     object_store: str = Field("", description="s3://bucket/prefix, or a folder; empty: a folder in data_dir.")
     s3_endpoint_url: str | None = Field(None, description="Endpoint of an S3-compatible server; empty: AWS.")
-    s3_region: str = "us-east-1"
-    s3_access_key_id: SecretStr | None = None
-    s3_secret_access_key: SecretStr | None = None
+    s3_region: str = Field("us-east-1", description="Region of the bucket.")
+    s3_access_key_id: SecretStr | None = Field(None, description="Empty: boto3's own search for credentials.")
+    s3_secret_access_key: SecretStr | None = Field(None, description="Belongs to the access key.")
 
     # Who may do what
     admin_key: SecretStr | None = Field(None, description="The operator's key. `graft up` makes one if there is none.")
@@ -41,17 +43,19 @@ class Settings(BaseSettings):
 
     # The API
     role: Literal["all", "api", "predictor"] = Field("all", description="Which routes this process serves.")
-    host: str = "127.0.0.1"
-    port: int = 8000
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["console", "json"] = "json"
+    host: str = Field("127.0.0.1", description="Address that `graft up` listens on.")
+    port: int = Field(8000, description="Port that `graft up` listens on.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning, error.")
+    log_format: Literal["console", "json"] = Field("json", description="json, or console for people.")
     public_url: str = Field("", description="Where users reach the API, for links; empty: the request's own.")
 
     # Base models
     base_model: str = Field("minilm", description="The base model of jobs and embeddings that name none.")
     base_models_file: Path | None = Field(None, description="JSON file with further base models.")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="Of the frozen base; auto: bf16 where it is fast.")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="Of the frozen base; auto: bf16 where it is fast."
+    )
     threads: int = Field(0, ge=0, description="Compute threads of one process; 0: the number of cores.")
 
     # Serving
@@ -59,7 +63,9 @@ class Settings(BaseSettings):
     adapter_disk_bytes: int = Field(10 * 2**30, ge=1, description="Adapters kept on local disk.")
     batch_tokens: int = Field(8_192, ge=1, description="Token budget of one pass through the base.")
     queue_per_customer: int = Field(4_096, ge=1, description="Rows one customer may have waiting; 429 beyond.")
-    directory_poll_s: float = Field(1.0, gt=0, description="How often a predictor asks for changes of keys and aliases.")
+    directory_poll_s: float = Field(
+        1.0, gt=0, description="How often a predictor asks for changes of keys and aliases."
+    )
 
     # Training
     lease_s: float = Field(30.0, gt=0, description="How long a worker owns a job without renewing.")
@@ -69,9 +75,13 @@ class Settings(BaseSettings):
     max_attempts: int = Field(3, ge=1, description="Attempts before a job fails.")
     train_timeout_s: float = Field(3_600.0, gt=0, description="Longest run of one attempt.")
     stall_timeout_s: float = Field(300.0, gt=0, description="A trainer that reports nothing for so long is killed.")
-    feature_cache_bytes: int = Field(10 * 2**30, ge=1, description="Features and checkpoints that a worker keeps on disk.")
+    feature_cache_bytes: int = Field(
+        10 * 2**30, ge=1, description="Features and checkpoints that a worker keeps on disk."
+    )
     worker_metrics_port: int = Field(0, ge=0, description="Port of the worker's Prometheus metrics; 0: none.")
-    refine_budget_s: float = Field(900.0, gt=0, description="What `auto` may spend on refinement after the first version.")
+    refine_budget_s: float = Field(
+        900.0, gt=0, description="What `auto` may spend on refinement after the first version."
+    )
 
     @model_validator(mode="before")
     @classmethod
