@@ -228,9 +228,8 @@ def test_usage_adds_up(server: Server, tenant: Tenant, publish: Publish) -> None
 
 def test_a_client_that_leaves_takes_its_request_along(server: Server, tenant: Tenant) -> None:
     body = json.dumps({"input": ["a text that takes a while " * 30] * 200}).encode()
-    head = (
-        f"POST /v1/embeddings HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {tenant.key}\r\ncontent-length: {len(body)}"
-    )
+    head = f"POST /v1/embeddings HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {tenant.key}\r\n"
+    head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     before = _left(server)
     with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1]))) as connection:
         connection.sendall(head.encode() + body)
