@@ -234,6 +234,11 @@ def fetch_dead(session: Session, limit: int) -> Sequence[Job]:
     return session.scalars(select(Job).where(*dead).order_by(Job.created_at).limit(limit)).all()
 
 
+def storable(text: str) -> str:
+    """The text without what no column can hold: a message may quote a customer's data, and must not fail over it."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
 def add_event(
     session: Session,
     job_id: str,
@@ -249,7 +254,7 @@ def add_event(
         job_id=job_id,
         level=level,
         type=type,
-        message=message,
+        message=storable(message),
         data=data or {},
         created_at=read_clock(session),
     )

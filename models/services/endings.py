@@ -58,7 +58,7 @@ def end_attempt(
             "blame": "server",
             **(error or {}),
         }
-        job.error = error
+        job.error = {name: jobs.storable(value) if isinstance(value, str) else value for name, value in error.items()}
         jobs.add_event(
             session, job.id, error["message"], level="error", data={"code": error["code"], "blame": error["blame"]}
         )

@@ -283,6 +283,15 @@ def test_failures_are_not_billed(resources: Resources, bench: Bench, customer: M
     assert usage.summarise(resources, acme.id, 0, 1e11) == []
 
 
+def test_messages_may_quote_anything(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
+    claim = bench.claim(bench.job(customer()))
+    claims.heartbeat(resources, claim, events=[("info", "message", "label 'a\0b\ud800'", {"loss": float("inf")})])
+    assert bench.said(claim.job)[-1] == "label 'a\ufffdb?'"
+    job = claims.fail(resources, claim, {"code": "x", "message": "bad '\0\ud800'", "blame": "user"})
+    assert job.error is not None
+    assert job.error["message"] == "bad '\ufffd?'"
+
+
 def test_retries_end(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
     job = bench.job(customer())
     for attempt in (1, 2, 3):
