@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import structlog
-from celery import Celery, signals
+from celery import Celery, bootsteps, signals
 
 from models import settings as graft_settings
 from worker import logs
@@ -17,6 +17,27 @@ from worker import logs
 log = structlog.get_logger(__name__)
 
 QUEUE = "graft"
+_TICK_S = 0.05
+
+
+class Tick(bootsteps.StartStopStep):
+    """Looks up from waiting often enough to fetch the next message as soon as a job is done.
+
+    Without prefetching, the consumer asks for a message only between two waits, and a wait lasts up to a second: as
+    long as two small jobs take.
+    """
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+    _entry: Any = None
+
+    def start(self, c: Any) -> None:
+        """At every connection to the broker."""
+        self._entry = c.timer.call_repeatedly(_TICK_S, lambda: None)
+
+    def stop(self, c: Any) -> None:  # noqa: ARG002  # the name that Celery calls it by
+        """When the connection is lost, and at the end."""
+        if self._entry is not None:
+            self._entry.cancel()
 
 
 def create_app(broker_url: str) -> Celery:
@@ -53,6 +74,7 @@ def create_app(broker_url: str) -> Celery:
         task_create_missing_queues=True,
         enable_utc=True,
     )
+    app.steps["consumer"].add(Tick)
     return app
 
 
