@@ -13,8 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
-POOLS = ("mean", "max", "cls")
+# `unit_…`: scaled to length 1, as sentence encoders are trained to be compared. Worth 0.2 to 0.5 points to a head.
+POOLS = ("mean", "max", "cls", "unit_mean", "unit_max", "unit_cls")
+UNIT = "unit_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,12 @@ class TextEncoder(nn.Module):
 
 
 def pool(hidden_BTD: Tensor, batch: TextBatch, kind: str) -> Tensor:
-    """One float32 vector per row, (B, D): `mean` or `max` over the real tokens, or the first token (`cls`)."""
+    """One float32 vector per row, (B, D): `mean` or `max` over the real tokens, or the first token (`cls`).
+
+    With `unit_` in front it is scaled to length 1.
+    """
+    if kind.startswith(UNIT):
+        return functional.normalize(pool(hidden_BTD, batch, kind.removeprefix(UNIT)), dim=1)
     if kind == "cls":
         return hidden_BTD[:, 0].float()
     hidden_BTD = hidden_BTD.float()

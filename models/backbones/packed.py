@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - the name that everybody knows it by
 
+from models.backbones.encoder import UNIT
+
 Linear = Callable[[Tensor], Tensor]
 
 
@@ -96,7 +98,9 @@ def pack(
 
 
 def pool(hidden_ND: Tensor, batch: PackedBatch, kind: str) -> Tensor:
-    """Mean, max or first token of each row, in fp32 and in the caller's order: BD."""
+    """As `encoder.pool`: mean, max or first token of each row, in fp32 and in the caller's order: BD."""
+    if kind.startswith(UNIT):
+        return F.normalize(pool(hidden_ND, batch, kind.removeprefix(UNIT)), dim=1)
     pooled_BD = torch.empty(batch.rows, hidden_ND.shape[1], dtype=torch.float32, device=hidden_ND.device)
     for run in batch.runs:
         tokens_BTD = hidden_ND[run.offset : run.end].view(run.rows, run.length, -1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from models.backbones.encoder import UNIT
 from models.backbones.loading import Backbone
 from models.backbones.text import TokenIds
 from models.learning.corpus import Corpus
@@ -24,10 +25,26 @@ _log = structlog.get_logger(__name__)
 
 
 def feature_sets(blocks: int) -> dict[str, tuple[str, ...]]:
-    """The sets among which cross-validation chooses, by the name that a customer may ask for; small ones first."""
-    last, top = f"mean.{blocks}", f"max.{blocks}"
-    depths = tuple(f"mean.{depth}" for depth in range(blocks + 1))
-    return {"last": (last,), "last-max": (last, top), "depths": depths, "depths-max": (*depths, top)}
+    """The sets among which cross-validation chooses, by the name that a customer may ask for; the usual one first."""
+    last, top = f"unit_mean.{blocks}", f"unit_max.{blocks}"
+    depths = tuple(f"unit_mean.{depth}" for depth in range(blocks + 1))
+    return {"last-max": (last, top), "depths-max": (*depths, top), "last": (last,), "depths": depths}
+
+
+def plain(names: Sequence[str]) -> list[str]:
+    """The features that have to be computed to derive `names`: those without scaling, once each."""
+    return list(dict.fromkeys(name.removeprefix(UNIT) for name in names))
+
+
+def derive(features: Mapping[str, Floats], names: Sequence[str]) -> Floats:
+    """The named features side by side, (N, F), from the plain ones."""
+    parts = []
+    for name in names:
+        values_ND = features[name.removeprefix(UNIT)]
+        if name.startswith(UNIT):
+            values_ND = values_ND / np.maximum(np.linalg.norm(values_ND, axis=1, keepdims=True), 1e-12)
+        parts.append(values_ND)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
 def compute(

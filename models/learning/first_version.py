@@ -10,14 +10,17 @@ import numpy as np
 import torch
 
 from models.backbones.encoder import parse_feature
-from models.learning import features, heads, selection, situation, suspects, zero_shot
+from models.learning import features, selection, situation, suspects, zero_shot
 from models.learning.assessment import Assessment, HeldOut, assess
 from models.learning.errors import InvalidHyperparameters
 from models.learning.events import Candidate
 from models.learning.heads import Floats, Head
 from models.learning.run import Run, Trained, versions, write_candidate
-from models.learning.selection import Choice
+from models.learning.selection import Choice, Setting, Table
 from models.learning.situation import Situation
+
+# Rows per class up to which label names are tried as rows: one more among many changes nothing.
+_NAMED_ROWS = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,33 +61,24 @@ def measure(run: Run) -> FirstVersion:
     asked = run.request.hyperparameters
     names = asked_features(run)
     sets = {str(asked.features): names} if names else features.feature_sets(run.backbone.blocks)
+    table = Table(run.training.features, corpus.targets)
+    names_table = label_name_rows(run)
+    setting = Setting(task, len(labels), run.backbone.device, run.backbone.threads, run.stop)
     choice = selection.choose(
-        run.training.features,
+        table,
+        names_table if len(corpus) <= _NAMED_ROWS * len(labels) else None,
         sets,
-        corpus.targets,
-        task,
-        outputs=len(labels),
+        setting,
         seed=run.request.seed,
         inverse_penalty=None if asked.regularization == "auto" else 1.0 / float(asked.regularization),
-        device=run.backbone.device,
-        threads=run.backbone.threads,
-        stop=run.stop,
     )
     run.check_stop()
-    head = selection.fit_final(
-        run.training.features,
-        choice.names,
-        corpus.targets,
-        task,
-        outputs=len(labels),
-        inverse_penalty=choice.inverse_penalty,
-        device=run.backbone.device,
-    )
+    head = selection.fit_final(table, names_table, choice, setting)
     out_of_fold = HeldOut(corpus.targets, choice.fold_N)
     held, logits_NK, assessment = out_of_fold, choice.logits_NK, None
     if run.validation is not None:
         held = HeldOut(run.validation.corpus.targets, None)
-        logits_NK = head.logits(heads.stack(run.validation.features, choice.names))
+        logits_NK = head.logits(features.derive(run.validation.features, choice.names))
         tuned = (choice.logits_NK, out_of_fold)
         assessment = assess(logits_NK, held, task, seed=run.request.seed, tuned_on=tuned)
     else:
@@ -94,7 +88,11 @@ def measure(run: Run) -> FirstVersion:
         features=choice.names,
         tensors=_tensors(head),
         assessment=assessment,
-        hyperparameters={"features": choice.features, "regularization": 1.0 / choice.inverse_penalty},
+        hyperparameters={
+            "features": choice.features,
+            "regularization": 1.0 / choice.inverse_penalty,
+            "label_names": choice.label_names,
+        },
     )
     run.seconds["fitting"] = time.monotonic() - began
     run.tried.append(_tried("head", assessment, run.seconds["fitting"] + run.seconds["encoding"]))
@@ -110,9 +108,18 @@ def measure(run: Run) -> FirstVersion:
         blocks=run.backbone.blocks,
     )
     first = FirstVersion(trained, head, choice, held, logits_NK, found)
-    zero, baseline = _baselines(run, first)
+    zero, baseline = _baselines(run, first, names_table)
     run.report = _common_report(run, first, baseline)
     return zero if run.request.strategy == "zero-shot" else first
+
+
+def label_name_rows(run: Run) -> Table:
+    """Each label's name as a row of its class: plain features as the corpus has them, and targets."""
+    names = list(run.training.features)
+    encoded_KF = run.backbone.encode([zero_shot.readable(label) for label in run.labels], names)
+    parts = np.split(encoded_KF, len(names), axis=1)
+    targets = [(label,) for label in run.labels] if run.task.multiple else list(run.labels)
+    return Table(dict(zip(names, parts, strict=True)), run.task.encode(targets, run.labels))
 
 
 def publish(run: Run, first: FirstVersion) -> Candidate:
@@ -120,14 +127,14 @@ def publish(run: Run, first: FirstVersion) -> Candidate:
     return write_candidate(run, first.trained, first.held, improves=True)
 
 
-def _baselines(run: Run, first: FirstVersion) -> tuple[FirstVersion, dict[str, Any]]:
+def _baselines(run: Run, first: FirstVersion, names_table: Table) -> tuple[FirstVersion, dict[str, Any]]:
     """The better of both zero-shot models as a version of its own, and the scores that every report states."""
     began = time.monotonic()
     corpus, task, choice = run.training.corpus, run.task, first.choice
     last_NF = run.training.features[f"mean.{run.backbone.blocks}"]
     outputs = len(run.labels)
     out_of_fold = HeldOut(corpus.targets, choice.fold_N)
-    named = zero_shot.label_name_head(run.labels, last_NF, task.link, run.backbone)
+    named = zero_shot.label_name_head(names_table.features[f"mean.{run.backbone.blocks}"], last_NF, task.link)
     means = zero_shot.class_mean_head(last_NF, corpus.targets, task.link, outputs=outputs)
     ways = {
         "label_names": (named, named.logits(last_NF)),

@@ -86,8 +86,8 @@ def _prepare(request: TrainRequest, backbone: Backbone, stop: Callable[[], bool]
 
 def _encode(run: Run, corpus: Corpus, *, begins: float) -> Generator[TrainEvent, None, Rows]:
     sets = features.feature_sets(run.backbone.blocks)
-    names = list(
-        dict.fromkeys(name for members in (*sets.values(), first_version.asked_features(run)) for name in members)
+    names = features.plain(
+        [name for members in (*sets.values(), first_version.asked_features(run)) for name in members]
     )
     tokens = run.backbone.tokenize(corpus.inputs)
     steps = features.compute(

@@ -6,12 +6,10 @@ Two ways, both linear heads on the last layer's mean: the distance to each label
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.backbones.loading import Backbone
 from models.learning.folds import splits
 from models.learning.heads import Floats, Head
 from models.learning.links import SOFTMAX, Link
@@ -20,10 +18,15 @@ from models.learning.tasks.task import Targets
 _SHARPNESS = 20.0  # Cosines differ by a few hundredths; a temperature is fitted on top of this.
 
 
-def label_name_head(labels: Sequence[str], last_NF: Floats, link: Link, backbone: Backbone) -> Head:
-    """A head from what the labels are called: `cash_withdrawal_charge` is read as "cash withdrawal charge"."""
-    prototypes_KF = backbone.encode([_readable(label) for label in labels], [f"mean.{backbone.blocks}"])
-    return _cosine_head(prototypes_KF, last_NF, link, None)
+def readable(label: str) -> str:
+    """A label as a text: `cash_withdrawal_charge` is read as "cash withdrawal charge"."""
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", label)
+    return re.sub(r"[_\-./:]+", " ", spaced).strip() or label
+
+
+def label_name_head(name_features_KF: Floats, last_NF: Floats, link: Link) -> Head:
+    """A head from what the labels are called, encoded like texts; `last_NF` are the rows' features, without targets."""
+    return _cosine_head(name_features_KF, last_NF, link, None)
 
 
 def class_mean_head(last_NF: Floats, targets: Targets, link: Link, *, outputs: int) -> Head:
@@ -74,8 +77,3 @@ def _members(targets: Targets, outputs: int) -> Floats:
 def _norms(vectors_NF: Floats) -> Floats:
     norms: Floats = np.linalg.norm(vectors_NF, axis=1, keepdims=True)
     return norms
-
-
-def _readable(label: str) -> str:
-    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", label)
-    return re.sub(r"[_\-./:]+", " ", spaced).strip() or label

@@ -24,6 +24,7 @@ class MultiLabel:
 
     name: str = "multi-label-classification"
     metric: str = "micro_f1"
+    multiple: bool = True
     link: Link = SIGMOID
 
     def labels(self, targets: Sequence[Target]) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ class SingleLabel:
 
     name: str = "text-classification"
     metric: str = "accuracy"
+    multiple: bool = False
     link: Link = SOFTMAX
 
     def labels(self, targets: Sequence[Target]) -> tuple[str, ...]:

@@ -45,6 +45,10 @@ class Task(Protocol):
         """Name of the score."""
 
     @property
+    def multiple(self) -> bool:
+        """Whether a row may have several labels: its target is a tuple of them."""
+
+    @property
     def link(self) -> Link:
         """From logits to probabilities, and the loss."""
 

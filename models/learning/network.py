@@ -1,0 +1,155 @@
+"""The network that refinement trains: a base of one's own with a linear head on its pooled features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.backbones import encoder as encoding
+from models.backbones.encoder import TextBatch, TextEncoder
+from models.backbones.loading import Backbone
+from models.learning import lora
+from models.learning.heads import Floats, Head
+from models.learning.strategies import Schedule
+
+_RUNNING_STATISTICS = (nn.modules.batchnorm._BatchNorm,)
+
+
+class Network(nn.Module):
+    """Encoder and head. The head works on standardised features, where one learning rate suits all of its weights."""
+
+    def __init__(
+        self,
+        encoder: TextEncoder,
+        features: Sequence[str],
+        head: Head,
+        *,
+        mean_F: Tensor,
+        scale_F: Tensor,
+        first_block: int,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.features = tuple(features)
+        self.first_block = first_block
+        self._wanted = [encoding.parse_feature(name) for name in features]
+        self.mean_F = nn.Buffer(mean_F)
+        self.scale_F = nn.Buffer(scale_F)
+        weight_KF = torch.from_numpy(head.weight_KF).to(mean_F)
+        self.head_weight = nn.Parameter(weight_KF * scale_F)
+        self.head_bias = nn.Parameter(torch.from_numpy(head.bias_K).to(mean_F) + weight_KF @ mean_F)
+
+    def forward(self, batch: TextBatch) -> Tensor:
+        """logits_BK in float32. Blocks below the first trained one run without a graph."""
+        depths = {depth for _, depth in self._wanted}
+        deepest = max(depths)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self._embeddings_train()):
+            hidden_BTD = self.encoder.embed(batch)
+        frozen = min(self.first_block, deepest)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self._embeddings_train()):
+            hidden_BTD, tapped = self.encoder.run(batch, hidden_BTD, 0, frozen, taps=depths)
+        _, more = self.encoder.run(batch, hidden_BTD, frozen, deepest, taps=depths)
+        tapped = {**tapped, **more}
+        pooled_BF = torch.cat([encoding.pool(tapped[depth], batch, kind) for kind, depth in self._wanted], dim=1)
+        with torch.autocast(pooled_BF.device.type, enabled=False):
+            standard_BF = (pooled_BF - self.mean_F) / self.scale_F
+            return torch.addmm(self.head_bias, standard_BF, self.head_weight.T)
+
+    def head(self) -> Head:
+        """The head on raw features."""
+        with torch.no_grad():
+            weight_KF = self.head_weight / self.scale_F
+            bias_K = self.head_bias - weight_KF @ self.mean_F
+        return Head(weight_KF.cpu().numpy(), bias_K.cpu().numpy())
+
+    def train_mode(self) -> None:
+        """Training mode, except for layers with running statistics: small data ruins those."""
+        self.train()
+        for module in self.modules():
+            if isinstance(module, _RUNNING_STATISTICS):
+                module.eval()
+
+    def _embeddings_train(self) -> bool:
+        return next(self.encoder.embeddings.parameters()).requires_grad
+
+
+def build(
+    backbone: Backbone, schedule: Schedule, features: Sequence[str], head: Head, training_NF: Floats, *, seed: int
+) -> Network:
+    """A trainable network that starts as base plus fitted head; only the strategy's parameters require gradients."""
+    strategy = schedule.strategy
+    encoder = backbone.trainable_copy()
+    first = 0 if schedule.low_rank or schedule.own_blocks is None else backbone.blocks - schedule.own_blocks
+    if strategy.random_weights:
+        _randomise(encoder, seed)
+    encoder.requires_grad_(False)
+    if schedule.low_rank:
+        lora.add(encoder.blocks, schedule.low_rank, seed=seed)
+    else:
+        for block in encoder.blocks[first:]:
+            block.requires_grad_(True)
+        encoder.embeddings.requires_grad_(strategy.own_embeddings)
+    _drop_nothing(encoder)
+    features_NF = torch.from_numpy(training_NF)
+    mean_F, deviation_F = features_NF.mean(0), features_NF.std(0)
+    # A feature that hardly varies in the frozen base may well vary in the trained one: it must not become the loudest.
+    scale_F = deviation_F.clamp(min=max(0.25 * float(deviation_F.median()), 1e-6))
+    device = backbone.device
+    return Network(encoder, features, head, mean_F=mean_F.to(device), scale_F=scale_F.to(device), first_block=first).to(
+        device
+    )
+
+
+def own_tensors(network: Network, schedule: Schedule, dtype: torch.dtype) -> dict[str, Tensor]:
+    """What the artifact holds beside the head: in `dtype`, in which it is served."""
+    if schedule.low_rank:
+        return {name: tensor.to(dtype) for name, tensor in lora.tensors(network.encoder.blocks).items()}
+    found: dict[str, Tensor] = {}
+    for index in range(network.first_block, len(network.encoder.blocks)):
+        for name, tensor in network.encoder.blocks[index].state_dict().items():
+            found[f"block.{index}.{name}"] = tensor.to(dtype)
+    if schedule.strategy.own_embeddings:
+        for name, parameter in network.encoder.embeddings.named_parameters():
+            found[f"embeddings.{name}"] = parameter.detach().to(dtype)
+    return found
+
+
+def groups(network: Network, schedule: Schedule, weight_decay: float) -> list[dict[str, Any]]:
+    """AdamW's parameter groups: rates fall from the top block down, biases and norms do not decay."""
+    decay = schedule.strategy.layer_decay
+    blocks = len(network.encoder.blocks)
+    found: list[dict[str, Any]] = [
+        {"params": [network.head_weight, network.head_bias], "lr": schedule.head_rate, "weight_decay": 0.0}
+    ]
+    parts = [*enumerate(network.encoder.blocks), (-1, network.encoder.embeddings)]
+    for index, module in parts:
+        rate = schedule.learning_rate * decay ** (blocks - 1 - index)
+        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        for matrices in (True, False):
+            members = [parameter for parameter in trained if (parameter.dim() > 1) is matrices]
+            if members:
+                found.append({"params": members, "lr": rate, "weight_decay": weight_decay if matrices else 0.0})
+    return found
+
+
+def _drop_nothing(encoder: TextEncoder) -> None:
+    """Dropout off: a few epochs from a fitted head do not need it, and masks would differ with the thread count."""
+    for module in encoder.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+
+
+def _randomise(encoder: TextEncoder, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for module in encoder.modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            values = torch.randn(module.weight.shape, generator=generator) * 0.02
+            module.weight.data.copy_(values)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                module.bias.data.zero_()
+        elif isinstance(module, nn.LayerNorm):
+            module.weight.data.fill_(1.0)
+            module.bias.data.zero_()

@@ -1,0 +1,188 @@
+"""The one training loop. What trains is the strategy's business, what is predicted is the task's.
+
+Each batch is cut into two halves of like lengths, whose gradients are computed side by side on one thread each and then
+added in a fixed order: the result is the same bits whether one thread or two did it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.backbones.loading import Backbone
+from models.backbones.parallel import in_parallel
+from models.backbones.precision import bf16_is_fast
+from models.backbones.text import TokenIds
+from models.learning.checkpoints import Checkpoint, Checkpoints
+from models.learning.errors import Diverged, Stopped
+from models.learning.heads import Floats
+from models.learning.links import Link
+from models.learning.network import Network, groups
+from models.learning.strategies import Schedule
+from models.learning.tasks.task import Targets
+
+_WEIGHT_DECAY = 0.01
+_WARM_UP = 0.1  # of all steps
+_CLIP = 1.0
+_BUCKET = 8  # batches that are sorted by length together
+_SHARDS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What an epoch left behind. `held_logits_NK` is empty if nothing is held out."""
+
+    number: int  # from 1
+    loss: float
+    held_logits_NK: Floats
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """Rows to train on and rows to look at after each epoch."""
+
+    tokens: Sequence[TokenIds]
+    targets: Targets
+    held_tokens: Sequence[TokenIds]
+
+
+def fit(
+    network: Network,
+    schedule: Schedule,
+    material: Material,
+    link: Link,
+    backbone: Backbone,
+    *,
+    seed: int,
+    checkpoints: Checkpoints | None,
+    stop: Callable[[], bool],
+    epochs: int | None = None,
+) -> Generator[float | Epoch, None, None]:
+    """Train in place; yields the share of an epoch now and then, and an Epoch at the end of each.
+
+    `epochs` ends the run earlier without changing the schedule. Resumes from the last checkpoint. Raises Stopped,
+    Diverged.
+    """
+    optimizer = torch.optim.AdamW(groups(network, schedule, _WEIGHT_DECAY), betas=(0.9, 0.999), fused=True)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    per_epoch = math.ceil(len(material.tokens) / schedule.batch_size)
+    total = per_epoch * schedule.epochs
+    targets = torch.from_numpy(material.targets)
+    done = 0
+    history: list[tuple[float, Floats]] = []
+    if checkpoints is not None and (found := checkpoints.load()) is not None:
+        done, history = found.restore(network, optimizer), list(found.history())
+        for number, (loss, logits_NK) in enumerate(history, start=1):
+            yield Epoch(number, loss, logits_NK, 0.0)
+    network.train_mode()
+    for epoch in range(done, epochs or schedule.epochs):
+        began, losses = time.monotonic(), 0.0
+        batches = _batches(material.tokens, schedule.batch_size, seed=seed, epoch=epoch)
+        for index, rows in enumerate(batches):
+            if stop():
+                raise Stopped
+            rate = _rate(epoch * per_epoch + index, total)
+            for group, base in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = base * rate
+            losses += _step(
+                network, optimizer, rows, tokens=material.tokens, targets=targets, link=link, backbone=backbone
+            )
+            if index % 4 == 3:
+                yield (index + 1) / per_epoch
+        loss = losses / len(material.tokens)
+        if not math.isfinite(loss):
+            raise Diverged(epoch=epoch + 1, learning_rate=schedule.learning_rate)
+        logits_NK = predict(network, material.held_tokens, backbone, stop=stop)
+        history.append((loss, logits_NK))
+        if checkpoints is not None:
+            checkpoints.save(Checkpoint.capture(network, optimizer, epoch + 1, history))
+        yield Epoch(epoch + 1, loss, logits_NK, time.monotonic() - began)
+
+
+def predict(network: Network, tokens: Sequence[TokenIds], backbone: Backbone, *, stop: Callable[[], bool]) -> Floats:
+    """Logits (N, K) of rows under the network as it is."""
+    logits_NK = np.empty((len(tokens), len(network.head_bias)), dtype=np.float32)
+    if not tokens:
+        return logits_NK
+
+    def fill(rows: NDArray[np.int64]) -> None:
+        if stop():
+            raise Stopped
+        with torch.inference_mode(), _autocast(backbone):
+            logits_NK[rows] = network(backbone.collate([tokens[row] for row in rows])).cpu().numpy()
+
+    network.eval()
+    plan = backbone.plan([len(row) for row in tokens])
+    for _ in in_parallel(fill, plan, threads=backbone.threads):
+        pass
+    network.train_mode()
+    return logits_NK
+
+
+def _step(
+    network: Network,
+    optimizer: torch.optim.Optimizer,
+    rows: NDArray[np.int64],
+    *,
+    tokens: Sequence[TokenIds],
+    targets: Tensor,
+    link: Link,
+    backbone: Backbone,
+) -> float:
+    """One update; returns the summed loss."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+    def differentiate(shard: NDArray[np.int64]) -> tuple[float, tuple[Tensor, ...]]:
+        with torch.enable_grad():
+            with _autocast(backbone):
+                logits_BK = network(backbone.collate([tokens[row] for row in shard]))
+            loss = link.losses(logits_BK, targets[torch.from_numpy(shard)].to(backbone.device)).sum()
+            gradients = torch.autograd.grad(loss / len(rows), parameters, materialize_grads=True)
+        return float(loss.detach()), gradients
+
+    shards = [rows[part::_SHARDS] for part in range(_SHARDS)] if backbone.device.type == "cpu" else [rows]
+    results = list(in_parallel(differentiate, [shard for shard in shards if len(shard)], threads=backbone.threads))
+    for index, parameter in enumerate(parameters):
+        parameter.grad = results[0][1][index]
+        for _, gradients in results[1:]:
+            parameter.grad += gradients[index]
+    torch.nn.utils.clip_grad_norm_(parameters, _CLIP)
+    optimizer.step()
+    return sum(loss for loss, _ in results)
+
+
+def _batches(tokens: Sequence[TokenIds], size: int, *, seed: int, epoch: int) -> list[NDArray[np.int64]]:
+    """Shuffled batches of like lengths: sorted within buckets of some batches, then the batches shuffled."""
+    generator = np.random.default_rng((seed, epoch))
+    order = generator.permutation(len(tokens))
+    lengths = np.fromiter((len(row) for row in tokens), dtype=np.int64, count=len(tokens))
+    batches = []
+    for start in range(0, len(order), size * _BUCKET):
+        bucket = order[start : start + size * _BUCKET]
+        bucket = bucket[np.argsort(lengths[bucket], kind="stable")]
+        batches += [bucket[at : at + size] for at in range(0, len(bucket), size)]
+    return [batches[index] for index in generator.permutation(len(batches))]
+
+
+def _rate(step: int, total: int) -> float:
+    """Linear warm-up, then half a cosine to zero."""
+    warm = max(1, round(_WARM_UP * total))
+    if step < warm:
+        return (step + 1) / warm
+    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
+
+
+def _autocast(backbone: Backbone) -> AbstractContextManager[object]:
+    """bf16 products on fp32 weights where the hardware has them, if the base runs in bf16 too."""
+    if backbone.dtype is torch.bfloat16 and bf16_is_fast(backbone.device):
+        return torch.autocast(backbone.device.type, torch.bfloat16)
+    return nullcontext()
