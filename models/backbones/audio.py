@@ -1,0 +1,147 @@
+"""Sound base models: networks on log-mel patches (YAMNet) by their `frontend.json`, and Hugging Face audio encoders."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from scipy.signal import resample_poly
+from torch import Tensor
+from transformers import AutoFeatureExtractor, AutoModel
+
+from models.backbones import log_mel, media, registry, stacks
+from models.backbones.backbone import Floats
+from models.backbones.checkpoint import from_pretrained, revision_of
+from models.backbones.errors import BaseModelUnreachable
+from models.backbones.log_mel import LogMel
+from models.backbones.media import MediaBackbone, Reader
+from models.backbones.registry import BackboneEntry
+from models.backbones.stacks import MediaEncoder
+from models.datasets.examples import Media
+from models.datasets.limits import UNLIMITED
+from models.datasets.media import sounds
+
+FRONTEND = "frontend.json"
+_FILES = ("config.json", FRONTEND, "preprocessor_config.json", "model.safetensors")
+_CPU_BATCH = 16
+_GPU_BATCH = 256
+# Self-attention over samples grows with the square of the length: longer sounds are cut into pieces.
+_LONGEST_PIECE_S = 20.0
+_SHORTEST_PIECE_S = 0.1
+
+
+class PatchReader:
+    """Sounds as log-mel patches."""
+
+    def __init__(self, front: LogMel) -> None:
+        self._front = front
+
+    def count(self, media: Media) -> int:
+        """Patches."""
+        return self._front.count(_resampled_length(media, self._front.rate))
+
+    def read(self, media: Media) -> Tensor:
+        """(patches, 1, time, mel) float32."""
+        return torch.from_numpy(self._front.patches(_samples(media, self._front.rate)))
+
+    def probes(self) -> Tensor:
+        """One patch each of a rising tone and of noise."""
+        return torch.from_numpy(np.concatenate([self._front.patches(wave_N) for wave_N in _waves(self._front.rate)]))
+
+
+class ExtractorReader:
+    """Sounds as a Hugging Face feature extractor wants them, in pieces that the network can take."""
+
+    def __init__(self, extractor: Any, piece_s: float) -> None:
+        self._extractor = extractor
+        self._rate = int(extractor.sampling_rate)
+        self._piece = int(piece_s * self._rate)
+
+    def count(self, media: Media) -> int:
+        """Pieces."""
+        return max(1, math.ceil(_resampled_length(media, self._rate) / self._piece))
+
+    def read(self, media: Media) -> Tensor:
+        """(pieces, …) float32; the last of several pieces is filled up with silence."""
+        return self._extract(_samples(media, self._rate))
+
+    def probes(self) -> Tensor:
+        """A second each of a rising tone and of noise."""
+        return torch.cat([self._extract(wave_N) for wave_N in _waves(self._rate)])
+
+    def _extract(self, samples_N: Floats) -> Tensor:
+        pieces = max(1, math.ceil(len(samples_N) / self._piece))
+        length = pieces * self._piece if pieces > 1 else max(len(samples_N), int(_SHORTEST_PIECE_S * self._rate))
+        padded_PN = np.pad(samples_N, (0, length - len(samples_N))).reshape(pieces, -1)
+        found = self._extractor(list(padded_PN), sampling_rate=self._rate, return_tensors="pt")
+        values: Tensor = next(iter(found.values()))
+        return values.float()
+
+
+def load(entry: BackboneEntry, *, device: torch.device, precision: str, threads: int) -> MediaBackbone:
+    """Load a sound base. Raises BaseModelUnreachable and UnsupportedBaseModel."""
+    folder = registry.folder_of(entry)
+
+    def load_model() -> Any:
+        return from_pretrained(AutoModel, entry, folder, dtype=torch.float32, use_safetensors=True).eval()
+
+    def reload() -> MediaEncoder:
+        return stacks.build(load_model(), name=entry.name)
+
+    model = load_model()
+    reader, together = _reader(entry, folder)
+    media.check_walk(model, stacks.build(model, name=entry.name), reader.probes(), name=entry.name)
+    many = _CPU_BATCH if device.type == "cpu" else _GPU_BATCH
+    return media.assemble(
+        entry,
+        reader,
+        reload,
+        revision=revision_of(entry, folder, _FILES),
+        device=device,
+        precision=precision,
+        threads=threads,
+        batch_entries=many if together else 1,
+    )
+
+
+def _reader(entry: BackboneEntry, folder: Path | None) -> tuple[Reader, bool]:
+    """The reader, and whether inputs of different lengths come out of it alike, so that they can share a batch."""
+    if folder is not None and (folder / FRONTEND).is_file():
+        try:
+            return PatchReader(log_mel.read(folder / FRONTEND)), True
+        except (ValueError, KeyError, TypeError) as error:
+            raise BaseModelUnreachable(
+                name=entry.name, source=entry.source, reason=f"{FRONTEND}: {error}", mend="Correct the file."
+            ) from error
+    extractor = from_pretrained(AutoFeatureExtractor, entry, folder)
+    frames = getattr(extractor, "max_length", None)
+    if frames and hasattr(extractor, "num_mel_bins"):  # spectrograms of one length, a frame every ten milliseconds
+        return ExtractorReader(extractor, min(_LONGEST_PIECE_S, frames / 100)), True
+    return ExtractorReader(extractor, _LONGEST_PIECE_S), False
+
+
+def _samples(media: Media, rate: int) -> Floats:
+    # It was judged when it was uploaded, by the limits of that day.
+    sound = sounds.decode(media.data, media.name, UNLIMITED)
+    if sound.rate == rate:
+        return sound.samples_N
+    common = math.gcd(sound.rate, rate)
+    resampled_N: Floats = resample_poly(sound.samples_N, rate // common, sound.rate // common).astype(np.float32)
+    return resampled_N
+
+
+def _resampled_length(media: Media, rate: int) -> int:
+    header = soundfile.info(io.BytesIO(media.data))
+    return math.ceil(int(header.frames) * rate / int(header.samplerate))
+
+
+def _waves(rate: int) -> tuple[Floats, Floats]:
+    seconds_N = np.arange(int(0.96 * rate)) / rate
+    rising_N = 0.4 * np.sin(2 * np.pi * (200 + 900 * seconds_N) * seconds_N)
+    noise_N = np.random.default_rng(0).normal(0, 0.1, len(seconds_N))
+    return rising_N.astype(np.float32), noise_N.astype(np.float32)

@@ -1,0 +1,52 @@
+"""Checkpoints in Hugging Face layout: read without network, without code of their own, and hashed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers.utils import logging
+
+from models.backbones.errors import BaseModelUnreachable
+from models.backbones.registry import BackboneEntry, HubSource
+
+_library_log: Any = logging  # its functions carry no types
+
+
+def from_pretrained(loader: Any, entry: BackboneEntry, folder: Path | None, **options: Any) -> Any:
+    """What `loader` reads from the entry's source; raises BaseModelUnreachable."""
+    # The library reports unused weights (a pooler) on stderr as if something were wrong.
+    verbosity = _library_log.get_verbosity()
+    _library_log.set_verbosity_error()
+    _library_log.disable_progress_bar()
+    try:
+        source = entry.source
+        if isinstance(source, HubSource):
+            return loader.from_pretrained(source.id, revision=source.revision, trust_remote_code=False, **options)
+        return loader.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **options)
+    except (OSError, ValueError) as error:
+        raise BaseModelUnreachable(
+            name=entry.name,
+            source=entry.source,
+            reason=str(error).splitlines()[0],
+            mend="Check the source, or download it once while there is a network.",
+        ) from error
+    finally:
+        _library_log.set_verbosity(verbosity)
+
+
+def revision_of(entry: BackboneEntry, folder: Path | None, files: Sequence[str], *settings: object) -> str:
+    """SHA-256 over the files that decide what comes out, and over settings that do too."""
+    digest = hashlib.sha256()
+    if folder is None:
+        digest.update(f"{entry.source}".encode())
+    else:
+        for name in files:
+            if (file := folder / name).is_file():
+                with file.open("rb") as content:
+                    digest.update(hashlib.file_digest(content, "sha256").digest())
+    for setting in settings:
+        digest.update(f"{setting}".encode())
+    return digest.hexdigest()

@@ -1,0 +1,264 @@
+"""Picture and sound base models: decode, encode, pool. Thread-safe once loaded; the weights are never written to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import structlog
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.backbones import precision as formats
+from models.backbones import stacks
+from models.backbones.backbone import Floats
+from models.backbones.encoder import UNIT
+from models.backbones.errors import Stopped, UnsupportedBaseModel
+from models.backbones.parallel import in_parallel
+from models.backbones.registry import BackboneEntry
+from models.backbones.stacks import MediaBatch, MediaEncoder
+from models.datasets.examples import Media
+
+_PARITY_COSINE = 0.999
+# Between the library's own pass and ours through the same modules there is rounding at most.
+_WALK_TOLERANCE = 1e-3
+_POOLS = {True: ("mean", "max", "std", "bands"), False: ("mean", "max", "std", "cls")}
+
+_log = structlog.get_logger(__name__)
+
+
+class Reader(Protocol):
+    """From encoded media to what the network reads."""
+
+    def count(self, media: Media) -> int:
+        """How many entries of the network's input the media becomes, from its header."""
+
+    def read(self, media: Media) -> Tensor:
+        """The entries, (P, …) float32. Raises Unfit for what cannot be decoded."""
+
+    def probes(self) -> Tensor:
+        """Entries made up on the spot, to compare passes with."""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaRow:
+    """One picture or sound, decoded when its batch is put together: encoded it takes a tenth of the memory."""
+
+    media: Media
+    entries: int
+
+    def __len__(self) -> int:
+        return self.entries
+
+
+class MediaBackbone:
+    """A frozen encoder of pictures or sounds: shared by everybody, never written to."""
+
+    def __init__(
+        self,
+        entry: BackboneEntry,
+        reader: Reader,
+        encoder: MediaEncoder,
+        *,
+        revision: str,
+        reload: Callable[[], MediaEncoder],
+        threads: int,
+        batch_entries: int,
+    ) -> None:
+        self.entry = entry
+        self.encoder = encoder
+        self.revision = revision
+        self.blocks = len(encoder.blocks)
+        parameter = next(encoder.parameters())
+        self.device = parameter.device
+        self.dtype = parameter.dtype
+        self.threads = threads if self.device.type == "cpu" else 1  # batches that `encode` computes side by side
+        self._reader = reader
+        self._reload = reload
+        self._batch_entries = batch_entries
+        self.widths = self._measure()  # by depth
+        self.width = self.widths[-1]
+
+    def tokenize(self, inputs: Sequence[Media]) -> list[MediaRow]:
+        """One row per input; its length is the number of entries that it will be, from its header."""
+        return [MediaRow(media, self._reader.count(media)) for media in inputs]
+
+    def collate(self, rows: Sequence[MediaRow]) -> MediaBatch:
+        """Decode and move to the device."""
+        parts = [self._reader.read(row.media) for row in rows]
+        starts = np.cumsum([0, *(len(part) for part in parts)])
+        return MediaBatch(torch.cat(parts).to(self.device), tuple(int(start) for start in starts))
+
+    def plan(self, lengths: Sequence[int] | NDArray[np.int64], entries: int | None = None) -> list[NDArray[np.int64]]:
+        """Row indices in batches of at most so many entries; a longer row is a batch of its own."""
+        most = entries or self._batch_entries
+        batches: list[NDArray[np.int64]] = []
+        start = held = 0
+        for at, length in enumerate(lengths):
+            if at > start and held + length > most:
+                batches.append(np.arange(start, at))
+                start, held = at, 0
+            held += int(length)
+        if len(lengths) > start:
+            batches.append(np.arange(start, len(lengths)))
+        return batches
+
+    def feature_sets(self) -> Mapping[str, tuple[str, ...]]:
+        """Sets of features worth trying; the usual one first."""
+        top, depths = self.blocks, range(self.blocks + 1)
+        if not self.encoder.is_map:
+            last = (f"cls.{top}", f"mean.{top}") if self.encoder.special else (f"mean.{top}", f"max.{top}")
+            return {
+                "last": last,
+                "depths": tuple(f"mean.{depth}" for depth in depths),
+                "depths-last": (*(f"mean.{depth}" for depth in depths[:-1]), *last),
+            }
+        middle = max(1, (self.blocks + 1) // 2)
+        sets: dict[str, tuple[str, ...]] = {
+            "last": (f"mean.{top}",),
+            "last-max": (f"mean.{top}", f"max.{top}"),
+            "depths": tuple(f"mean.{depth}" for depth in depths),
+            "depths-max": tuple(f"{kind}.{depth}" for kind in ("mean", "max") for depth in depths),
+        }
+        if self.entry.modality == "audio":
+            # Half-way up, the pitch at which something sounds is still to be told: what tells words from each other.
+            sets["bands"] = (f"bands.{middle}", f"bands.{middle + 1}")
+        return sets
+
+    def parse_feature(self, name: str) -> tuple[str, int]:
+        """`"mean.6"` → ("mean", 6). Raises ValueError."""
+        kind, _, depth = name.partition(".")
+        known = _POOLS[self.encoder.is_map]
+        if kind.removeprefix(UNIT) not in known or not depth.isdigit() or int(depth) > self.blocks:
+            raise ValueError(
+                f"unknown feature '{name}': {', '.join(known)} of depth 0 to {self.blocks}, as in 'mean.1'"
+            )
+        return kind, int(depth)
+
+    def feature_width(self, name: str) -> int:
+        """How many numbers the named feature has."""
+        kind, depth = self.parse_feature(name)
+        return self.widths[depth] * (stacks.BANDS if kind.endswith("bands") else 1)
+
+    @torch.inference_mode()
+    def pool(self, hidden: Tensor, batch: MediaBatch, kind: str) -> Tensor:
+        """(B, D) float32."""
+        return pool(self.encoder, hidden, batch, kind)
+
+    @torch.inference_mode()
+    def features(self, batch: MediaBatch, names: Collection[str]) -> dict[str, Tensor]:
+        """Features of one batch, (B, D) float32 each; no block runs beyond the deepest one asked for."""
+        wanted = {name: self.parse_feature(name) for name in names}
+        depths = {depth for _, depth in wanted.values()}
+        values = MediaBatch(batch.values.to(self.dtype), batch.starts)
+        _, tapped = self.encoder.run(values, self.encoder.embed(values), 0, max(depths), taps=depths)
+        return {name: pool(self.encoder, tapped[depth], batch, kind) for name, (kind, depth) in wanted.items()}
+
+    def frozen_features(self, rows: Sequence[MediaRow], names: Collection[str]) -> dict[str, Tensor]:
+        """Features of rows in one pass through the frozen base: (B, D) float32 each."""
+        return self.features(self.collate(rows), names)
+
+    def encode(
+        self,
+        inputs: Sequence[Media],
+        names: Sequence[str],
+        *,
+        stop: Callable[[], bool] | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> Floats:
+        """features_NF float32 in the order of the inputs, the named features side by side. Raises Stopped, Unfit."""
+        steps = self.encode_steps(self.tokenize(inputs), names, stop=stop)
+        while True:
+            try:
+                share = next(steps)
+            except StopIteration as end:
+                features_NF: Floats = end.value
+                return features_NF
+            if progress is not None:
+                progress(share)
+
+    def encode_steps(
+        self, rows: Sequence[MediaRow], names: Sequence[str], *, stop: Callable[[], bool] | None = None
+    ) -> Generator[float, None, Floats]:
+        """As `encode`, as a generator: yields the share done after every batch, returns the features."""
+        lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
+        total, done = max(int(lengths.sum()), 1), 0
+        features_NF = np.empty((len(rows), sum(self.feature_width(name) for name in names)), dtype=np.float32)
+
+        def fill(indices: NDArray[np.int64]) -> int:
+            if stop is not None and stop():
+                raise Stopped
+            found = self.frozen_features([rows[index] for index in indices], names)
+            features_NF[indices] = torch.cat([found[name] for name in names], dim=1).cpu().numpy()
+            return int(lengths[indices].sum())
+
+        for entries in in_parallel(fill, self.plan(lengths), threads=self.threads):
+            done += entries
+            yield done / total
+        return features_NF
+
+    def trainable_copy(self) -> MediaEncoder:
+        """A fresh fp32 encoder with the pretrained weights on the same device; shares nothing with the frozen one."""
+        return self._reload().to(self.device).requires_grad_(True).train()
+
+    @torch.inference_mode()
+    def _measure(self) -> list[int]:
+        values = self._reader.probes()[:1].to(self.device)
+        names = [f"mean.{depth}" for depth in range(self.blocks + 1)]
+        found = self.features(MediaBatch(values, (0, len(values))), names)
+        return [found[name].shape[1] for name in names]
+
+
+def pool(encoder: MediaEncoder, hidden: Tensor, batch: MediaBatch, kind: str) -> Tensor:
+    """As `stacks.pool`; with `unit_` in front scaled to length 1."""
+    plain = stacks.pool(hidden, batch, kind.removeprefix(UNIT), is_map=encoder.is_map, special=encoder.special)
+    return torch.nn.functional.normalize(plain, dim=1) if kind.startswith(UNIT) else plain
+
+
+def assemble(
+    entry: BackboneEntry,
+    reader: Reader,
+    reload: Callable[[], MediaEncoder],
+    *,
+    revision: str,
+    device: torch.device,
+    precision: str,
+    threads: int,
+    batch_entries: int,
+) -> MediaBackbone:
+    """The backbone in the precision asked for; bf16 is dropped for fp32 if its vectors are not those of fp32."""
+
+    def frozen(dtype: torch.dtype) -> MediaBackbone:
+        encoder = reload().to(device=device, dtype=dtype).requires_grad_(False).eval()
+        return MediaBackbone(
+            entry, reader, encoder, revision=revision, reload=reload, threads=threads, batch_entries=batch_entries
+        )
+
+    exact = frozen(torch.float32)
+    dtype = formats.resolve_precision(precision, device)
+    if dtype is torch.float32:
+        return exact
+    reduced = frozen(dtype)
+    values = reader.probes().to(device)
+    batch, last = MediaBatch(values, tuple(range(len(values) + 1))), f"mean.{exact.blocks}"
+    similarity = torch.nn.functional.cosine_similarity(
+        exact.features(batch, [last])[last], reduced.features(batch, [last])[last]
+    )
+    if float(similarity.min()) > _PARITY_COSINE:
+        return reduced
+    _log.warning("bf16_without_parity", base=entry.name, cosine=float(similarity.min()), needed=_PARITY_COSINE)
+    return exact
+
+
+@torch.inference_mode()
+def check_walk(model: Callable[[Tensor], object], encoder: MediaEncoder, values: Tensor, *, name: str) -> None:
+    """Compare our way through the blocks with the model's own; raises UnsupportedBaseModel if they part."""
+    batch = MediaBatch(values, tuple(range(len(values) + 1)))
+    ours, _ = encoder.run(batch, encoder.embed(batch), 0, len(encoder.blocks))
+    theirs = getattr(model(values), "last_hidden_state", None)
+    scale = 1.0 if theirs is None else float(theirs.abs().max())
+    if theirs is None or theirs.shape != ours.shape or float((ours - theirs).abs().max()) > _WALK_TOLERANCE * scale:
+        raise UnsupportedBaseModel(name=name, architecture=type(model).__name__)
