@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+
+from models.backbones import loading, registry
+from models.backbones.text import TextBackbone
+
+
+@pytest.fixture(scope="session")
+def backbone() -> TextBackbone:
+    return loading.load(registry.MINILM, device="cpu", threads=1)
+
+
+@pytest.fixture(scope="session")
+def exact_backbone() -> TextBackbone:
+    return loading.load(registry.MINILM, device="cpu", precision="fp32", threads=1)

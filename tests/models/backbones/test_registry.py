@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from models.backbones import registry
+from models.backbones.errors import BaseModelUnreachable, InvalidBaseModelsFile, UnknownBaseModel
+from models.backbones.registry import BackboneEntry, FolderSource, HubSource, WheelSource
+from models.settings import Settings
+
+
+def _settings(tmp_path: Path, content: object) -> Settings:
+    path = tmp_path / "bases.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content), "utf-8")
+    return Settings(base_models_file=path)
+
+
+def test_minilm_is_built_in() -> None:
+    entry = registry.find(Settings(), "minilm")
+    assert (entry.width, entry.blocks, entry.modality) == (384, 6, "text")
+    folder = registry.folder_of(entry)
+    assert folder is not None
+    assert (folder / "model.safetensors").is_file()
+
+
+def test_unknown_name_suggests_the_nearest() -> None:
+    with pytest.raises(UnknownBaseModel, match="Did you mean 'minilm'") as caught:
+        registry.find(Settings(), "minilmm")
+    assert caught.value.param == "model"
+    assert caught.value.status == 400
+
+
+def test_operator_adds_bases(tmp_path: Path) -> None:
+    folder = registry.folder_of(registry.MINILM)
+    assert folder is not None
+    settings = _settings(
+        tmp_path,
+        {
+            "house": {"modality": "text", "source": {"folder": str(folder)}, "licence": "own"},
+            "far": {
+                "modality": "text",
+                "source": {"hub": "org/name", "revision": "abc"},
+                "licence": "MIT",
+                "width": 8,
+                "blocks": 2,
+                "parameters": 100,
+                "max_tokens": 64,
+            },
+        },
+    )
+    house = registry.find(settings, "house")
+    assert (house.width, house.blocks, house.max_tokens) == (384, 6, 512)
+    assert house.parameters > 22_000_000
+    far = registry.find(settings, "far")
+    assert far.source == HubSource("org/name", "abc")
+    assert far.revision == "abc"
+    assert registry.folder_of(far) is None
+    assert "minilm" in registry.entries(settings)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        '{"x": {}}',
+        '{"x": {"modality": "smell", "source": {"folder": "/none"}, "licence": "", "width": 1, "blocks": 1}}',
+    ],
+)
+def test_broken_file_is_a_clear_error(tmp_path: Path, content: str) -> None:
+    with pytest.raises(InvalidBaseModelsFile, match=r"bases\.json"):
+        registry.entries(_settings(tmp_path, content))
+
+
+@pytest.mark.parametrize("source", [WheelSource("no_such_wheel_here"), FolderSource(Path("/no/such/folder"))])
+def test_unreachable_base_says_how_to_mend_it(source: WheelSource | FolderSource) -> None:
+    entry = BackboneEntry("gone", "text", source, "MIT", 8, 2, 1, 64)
+    with pytest.raises(BaseModelUnreachable, match=r"Install it|Point the entry"):
+        registry.folder_of(entry)
+
+
+def test_registry_needs_no_torch() -> None:
+    code = "import sys, models.backbones.registry; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
