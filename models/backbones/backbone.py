@@ -35,6 +35,9 @@ class Encoder(Protocol):
     ) -> tuple[Tensor, dict[int, Tensor]]:
         """Blocks `start` to `stop - 1`; depth d is the state after d blocks. Returns the end and the tapped depths."""
 
+    def pool(self, hidden: Tensor, batch: Any, kind: str) -> Tensor:
+        """One float32 vector per row, (B, D)."""
+
 
 class Backbone(Protocol):
     """A frozen base model, shared by everybody. Features are named `<pooling>.<depth>`, such as `mean.6`."""
@@ -77,6 +80,9 @@ class Backbone(Protocol):
         progress: Callable[[float], None] | None = None,
     ) -> Floats:
         """features_NF float32 in the order of the inputs, the named features side by side."""
+
+    def encode_tokens(self, rows: Sequence[Any], names: Sequence[str]) -> Floats:
+        """As `encode`, for rows."""
 
     def encode_steps(
         self, rows: Sequence[Any], names: Sequence[str], *, stop: Callable[[], bool] | None = None

@@ -55,6 +55,10 @@ class TextEncoder(nn.Module):
             hidden_BTD = self.embeddings(input_ids=batch.ids_BT, token_type_ids=batch.types_BT)
         return hidden_BTD
 
+    def pool(self, hidden_BTD: Tensor, batch: TextBatch, kind: str) -> Tensor:
+        """One float32 vector per row, (B, D); see the function of this name."""
+        return pool(hidden_BTD, batch, kind)
+
     def run(
         self, batch: TextBatch, hidden_BTD: Tensor, start: int, stop: int, *, taps: Collection[int] = ()
     ) -> tuple[Tensor, dict[int, Tensor]]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from importlib import import_module
 
 from models.backbones import precision as formats
-from models.backbones import text
+from models.backbones.backbone import Backbone
 from models.backbones.registry import BackboneEntry
 
-Backbone = text.TextBackbone
+__all__ = ["Backbone", "load"]
 
-_LOADERS: dict[str, Callable[..., Backbone]] = {
-    "text": text.load,
+# By name: what pictures and sounds need takes seconds to import, and most processes never see any.
+_LOADERS: dict[str, str] = {
+    "text": "models.backbones.text",
+    "image": "models.backbones.image",
+    "audio": "models.backbones.audio",
 }
 
 
@@ -22,4 +25,6 @@ def load(entry: BackboneEntry, *, device: str = "auto", precision: str = "auto",
     threads this process gets, 0 for one per core. Raises BaseModelUnreachable and UnsupportedBaseModel.
     """
     threads = formats.use_threads(threads)
-    return _LOADERS[entry.modality](entry, device=formats.resolve_device(device), precision=precision, threads=threads)
+    loader = import_module(_LOADERS[entry.modality])
+    backbone: Backbone = loader.load(entry, device=formats.resolve_device(device), precision=precision, threads=threads)
+    return backbone

@@ -121,7 +121,6 @@ class MediaBackbone:
             "last": (f"mean.{top}",),
             "last-max": (f"mean.{top}", f"max.{top}"),
             "depths": tuple(f"mean.{depth}" for depth in depths),
-            "depths-max": tuple(f"{kind}.{depth}" for kind in ("mean", "max") for depth in depths),
         }
         if self.entry.modality == "audio":
             # Half-way up, the pitch at which something sounds is still to be told: what tells words from each other.
@@ -146,7 +145,7 @@ class MediaBackbone:
     @torch.inference_mode()
     def pool(self, hidden: Tensor, batch: MediaBatch, kind: str) -> Tensor:
         """(B, D) float32."""
-        return pool(self.encoder, hidden, batch, kind)
+        return self.encoder.pool(hidden, batch, kind)
 
     @torch.inference_mode()
     def features(self, batch: MediaBatch, names: Collection[str]) -> dict[str, Tensor]:
@@ -155,7 +154,7 @@ class MediaBackbone:
         depths = {depth for _, depth in wanted.values()}
         values = MediaBatch(batch.values.to(self.dtype), batch.starts)
         _, tapped = self.encoder.run(values, self.encoder.embed(values), 0, max(depths), taps=depths)
-        return {name: pool(self.encoder, tapped[depth], batch, kind) for name, (kind, depth) in wanted.items()}
+        return {name: self.encoder.pool(tapped[depth], batch, kind) for name, (kind, depth) in wanted.items()}
 
     def frozen_features(self, rows: Sequence[MediaRow], names: Collection[str]) -> dict[str, Tensor]:
         """Features of rows in one pass through the frozen base: (B, D) float32 each."""
@@ -179,6 +178,10 @@ class MediaBackbone:
                 return features_NF
             if progress is not None:
                 progress(share)
+
+    def encode_tokens(self, rows: Sequence[MediaRow], names: Sequence[str]) -> Floats:
+        """As `encode`, for rows."""
+        return self.encode([row.media for row in rows], names)
 
     def encode_steps(
         self, rows: Sequence[MediaRow], names: Sequence[str], *, stop: Callable[[], bool] | None = None
@@ -210,12 +213,6 @@ class MediaBackbone:
         names = [f"mean.{depth}" for depth in range(self.blocks + 1)]
         found = self.features(MediaBatch(values, (0, len(values))), names)
         return [found[name].shape[1] for name in names]
-
-
-def pool(encoder: MediaEncoder, hidden: Tensor, batch: MediaBatch, kind: str) -> Tensor:
-    """As `stacks.pool`; with `unit_` in front scaled to length 1."""
-    plain = stacks.pool(hidden, batch, kind.removeprefix(UNIT), is_map=encoder.is_map, special=encoder.special)
-    return torch.nn.functional.normalize(plain, dim=1) if kind.startswith(UNIT) else plain
 
 
 def assemble(

@@ -13,7 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.backbones.encoder import UNIT
 from models.backbones.errors import UnsupportedBaseModel
+
+BANDS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,11 @@ class MediaEncoder(nn.Module):
             if depth + 1 in taps:
                 tapped[depth + 1] = hidden
         return hidden, tapped
+
+    def pool(self, hidden: Tensor, batch: MediaBatch, kind: str) -> Tensor:
+        """One float32 vector per row; see the function of this name. With `unit_` in front it is scaled to length 1."""
+        plain_BD = pool(hidden, batch, kind.removeprefix(UNIT), is_map=self.is_map, special=self.special)
+        return nn.functional.normalize(plain_BD, dim=1) if kind.startswith(UNIT) else plain_BD
 
     def train(self, mode: bool = True) -> MediaEncoder:
         """As usual, but for normalisation layers with running statistics."""
@@ -198,9 +206,6 @@ def pool(hidden: Tensor, batch: MediaBatch, kind: str, *, is_map: bool, special:
         return mean_BC
     square_BC = _per_row(places_PLC.square().mean(1), batch, torch.mean)
     return (square_BC - mean_BC.square()).clamp(min=0).sqrt()
-
-
-BANDS = 4
 
 
 def _per_row(vectors_PC: Tensor, batch: MediaBatch, reduce: Callable[..., Tensor]) -> Tensor:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
-from transformers.utils import logging
 
 from models.backbones import encoder as encoding
 from models.backbones import packed as packing
 from models.backbones import precision as formats
 from models.backbones import registry
+from models.backbones.checkpoint import from_pretrained, revision_of
 from models.backbones.encoder import TextBatch, TextEncoder
-from models.backbones.errors import BaseModelUnreachable, Stopped, UnsupportedBaseModel
+from models.backbones.errors import Stopped, UnsupportedBaseModel
 from models.backbones.packed import PackedEncoder, is_packable
 from models.backbones.parallel import in_parallel
-from models.backbones.registry import BackboneEntry, HubSource
+from models.backbones.registry import BackboneEntry
 from models.datasets.examples import TextPair
 
 TokenIds = NDArray[np.int32]
@@ -33,6 +32,7 @@ Floats = NDArray[np.float32]
 TOKEN_BUDGET = 4_096
 _TOKENIZE_CHUNK = 4_096
 _PARITY_COSINE = 0.999
+_FILES = ("config.json", "tokenizer.json", "vocab.txt", "model.safetensors")
 _PARITY_TEXTS = (
     "My card has not arrived yet.",
     "How much is the fee for a transfer abroad, and when will the money be there?",
@@ -42,7 +42,6 @@ _PARITY_TEXTS = (
 )
 
 _log = structlog.get_logger(__name__)
-_library_log: Any = logging  # its functions carry no types
 
 
 class TextBackbone:
@@ -138,6 +137,23 @@ class TextBackbone:
         batch = self.packed.pack(rows)
         _, tapped = self.packed.run(batch, self.packed.embed(batch), 0, max(depths), taps=depths)
         return {name: packing.pool(tapped[depth], batch, kind) for name, (kind, depth) in wanted.items()}
+
+    def feature_sets(self) -> Mapping[str, tuple[str, ...]]:
+        """Sets of features worth trying, by the name that a customer may ask for; the usual one first."""
+        last, top = f"unit_mean.{self.blocks}", f"unit_max.{self.blocks}"
+        depths = tuple(f"unit_mean.{depth}" for depth in range(self.blocks + 1))
+        return {"last-max": (last, top), "depths-max": (*depths, top), "last": (last,), "depths": depths}
+
+    def parse_feature(self, name: str) -> tuple[str, int]:
+        """`"mean.6"` → ("mean", 6). Raises ValueError."""
+        kind, depth = encoding.parse_feature(name)
+        if depth > self.blocks:
+            raise ValueError(f"unknown feature '{name}', the base has {self.blocks} blocks")
+        return kind, depth
+
+    def feature_width(self, name: str) -> int:  # noqa: ARG002  (other bases are not as wide everywhere)
+        """How many numbers the named feature has."""
+        return self.width
 
     def plan(self, lengths: Sequence[int] | NDArray[Any], token_budget: int = TOKEN_BUDGET) -> list[NDArray[np.int64]]:
         """Row indices in batches of similar length; rows times the longest row stays within the budget.
@@ -238,7 +254,7 @@ def load(entry: BackboneEntry, *, device: torch.device, precision: str, threads:
 
     tokenizer = _load_tokenizer(entry, folder)
     encoder = reload().to(device).requires_grad_(False).eval()
-    revision = _revision(entry, folder)
+    revision = revision_of(entry, folder, _FILES, entry.max_tokens)
     backbone = TextBackbone(entry, tokenizer, encoder, revision=revision, reload=reload, threads=threads)
     dtype = formats.resolve_precision(precision, device)
     if dtype is torch.float32:
@@ -261,14 +277,14 @@ def load(entry: BackboneEntry, *, device: torch.device, precision: str, threads:
 
 
 def _load_tokenizer(entry: BackboneEntry, folder: Path | None) -> Any:
-    tokenizer = _from_pretrained(AutoTokenizer, entry, folder, use_fast=True)
+    tokenizer = from_pretrained(AutoTokenizer, entry, folder, use_fast=True)
     if not getattr(tokenizer, "is_fast", False):
         raise UnsupportedBaseModel(name=entry.name, architecture=f"{type(tokenizer).__name__} (no fast tokenizer)")
     return tokenizer
 
 
 def _load_encoder(entry: BackboneEntry, folder: Path | None) -> TextEncoder:
-    model = _from_pretrained(
+    model = from_pretrained(
         AutoModel, entry, folder, dtype=torch.float32, attn_implementation="sdpa", use_safetensors=True
     )
     for owner, name in (("encoder", "layer"), ("transformer", "layer")):
@@ -276,40 +292,6 @@ def _load_encoder(entry: BackboneEntry, folder: Path | None) -> TextEncoder:
         if isinstance(blocks, nn.ModuleList) and hasattr(model, "embeddings"):
             return TextEncoder(model.embeddings, blocks)
     raise UnsupportedBaseModel(name=entry.name, architecture=type(model).__name__)
-
-
-def _from_pretrained(loader: Any, entry: BackboneEntry, folder: Path | None, **options: Any) -> Any:
-    # The library reports unused weights (a pooler) on stderr as if something were wrong.
-    verbosity = _library_log.get_verbosity()
-    _library_log.set_verbosity_error()
-    _library_log.disable_progress_bar()
-    try:
-        source = entry.source
-        if isinstance(source, HubSource):
-            return loader.from_pretrained(source.id, revision=source.revision, trust_remote_code=False, **options)
-        return loader.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **options)
-    except (OSError, ValueError) as error:
-        raise BaseModelUnreachable(
-            name=entry.name,
-            source=entry.source,
-            reason=str(error).splitlines()[0],
-            mend="Check the source, or download it once while there is a network.",
-        ) from error
-    finally:
-        _library_log.set_verbosity(verbosity)
-
-
-def _revision(entry: BackboneEntry, folder: Path | None) -> str:
-    digest = hashlib.sha256()
-    if folder is None:
-        digest.update(f"{entry.source}".encode())
-    else:
-        for name in ("config.json", "tokenizer.json", "vocab.txt", "model.safetensors"):
-            if (file := folder / name).is_file():
-                with file.open("rb") as content:
-                    digest.update(hashlib.file_digest(content, "sha256").digest())
-    digest.update(f"{entry.max_tokens}".encode())
-    return digest.hexdigest()
 
 
 def _tokenizer_input(item: str | TextPair) -> str | tuple[str, str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.datasets.examples import Example, Media, TextPair
+from models.datasets.examples import Example, Input, Media, TextPair
 from models.datasets.reading import read
 from models.learning.errors import TooFewRows, UnknownLabel
 from models.learning.request import DatasetSource
@@ -20,7 +20,7 @@ from models.learning.tasks.task import Targets, Task
 class Corpus:
     """N rows. `digest` identifies the inputs in their order, whatever file they were in."""
 
-    inputs: list[str | TextPair]
+    inputs: list[Input]
     targets: Targets
     labels: tuple[str, ...]
     rows: NDArray[np.int64]  # row numbers in the file
@@ -52,15 +52,12 @@ def read_validation(source: DatasetSource, task: Task, labels: Sequence[str]) ->
 
 def _corpus(examples: list[Example], task: Task, labels: tuple[str, ...]) -> Corpus:
     digest = hashlib.sha256()
-    inputs: list[str | TextPair] = []
+    inputs: list[Input] = []
     for example in examples:
-        if isinstance(example.input, Media):
-            raise TypeError(f"a text task got {type(example.input).__name__}")
         inputs.append(example.input)
-        parts = (example.input,) if isinstance(example.input, str) else (example.input.first, example.input.second)
+        parts = _parts(example.input)
         digest.update(b"\x01" * len(parts))
-        for part in parts:
-            data = part.encode("utf-8", "surrogatepass")
+        for data in parts:
             digest.update(len(data).to_bytes(8, "little"))
             digest.update(data)
     return Corpus(
@@ -70,3 +67,10 @@ def _corpus(examples: list[Example], task: Task, labels: tuple[str, ...]) -> Cor
         rows=np.array([example.row for example in examples], dtype=np.int64),
         digest=digest.hexdigest(),
     )
+
+
+def _parts(item: Input) -> tuple[bytes, ...]:
+    if isinstance(item, Media):
+        return (item.data,)
+    texts = (item.first, item.second) if isinstance(item, TextPair) else (item,)
+    return tuple(text.encode("utf-8", "surrogatepass") for text in texts)

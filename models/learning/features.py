@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from models.backbones.backbone import Row
 from models.backbones.encoder import UNIT
 from models.backbones.loading import Backbone
-from models.backbones.text import TokenIds
 from models.learning.corpus import Corpus
 
 Floats = NDArray[np.float32]
@@ -47,9 +47,16 @@ def derive(features: Mapping[str, Floats], names: Sequence[str]) -> Floats:
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
+def split(stacked_NF: Floats, names: Sequence[str], backbone: Backbone) -> dict[str, Floats]:
+    """Features side by side → each by its name."""
+    ends = np.cumsum([backbone.feature_width(name) for name in names])
+    parts = np.split(stacked_NF, ends[:-1], axis=1)
+    return {name: np.ascontiguousarray(part) for name, part in zip(names, parts, strict=True)}
+
+
 def compute(
     corpus: Corpus,
-    tokens: Sequence[TokenIds],
+    tokens: Sequence[Row],
     names: Sequence[str],
     backbone: Backbone,
     *,
@@ -62,11 +69,7 @@ def compute(
         yield 1.0
         return cached
     stacked_NF = yield from backbone.encode_steps(tokens, names, stop=stop)
-    width = backbone.width
-    features = {
-        name: np.ascontiguousarray(stacked_NF[:, index * width : (index + 1) * width])
-        for index, name in enumerate(names)
-    }
+    features = split(stacked_NF, names, backbone)
     if path is not None:
         _write(path, features)
     return features

@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.backbones.backbone import Row
 from models.backbones.loading import Backbone
 from models.backbones.parallel import in_parallel
 from models.backbones.precision import bf16_is_fast
-from models.backbones.text import TokenIds
 from models.learning.checkpoints import Checkpoint, Checkpoints
 from models.learning.errors import Diverged, Stopped
 from models.learning.heads import Floats
@@ -50,9 +50,9 @@ class Epoch:
 class Material:
     """Rows to train on and rows to look at after each epoch."""
 
-    tokens: Sequence[TokenIds]
+    tokens: Sequence[Row]
     targets: Targets
-    held_tokens: Sequence[TokenIds]
+    held_tokens: Sequence[Row]
 
 
 def fit(
@@ -108,7 +108,7 @@ def fit(
         yield Epoch(epoch + 1, loss, logits_NK, time.monotonic() - began)
 
 
-def predict(network: Network, tokens: Sequence[TokenIds], backbone: Backbone, *, stop: Callable[[], bool]) -> Floats:
+def predict(network: Network, tokens: Sequence[Row], backbone: Backbone, *, stop: Callable[[], bool]) -> Floats:
     """Logits (N, K) of rows under the network as it is."""
     logits_NK = np.empty((len(tokens), len(network.head_bias)), dtype=np.float32)
     if not tokens:
@@ -133,7 +133,7 @@ def _step(
     optimizer: torch.optim.Optimizer,
     rows: NDArray[np.int64],
     *,
-    tokens: Sequence[TokenIds],
+    tokens: Sequence[Row],
     targets: Tensor,
     link: Link,
     backbone: Backbone,
@@ -160,7 +160,7 @@ def _step(
     return sum(loss for loss, _ in results)
 
 
-def _batches(tokens: Sequence[TokenIds], size: int, *, seed: int, epoch: int) -> list[NDArray[np.int64]]:
+def _batches(tokens: Sequence[Row], size: int, *, seed: int, epoch: int) -> list[NDArray[np.int64]]:
     """Shuffled batches of like lengths: sorted within buckets of some batches, then the batches shuffled."""
     generator = np.random.default_rng((seed, epoch))
     order = generator.permutation(len(tokens))

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
+from models.backbones.backbone import Row
 from models.backbones.loading import Backbone
-from models.backbones.text import TokenIds
 from models.learning import artifacts
 from models.learning.artifacts import Artifact
 from models.learning.assessment import Assessment, HeldOut
@@ -29,7 +29,7 @@ class Rows:
     """A corpus with its tokens and frozen features."""
 
     corpus: Corpus
-    tokens: list[TokenIds]
+    tokens: list[Row]
     features: dict[str, Floats]
 
     @property

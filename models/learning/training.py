@@ -85,7 +85,7 @@ def _prepare(request: TrainRequest, backbone: Backbone, stop: Callable[[], bool]
 
 
 def _encode(run: Run, corpus: Corpus, *, begins: float) -> Generator[TrainEvent, None, Rows]:
-    sets = features.feature_sets(run.backbone.blocks)
+    sets = run.backbone.feature_sets()
     names = features.plain(
         [name for members in (*sets.values(), first_version.asked_features(run)) for name in members]
     )

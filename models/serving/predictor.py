@@ -15,7 +15,9 @@ import structlog
 from numpy.typing import NDArray
 
 from models.backbones import loading, registry
+from models.backbones.errors import UnsupportedBaseModel
 from models.backbones.precision import count_threads
+from models.backbones.text import TextBackbone
 from models.errors import GraftError
 from models.services.catalog import ResolvedVersion
 from models.services.resources import Resources, open_resources
@@ -190,6 +192,8 @@ class Predictor:
         backbone = await asyncio.to_thread(
             loading.load, entry, device=settings.device, precision=settings.precision, threads=settings.threads
         )
+        if not isinstance(backbone, TextBackbone):
+            raise UnsupportedBaseModel(name=entry.name, architecture=f"{entry.modality} encoder")
         on_cpu = backbone.device.type == "cpu"
         engine = Engine(
             backbone,

@@ -7,7 +7,13 @@ from models.learning.tasks.multi_label import MultiLabel
 from models.learning.tasks.single_label import SingleLabel
 from models.learning.tasks.task import Task
 
-TASKS: dict[str, Task] = {task.name: task for task in (SingleLabel(), MultiLabel())}
+_ALL: tuple[Task, ...] = (
+    SingleLabel(),
+    MultiLabel(),
+    SingleLabel("image-classification"),
+    SingleLabel("audio-classification"),
+)
+TASKS: dict[str, Task] = {task.name: task for task in _ALL}
 
 
 def find(name: str) -> Task:
