@@ -57,12 +57,12 @@ def main() -> None:
             return world[0]
 
         data = public_data.write_csv(train, folder / "train.csv")
-        labelled = ([text for text, _ in train], [label for _, label in train], [label for _, label in test])
+        labelled = tuple([row[at] for row in rows] for rows in (train, test) for at in (0, 1))
         rows: dict[str, Callable[[], Any]] = {
             "4": lambda: serving_compute.memory_slope(500),  # first: nothing has grown the process yet
             "1": lambda: serving_compute.mixed_heads(texts, rounds),
             "3": lambda: serving_compute.mixed_lora(texts, rounds),
-            "6": lambda: serving_compute.encoder_rate(texts, rounds, labelled),
+            "6": lambda: serving_compute.encoder_rate(texts[:1_024], rounds, labelled),
             "2": lambda: asyncio.run(serving_traffic.many_customers(the_world(), texts, rounds)),
             "8": lambda: asyncio.run(serving_traffic.load_curve(the_world(), texts, options.seconds)),
             "F": lambda: asyncio.run(serving_traffic.fairness(the_world(), texts, options.seconds)),

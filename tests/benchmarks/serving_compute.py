@@ -189,7 +189,7 @@ def encoder_rate(
 ) -> Row:
     """Row 6: texts per second of the engine over sentence-transformers' own `encode`, and what bf16 costs.
 
-    `labelled` is (training texts, their labels, labels of `texts`).
+    `labelled` is (training texts, their labels, test texts, their labels).
     """
     from sentence_transformers import SentenceTransformer
 
@@ -203,10 +203,11 @@ def encoder_rate(
     middle = medians(found)
     theirs = _normalised(np.asarray(peer.encode(list(texts), show_progress_bar=False)))
     ours = {name: backbone.encode(list(texts), ["mean.6"]) for name, backbone in backbones.items()}
-    training, labels, expected = labelled
+    training, labels, test, expected = labelled
     accuracy = {}
     for name, backbone in backbones.items():
-        accuracy[name] = _accuracy(backbone.encode(list(training), ["mean.6"]), labels, ours[name], expected)
+        learned, judged = (backbone.encode(list(some), ["mean.6"]) for some in (training, test))
+        accuracy[name] = _accuracy(learned, labels, judged, expected)
     return {
         "value": middle["bf16"] / middle["sentence-transformers"],
         "fp32_over_peer": middle["fp32"] / middle["sentence-transformers"],

@@ -27,7 +27,8 @@ from models.settings import Settings
 from tests.benchmarks.serving_compute import Row, load
 from tests.benchmarks.serving_world import World, build, closed_loop, open_loop, predicting, zipf
 
-REQUESTS = 3_000
+# Of one closed-loop run.
+REQUESTS = int(os.environ.get("GRAFT_BENCH_REQUESTS", "3000"))
 
 
 async def many_customers(world: World, texts: Sequence[str], rounds: int) -> Row:
@@ -113,7 +114,7 @@ async def fairness(world: World, texts: Sequence[str], seconds: float) -> Row:
 
 
 async def evicted(folder: Path, texts: Sequence[str], count: int = 300) -> Row:
-    """Row 5: the first request of a customer whose adapter is neither in memory nor on disk, from S3 on this machine."""
+    """Row 5: the first request of a customer whose adapter is neither in memory nor on disk, from a local S3."""
     with _s3() as settings:
         world = await asyncio.to_thread(build, folder, load("auto"), count, **settings)
         one = 20_000

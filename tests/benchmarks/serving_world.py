@@ -100,13 +100,16 @@ def build(folder: Path, backbone: TextBackbone, count: int, **settings: Any) -> 
     now = time.time()
     scratch = folder / "scratch"
     for start in range(0, count, 500):
+        rows: list[list[Any]] = []
+        for number in range(start, min(start + 500, count)):
+            sha256 = artifacts.write(head_artifact(backbone, number), scratch)
+            prefix = artifact_prefix(f"cus_{number}", f"mod_{number}", f"ftjob-{number}", 1, "head")
+            for name in (artifacts.WEIGHTS, artifacts.MANIFEST):
+                store.put_bytes(prefix + name, (scratch / name).read_bytes())
+            rows.append(_rows(number, prefix, sha256, now))
         with database.transaction() as session:
-            for number in range(start, min(start + 500, count)):
-                sha256 = artifacts.write(head_artifact(backbone, number), scratch)
-                prefix = artifact_prefix(f"cus_{number}", f"mod_{number}", f"ftjob-{number}", 1, "head")
-                for name in (artifacts.WEIGHTS, artifacts.MANIFEST):
-                    store.put_bytes(prefix + name, (scratch / name).read_bytes())
-                session.add_all(_rows(number, prefix, sha256, now))
+            for kind in zip(*rows, strict=True):  # parents first: the tables name each other, the classes do not
+                session.add_all(kind)
                 session.flush()
     return World(Resources(chosen, database, store, JobQueue(chosen.broker_url)), count)
 
