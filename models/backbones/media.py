@@ -152,8 +152,7 @@ class MediaBackbone:
         """Features of one batch, (B, D) float32 each; no block runs beyond the deepest one asked for."""
         wanted = {name: self.parse_feature(name) for name in names}
         depths = {depth for _, depth in wanted.values()}
-        values = MediaBatch(batch.values.to(self.dtype), batch.starts)
-        _, tapped = self.encoder.run(values, self.encoder.embed(values), 0, max(depths), taps=depths)
+        _, tapped = self.encoder.run(batch, self.encoder.embed(batch), 0, max(depths), taps=depths)
         return {name: self.encoder.pool(tapped[depth], batch, kind) for name, (kind, depth) in wanted.items()}
 
     def frozen_features(self, rows: Sequence[MediaRow], names: Collection[str]) -> dict[str, Tensor]:

@@ -51,7 +51,7 @@ class MediaEncoder(nn.Module):
 
     def embed(self, batch: MediaBatch) -> Tensor:
         """The hidden state at depth 0."""
-        hidden: Tensor = self.embeddings(batch.values)
+        hidden: Tensor = self.embeddings(batch.values.to(next(self.parameters()).dtype))
         return hidden
 
     def run(
