@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.backbones.encoder import parse_feature
+from models.backbones.backbone import Row
 from models.learning import features, selection, situation, suspects, zero_shot
 from models.learning.assessment import Assessment, HeldOut, assess
 from models.learning.errors import InvalidHyperparameters
@@ -33,6 +33,7 @@ class FirstVersion:
     held: HeldOut
     logits_NK: Floats  # on the held-out rows
     situation: Situation
+    label_names: Table | None  # None for a base that does not read text
 
 
 def asked_features(run: Run) -> tuple[str, ...]:
@@ -40,17 +41,16 @@ def asked_features(run: Run) -> tuple[str, ...]:
     asked = run.request.hyperparameters.features
     if asked == "auto":
         return ()
-    sets = features.feature_sets(run.backbone.blocks)
+    sets = run.backbone.feature_sets()
     if asked in sets:
         return sets[asked]
     names = tuple(name.strip() for name in asked.split(","))
     try:
-        deepest = max(parse_feature(name)[1] for name in names)
+        for name in names:
+            run.backbone.parse_feature(name)
     except ValueError as error:
         reason = f"{error}; or name one of {', '.join(sets)}"
         raise InvalidHyperparameters(name="features", value=asked, reason=reason) from error
-    if deepest > run.backbone.blocks:
-        raise InvalidHyperparameters(name="features", value=asked, reason=f"the base has {run.backbone.blocks} blocks")
     return names
 
 
@@ -60,20 +60,19 @@ def measure(run: Run) -> FirstVersion:
     corpus, labels, task = run.training.corpus, run.labels, run.task
     asked = run.request.hyperparameters
     names = asked_features(run)
-    sets = {str(asked.features): names} if names else features.feature_sets(run.backbone.blocks)
+    sets = {str(asked.features): names} if names else run.backbone.feature_sets()
     table = Table(run.training.features, corpus.targets)
     names_table = label_name_rows(run)
-    setting = Setting(task, len(labels), run.backbone.device, run.backbone.threads, run.stop)
     choice = selection.choose(
         table,
         names_table if len(corpus) <= _NAMED_ROWS * len(labels) else None,
         sets,
-        setting,
+        setting(run),
         seed=run.request.seed,
         inverse_penalty=None if asked.regularization == "auto" else 1.0 / float(asked.regularization),
     )
     run.check_stop()
-    head = selection.fit_final(table, names_table, choice, setting)
+    head = selection.fit_final(table, names_table, choice, setting(run))
     out_of_fold = HeldOut(corpus.targets, choice.fold_N)
     held, logits_NK, assessment = out_of_fold, choice.logits_NK, None
     if run.validation is not None:
@@ -107,19 +106,30 @@ def measure(run: Run) -> FirstVersion:
         width=run.backbone.width,
         blocks=run.backbone.blocks,
     )
-    first = FirstVersion(trained, head, choice, held, logits_NK, found)
+    first = FirstVersion(trained, head, choice, held, logits_NK, found, names_table)
     zero, baseline = _baselines(run, first, names_table)
     run.report = _common_report(run, first, baseline)
     return zero if run.request.strategy == "zero-shot" else first
 
 
-def label_name_rows(run: Run) -> Table:
+def setting(run: Run) -> Setting:
+    """What every fit of this run's heads shares."""
+    return Setting(run.task, len(run.labels), run.backbone.device, run.backbone.threads, run.stop)
+
+
+def label_name_tokens(run: Run) -> list[Row]:
+    """The labels' names as the base reads them, in the order of the labels."""
+    return run.backbone.tokenize([zero_shot.readable(label) for label in run.labels])
+
+
+def label_name_rows(run: Run) -> Table | None:
     """Each label's name as a row of its class: plain features as the corpus has them, and targets."""
+    if run.backbone.entry.modality != "text":
+        return None
     names = list(run.training.features)
-    encoded_KF = run.backbone.encode([zero_shot.readable(label) for label in run.labels], names)
-    parts = np.split(encoded_KF, len(names), axis=1)
+    encoded_KF = run.backbone.encode_tokens(label_name_tokens(run), names)
     targets = [(label,) for label in run.labels] if run.task.multiple else list(run.labels)
-    return Table(dict(zip(names, parts, strict=True)), run.task.encode(targets, run.labels))
+    return Table(features.split(encoded_KF, names, run.backbone), run.task.encode(targets, run.labels))
 
 
 def publish(run: Run, first: FirstVersion) -> Candidate:
@@ -127,22 +137,23 @@ def publish(run: Run, first: FirstVersion) -> Candidate:
     return write_candidate(run, first.trained, first.held, improves=True)
 
 
-def _baselines(run: Run, first: FirstVersion, names_table: Table) -> tuple[FirstVersion, dict[str, Any]]:
+def _baselines(run: Run, first: FirstVersion, names_table: Table | None) -> tuple[FirstVersion, dict[str, Any]]:
     """The better of both zero-shot models as a version of its own, and the scores that every report states."""
     began = time.monotonic()
     corpus, task, choice = run.training.corpus, run.task, first.choice
     last_NF = run.training.features[f"mean.{run.backbone.blocks}"]
     outputs = len(run.labels)
     out_of_fold = HeldOut(corpus.targets, choice.fold_N)
-    named = zero_shot.label_name_head(names_table.features[f"mean.{run.backbone.blocks}"], last_NF, task.link)
     means = zero_shot.class_mean_head(last_NF, corpus.targets, task.link, outputs=outputs)
     ways = {
-        "label_names": (named, named.logits(last_NF)),
         "class_means": (
             means,
             zero_shot.class_mean_logits(last_NF, corpus.targets, task.link, choice.fold_N, outputs=outputs),
         ),
     }
+    if names_table is not None:
+        named = zero_shot.label_name_head(names_table.features[f"mean.{run.backbone.blocks}"], last_NF, task.link)
+        ways["label_names"] = (named, named.logits(last_NF))
     measured: dict[str, tuple[Head, Floats, Assessment]] = {}
     for way, (head, tuning_NK) in ways.items():
         if run.validation is None:
@@ -164,7 +175,7 @@ def _baselines(run: Run, first: FirstVersion, names_table: Table) -> tuple[First
         assessment=assessment,
         hyperparameters={"way": best},
     )
-    zero = FirstVersion(trained, head, choice, first.held, logits_NK, first.situation)
+    zero = FirstVersion(trained, head, choice, first.held, logits_NK, first.situation, names_table)
     scores = {way: assessed.score.value for way, (_, _, assessed) in measured.items()}
     gate = majority if run.request.strategy == "zero-shot" else max(majority, *scores.values())
     return zero, {"majority": majority, **scores, "gate": gate}

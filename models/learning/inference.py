@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
+from models.backbones.backbone import Encoder
 from models.backbones.loading import Backbone
-from models.datasets.examples import TextPair
-from models.learning import calibration, tasks
+from models.datasets.examples import Input
+from models.learning import calibration, lora, tasks
 from models.learning.artifacts import Artifact
 from models.learning.heads import Floats
 
 
-def predict(
-    artifact: Artifact, backbone: Backbone, inputs: Sequence[str | TextPair], *, top_k: int = 1
-) -> list[dict[str, Any]]:
+def predict(artifact: Artifact, backbone: Backbone, inputs: Sequence[Input], *, top_k: int = 1) -> list[dict[str, Any]]:
     """One prediction per input, as the API answers it."""
     task = tasks.find(artifact.task)
     probabilities_NK = calibration.probabilities(logits(artifact, backbone, inputs), task.link, artifact.temperature)
@@ -24,8 +24,42 @@ def predict(
     return [task.decode(row_K, artifact.labels, thresholds, top_k) for row_K in probabilities_NK]
 
 
-def logits(artifact: Artifact, backbone: Backbone, inputs: Sequence[str | TextPair]) -> Floats:
+def logits(artifact: Artifact, backbone: Backbone, inputs: Sequence[Input]) -> Floats:
     """(N, K) float32, before the temperature."""
-    features_NF = backbone.encode(inputs, artifact.features)
+    own = _own_encoder(artifact, backbone)
+    if own is None:
+        features_NF = backbone.encode(inputs, artifact.features)
+    else:
+        features_NF = _encode(own, artifact, backbone, inputs)
     logits_NK: Floats = features_NF @ artifact.tensors["head.weight"].numpy().T + artifact.tensors["head.bias"].numpy()
     return logits_NK
+
+
+def _own_encoder(artifact: Artifact, backbone: Backbone) -> Encoder | None:
+    """The base with what the version changed in it, None if it changed nothing."""
+    changed = {name.partition(".")[0] for name in artifact.tensors} - {"head"}
+    if not changed:
+        return None
+    encoder = backbone.trainable_copy().requires_grad_(False).eval()
+    state = encoder.state_dict()
+    for name, tensor in artifact.tensors.items():
+        if name.startswith(("block.", "embeddings.")):
+            state[name.replace("block.", "blocks.", 1)].copy_(tensor)
+    lora.merge(encoder.blocks, artifact.tensors)
+    merged: Encoder = encoder.to(backbone.dtype)
+    return merged
+
+
+@torch.inference_mode()
+def _encode(encoder: Encoder, artifact: Artifact, backbone: Backbone, inputs: Sequence[Input]) -> Floats:
+    rows = backbone.tokenize(inputs)
+    wanted = [backbone.parse_feature(name) for name in artifact.features]
+    depths = {depth for _, depth in wanted}
+    width = sum(backbone.feature_width(name) for name in artifact.features)
+    features_NF = np.empty((len(rows), width), dtype=np.float32)
+    for indices in backbone.plan([len(row) for row in rows]):
+        batch = backbone.collate([rows[index] for index in indices])
+        _, tapped = encoder.run(batch, encoder.embed(batch), 0, max(depths), taps=depths)
+        pooled = [encoder.pool(tapped[depth], batch, kind) for kind, depth in wanted]
+        features_NF[indices] = torch.cat(pooled, dim=1).cpu().numpy()
+    return features_NF

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from models.backbones import encoder as encoding
-from models.backbones.encoder import TextBatch, TextEncoder
+from models.backbones.backbone import Encoder
 from models.backbones.loading import Backbone
 from models.learning import lora
 from models.learning.heads import Floats, Head
@@ -23,7 +22,7 @@ class Network(nn.Module):
 
     def __init__(
         self,
-        encoder: TextEncoder,
+        encoder: Encoder,
         features: Sequence[str],
         head: Head,
         *,
@@ -35,14 +34,14 @@ class Network(nn.Module):
         self.encoder = encoder
         self.features = tuple(features)
         self.first_block = first_block
-        self._wanted = [encoding.parse_feature(name) for name in features]
+        self._wanted = [(kind, int(depth)) for kind, _, depth in (name.partition(".") for name in features)]
         self.mean_F = nn.Buffer(mean_F)
         self.scale_F = nn.Buffer(scale_F)
         weight_KF = torch.from_numpy(head.weight_KF).to(mean_F)
         self.head_weight = nn.Parameter(weight_KF * scale_F)
         self.head_bias = nn.Parameter(torch.from_numpy(head.bias_K).to(mean_F) + weight_KF @ mean_F)
 
-    def forward(self, batch: TextBatch) -> Tensor:
+    def forward(self, batch: Any) -> Tensor:
         """logits_BK in float32. Blocks below the first trained one run without a graph."""
         depths = {depth for _, depth in self._wanted}
         deepest = max(depths)
@@ -53,7 +52,7 @@ class Network(nn.Module):
             hidden_BTD, tapped = self.encoder.run(batch, hidden_BTD, 0, frozen, taps=depths)
         _, more = self.encoder.run(batch, hidden_BTD, frozen, deepest, taps=depths)
         tapped = {**tapped, **more}
-        pooled_BF = torch.cat([encoding.pool(tapped[depth], batch, kind) for kind, depth in self._wanted], dim=1)
+        pooled_BF = torch.cat([self.encoder.pool(tapped[depth], batch, kind) for kind, depth in self._wanted], dim=1)
         with torch.autocast(pooled_BF.device.type, enabled=False):
             standard_BF = (pooled_BF - self.mean_F) / self.scale_F
             return torch.addmm(self.head_bias, standard_BF, self.head_weight.T)
@@ -103,6 +102,19 @@ def build(
     )
 
 
+def trained_values(network: Network) -> dict[str, Tensor]:
+    """A copy of everything that trains, as it is now."""
+    return {name: value.detach().clone() for name, value in network.named_parameters() if value.requires_grad}
+
+
+def blend(network: Network, start: Mapping[str, Tensor], share: float) -> None:
+    """Go back towards `start`, in place: 1 stays, 0 is the start. Of a low-rank product only one factor moves."""
+    with torch.no_grad():
+        for name, value in network.named_parameters():
+            if name in start and not name.endswith("lora_down"):
+                value.lerp_(start[name], 1.0 - share)
+
+
 def own_tensors(network: Network, schedule: Schedule, dtype: torch.dtype) -> dict[str, Tensor]:
     """What the artifact holds beside the head: in `dtype`, in which it is served."""
     if schedule.low_rank:
@@ -135,20 +147,24 @@ def groups(network: Network, schedule: Schedule, weight_decay: float) -> list[di
     return found
 
 
-def _drop_nothing(encoder: TextEncoder) -> None:
+def _drop_nothing(encoder: Any) -> None:
     """Dropout off: a few epochs from a fitted head do not need it, and masks would differ with the thread count."""
     for module in encoder.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
 
 
-def _randomise(encoder: TextEncoder, seed: int) -> None:
+def _randomise(encoder: Any, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     for module in encoder.modules():
         if isinstance(module, nn.Linear | nn.Embedding):
             values = torch.randn(module.weight.shape, generator=generator) * 0.02
             module.weight.data.copy_(values)
             if isinstance(module, nn.Linear) and module.bias is not None:
+                module.bias.data.zero_()
+        elif isinstance(module, nn.Conv1d | nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", generator=generator)
+            if module.bias is not None:
                 module.bias.data.zero_()
         elif isinstance(module, nn.LayerNorm):
             module.weight.data.fill_(1.0)

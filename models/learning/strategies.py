@@ -33,7 +33,7 @@ STRATEGIES: dict[str, Strategy] = {
     strategy.name: strategy
     for strategy in (
         Strategy("lora", learning_rate=1e-3, head_rate=1e-3, epochs=6, low_rank=8),
-        Strategy("partial", learning_rate=1e-4, head_rate=1e-3, epochs=5, own_blocks=3),
+        Strategy("partial", learning_rate=1e-4, head_rate=1e-3, epochs=5, own_blocks=6),
         Strategy(
             "full", learning_rate=1e-4, head_rate=1e-3, epochs=5, own_blocks=None, own_embeddings=True, layer_decay=0.9
         ),

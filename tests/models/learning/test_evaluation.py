@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from models.learning import evaluation, folds
+from models.learning.tasks import find
+from models.learning.tasks.task import Tally
+
+
+def _hits(values: list[int]) -> Tally:
+    gained = np.array(values, dtype=np.float64)
+    return Tally(gained, np.ones_like(gained))
+
+
+def test_accuracy_has_wilsons_interval() -> None:
+    score = evaluation.score(_hits([1] * 80 + [0] * 20))
+    theirs = binomtest(80, 100).proportion_ci(method="wilson")
+    assert (score.low, score.high) == pytest.approx((theirs.low, theirs.high), abs=1e-6)
+    perfect = evaluation.score(_hits([1] * 10))
+    assert perfect.high == pytest.approx(1.0)
+    assert perfect.low < 0.8
+
+
+def test_pairs_are_compared_row_by_row() -> None:
+    old, new = [1] * 50 + [0] * 50, [1] * 50 + [1] * 10 + [0] * 40
+    comparison = evaluation.compare(_hits(new), _hits(old))
+    assert comparison.gain == pytest.approx(0.1)
+    assert comparison.low > 0
+    assert comparison.probability > 0.99
+    assert comparison.p_value == pytest.approx(binomtest(0, 10).pvalue)
+    same = evaluation.compare(_hits(old), _hits(old))
+    assert (same.gain, same.p_value, same.probability) == (0.0, 1.0, 0.5)
+
+
+def test_micro_f1_of_a_tally() -> None:
+    task = find("multi-label-classification")
+    targets = np.array([[1, 0, 1], [0, 0, 0], [1, 1, 0]], dtype=np.float32)
+    chosen = np.array([[True, False, False], [False, True, False], [True, True, False]])
+    assert task.tally(targets, chosen).score == pytest.approx(2 * 3 / (2 * 3 + 1 + 1))
+
+
+def test_per_class_and_confusion() -> None:
+    task = find("text-classification")
+    targets = np.array([0, 0, 1, 1, 1])
+    chosen = np.eye(2, dtype=np.bool_)[[0, 1, 1, 1, 1]]
+    first, second = evaluation.per_class(task, targets, chosen, ["a", "b"])
+    assert first == {"label": "a", "precision": 1.0, "recall": 0.5, "f1": pytest.approx(2 / 3), "support": 2}
+    assert second["precision"] == 0.75
+    confusion = evaluation.confusion(targets, chosen, ["a", "b"])
+    assert confusion is not None
+    assert confusion["matrix"] == [[1, 1], [0, 3]]
+
+
+def test_calibration_error_of_a_liar() -> None:
+    probabilities = np.tile(np.array([[0.9, 0.1]], dtype=np.float32), (100, 1))
+    targets = np.array([0] * 50 + [1] * 50)
+    assert evaluation.expected_calibration_error(targets, probabilities) == pytest.approx(0.4, abs=1e-6)
+
+
+def test_folds_are_stratified_and_seeded() -> None:
+    strata = np.repeat([0, 1, 2], [50, 10, 5])
+    found = folds.stratified_folds(strata, 5, seed=3)
+    for stratum, size in ((0, 10), (1, 2), (2, 1)):
+        assert np.bincount(found[strata == stratum], minlength=5).tolist() == [size] * 5
+    assert np.array_equal(found, folds.stratified_folds(strata, 5, seed=3))
+    assert not np.array_equal(found, folds.stratified_folds(strata, 5, seed=4))
+    train, held = folds.splits(found)[2]
+    assert sorted([*train, *held]) == list(range(65))
+
+
+def test_thresholds_follow_the_evidence() -> None:
+    task = find("multi-label-classification")
+    generator = np.random.default_rng(0)
+    targets = (generator.uniform(size=(400, 2)) < 0.3).astype(np.float32)
+    probabilities = np.where(targets > 0, 0.35, 0.1).astype(np.float32)
+    thresholds = task.tune_thresholds(targets, probabilities)
+    assert thresholds is not None
+    assert ((thresholds > 0.1) & (thresholds < 0.35)).all()
+    assert task.tune_thresholds(np.zeros((5, 2), np.float32), probabilities[:5]) == pytest.approx([0.5, 0.5])

@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.backbones.text import TextBackbone
+from models.learning import artifacts, events, inference
+from models.learning.errors import InvalidHyperparameters, Stopped, TooFewRows, UnknownLabel
+from models.learning.events import Candidate, Finished, Progress, TrainEvent
+from models.learning.request import DatasetSource, TrainRequest
+from models.learning.training import train
+
+Rows = list[tuple[str, str]]
+RequestFactory = Callable[..., TrainRequest]
+SAMPLES = Path(__file__).parents[3] / "deploy" / "cli" / "samples"
+FAST_LORA = {"n_epochs": 2, "lora_rank": 2, "batch_size": 16}
+
+
+def _run(request: TrainRequest, backbone: TextBackbone) -> list[TrainEvent]:
+    return list(train(request, backbone, stop=lambda: False))
+
+
+def _candidates(found: list[TrainEvent]) -> list[Candidate]:
+    return [event for event in found if isinstance(event, Candidate)]
+
+
+def _accuracy(candidate: Candidate, backbone: TextBackbone, rows: Rows) -> float:
+    artifact = artifacts.read(candidate.artifact_dir)
+    predictions = inference.predict(artifact, backbone, [text for text, _ in rows])
+    return float(np.mean([found["label"] == label for found, (_, label) in zip(predictions, rows, strict=True)]))
+
+
+def test_head_learns_the_sample(backbone: TextBackbone, tickets: Rows, make_request: RequestFactory) -> None:
+    with (SAMPLES / "tickets_test.csv").open(newline="", encoding="utf-8") as file:
+        unseen = [(row["text"], row["label"]) for row in csv.DictReader(file)]
+    found = _run(make_request(tickets), backbone)
+    (candidate,) = _candidates(found)
+    assert isinstance(found[-1], Finished)
+    assert found[-1].best == candidate.name == "head"
+    assert candidate.improves
+    assert _accuracy(candidate, backbone, unseen) >= 0.85
+    report = candidate.report
+    assert report["score_low"] <= report["score"] <= report["score_high"]
+    assert report["score"] > report["baseline"]["gate"] > report["baseline"]["majority"]
+    assert report["data"]["rows"] == len(tickets)
+    assert sum(row["support"] for row in report["per_class"]) == len(tickets)
+    assert report["calibration"]["ece"] < 0.1
+    assert report["situation"]["similarity"] == "similar"
+    assert report["hyperparameters"]["regularization"] > 0
+    json.dumps(report, allow_nan=False)
+
+
+def test_progress_only_grows_and_events_cross_processes(
+    backbone: TextBackbone, few: Rows, make_request: RequestFactory
+) -> None:
+    found = _run(make_request(few), backbone)
+    percents = [event.percent for event in found if isinstance(event, Progress)]
+    assert percents == sorted(percents)
+    assert percents[0] == 0
+    assert percents[-1] <= 100
+    for event in found:
+        assert events.from_dict(json.loads(json.dumps(events.to_dict(event)))) == event
+
+
+def test_same_seed_same_bytes(backbone: TextBackbone, few: Rows, make_request: RequestFactory) -> None:
+    request = make_request(few, strategy="lora", hyperparameters=FAST_LORA)
+    again = replace(request, output_dir=request.output_dir.with_name("again"))
+    other = replace(request, output_dir=request.output_dir.with_name("other"), seed=8)
+    first, second, third = (_candidates(_run(each, backbone)) for each in (request, again, other))
+    assert [candidate.name for candidate in first] == ["head", "lora"]
+    for one, two in zip(first, second, strict=True):
+        assert (one.artifact_dir / artifacts.WEIGHTS).read_bytes() == (
+            two.artifact_dir / artifacts.WEIGHTS
+        ).read_bytes()
+        assert (one.artifact_dir / artifacts.MANIFEST).read_bytes() == (
+            two.artifact_dir / artifacts.MANIFEST
+        ).read_bytes()
+    changed = artifacts.read(third[1].artifact_dir).tensors["lora.0.output.dense.A"]
+    assert not torch.equal(changed, artifacts.read(first[1].artifact_dir).tensors["lora.0.output.dense.A"])
+
+
+def test_zero_shot_needs_no_training(backbone: TextBackbone, tickets: Rows, make_request: RequestFactory) -> None:
+    (candidate,) = _candidates(_run(make_request(tickets, strategy="zero-shot"), backbone))
+    assert candidate.name == "zero-shot"
+    assert _accuracy(candidate, backbone, tickets[::4]) > 0.6
+
+
+def test_validation_file_is_what_is_measured(
+    backbone: TextBackbone, tickets: Rows, make_request: RequestFactory
+) -> None:
+    request = make_request(tickets[::2], validation=tickets[1::8])
+    (candidate,) = _candidates(_run(request, backbone))
+    assert candidate.report["measured_on"] == "validation_file"
+    assert candidate.report["measured_rows"] == len(tickets[1::8])
+    accuracy = _accuracy(candidate, backbone, tickets[1::8])
+    assert candidate.metrics["score"] == pytest.approx(accuracy)
+
+
+def test_unknown_label_in_validation(backbone: TextBackbone, few: Rows, make_request: RequestFactory) -> None:
+    request = make_request(few, validation=[few[0], ("a text", "no_such_label")])
+    with pytest.raises(UnknownLabel, match="Row 2 of the validation file has the label 'no_such_label'"):
+        _run(request, backbone)
+
+
+def test_too_little_to_learn_from(backbone: TextBackbone, make_request: RequestFactory) -> None:
+    with pytest.raises(TooFewRows):
+        _run(make_request([("a", "x"), ("b", "y")]), backbone)
+
+
+@pytest.mark.parametrize("features", ["median.6", "mean.7", "mean", "first"])
+def test_unknown_features(backbone: TextBackbone, few: Rows, make_request: RequestFactory, features: str) -> None:
+    with pytest.raises(InvalidHyperparameters, match="features"):
+        _run(make_request(few, hyperparameters={"features": features}), backbone)
+
+
+def test_asked_features_and_penalty_are_used(backbone: TextBackbone, few: Rows, make_request: RequestFactory) -> None:
+    asked = {"features": "mean.3, cls.6", "regularization": 0.5}
+    (candidate,) = _candidates(_run(make_request(few, hyperparameters=asked), backbone))
+    artifact = artifacts.read(candidate.artifact_dir)
+    assert artifact.features == ("mean.3", "cls.6")
+    assert artifact.tensors["head.weight"].shape == (len(artifact.labels), 768)
+    assert candidate.report["hyperparameters"]["regularization"] == pytest.approx(0.5)
+
+
+def test_stops_at_every_stage(backbone: TextBackbone, few: Rows, make_request: RequestFactory) -> None:
+    request = make_request(few, strategy="lora", hyperparameters=FAST_LORA)
+    for step in ("encoding", "fitting", "refining"):
+        seen: list[str] = []
+
+        def run_until(step: str = step, seen: list[str] = seen) -> None:
+            for event in train(request, backbone, stop=lambda: step in seen):
+                if isinstance(event, Progress):
+                    seen.append(event.step)
+
+        with pytest.raises(Stopped):
+            run_until()
+        assert step in seen
+    assert torch.get_num_threads() == 1
+
+
+def test_several_labels_per_row(
+    backbone: TextBackbone, tickets: Rows, make_request: RequestFactory, tmp_path: Path
+) -> None:
+    by_label: dict[str, list[str]] = {}
+    for text, label in tickets:
+        by_label.setdefault(label, []).append(text)
+    labels = sorted(by_label)[:4]
+    rows = []
+    for index in range(40):
+        first, second = labels[index % 4], labels[(index // 4 + index) % 4]
+        texts = [by_label[first][index % 45]] + ([by_label[second][-1 - index % 45]] if second != first else [])
+        rows.append({"text": " ".join(texts), "labels": sorted({first, second})})
+    rows += [{"text": text, "labels": []} for text in by_label[sorted(by_label)[5]][:10]]
+    path = tmp_path / "several.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows), "utf-8")
+    source = DatasetSource(path, "jsonl", {"text": "text", "labels": "labels"})
+    request = replace(make_request(tickets), training=source, task="multi-label-classification")
+    (candidate,) = _candidates(_run(request, backbone))
+    assert candidate.report["metric"] == "micro_f1"
+    assert candidate.report["score"] > 0.7
+    assert candidate.report["confusion"] is None
+    artifact = artifacts.read(candidate.artifact_dir)
+    assert artifact.thresholds is not None
+    assert len(artifact.thresholds) == 4
+    (prediction,) = inference.predict(artifact, backbone, [rows[1]["text"]], top_k=2)
+    assert set(prediction["scores"]) == set(labels)
+    assert prediction["top"][0]["score"] >= prediction["top"][1]["score"]
+
+
+class TestFeatureCache:
+    def test_second_run_reads_it(
+        self, backbone: TextBackbone, few: Rows, make_request: RequestFactory, tmp_path: Path
+    ) -> None:
+        request = make_request(few, feature_cache_dir=tmp_path / "cache")
+        first = _candidates(_run(request, backbone))[0]
+        (cached,) = (tmp_path / "cache").iterdir()
+        again = replace(request, output_dir=tmp_path / "again")
+        second = _candidates(_run(again, backbone))[0]
+        assert second.report["score"] == first.report["score"]
+        assert (second.artifact_dir / artifacts.WEIGHTS).read_bytes() == (
+            first.artifact_dir / artifacts.WEIGHTS
+        ).read_bytes()
+
+        content = bytearray(cached.read_bytes())
+        content[-7] ^= 64  # a flipped bit in a number: it parses, the hash does not match
+        cached.write_bytes(content)
+        third = _candidates(_run(replace(request, output_dir=tmp_path / "third"), backbone))[0]
+        assert (third.artifact_dir / artifacts.WEIGHTS).read_bytes() == (
+            first.artifact_dir / artifacts.WEIGHTS
+        ).read_bytes()
+        assert cached.read_bytes() != content  # computed and written anew
+
+    def test_truncated_cache_is_computed_anew(
+        self, backbone: TextBackbone, few: Rows, make_request: RequestFactory, tmp_path: Path
+    ) -> None:
+        request = make_request(few, feature_cache_dir=tmp_path / "cache")
+        _run(request, backbone)
+        (cached,) = (tmp_path / "cache").iterdir()
+        whole = cached.read_bytes()
+        cached.write_bytes(whole[: len(whole) // 2])
+        _run(replace(request, output_dir=tmp_path / "again"), backbone)
+        assert cached.read_bytes() == whole
+
+
+@pytest.mark.parametrize("strategy", ["lora", "partial", "full", "scratch"])
+def test_every_strategy_makes_a_servable_candidate(
+    backbone: TextBackbone, few: Rows, make_request: RequestFactory, strategy: str
+) -> None:
+    asked = {"n_epochs": 1, "batch_size": 16, "lora_rank": 2, "trainable_blocks": 1}
+    request = make_request(few[:40], strategy=strategy, hyperparameters=asked, validation=few[40:])
+    head, refined = _candidates(_run(request, backbone))
+    assert refined.name == strategy
+    artifact = artifacts.read(refined.artifact_dir)
+    names = {name.split(".")[0] for name in artifact.tensors}
+    expected = {"lora": {"head", "lora"}, "partial": {"head", "block"}}.get(strategy, {"head", "block", "embeddings"})
+    assert names == expected
+    if strategy == "partial":
+        assert {name.split(".")[1] for name in artifact.tensors if name.startswith("block")} == {"5"}
+    # What is on disk answers like what was measured.
+    accuracy = _accuracy(refined, backbone, few[40:])
+    assert refined.metrics["score"] == pytest.approx(accuracy, abs=0.11)
+    assert refined.report["hyperparameters"]["learning_rate"] > 0
+    tried = {entry["name"]: entry for entry in refined.report["strategies_tried"]}
+    assert {"head", "zero-shot", strategy} <= set(tried)
+    assert refined.improves == (tried[strategy]["gain"] > 0) or not refined.improves
+    assert head.improves
+
+
+def test_auto_leaves_a_solved_task_alone(backbone: TextBackbone, tickets: Rows, make_request: RequestFactory) -> None:
+    found = _run(make_request(tickets, strategy="auto"), backbone)
+    assert [candidate.name for candidate in _candidates(found)] == ["head"]
+    assert isinstance(found[-1], Finished)
+    assert found[-1].report["refinement"]["strategy"] is None
