@@ -30,9 +30,9 @@ FRONTEND = "frontend.json"
 _FILES = ("config.json", FRONTEND, "preprocessor_config.json", "model.safetensors")
 _CPU_BATCH = 16
 _GPU_BATCH = 256
-# Self-attention over samples grows with the square of the length: longer sounds are cut into pieces.
-_LONGEST_PIECE_S = 20.0
-_SHORTEST_PIECE_S = 0.1
+# Networks on samples get pieces of one length: attention grows with the square of it, pieces of one length share a
+# batch, and no sound's features depend on how long its neighbours are.
+_PIECE_S = 3.0
 
 
 class PatchReader:
@@ -55,19 +55,24 @@ class PatchReader:
 
 
 class ExtractorReader:
-    """Sounds as a Hugging Face feature extractor wants them, in pieces that the network can take."""
+    """Sounds as a Hugging Face feature extractor wants them, in pieces of one length.
 
-    def __init__(self, extractor: Any, piece_s: float) -> None:
+    `loops`: what does not fill its piece is played again rather than followed by silence, which would count in the
+    mean; an extractor of spectrograms fills up by itself, as its network has learned it.
+    """
+
+    def __init__(self, extractor: Any, piece_s: float, *, loops: bool) -> None:
         self._extractor = extractor
         self._rate = int(extractor.sampling_rate)
         self._piece = int(piece_s * self._rate)
+        self._loops = loops
 
     def count(self, media: Media) -> int:
         """Pieces."""
         return max(1, math.ceil(_resampled_length(media, self._rate) / self._piece))
 
     def read(self, media: Media) -> Tensor:
-        """(pieces, …) float32; the last of several pieces is filled up with silence."""
+        """(pieces, …) float32."""
         return self._extract(_samples(media, self._rate))
 
     def probes(self) -> Tensor:
@@ -75,10 +80,11 @@ class ExtractorReader:
         return torch.cat([self._extract(wave_N) for wave_N in _waves(self._rate)])
 
     def _extract(self, samples_N: Floats) -> Tensor:
-        pieces = max(1, math.ceil(len(samples_N) / self._piece))
-        length = pieces * self._piece if pieces > 1 else max(len(samples_N), int(_SHORTEST_PIECE_S * self._rate))
-        padded_PN = np.pad(samples_N, (0, length - len(samples_N))).reshape(pieces, -1)
-        found = self._extractor(list(padded_PN), sampling_rate=self._rate, return_tensors="pt")
+        cuts = range(0, max(len(samples_N), 1), self._piece)
+        pieces = [samples_N[start : start + self._piece] for start in cuts]
+        if self._loops:
+            pieces = [np.resize(piece_N, self._piece) for piece_N in pieces]
+        found = self._extractor(pieces, sampling_rate=self._rate, return_tensors="pt")
         values: Tensor = next(iter(found.values()))
         return values.float()
 
@@ -94,9 +100,8 @@ def load(entry: BackboneEntry, *, device: torch.device, precision: str, threads:
         return stacks.build(load_model(), name=entry.name)
 
     model = load_model()
-    reader, together = _reader(entry, folder)
+    reader = _reader(entry, folder)
     media.check_walk(model, stacks.build(model, name=entry.name), reader.probes(), name=entry.name)
-    many = _CPU_BATCH if device.type == "cpu" else _GPU_BATCH
     return media.assemble(
         entry,
         reader,
@@ -105,15 +110,14 @@ def load(entry: BackboneEntry, *, device: torch.device, precision: str, threads:
         device=device,
         precision=precision,
         threads=threads,
-        batch_entries=many if together else 1,
+        batch_entries=_CPU_BATCH if device.type == "cpu" else _GPU_BATCH,
     )
 
 
-def _reader(entry: BackboneEntry, folder: Path | None) -> tuple[Reader, bool]:
-    """The reader, and whether inputs of different lengths come out of it alike, so that they can share a batch."""
+def _reader(entry: BackboneEntry, folder: Path | None) -> Reader:
     if folder is not None and (folder / FRONTEND).is_file():
         try:
-            return PatchReader(log_mel.read(folder / FRONTEND)), True
+            return PatchReader(log_mel.read(folder / FRONTEND))
         except (ValueError, KeyError, TypeError) as error:
             raise BaseModelUnreachable(
                 name=entry.name, source=entry.source, reason=f"{FRONTEND}: {error}", mend="Correct the file."
@@ -121,8 +125,8 @@ def _reader(entry: BackboneEntry, folder: Path | None) -> tuple[Reader, bool]:
     extractor = from_pretrained(AutoFeatureExtractor, entry, folder)
     frames = getattr(extractor, "max_length", None)
     if frames and hasattr(extractor, "num_mel_bins"):  # spectrograms of one length, a frame every ten milliseconds
-        return ExtractorReader(extractor, min(_LONGEST_PIECE_S, frames / 100)), True
-    return ExtractorReader(extractor, _LONGEST_PIECE_S), False
+        return ExtractorReader(extractor, frames / 100, loops=False)
+    return ExtractorReader(extractor, _PIECE_S, loops=True)
 
 
 def _samples(media: Media, rate: int) -> Floats:

@@ -27,6 +27,9 @@ class Encoder(Protocol):
     embeddings: nn.Module
     blocks: nn.ModuleList
 
+    def to(self, *args: Any, **kwargs: Any) -> Any:
+        """As `nn.Module.to`."""
+
     def embed(self, batch: Any) -> Tensor:
         """The hidden state at depth 0."""
 

@@ -12,6 +12,17 @@ class UnknownBaseModel(InvalidRequest):
     message = "There is no base model '{name}'. {hint}"
 
 
+class NoBaseModel(InvalidRequest):
+    """Nothing here reads what the data set holds."""
+
+    param = "model"
+    message = (
+        "This service has no base model that reads {modality}. Its operator adds one to the file that "
+        "GRAFT_BASE_MODELS_FILE names: "
+        '{{"a-name": {{"modality": "{modality}", "source": {{"folder": "…"}}, "licence": "…"}}}}.'
+    )
+
+
 class BaseModelUnreachable(Unavailable):
     """The entry exists, its weights do not answer."""
 
@@ -23,8 +34,9 @@ class UnsupportedBaseModel(GraftError):
     """The weights are there, but the architecture has no blocks that Graft could freeze and share."""
 
     message = (
-        "The base model '{name}' has the architecture {architecture}, which is not a stack of encoder blocks. "
-        "Use an encoder such as BERT, RoBERTa, ELECTRA or DistilBERT."
+        "The base model '{name}' has the architecture {architecture}, which is not a stack of encoder blocks that "
+        "can be used here. Use an encoder such as BERT for texts, MobileNet, ResNet, ViT or DINOv2 for pictures, "
+        "YAMNet, AST or wav2vec 2.0 for sounds."
     )
 
 

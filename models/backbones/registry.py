@@ -4,9 +4,11 @@
 
     {"bge-small": {"modality": "text", "source": {"hub": "BAAI/bge-small-en-v1.5", "revision": "5c38ec7…"},
                    "licence": "MIT", "width": 384, "blocks": 12, "parameters": 33360000, "max_tokens": 512},
-     "house":     {"modality": "text", "source": {"folder": "/srv/models/house"}, "licence": "proprietary"}}
+     "house":     {"modality": "text", "source": {"folder": "/srv/models/house"}, "licence": "proprietary"},
+     "photos":    {"modality": "image", "source": {"folder": "/srv/models/mobilenet"}, "licence": "Apache-2.0"}}
 
-Sizes that a local folder's `config.json` states may be left out.
+Sizes may be left out where the weights lie on this machine. The first entry of a modality is the default of jobs on
+pictures or sounds that name no base.
 """
 
 from __future__ import annotations
@@ -18,10 +20,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from models.backbones.errors import BaseModelUnreachable, InvalidBaseModelsFile, UnknownBaseModel
+from models.backbones import sizes
+from models.backbones.errors import BaseModelUnreachable, InvalidBaseModelsFile, NoBaseModel, UnknownBaseModel
 from models.settings import Settings
 
 Modality = Literal["text", "image", "audio"]
+
+# What turns inputs into numbers; one of them has to be there.
+_FRONT_FILES: dict[str, tuple[str, ...]] = {
+    "text": ("tokenizer.json", "vocab.txt", "tokenizer_config.json"),
+    "image": ("preprocessor_config.json", "processor_config.json"),
+    "audio": ("frontend.json", "preprocessor_config.json"),
+}
+_HUB_TIMEOUT_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +71,10 @@ Source = WheelSource | FolderSource | HubSource
 
 @dataclass(frozen=True, slots=True)
 class BackboneEntry:
-    """One base model. `width` is the size of a hidden vector, `blocks` how many can be frozen one by one."""
+    """One base model. `width` is the size of a hidden vector, `blocks` how many can be frozen one by one.
+
+    `widths` has an entry per depth, 0 to `blocks`, where it is known; `max_tokens` is for text only.
+    """
 
     name: str
     modality: Modality
@@ -70,6 +84,7 @@ class BackboneEntry:
     blocks: int
     parameters: int
     max_tokens: int
+    widths: tuple[int, ...] = ()
 
     @property
     def revision(self) -> str:
@@ -86,6 +101,7 @@ MINILM = BackboneEntry(
     blocks=6,
     parameters=22_713_216,
     max_tokens=256,  # It was trained on 256; its positions would allow 512.
+    widths=(384,) * 7,
 )
 _BUILT_IN = (MINILM,)
 
@@ -108,11 +124,42 @@ def find(settings: Settings, name: str) -> BackboneEntry:
     raise UnknownBaseModel(name=name, hint=hint)
 
 
-def folder_of(entry: BackboneEntry) -> Path | None:
-    """Where the weights lie on this machine, None for a hub source. Raises BaseModelUnreachable.
+def default_for(settings: Settings, modality: str) -> BackboneEntry:
+    """The base of a job that names none: the configured one for texts, else the first that reads the modality.
 
-    Cheap enough to ask when a job is created, so that a missing base is an answer and not a crash in the worker.
+    Raises NoBaseModel.
     """
+    known = entries(settings)
+    configured = known.get(settings.base_model)
+    if modality == "text" or (configured is not None and configured.modality == modality):
+        return find(settings, settings.base_model)
+    for entry in known.values():
+        if entry.modality == modality:
+            return entry
+    raise NoBaseModel(modality=modality)
+
+
+def check(entry: BackboneEntry) -> None:
+    """Whether the weights can be had, cheaply and without torch. Raises BaseModelUnreachable.
+
+    Asked when a job is created, so that a missing base is an answer and not a crash in the worker.
+    """
+    folder = folder_of(entry)
+    if folder is None:
+        _check_hub(entry)
+        return
+    for files in (("model.safetensors", "model.safetensors.index.json"), _FRONT_FILES[entry.modality]):
+        if not any((folder / name).is_file() for name in files):
+            raise BaseModelUnreachable(
+                name=entry.name,
+                source=entry.source,
+                reason=f"there is no {' or '.join(files)} in it",
+                mend="Point the entry at a folder in Hugging Face layout with safetensors weights.",
+            )
+
+
+def folder_of(entry: BackboneEntry) -> Path | None:
+    """Where the weights lie on this machine, None for a hub source. Raises BaseModelUnreachable."""
     source = entry.source
     if isinstance(source, HubSource):
         return None
@@ -148,12 +195,55 @@ def _read_file(path: Path) -> dict[str, BackboneEntry]:
 
 def _parse(name: str, fields: dict[str, Any]) -> BackboneEntry:
     source = _parse_source(fields["source"])
-    sizes = _sizes_in(source.path) if isinstance(source, FolderSource) else {}
-    sizes.update({key: int(fields[key]) for key in ("width", "blocks", "parameters", "max_tokens") if key in fields})
     modality = fields["modality"]
-    if modality not in ("text", "image", "audio"):
-        raise ValueError(f"modality '{modality}' is none of text, image, audio")
-    return BackboneEntry(name=name, modality=modality, source=source, licence=str(fields["licence"]), **sizes)
+    if modality not in _FRONT_FILES:
+        raise ValueError(f"modality '{modality}' is none of {', '.join(_FRONT_FILES)}")
+    found: dict[str, Any] = {"parameters": 0, "max_tokens": 512 if modality == "text" else 0}
+    if (folder := _installed(source)) is not None:
+        found.update(sizes.read(folder))
+    found.update({key: int(fields[key]) for key in ("width", "blocks", "parameters", "max_tokens") if key in fields})
+    missing = [key for key in ("width", "blocks") if key not in found]
+    if missing:
+        raise ValueError(f"'{name}' needs {' and '.join(missing)}: its weights are not on this machine to look it up")
+    if len(found.get("widths", ())) != found["blocks"] + 1:
+        found["widths"] = ()
+    return BackboneEntry(name=name, modality=modality, source=source, licence=str(fields["licence"]), **found)
+
+
+def _installed(source: Source) -> Path | None:
+    """Where the files lie on this machine, if they do."""
+    if isinstance(source, FolderSource):
+        return source.path
+    if isinstance(source, WheelSource):
+        try:
+            return Path(importlib.import_module(source.module).MODEL_DIR)
+        except ImportError:
+            return None
+    config = _cached(source, "config.json")
+    return None if config is None else config.parent
+
+
+def _check_hub(entry: BackboneEntry) -> None:
+    source = entry.source
+    if not isinstance(source, HubSource) or _cached(source, "model.safetensors") is not None:
+        return
+    hub = importlib.import_module("huggingface_hub")  # a tenth of a second that only hub bases cost
+    try:
+        url = hub.hf_hub_url(source.id, "config.json", revision=source.revision)
+        hub.get_hf_file_metadata(url, timeout=_HUB_TIMEOUT_S)
+    except Exception as error:  # the client's own errors, its transport's, the network's
+        raise BaseModelUnreachable(
+            name=entry.name,
+            source=source,
+            reason=f"it is not on this machine, and the hub does not answer for it ({type(error).__name__})",
+            mend="Check id and revision, or download it once while there is a network.",
+        ) from error
+
+
+def _cached(source: HubSource, file: str) -> Path | None:
+    hub = importlib.import_module("huggingface_hub")
+    found = hub.try_to_load_from_cache(source.id, file, revision=source.revision)
+    return Path(found) if isinstance(found, str) else None
 
 
 def _parse_source(fields: dict[str, str]) -> Source:
@@ -162,31 +252,3 @@ def _parse_source(fields: dict[str, str]) -> Source:
     if "folder" in fields:
         return FolderSource(Path(fields["folder"]))
     return HubSource(fields["hub"], fields["revision"])
-
-
-def _sizes_in(folder: Path) -> dict[str, int]:
-    """Sizes from config.json and from the header of model.safetensors, where they are."""
-    sizes = {"parameters": 0, "max_tokens": 512}
-    if (config_file := folder / "config.json").is_file():
-        config = json.loads(config_file.read_text("utf-8"))
-        for name, keys in (
-            ("width", ("hidden_size", "dim")),
-            ("blocks", ("num_hidden_layers", "n_layers")),
-            ("max_tokens", ("max_position_embeddings",)),
-        ):
-            stated = [int(config[key]) for key in keys if key in config]
-            if stated:
-                sizes[name] = stated[0]
-    if (weights := folder / "model.safetensors").is_file():
-        with weights.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        header.pop("__metadata__", None)
-        sizes["parameters"] = sum(_count(tensor["shape"]) for tensor in header.values())
-    return sizes
-
-
-def _count(shape: list[int]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from models.errors import Unavailable
-from models.records import customers, jobs, versions
+from models.records import customers, files, jobs, versions
 from models.records.jobs import Job, JobEvent
 from models.records.pages import Page
 from models.records.transitions import ENDED, TRANSITIONS
@@ -45,7 +45,7 @@ def submit(
     Job and idempotency row are one transaction; the message leaves after it and may fail to. A repeated token returns
     the job of the first request. Raises NotFound for files, and the errors of `submission`.
     """
-    order = submission.check(resources.settings, request)
+    order = submission.check(resources.settings, request, modality=_modality(resources, customer_id, request))
     with resources.database.transaction() as session:
         customer = customers.lock(session, customer_id)
         if idempotency is not None:
@@ -63,6 +63,15 @@ def submit(
             answers.store_in(session, customer_id, idempotency, status=200, body=render(job))
     wake(resources, [job.id])
     return job
+
+
+def _modality(resources: Resources, customer_id: str, request: JobRequest) -> str:
+    """What the training file holds, where the request leaves the choice of the base to it."""
+    if request.model:
+        return "text"
+    with resources.database.reading() as session:
+        training = files.require(session, customer_id, request.training_file, param="training_file")
+    return submission.modality_of(str(training.profile["task"]))
 
 
 def get(resources: Resources, customer_id: str, job_id: str) -> Job:

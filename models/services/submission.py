@@ -66,10 +66,18 @@ class Order:
     metadata: dict[str, str]
 
 
-def check(settings: Settings, request: JobRequest) -> Order:
-    """Judge what needs no database. Raises UnknownBaseModel, BaseModelUnreachable, UnknownStrategy, InvalidSeed, …"""
-    base = registry.find(settings, request.model or settings.base_model)
-    registry.folder_of(base)
+def modality_of(task: str) -> str:
+    """What a base model for this task has to read."""
+    return _MODALITIES.get(task, "text")
+
+
+def check(settings: Settings, request: JobRequest, *, modality: str = "text") -> Order:
+    """Judge what needs no database; `modality` is what the base has to read if the request names none.
+
+    Raises UnknownBaseModel, NoBaseModel, BaseModelUnreachable, UnknownStrategy, InvalidSeed, …
+    """
+    base = registry.find(settings, request.model) if request.model else registry.default_for(settings, modality)
+    registry.check(base)
     known = frozenset(registry.entries(settings))
     if request.suffix is not None:
         check_name(request.suffix, "model", param="suffix")

@@ -1,0 +1,86 @@
+"""How large a base model is, read from its folder without loading it: config.json and the header of its weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Config = dict[str, Any]
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """`blocks`, `width`, `widths` by depth, `parameters`, `max_tokens`; what the files do not tell is left out."""
+    sizes: dict[str, Any] = {}
+    if (config_file := folder / "config.json").is_file():
+        config: Config = json.loads(config_file.read_text("utf-8"))
+        widths = _WIDTHS.get(str(config.get("model_type")), _uniform)(config)
+        if widths:
+            sizes.update(widths=tuple(widths), width=widths[-1], blocks=len(widths) - 1)
+        if "max_position_embeddings" in config:
+            sizes["max_tokens"] = int(config["max_position_embeddings"])
+    if (weights := folder / "model.safetensors").is_file():
+        with weights.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        header.pop("__metadata__", None)
+        sizes["parameters"] = sum(_count(tensor["shape"]) for tensor in header.values())
+    return sizes
+
+
+def _uniform(config: Config) -> list[int]:
+    """A transformer: as wide at every depth."""
+    width = next((int(config[key]) for key in ("hidden_size", "dim") if key in config), 0)
+    blocks = next((int(config[key]) for key in ("num_hidden_layers", "n_layers") if key in config), 0)
+    return [width] * (blocks + 1) if width and blocks else []
+
+
+def _mobilenet_v1(config: Config) -> list[int]:
+    scale, least = float(config.get("depth_multiplier", 1.0)), int(config.get("min_depth", 8))
+    channels = [32, 64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024]
+    return [max(int(count * scale), least) for count in channels]
+
+
+def _mobilenet_v2(config: Config) -> list[int]:
+    scale = float(config.get("depth_multiplier", 1.0))
+    divisor, least = int(config.get("depth_divisible_by", 8)), int(config.get("min_depth", 8))
+
+    def scaled(channels: int) -> int:
+        wanted = round(channels * scale)
+        found = max(least, (wanted + divisor // 2) // divisor * divisor)
+        return found if found >= 0.9 * wanted else found + divisor
+
+    top = 1280 if config.get("finegrained_output", True) and scale < 1.0 else scaled(1280)
+    stack = [16, 24, 24, 32, 32, 32, 64, 64, 64, 64, 96, 96, 96, 160, 160, 160, 320]
+    return [*(scaled(count) for count in stack), top]
+
+
+def _residual(config: Config) -> list[int]:
+    layers = [
+        int(width)
+        for width, depth in zip(config["hidden_sizes"], config["depths"], strict=True)
+        for _ in range(int(depth))
+    ]
+    return [int(config["embedding_size"]), *layers]
+
+
+def _convnext(config: Config) -> list[int]:
+    stages = [int(width) for width in config["hidden_sizes"]]
+    return [stages[0], *stages]
+
+
+_WIDTHS: dict[str, Callable[[Config], list[int]]] = {
+    "mobilenet_v1": _mobilenet_v1,
+    "mobilenet_v2": _mobilenet_v2,
+    "resnet": _residual,
+    "regnet": _residual,
+    "convnext": _convnext,
+    "convnextv2": _convnext,
+}
+
+
+def _count(shape: list[int]) -> int:
+    count = 1
+    for size in shape:
+        count *= size
+    return count
