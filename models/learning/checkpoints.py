@@ -15,9 +15,10 @@ import structlog
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.learning.heads import Floats
+from models.learning.network import Network
 
 _MANIFEST = "manifest.json"
 _STATE = "state.safetensors"
@@ -35,30 +36,23 @@ class Checkpoint:
 
     @classmethod
     def capture(
-        cls, network: nn.Module, optimizer: torch.optim.Optimizer, epoch: int, history: list[tuple[float, Floats]]
+        cls, network: Network, optimizer: torch.optim.Optimizer, epoch: int, history: list[tuple[float, Floats]]
     ) -> Checkpoint:
         """Of a network and its AdamW."""
         tensors: dict[str, Tensor] = {}
-        for name, parameter in network.named_parameters():
-            if parameter.requires_grad:
-                tensors[f"value.{name}"] = parameter.detach()
-                for key, value in optimizer.state[parameter].items():
-                    tensors[f"{key}.{name}"] = value
+        for name, master in network.masters.items():
+            tensors[f"value.{name}"] = master
+            tensors.update({f"{key}.{name}": value for key, value in optimizer.state[master].items()})
         return cls(epoch, tensors, [loss for loss, _ in history], [logits for _, logits in history])
 
-    def restore(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    def restore(self, network: Network, optimizer: torch.optim.Optimizer) -> int:
         """Put everything back; returns how many epochs are done."""
-        with torch.no_grad():
-            for name, parameter in network.named_parameters():
-                if parameter.requires_grad:
-                    parameter.copy_(self.tensors[f"value.{name}"])
-                    state = {}
-                    for key in ("step", "exp_avg", "exp_avg_sq"):
-                        value = self.tensors[f"{key}.{name}"]
-                        state[key] = value.clone().to(torch.float32 if key == "step" else parameter.dtype)
-                        if key != "step" or optimizer.defaults.get("fused"):
-                            state[key] = state[key].to(parameter.device)
-                    optimizer.state[parameter] = state
+        for name, master in network.masters.items():
+            master.copy_(self.tensors[f"value.{name}"])
+            optimizer.state[master] = {
+                key: self.tensors[f"{key}.{name}"].to(master.device) for key in ("step", "exp_avg", "exp_avg_sq")
+            }
+        network.take_masters()
         return self.epoch
 
     def history(self) -> Iterator[tuple[float, Floats]]:

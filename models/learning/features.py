@@ -47,6 +47,11 @@ def derive(features: Mapping[str, Floats], names: Sequence[str]) -> Floats:
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
+def width(features: Mapping[str, Floats], name: str) -> int:
+    """How many numbers the named feature has."""
+    return int(features[name.removeprefix(UNIT)].shape[1])
+
+
 def split(stacked_NF: Floats, names: Sequence[str], backbone: Backbone) -> dict[str, Floats]:
     """Features side by side → each by its name."""
     ends = np.cumsum([backbone.feature_width(name) for name in names])

@@ -18,7 +18,11 @@ _RUNNING_STATISTICS = (nn.modules.batchnorm._BatchNorm,)
 
 
 class Network(nn.Module):
-    """Encoder and head. The head works on standardised features, where one learning rate suits all of its weights."""
+    """Encoder and head. The head works on standardised features, where one learning rate suits all of its weights.
+
+    The encoder computes in the precision in which it will be served, so that what is measured here is what customers
+    get; the optimiser moves `masters`, fp32 copies of all that trains, and `take_masters` rounds them into the encoder.
+    """
 
     def __init__(
         self,
@@ -40,6 +44,17 @@ class Network(nn.Module):
         weight_KF = torch.from_numpy(head.weight_KF).to(mean_F)
         self.head_weight = nn.Parameter(weight_KF * scale_F)
         self.head_bias = nn.Parameter(torch.from_numpy(head.bias_K).to(mean_F) + weight_KF @ mean_F)
+        self.masters = {name: value.detach().clone() for name, value in self.named_parameters() if value.requires_grad}
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """The parameters that compute, by name: as in `masters`, in serving precision."""
+        return {name: value for name, value in self.named_parameters() if value.requires_grad}
+
+    def take_masters(self) -> None:
+        """Round the masters into the parameters that compute."""
+        with torch.no_grad():
+            for name, value in self.trained().items():
+                value.copy_(self.masters[name])
 
     def forward(self, batch: Any) -> Tensor:
         """logits_BK in float32. Blocks below the first trained one run without a graph."""
@@ -53,9 +68,8 @@ class Network(nn.Module):
         _, more = self.encoder.run(batch, hidden_BTD, frozen, deepest, taps=depths)
         tapped = {**tapped, **more}
         pooled_BF = torch.cat([self.encoder.pool(tapped[depth], batch, kind) for kind, depth in self._wanted], dim=1)
-        with torch.autocast(pooled_BF.device.type, enabled=False):
-            standard_BF = (pooled_BF - self.mean_F) / self.scale_F
-            return torch.addmm(self.head_bias, standard_BF, self.head_weight.T)
+        standard_BF = (pooled_BF - self.mean_F) / self.scale_F
+        return torch.addmm(self.head_bias, standard_BF, self.head_weight.T)
 
     def head(self) -> Head:
         """The head on raw features."""
@@ -92,27 +106,35 @@ def build(
             block.requires_grad_(True)
         encoder.embeddings.requires_grad_(strategy.own_embeddings)
     _drop_nothing(encoder)
+    encoder.to(backbone.device)
     features_NF = torch.from_numpy(training_NF)
     mean_F, deviation_F = features_NF.mean(0), features_NF.std(0)
     # A feature that hardly varies in the frozen base may well vary in the trained one: it must not become the loudest.
     scale_F = deviation_F.clamp(min=max(0.25 * float(deviation_F.median()), 1e-6))
     device = backbone.device
-    return Network(encoder, features, head, mean_F=mean_F.to(device), scale_F=scale_F.to(device), first_block=first).to(
-        device
+    network = Network(
+        encoder,
+        features,
+        head,
+        mean_F=mean_F.to(device),
+        scale_F=scale_F.to(device),
+        first_block=first,
     )
+    encoder.to(backbone.dtype)  # after the masters were taken in fp32
+    return network
 
 
 def trained_values(network: Network) -> dict[str, Tensor]:
     """A copy of everything that trains, as it is now."""
-    return {name: value.detach().clone() for name, value in network.named_parameters() if value.requires_grad}
+    return {name: value.clone() for name, value in network.masters.items()}
 
 
 def blend(network: Network, start: Mapping[str, Tensor], share: float) -> None:
     """Go back towards `start`, in place: 1 stays, 0 is the start. Of a low-rank product only one factor moves."""
-    with torch.no_grad():
-        for name, value in network.named_parameters():
-            if name in start and not name.endswith("lora_down"):
-                value.lerp_(start[name], 1.0 - share)
+    for name, value in network.masters.items():
+        if not name.endswith("lora_down"):
+            value.lerp_(start[name], 1.0 - share)
+    network.take_masters()
 
 
 def own_tensors(network: Network, schedule: Schedule, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -130,21 +152,20 @@ def own_tensors(network: Network, schedule: Schedule, dtype: torch.dtype) -> dic
 
 
 def groups(network: Network, schedule: Schedule, weight_decay: float) -> list[dict[str, Any]]:
-    """AdamW's parameter groups: rates fall from the top block down, biases and norms do not decay."""
+    """AdamW's parameter groups over the masters: rates fall from the top block down, biases and norms do not decay."""
     decay = schedule.strategy.layer_decay
     blocks = len(network.encoder.blocks)
-    found: list[dict[str, Any]] = [
-        {"params": [network.head_weight, network.head_bias], "lr": schedule.head_rate, "weight_decay": 0.0}
-    ]
-    parts = [*enumerate(network.encoder.blocks), (-1, network.encoder.embeddings)]
-    for index, module in parts:
-        rate = schedule.learning_rate * decay ** (blocks - 1 - index)
-        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        for matrices in (True, False):
-            members = [parameter for parameter in trained if (parameter.dim() > 1) is matrices]
-            if members:
-                found.append({"params": members, "lr": rate, "weight_decay": weight_decay if matrices else 0.0})
-    return found
+    members: dict[tuple[float, float], list[Tensor]] = {}
+    for name, value in network.masters.items():
+        if name.startswith("head_"):
+            rate, shrink = schedule.head_rate, 0.0
+        else:
+            parts = name.split(".")  # encoder.blocks.{i}.… or encoder.embeddings.…
+            index = int(parts[2]) if parts[1] == "blocks" else -1
+            rate = schedule.learning_rate * decay ** (blocks - 1 - index)
+            shrink = weight_decay if value.dim() > 1 else 0.0
+        members.setdefault((rate, shrink), []).append(value)
+    return [{"params": values, "lr": rate, "weight_decay": shrink} for (rate, shrink), values in members.items()]
 
 
 def _drop_nothing(encoder: Any) -> None:

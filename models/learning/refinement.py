@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +19,6 @@ from torch import Tensor
 from models.backbones.backbone import Row
 from models.backbones.loading import Backbone
 from models.backbones.parallel import in_parallel
-from models.backbones.precision import bf16_is_fast
 from models.learning.checkpoints import Checkpoint, Checkpoints
 from models.learning.errors import Diverged, Stopped
 from models.learning.heads import Floats
@@ -117,7 +115,7 @@ def predict(network: Network, tokens: Sequence[Row], backbone: Backbone, *, stop
     def fill(rows: NDArray[np.int64]) -> None:
         if stop():
             raise Stopped
-        with torch.inference_mode(), _autocast(backbone):
+        with torch.inference_mode():
             logits_NK[rows] = network(backbone.collate([tokens[row] for row in rows])).cpu().numpy()
 
     network.eval()
@@ -139,24 +137,25 @@ def _step(
     backbone: Backbone,
 ) -> float:
     """One update; returns the summed loss."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    trained = network.trained()
 
     def differentiate(shard: NDArray[np.int64]) -> tuple[float, tuple[Tensor, ...]]:
         with torch.enable_grad():
-            with _autocast(backbone):
-                logits_BK = network(backbone.collate([tokens[row] for row in shard]))
+            logits_BK = network(backbone.collate([tokens[row] for row in shard]))
             loss = link.losses(logits_BK, targets[torch.from_numpy(shard)].to(backbone.device)).sum()
-            gradients = torch.autograd.grad(loss / len(rows), parameters, materialize_grads=True)
+            gradients = torch.autograd.grad(loss / len(rows), list(trained.values()), materialize_grads=True)
         return float(loss.detach()), gradients
 
     shards = [rows[part::_SHARDS] for part in range(_SHARDS)] if backbone.device.type == "cpu" else [rows]
     results = list(in_parallel(differentiate, [shard for shard in shards if len(shard)], threads=backbone.threads))
-    for index, parameter in enumerate(parameters):
-        parameter.grad = results[0][1][index]
+    masters = [network.masters[name] for name in trained]
+    for index, master in enumerate(masters):
+        master.grad = results[0][1][index].to(master.dtype)
         for _, gradients in results[1:]:
-            parameter.grad += gradients[index]
-    torch.nn.utils.clip_grad_norm_(parameters, _CLIP)
+            master.grad += gradients[index]
+    torch.nn.utils.clip_grad_norm_(masters, _CLIP)
     optimizer.step()
+    network.take_masters()
     return sum(loss for loss, _ in results)
 
 
@@ -179,10 +178,3 @@ def _rate(step: int, total: int) -> float:
     if step < warm:
         return (step + 1) / warm
     return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
-
-
-def _autocast(backbone: Backbone) -> AbstractContextManager[object]:
-    """bf16 products on fp32 weights where the hardware has them, if the base runs in bf16 too."""
-    if backbone.dtype is torch.bfloat16 and bf16_is_fast(backbone.device):
-        return torch.autocast(backbone.device.type, torch.bfloat16)
-    return nullcontext()

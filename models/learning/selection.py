@@ -2,8 +2,10 @@
 
 In stages, because the whole grid would cost more than the rest of the run: the feature sets race at one penalty that is
 good almost everywhere (on at most 4,000 rows), then the winner walks to weaker and to stronger penalties from there,
-each fit starting from the one before, until it gets worse. Where rows are few, each label's name is tried as one more
-row of its class: on 10 rows per class of 77 intents it was worth 0.7 points. The held-out answers are kept.
+each fit starting from the one before, until it gets worse. The mean of two heads, which is one linear head on the
+features of both, races too: on all rows of 77 intents it has 0.943 where its halves have 0.938. Where rows are few,
+each label's name is tried as one more row of its class: on 10 rows per class of the same set it was worth 0.7 points.
+The held-out answers are kept.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ _USUAL = 10.0
 _FACTOR = 3.0
 _FURTHEST = 3  # steps away from the usual one
 _RACE_ROWS = 4_000
+_AND = " + "
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,7 @@ class Choice:
 
     features: str
     names: tuple[str, ...]
+    members: tuple[tuple[str, ...], ...]  # features of each head in the mean; one member: just that head
     inverse_penalty: float
     label_names: bool
     fold_N: NDArray[np.int64]
@@ -85,6 +89,11 @@ class Setting:
     device: torch.device
     threads: int
     stop: Callable[[], bool]
+
+    def check_stop(self) -> None:
+        """Raises Stopped if the caller asked for it."""
+        if self.stop():
+            raise Stopped
 
 
 def choose(
@@ -103,19 +112,21 @@ def choose(
     best = next(iter(sets))
     if len(sets) > 1:
         rows = subsample(strata_N, _RACE_ROWS, seed=seed)
-        fold_N = stratified_folds(strata_N[rows], 3, seed=seed)
-        for name, names in sets.items():
-            trials.append(_Bench(table.take(rows), None, name, names, fold_N, setting).run(usual)[0])
+        trials = _race(table.take(rows), sets, usual, stratified_folds(strata_N[rows], 3, seed=seed), setting)
         best = _best(trials, usual_first=True).features
+    members = tuple(sets[name] for name in best.split(_AND))
     fold_N = stratified_folds(strata_N, 5 if len(strata_N) <= _RACE_ROWS else 3, seed=seed)
-    bench = _Bench(table, None, best, sets[best], fold_N, setting)
+    bench = _Bench(table, None, best, members, fold_N, setting)
     walked = [bench.run(usual)]
     if label_names is not None:
-        named = _Bench(table, label_names, best, sets[best], fold_N, setting)
+        named = _Bench(table, label_names, best, members, fold_N, setting)
         walked.append(named.run(usual))
         if _best([trial for trial, _ in walked]) is walked[-1][0]:
             bench = named
     for factor in () if inverse_penalty else (_FACTOR, 1 / _FACTOR):
+        best_so_far = _best([trial for trial, _ in walked])
+        if best_so_far.inverse_penalty != usual:
+            break  # the other direction was better: the score has one hill
         for step in range(1, _FURTHEST + 1):
             walked.append(bench.run(usual * factor**step))
             if _best([trial for trial, _ in walked]) is not walked[-1][0]:
@@ -123,7 +134,8 @@ def choose(
     winner = _best([trial for trial, _ in walked])
     return Choice(
         features=best,
-        names=sets[best],
+        names=tuple(dict.fromkeys(name for names in members for name in names)),
+        members=members,
         inverse_penalty=winner.inverse_penalty,
         label_names=winner.label_names,
         fold_N=fold_N,
@@ -136,13 +148,56 @@ def fit_final(table: Table, label_names: Table | None, choice: Choice, setting: 
     """The chosen head on all rows of `table`, with the label names if they were chosen."""
     if choice.label_names and label_names is not None:
         table = table.under(label_names)
-    return heads.fit_head(
-        frozen.derive(table.features, choice.names),
-        torch.from_numpy(table.targets).to(setting.device),
-        setting.task.link,
-        outputs=setting.outputs,
-        inverse_penalty=choice.inverse_penalty,
-    )
+    targets = torch.from_numpy(table.targets).to(setting.device)
+    parts = []
+    for names in choice.members:
+        setting.check_stop()
+        part = heads.fit_head(
+            frozen.derive(table.features, names),
+            targets,
+            setting.task.link,
+            outputs=setting.outputs,
+            inverse_penalty=choice.inverse_penalty,
+        )
+        parts.append((names, part))
+    return _mean_head(parts, choice.names, {name: frozen.width(table.features, name) for name in choice.names})
+
+
+def _mean_head(parts: Sequence[tuple[Sequence[str], Head]], names: Sequence[str], widths: Mapping[str, int]) -> Head:
+    """The head whose logits are the mean of the parts' logits, on the union of their features."""
+    starts = dict(zip(names, np.cumsum([0, *(widths[name] for name in names)]), strict=False))
+    outputs = len(parts[0][1].bias_K)
+    weight_KF = np.zeros((outputs, sum(widths[name] for name in names)), dtype=np.float32)
+    bias_K = np.zeros(outputs, dtype=np.float32)
+    for part_names, head in parts:
+        at = 0
+        for name in part_names:
+            width = widths[name]
+            weight_KF[:, starts[name] : starts[name] + width] += head.weight_KF[:, at : at + width] / len(parts)
+            at += width
+        bias_K += head.bias_K / len(parts)
+    return Head(weight_KF, bias_K)
+
+
+def _race(
+    table: Table,
+    sets: Mapping[str, tuple[str, ...]],
+    inverse_penalty: float,
+    fold_N: NDArray[np.int64],
+    setting: Setting,
+) -> list[Trial]:
+    """Every set alone, and the mean of the first one with each other one; the usual set comes first."""
+    answers: dict[str, Floats] = {}
+    trials = []
+    for name, names in sets.items():
+        trial, answers[name] = _Bench(table, None, name, (names,), fold_N, setting).run(inverse_penalty)
+        trials.append(trial)
+    usual = next(iter(sets))
+    for name, logits_NK in answers.items():
+        if name != usual and not set(sets[name]) <= set(sets[usual]):
+            mean_NK = (answers[usual] + logits_NK) * np.float32(0.5)
+            trials.append(_measure(usual + _AND + name, mean_NK, table.targets, inverse_penalty, False, setting))
+    return trials
 
 
 class _Bench:
@@ -153,7 +208,7 @@ class _Bench:
         table: Table,
         label_names: Table | None,
         name: str,
-        names: Sequence[str],
+        members: Sequence[Sequence[str]],
         fold_N: NDArray[np.int64],
         setting: Setting,
     ) -> None:
@@ -162,40 +217,49 @@ class _Bench:
         if label_names is not None:
             table = table.under(label_names)
         # The rotation sees the held-out rows' features, never their targets; it changes no solution.
-        self._design = heads.prepare(frozen.derive(table.features, names), device=setting.device)
+        self._designs = [
+            heads.prepare(frozen.derive(table.features, names), device=setting.device) for names in members
+        ]
         self._encoded = torch.from_numpy(table.targets).to(setting.device)
         always = np.arange(len(self._targets), len(table.targets))  # label names are never held out
         self._splits = [(np.concatenate([train, always]), held) for train, held in splits(fold_N)]
-        self._warm: list[Tensor | None] = [None] * len(self._splits)
+        self._warm: dict[tuple[int, int], Tensor] = {}
 
     def run(self, inverse_penalty: float) -> tuple[Trial, Floats]:
         """The trial and its out-of-fold logits."""
-        setting, task, link = self._setting, self._setting.task, self._setting.task.link
-        logits_NK = np.empty((len(self._targets), setting.outputs), dtype=np.float32)
+        setting = self._setting
+        logits_NK = np.zeros((len(self._targets), setting.outputs), dtype=np.float32)
 
         def fit_fold(fold: int) -> None:
-            if setting.stop():
-                raise Stopped
             train, held = self._splits[fold]
-            weights = heads.fit(
-                self._design.rows(train),
-                self._encoded[torch.from_numpy(train).to(setting.device)],
-                link,
-                outputs=setting.outputs,
-                inverse_penalty=inverse_penalty,
-                variance_R=self._design.variance_R,
-                start=self._warm[fold],
-            )
-            self._warm[fold] = weights
-            logits_NK[held] = (self._design.rows(held) @ weights[:, :-1].T + weights[:, -1]).cpu().numpy()
+            for member, design in enumerate(self._designs):
+                setting.check_stop()
+                weights = heads.fit(
+                    design.rows(train),
+                    self._encoded[torch.from_numpy(train).to(setting.device)],
+                    setting.task.link,
+                    outputs=setting.outputs,
+                    inverse_penalty=inverse_penalty,
+                    variance_R=design.variance_R,
+                    start=self._warm.get((fold, member)),
+                )
+                self._warm[fold, member] = weights
+                answers = design.rows(held) @ weights[:, :-1].T + weights[:, -1]
+                logits_NK[held] += answers.cpu().numpy() / len(self._designs)
 
         for _ in in_parallel(fit_fold, range(len(self._splits)), threads=setting.threads):
             pass
-        temperature = calibration.fit_temperature(logits_NK, self._targets, link)
-        loss = calibration.log_loss(logits_NK, self._targets, link, temperature)
-        chosen_NK = task.decide(calibration.probabilities(logits_NK, link, temperature), None)
-        score = task.tally(self._targets, chosen_NK).score
-        return Trial(self._name, inverse_penalty, self._named, score, loss, len(self._targets)), logits_NK
+        return _measure(self._name, logits_NK, self._targets, inverse_penalty, self._named, setting), logits_NK
+
+
+def _measure(  # noqa: PLR0917
+    name: str, logits_NK: Floats, targets: Targets, inverse_penalty: float, named: bool, setting: Setting
+) -> Trial:
+    task, link = setting.task, setting.task.link
+    temperature = calibration.fit_temperature(logits_NK, targets, link)
+    loss = calibration.log_loss(logits_NK, targets, link, temperature)
+    chosen_NK = task.decide(calibration.probabilities(logits_NK, link, temperature), None)
+    return Trial(name, inverse_penalty, named, task.tally(targets, chosen_NK).score, loss, len(targets))
 
 
 def _best(trials: Sequence[Trial], *, usual_first: bool = False) -> Trial:

@@ -45,6 +45,7 @@ def _train(request: TrainRequest, backbone: Backbone, stop: Callable[[], bool]) 
         yield event
     report = {
         **best.report,
+        **run.report,
         "strategies_tried": list(run.tried),
         "seconds": {**run.seconds, "total": run.elapsed()},
     }
