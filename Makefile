@@ -18,7 +18,7 @@ INPUTS := pyproject.toml constraints.txt Makefile
 TEST_ENV := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve install install-dev check format test test-fast bench lint types imports readme clean distclean
+.PHONY: help demo serve install install-dev check format test test-fast bench bench-serving lint types imports readme clean distclean
 
 help:  ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ test: install-dev  ## Every test, the slow ones too (PYTEST_ARGS=)
 
 bench: $(VENV)/.installed-bench  ## Measure against the peers
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m bench -s tests/benchmarks $(PYTEST_ARGS)
+
+bench-serving: $(VENV)/.installed-bench  ## Measure what serving claims (ROWS=1,3,6 for some of it)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.benchmarks.serving $(if $(ROWS),--rows $(ROWS))
 
 readme: install-dev  ## Write the table of settings into README.md
 	$(BIN)/python -m deploy.configuration README.md

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from models.backbones.backbone import Encoder
 from models.backbones.packed import PackedBlock, PackedEncoder
 
 # Module name in `PackedBlock` → the names of a BERT layer that make it up, side by side along the outputs.
@@ -53,7 +54,8 @@ class Adapter:
     thresholds: tuple[float, ...] = ()
     lora: LoraWeights | None = None
     blocks: Mapping[int, PackedBlock] | None = None
-    encoder: PackedEncoder | None = None
+    encoder: PackedEncoder | None = None  # a whole base of its own, on the fast path
+    network: Encoder | None = None  # the same where the base has no fast path, all that the version changed merged in
     nbytes: int = 0
     extras: Mapping[str, object] = field(default_factory=dict)
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
+from models.backbones.backbone import Backbone
 from models.backbones.packed import PackedBlock, PackedEncoder
-from models.backbones.text import TextBackbone
+from models.learning.lora import merge
 from models.services.catalog import ResolvedVersion
 from models.serving.adapters import OVERHEAD_BYTES, Adapter, gather_lora
 from models.serving.decoding import TASKS
 from models.serving.depot import Artifact
 from models.serving.errors import ArtifactBroken
+from models.serving.passes import packed_of
 
 
-def assemble(artifact: Artifact, version: ResolvedVersion, backbone: TextBackbone) -> Adapter:
+def assemble(artifact: Artifact, version: ResolvedVersion, backbone: Backbone) -> Adapter:
     """Raises ArtifactBroken for files that are intact and cannot be an adapter of this base."""
     try:
         return _assemble(artifact, backbone)
@@ -25,11 +28,9 @@ def assemble(artifact: Artifact, version: ResolvedVersion, backbone: TextBackbon
         ) from error
 
 
-def _assemble(artifact: Artifact, backbone: TextBackbone) -> Adapter:
+def _assemble(artifact: Artifact, backbone: Backbone) -> Adapter:
     manifest, tensors = artifact.manifest, artifact.tensors
-    encoder = backbone.packed
-    if encoder is None:
-        raise ValueError(f"the base model '{backbone.entry.name}' has no packed encoder")
+    encoder = packed_of(backbone)
     revision = manifest["base"]["revision"]
     if revision != backbone.revision:
         raise ValueError(f"it was trained on revision {revision[:12]} of its base, here is {backbone.revision[:12]}")
@@ -40,16 +41,21 @@ def _assemble(artifact: Artifact, backbone: TextBackbone) -> Adapter:
     temperature = float(manifest.get("temperature") or 1.0)
     weight_KF = (tensors["head.weight"].float() / temperature).contiguous().to(backbone.device)
     bias_K = (tensors["head.bias"].float() / temperature).contiguous().to(backbone.device)
-    if weight_KF.shape != (bias_K.shape[0], len(features) * backbone.width):
-        raise ValueError(f"the head is {tuple(weight_KF.shape)} for {len(features)} features")
-    lora = gather_lora(tensors, encoder)
-    blocks = _own_blocks(tensors, backbone, encoder)
-    own = _own_encoder(tensors, backbone, encoder)
+    if weight_KF.shape != (bias_K.shape[0], sum(backbone.feature_width(name) for name in features)):
+        raise ValueError(f"the head is {tuple(weight_KF.shape)} for the features {', '.join(features)}")
+    network = lora = blocks = own = None
+    if encoder is None:
+        network = _own_network(tensors, backbone)
+    else:
+        lora = gather_lora(tensors, encoder)
+        blocks = _own_blocks(tensors, backbone, encoder)
+        own = _own_encoder(tensors, backbone, encoder)
     parts = (
         weight_KF.nbytes + bias_K.nbytes + sum(2 * len(label) for label in labels),
         lora.nbytes if lora is not None else 0,
         sum(block.nbytes for block in blocks.values()) if blocks else 0,
         own.nbytes if own is not None else 0,
+        sum(parameter.nbytes for parameter in network.parameters()) if network is not None else 0,
     )
     return Adapter(
         task=task,
@@ -62,12 +68,13 @@ def _assemble(artifact: Artifact, backbone: TextBackbone) -> Adapter:
         lora=lora,
         blocks=None if own is not None else blocks,
         encoder=own,
+        network=network,
         nbytes=OVERHEAD_BYTES + sum(parts),
     )
 
 
 def _own_blocks(
-    tensors: Mapping[str, Tensor], backbone: TextBackbone, encoder: PackedEncoder
+    tensors: Mapping[str, Tensor], backbone: Backbone, encoder: PackedEncoder
 ) -> dict[int, PackedBlock] | None:
     """The customer's top blocks, `block.{i}.{name of the layer's parameter}`; None if it has none."""
     states: dict[int, dict[str, Tensor]] = {}
@@ -78,7 +85,7 @@ def _own_blocks(
     return {index: encoder.prepare(state) for index, state in sorted(states.items())} or None
 
 
-def _own_encoder(tensors: Mapping[str, Tensor], backbone: TextBackbone, encoder: PackedEncoder) -> PackedEncoder | None:
+def _own_encoder(tensors: Mapping[str, Tensor], backbone: Backbone, encoder: PackedEncoder) -> PackedEncoder | None:
     """A whole base of the customer's own: all blocks and the embeddings."""
     embeddings = _below("embeddings.", tensors)
     if not embeddings:
@@ -88,6 +95,19 @@ def _own_encoder(tensors: Mapping[str, Tensor], backbone: TextBackbone, encoder:
     for index, block in enumerate(network.blocks):
         block.load_state_dict(_below(f"block.{index}.", tensors))
     return PackedEncoder(network.embeddings, network.blocks, dtype=encoder.dtype, separator=encoder.separator)
+
+
+def _own_network(tensors: Mapping[str, Tensor], backbone: Backbone) -> Any:
+    """The base with everything that the version changed merged in; None if it changed nothing."""
+    if all(name.startswith("head.") for name in tensors):
+        return None
+    network = backbone.trainable_copy().requires_grad_(False).eval()
+    state = network.state_dict()
+    for name, tensor in tensors.items():
+        if name.startswith(("block.", "embeddings.")):
+            state[name.replace("block.", "blocks.", 1)].copy_(tensor)
+    merge(network.blocks, tensors)
+    return network.to(backbone.dtype)
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

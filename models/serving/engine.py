@@ -20,7 +20,7 @@ from collections.abc import Iterable, Sequence
 import structlog
 import torch
 
-from models.backbones.text import TextBackbone
+from models.backbones.backbone import Backbone
 from models.datasets.examples import Input
 from models.serving.adapters import Adapter, embedding_adapter
 from models.serving.errors import QueueFull, ShuttingDown
@@ -47,7 +47,7 @@ class Engine:
 
     def __init__(
         self,
-        backbone: TextBackbone,
+        backbone: Backbone,
         *,
         batch_tokens: int,
         queue_per_customer: int,
@@ -55,10 +55,7 @@ class Engine:
         device: threading.Semaphore | None = None,
     ) -> None:
         """`lanes` is how many passes run at a time; `device` limits them across the engines that share a device."""
-        if backbone.packed is None:
-            raise TypeError(f"the base model '{backbone.entry.name}' has no packed encoder")
         self.backbone = backbone
-        self.encoder = backbone.packed
         self.embedding = embedding_adapter(backbone.blocks)
         on_cpu = backbone.device.type == "cpu"
         self._budget = min(batch_tokens, CPU_PASS_TOKENS) if on_cpu else batch_tokens
@@ -184,7 +181,7 @@ class Engine:
             return list(rows)
         began_at = time.perf_counter()
         try:
-            token_ids = self.backbone.tokenize([row.input for row in bare])  # type: ignore[misc]
+            token_ids = self.backbone.tokenize([row.input for row in bare])
         except Exception as error:  # whatever it is: these requests fail, the thread goes on
             self._fail(bare, error)
             return [row for row in rows if row.owner.error is None]
@@ -218,7 +215,7 @@ class Engine:
             if not row.owner.started_at:
                 row.owner.started_at = began_at
         try:
-            outputs = answer(self.encoder, [row.ids for row in rows], [row.owner.adapter for row in rows])  # type: ignore[misc]
+            outputs = answer(self.backbone, [row.ids for row in rows], [row.owner.adapter for row in rows])
         except Exception as error:
             # Not the renderer's own traceback: it prints the frames' tensors.
             log.error("engine.pass_failed", rows=len(rows), error=repr(error), trace=traceback.format_exc(limit=-4))

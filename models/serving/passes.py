@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from models.backbones.backbone import Backbone
 from models.backbones.encoder import parse_feature
 from models.backbones.packed import PackedBatch, PackedEncoder, pool, select
 from models.backbones.text import TokenIds
@@ -17,25 +19,44 @@ from models.serving.requests import NOTHING, Floats
 
 
 @torch.inference_mode()
-def answer(encoder: PackedEncoder, token_ids: Sequence[TokenIds], adapters: Sequence[Adapter]) -> list[Floats]:
-    """The outputs of rows, in their order; row b is for `adapters[b]`.
+def answer(backbone: Backbone, inputs: Sequence[Any], adapters: Sequence[Adapter]) -> list[Floats]:
+    """The outputs of rows, in their order; tokenised row b is for `adapters[b]`.
 
     Rows of customers with own top blocks run with everybody up to their first own block. A row whose adapter brings
     a whole base of its own takes its own pass.
     """
     by_trunk: dict[int, list[int]] = {}
-    trunks: dict[int, PackedEncoder] = {}
     for row, adapter in enumerate(adapters):
-        trunk = adapter.encoder or encoder
-        trunks[id(trunk)] = trunk
-        by_trunk.setdefault(id(trunk), []).append(row)
+        by_trunk.setdefault(id(adapter.encoder or adapter.network), []).append(row)
     outputs: list[Floats] = [NOTHING] * len(adapters)
-    for trunk_id, rows in by_trunk.items():
+    for rows in by_trunk.values():
         chosen = [adapters[row] for row in rows]
-        tables = _features(trunks[trunk_id], [token_ids[row] for row in rows], chosen)
+        tables = _tables(backbone, [inputs[row] for row in rows], chosen)
         for row, output in zip(rows, apply_heads(tables, chosen), strict=True):
             outputs[row] = output
     return outputs
+
+
+def packed_of(backbone: Backbone) -> PackedEncoder | None:
+    """The fast path of a base, if it has one."""
+    packed: PackedEncoder | None = getattr(backbone, "packed", None)
+    return packed
+
+
+def _tables(backbone: Backbone, inputs: Sequence[Any], adapters: Sequence[Adapter]) -> dict[str, Tensor]:
+    """Features of rows that share a base: everybody's, or one adapter's own."""
+    encoder = adapters[0].encoder or packed_of(backbone)
+    if encoder is not None:
+        return _features(encoder, inputs, adapters)
+    names = sorted({name for adapter in set(adapters) for name in adapter.features})
+    network = adapters[0].network
+    if network is None:
+        return backbone.frozen_features(inputs, names)
+    wanted = {name: backbone.parse_feature(name) for name in names}
+    depths = {depth for _, depth in wanted.values()}
+    batch = backbone.collate(inputs)
+    _, tapped = network.run(batch, network.embed(batch), 0, max(depths), taps=depths)
+    return {name: network.pool(tapped[depth], batch, kind) for name, (kind, depth) in wanted.items()}
 
 
 def _features(encoder: PackedEncoder, token_ids: Sequence[TokenIds], adapters: Sequence[Adapter]) -> dict[str, Tensor]:

@@ -6,11 +6,11 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.backbones.text import TokenIds
 from models.datasets.examples import Input
 from models.serving.adapters import Adapter
 
@@ -61,7 +61,7 @@ class Row:
     index: int
     input: Input
     cost: int
-    ids: TokenIds | None = None
+    ids: Any = None  # what the base made of it, see `backbones.backbone.Row`
 
 
 def rows_of(request: Request, inputs: Sequence[Input]) -> list[Row]:

@@ -68,7 +68,7 @@ def main() -> None:
             "F": lambda: asyncio.run(serving_traffic.fairness(the_world(), texts, options.seconds)),
             "10": lambda: asyncio.run(serving_traffic.beside_a_job(the_world(), texts, rounds, data, folder / "jobs")),
             "5": lambda: asyncio.run(serving_traffic.evicted(folder / "s3", texts)),
-            "9": lambda: _usual_way(the_world(), texts, rounds),
+            "9": lambda: _usual_way(the_world(), folder / "pipelines", texts, rounds),
         }
         for number, measure in rows.items():
             if number in asked:
@@ -88,8 +88,8 @@ def main() -> None:
     print(f"details: {path}")
 
 
-def _usual_way(world: World, texts: list[str], rounds: int) -> dict[str, Any]:
-    theirs = serving_traffic.usual_way(texts, rounds)
+def _usual_way(world: World, scratch: Path, texts: list[str], rounds: int) -> dict[str, Any]:
+    theirs = serving_traffic.usual_way(scratch, texts, rounds)
     ours = asyncio.run(serving_traffic.many_customers(World(world.resources, min(200, world.count)), texts, rounds))
     rate = ours["requests_per_s"][f"{min(200, world.count)} customers"]
     return {

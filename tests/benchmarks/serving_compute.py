@@ -140,8 +140,8 @@ def mixed_lora(texts: Sequence[str], rounds: int, *, peft: bool = True) -> Row:
 
             arms = {
                 "bare base": timed(bare, 64),
-                "64 adapters": timed(lambda e=encoder, t=tokens, a=adapters: answer(e, t, a), 64),
-                "one adapter": timed(lambda e=encoder, t=tokens, a=adapters: answer(e, t, a[:1] * 64), 64),
+                "64 adapters": timed(lambda e=backbone, t=tokens, a=adapters: answer(e, t, a), 64),
+                "one adapter": timed(lambda e=backbone, t=tokens, a=adapters: answer(e, t, a[:1] * 64), 64),
             }
             if peft:
                 arms["peft adapter_names"] = timed(_peft_batch(backbone, texts[:64], precision), 64)

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from models.backbones import encoder as encoding
+from models.backbones import loading
 from models.backbones.text import TextBackbone
 from models.learning import artifacts
 from models.learning.artifacts import Artifact
@@ -104,24 +105,33 @@ def adapters_of_every_kind(backbone: TextBackbone) -> list[tuple[Adapter, Artifa
         make(backbone, seed=8, more=own_blocks(backbone, 5, 8)),
         make(backbone, seed=9, more=own_blocks(backbone, 4, 9), features=("mean.2", "cls.6")),
         make(backbone, seed=10, more=own_base(backbone, 10), features=("mean.0", "mean.6")),
-        make(backbone, seed=11, features=("mean.2",)),
+        make(backbone, seed=11, features=("unit_mean.2", "unit_max.6")),
     ]
 
 
 def test_each_kind_alone_is_the_merged_network(backbone: TextBackbone) -> None:
     for adapter, artifact in adapters_of_every_kind(backbone):
-        outputs = answer(backbone.packed, backbone.tokenize(TEXTS), [adapter] * len(TEXTS))
+        outputs = answer(backbone, backbone.tokenize(TEXTS), [adapter] * len(TEXTS))
         np.testing.assert_allclose(np.stack(outputs), expected(backbone, artifact, TEXTS), atol=2e-4)
+
+
+def test_a_base_without_the_fast_path_answers_the_same(backbone: TextBackbone) -> None:
+    plain = loading.load(backbone.entry, device="cpu", precision="fp32", threads=1)
+    plain.packed = None  # type: ignore[attr-defined]  # as of any architecture but BERT
+    fast, slow = adapters_of_every_kind(backbone), adapters_of_every_kind(plain)
+    tokens = [ids for ids in backbone.tokenize(TEXTS) for _ in fast]
+    ours = answer(backbone, tokens, [adapter for adapter, _ in fast] * len(TEXTS))
+    theirs = answer(plain, tokens, [adapter for adapter, _ in slow] * len(TEXTS))
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-4)
 
 
 def test_all_kinds_in_one_batch_get_what_each_gets_alone(backbone: TextBackbone) -> None:
     kinds = adapters_of_every_kind(backbone)
-    alone = {
-        id(adapter): answer(backbone.packed, backbone.tokenize(TEXTS), [adapter] * len(TEXTS)) for adapter, _ in kinds
-    }
+    alone = {id(adapter): answer(backbone, backbone.tokenize(TEXTS), [adapter] * len(TEXTS)) for adapter, _ in kinds}
     rows = [(adapter, at) for adapter, _ in kinds for at in range(len(TEXTS))]
     python_random.Random(0).shuffle(rows)
-    mixed = answer(backbone.packed, backbone.tokenize([TEXTS[at] for _, at in rows]), [adapter for adapter, _ in rows])
+    mixed = answer(backbone, backbone.tokenize([TEXTS[at] for _, at in rows]), [adapter for adapter, _ in rows])
     for (adapter, at), output in zip(rows, mixed, strict=True):
         np.testing.assert_allclose(output, alone[id(adapter)][at], atol=1e-4)
 
@@ -131,22 +141,20 @@ def test_any_number_of_low_rank_adapters(backbone: TextBackbone, count: int) -> 
     kinds = [make(backbone, seed=seed, more=lora_tensors(seed)) for seed in range(count)]
     texts = [TEXTS[at % len(TEXTS)] for at in range(3 * count)]
     rows = [kinds[at % count] for at in range(len(texts))]
-    mixed = answer(backbone.packed, backbone.tokenize(texts), [adapter for adapter, _ in rows])
+    mixed = answer(backbone, backbone.tokenize(texts), [adapter for adapter, _ in rows])
     for at in range(0, len(texts), 7):
         np.testing.assert_allclose(mixed[at], expected(backbone, rows[at][1], [texts[at]])[0], atol=2e-4)
 
 
 def test_in_bf16_neighbours_change_little(backbone: TextBackbone) -> None:
-    from models.backbones import loading
-
     fast = loading.load(backbone.entry, device="cpu", precision="bf16", threads=1)
     kinds = [make(fast, seed=seed, temperature=10.0, more=lora_tensors(seed)) for seed in range(4)]
     kinds += [make(fast, seed=9, temperature=10.0), make(fast, seed=8, temperature=10.0, more=own_blocks(fast, 4, 8))]
     rows = [(adapter, at) for adapter, _ in kinds for at in range(len(TEXTS))]
     tokens = fast.tokenize([TEXTS[at] for _, at in rows])
-    mixed = answer(fast.packed, tokens, [adapter for adapter, _ in rows])
+    mixed = answer(fast, tokens, [adapter for adapter, _ in rows])
     for (adapter, _), ids, output in zip(rows, tokens, mixed, strict=True):
-        np.testing.assert_allclose(output, answer(fast.packed, [ids], [adapter])[0], atol=0.02)
+        np.testing.assert_allclose(output, answer(fast, [ids], [adapter])[0], atol=0.02)
 
 
 def test_what_does_not_fit_is_a_broken_artifact(backbone: TextBackbone) -> None:

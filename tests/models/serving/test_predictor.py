@@ -14,7 +14,7 @@ from models.backbones.text import TextBackbone
 from models.errors import NotFound
 from models.learning import artifacts, inference
 from models.learning.events import Candidate
-from models.learning.request import DatasetSource, TrainRequest
+from models.learning.request import DatasetSource, Hyperparameters, Strategy, TrainRequest
 from models.learning.training import train
 from models.records.customers import Customer
 from models.records.versions import ModelVersion
@@ -259,7 +259,16 @@ def test_bf16_is_close_to_fp32(customer: Callable[..., Customer], publish: Publi
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("task", ["text-classification", "multi-label-classification"])
+@pytest.mark.parametrize(
+    ("task", "strategy"),
+    [
+        ("text-classification", "head"),
+        ("multi-label-classification", "head"),
+        ("text-classification", "lora"),
+        pytest.param("text-classification", "partial", marks=pytest.mark.slow),
+        pytest.param("text-classification", "full", marks=pytest.mark.slow),
+    ],
+)
 def test_a_trained_version_answers_as_learning_evaluated_it(
     customer: Callable[..., Customer],
     publish: Publish,
@@ -267,6 +276,7 @@ def test_a_trained_version_answers_as_learning_evaluated_it(
     backbone: TextBackbone,
     tmp_path: Path,
     task: str,
+    strategy: Strategy,
 ) -> None:
     column = "label" if task == "text-classification" else "labels"
     rows = [(f"{word} {at} {text}", word) for at, text in enumerate(TEXTS * 2) for word in ("card", "login", "billing")]
@@ -277,12 +287,13 @@ def test_a_trained_version_answers_as_learning_evaluated_it(
         training=DatasetSource(data, "jsonl", {"text": "text", column: column}, "sha"),
         task=task,
         output_dir=tmp_path / "out",
-        strategy="head",
+        strategy=strategy,
+        hyperparameters=Hyperparameters(n_epochs=1),
         precision="fp32",
         threads=1,
     )
     events = list(train(request, backbone, stop=lambda: False))
-    candidate = next(event for event in events if isinstance(event, Candidate))
+    candidate = next(event for event in events if isinstance(event, Candidate) and event.name == strategy)
     acme = customer()
     publish(acme, folder=candidate.artifact_dir)
     theirs = inference.predict(artifacts.read(candidate.artifact_dir), backbone, TEXTS, top_k=3)
