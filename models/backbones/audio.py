@@ -38,6 +38,8 @@ _PIECE_S = 3.0
 class PatchReader:
     """Sounds as log-mel patches."""
 
+    cost = 64
+
     def __init__(self, front: LogMel) -> None:
         self._front = front
 
@@ -60,6 +62,8 @@ class ExtractorReader:
     `loops`: what does not fill its piece is played again rather than followed by silence, which would count in the
     mean; an extractor of spectrograms fills up by itself, as its network has learned it.
     """
+
+    cost = 256
 
     def __init__(self, extractor: Any, piece_s: float, *, loops: bool) -> None:
         self._extractor = extractor

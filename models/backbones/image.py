@@ -32,6 +32,8 @@ _OVERSAMPLING = 2
 class PictureReader:
     """Decodes upright RGB and leaves resizing, cropping and scaling to the checkpoint's own processor."""
 
+    cost = 256
+
     def __init__(self, processor: Any) -> None:
         self._processor = processor
         size = getattr(processor, "size", None) or {}

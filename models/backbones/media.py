@@ -31,7 +31,9 @@ _log = structlog.get_logger(__name__)
 
 
 class Reader(Protocol):
-    """From encoded media to what the network reads."""
+    """From encoded media to what the network reads. `cost` is that of one entry, in tokens of text."""
+
+    cost: int
 
     def count(self, media: Media) -> int:
         """How many entries of the network's input the media becomes, from its header."""
@@ -48,10 +50,10 @@ class MediaRow:
     """One picture or sound, decoded when its batch is put together: encoded it takes a tenth of the memory."""
 
     media: Media
-    entries: int
+    cost: int  # of a pass over it, measured in tokens of text
 
     def __len__(self) -> int:
-        return self.entries
+        return self.cost
 
 
 class MediaBackbone:
@@ -83,8 +85,8 @@ class MediaBackbone:
         self.width = self.widths[-1]
 
     def tokenize(self, inputs: Sequence[Media]) -> list[MediaRow]:
-        """One row per input; its length is the number of entries that it will be, from its header."""
-        return [MediaRow(media, self._reader.count(media)) for media in inputs]
+        """One row per input; its length follows from how many entries it will be, by its header."""
+        return [MediaRow(media, self._reader.count(media) * self._reader.cost) for media in inputs]
 
     def collate(self, rows: Sequence[MediaRow]) -> MediaBatch:
         """Decode and move to the device."""
@@ -92,9 +94,9 @@ class MediaBackbone:
         starts = np.cumsum([0, *(len(part) for part in parts)])
         return MediaBatch(torch.cat(parts).to(self.device), tuple(int(start) for start in starts))
 
-    def plan(self, lengths: Sequence[int] | NDArray[np.int64], entries: int | None = None) -> list[NDArray[np.int64]]:
-        """Row indices in batches of at most so many entries; a longer row is a batch of its own."""
-        most = entries or self._batch_entries
+    def plan(self, lengths: Sequence[int] | NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Row indices in batches of a few entries; a longer row is a batch of its own."""
+        most = self._batch_entries * self._reader.cost
         batches: list[NDArray[np.int64]] = []
         start = held = 0
         for at, length in enumerate(lengths):

@@ -86,7 +86,7 @@ def settle(strategy: Strategy, asked: Hyperparameters, *, rows: int, blocks: int
         learning_rate=rate * multiplier,
         head_rate=strategy.head_rate * multiplier,
         low_rank=strategy.low_rank and (strategy.low_rank if asked.lora_rank == "auto" else int(asked.lora_rank)),
-        own_blocks=own_blocks,
+        own_blocks=None if own_blocks is None else min(own_blocks, blocks),
     )
 
 
