@@ -17,10 +17,11 @@ from models.learning.tasks.task import Floats, Tally, Targets, Task
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """Rows on which models are measured. `fold_N`: out-of-fold rows of the training file; None: a validation file."""
+    """Rows on which models are measured. `fold_N`: their folds, if several models answered for one another's rows."""
 
     targets: Targets
     fold_N: NDArray[np.int64] | None
+    validated: bool = False  # a validation file; else rows of the training file that were held out
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Assessment:
             "score": self.score.value,
             "score_low": self.score.low,
             "score_high": self.score.high,
-            "measured_on": "validation_file" if held.fold_N is None else "cross_validation",
+            "measured_on": "validation_file" if held.validated else "held_out_training_rows",
             "measured_rows": len(held.targets),
             "per_class": evaluation.per_class(task, held.targets, self.chosen_NK, labels),
             "confusion": evaluation.confusion(held.targets, self.chosen_NK, labels),

@@ -76,7 +76,7 @@ def measure(run: Run) -> FirstVersion:
     out_of_fold = HeldOut(corpus.targets, choice.fold_N)
     held, logits_NK, assessment = out_of_fold, choice.logits_NK, None
     if run.validation is not None:
-        held = HeldOut(run.validation.corpus.targets, None)
+        held = HeldOut(run.validation.corpus.targets, None, validated=True)
         logits_NK = head.logits(features.derive(run.validation.features, choice.names))
         tuned = (choice.logits_NK, out_of_fold)
         assessment = assess(logits_NK, held, task, seed=run.request.seed, tuned_on=tuned)

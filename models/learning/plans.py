@@ -40,10 +40,11 @@ def worth_trying(first: FirstVersion, *, rows: int) -> Verdict:
 
 @dataclass(frozen=True, slots=True)
 class TrialPlan:
-    """`used` of `folds` parts are held out in turn."""
+    """At most `used` of `folds` parts are held out in turn; from `least` on a clear answer ends it."""
 
     folds: int
     used: int
+    least: int = 1
 
     def work(self, rows: int) -> float:
         """Rows that are passed per epoch, the final fit on all of them included."""
@@ -59,7 +60,7 @@ def plan_trials(rows: int, *, validated: bool) -> TrialPlan:
     if validated:
         return TrialPlan(1, 1)
     if rows <= 1_500:
-        return TrialPlan(4, 4)
+        return TrialPlan(4, 4, least=2)
     if rows <= 5_000:
-        return TrialPlan(5, 2)
+        return TrialPlan(5, 3)
     return TrialPlan(8, 1)

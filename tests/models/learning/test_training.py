@@ -70,7 +70,8 @@ def test_progress_only_grows_and_events_cross_processes(
 
 
 def test_same_seed_same_bytes(backbone: TextBackbone, few: Rows, make_request: RequestFactory) -> None:
-    request = make_request(few, strategy="lora", hyperparameters=FAST_LORA)
+    # A validation file makes it one trial instead of four.
+    request = make_request(few[::2], validation=few[1::4], strategy="lora", hyperparameters=FAST_LORA)
     again = replace(request, output_dir=request.output_dir.with_name("again"))
     other = replace(request, output_dir=request.output_dir.with_name("other"), seed=8)
     first, second, third = (_candidates(_run(each, backbone)) for each in (request, again, other))
@@ -214,7 +215,7 @@ def test_every_strategy_makes_a_servable_candidate(
     backbone: TextBackbone, few: Rows, make_request: RequestFactory, strategy: str
 ) -> None:
     asked = {"n_epochs": 1, "batch_size": 16, "lora_rank": 2, "trainable_blocks": 1}
-    request = make_request(few[:40], strategy=strategy, hyperparameters=asked, validation=few[40:])
+    request = make_request(few[::2], strategy=strategy, hyperparameters=asked, validation=few[1::4])
     head, refined = _candidates(_run(request, backbone))
     assert refined.name == strategy
     artifact = artifacts.read(refined.artifact_dir)
@@ -224,8 +225,8 @@ def test_every_strategy_makes_a_servable_candidate(
     if strategy == "partial":
         assert {name.split(".")[1] for name in artifact.tensors if name.startswith("block")} == {"5"}
     # What is on disk answers like what was measured.
-    accuracy = _accuracy(refined, backbone, few[40:])
-    assert refined.metrics["score"] == pytest.approx(accuracy, abs=0.11)
+    accuracy = _accuracy(refined, backbone, few[1::4])
+    assert refined.metrics["score"] == pytest.approx(accuracy, abs=0.13)
     assert refined.report["hyperparameters"]["learning_rate"] > 0
     tried = {entry["name"]: entry for entry in refined.report["strategies_tried"]}
     assert {"head", "zero-shot", strategy} <= set(tried)
