@@ -6,9 +6,10 @@ from typing import Any
 
 import orjson
 from fastapi import APIRouter, Request
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from api import context
+from api import context, uploads
 from api.admission import DirectRoute
 from api.authentication import customer_of
 from api.disconnection import unless_gone
@@ -16,7 +17,9 @@ from api.documentation import answers
 from api.errors import InvalidBody, hint_at, shorten
 from api.json_bodies import parse, read_bounded
 from api.schemas.prediction import Predict, PredictionList
+from models.datasets.examples import Media
 from models.serving.predictor import PredictCall
+from models.settings import Settings
 
 router = APIRouter(tags=["prediction"], route_class=DirectRoute)
 
@@ -41,8 +44,20 @@ _BODY = {
                 "examples": {
                     "many": {"value": {"inputs": ["Where is my card?", "I was charged twice"], "top_k": 2}},
                     "one": {"value": {"input": "Where is my card?"}},
+                    "picture": {"value": {"input": {"image": "/9j/4AAQSkZJRgABAQ…"}}},
+                    "sound": {"value": {"input": {"audio": "UklGRiQAAABXQVZFZm10…"}}},
                 },
-            }
+            },
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "file": {"type": "string", "format": "binary", "description": "A picture or a sound."},
+                        "top_k": {"type": "integer", "minimum": 1},
+                    },
+                    "additionalProperties": {"type": "string", "format": "binary", "description": "Further files."},
+                }
+            },
         },
     },
 }
@@ -55,12 +70,18 @@ _BODY = {
     responses=answers(400, 401, 404, 409, 413, 429, 503),
 )
 async def predict(request: Request) -> Response:
-    """Predict one input or many. The predictions come back in the order of the inputs."""
+    """Predict one input or many. The predictions come back in the order of the inputs.
+
+    Pictures and sounds are sent as base64 in JSON, or as the files of a form, each under a name of its own.
+    """
     parts = context.of(request)
     if parts.predictor is None:
         raise RuntimeError("this process has no predictor")
-    body = parse(await read_bounded(request, parts.settings.body_limit_bytes))
-    inputs, top_k = _read(body, parts.settings.max_inputs)
+    if uploads.is_multipart(request):
+        inputs, top_k = await _read_form(request, parts.settings)
+    else:
+        body = parse(await read_bounded(request, parts.settings.body_limit_bytes))
+        inputs, top_k = _read(body, parts.settings.max_inputs)
     caller = customer_of(request)
     call = PredictCall(
         customer_id=caller.customer_id,
@@ -86,6 +107,20 @@ async def predict(request: Request) -> Response:
         ),
         media_type="application/json",
     )
+
+
+async def _read_form(request: Request, settings: Settings) -> tuple[list[Any], int]:
+    """The files of a multipart form in their order, and its field `top_k`; raises InvalidForm and InvalidBody."""
+    folder = uploads.folder_of(settings)
+    async with uploads.receive(request, folder=folder, limit=settings.body_limit_bytes) as form:
+        files = list(form.files.values())
+        inputs = [Media(file.filename, await run_in_threadpool(file.path.read_bytes)) for file in files]
+        body: dict[str, Any] = {"inputs": inputs, **form.fields}
+    if "top_k" in form.fields:
+        body["top_k"] = int(form.fields["top_k"]) if form.fields["top_k"].isdecimal() else form.fields["top_k"]
+    if "inputs" in form.fields or "input" in form.fields:
+        raise InvalidBody(reason="In a form, the inputs are files; send texts as JSON.", param="inputs")
+    return _read(body, settings.max_inputs)
 
 
 def _read(body: Any, max_inputs: int) -> tuple[list[Any], int]:

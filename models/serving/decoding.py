@@ -11,13 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from models.datasets.examples import Input
+from models.datasets.examples import Input, Media
+from models.datasets.limits import Limits
+from models.datasets.media import inputs as media
+from models.datasets.media.encodings import Medium
 from models.serving.adapters import Adapter
 from models.serving.errors import InvalidInput
 from models.serving.requests import Floats
 
 Decoder = Callable[[Adapter, Sequence[Floats], int], list[dict[str, Any]]]
-Reader = Callable[[Any, str, int], Input]
+Reader = Callable[[Any, str, Limits], Input]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,26 +28,38 @@ class ServedTask:
     """What serving knows of a task. `activation` names one of `heads.ACTIVATIONS`."""
 
     activation: str
-    read: Reader  # (JSON value, param, most characters) → input
+    read: Reader  # (JSON value or the Media that came as a file, param, limits) → input
     decode: Decoder  # (adapter, outputs, top_k) → predictions
+    reads_long: bool = False  # reading takes milliseconds: not on the event loop
 
 
-def read_text(value: Any, param: str, max_chars: int) -> Input:
+def read_text(value: Any, param: str, limits: Limits) -> Input:
     """One text; raises InvalidInput."""
     if not isinstance(value, str):
         raise InvalidInput(reason=f"{param} must be a text, it is {_kind(value)}.", param=param)
     if not value or value.isspace():
         raise InvalidInput(reason=f"{param} is empty.", param=param)
-    if len(value) > max_chars:
-        raise InvalidInput(reason=f"{param} has {len(value)} characters, at most {max_chars} are read.", param=param)
+    if len(value) > limits.max_text_chars:
+        reason = f"{param} has {len(value)} characters, at most {limits.max_text_chars} are read."
+        raise InvalidInput(reason=reason, param=param)
     return value
 
 
-def read_inputs(task: ServedTask, inputs: Sequence[Any], *, max_inputs: int, max_chars: int) -> list[Input]:
+def read_picture(value: Any, param: str, limits: Limits) -> Input:
+    """A picture, decoded on trial; raises InvalidMedia."""
+    return _read_media(value, "image", param, limits)
+
+
+def read_sound(value: Any, param: str, limits: Limits) -> Input:
+    """A sound, decoded on trial; raises InvalidMedia."""
+    return _read_media(value, "audio", param, limits)
+
+
+def read_inputs(task: ServedTask, inputs: Sequence[Any], *, max_inputs: int, limits: Limits) -> list[Input]:
     """All inputs of a request; raises InvalidInput, whose `param` names the first bad one."""
     if not 1 <= len(inputs) <= max_inputs:
         raise InvalidInput(reason=f"inputs holds {len(inputs)}, 1 to {max_inputs} are accepted.", param="inputs")
-    return [task.read(value, f"inputs[{index}]", max_chars) for index, value in enumerate(inputs)]
+    return [task.read(value, f"inputs[{index}]", limits) for index, value in enumerate(inputs)]
 
 
 def decode_single(adapter: Adapter, outputs: Sequence[Floats], top_k: int) -> list[dict[str, Any]]:
@@ -74,6 +89,8 @@ def decode_multi(adapter: Adapter, outputs: Sequence[Floats], top_k: int) -> lis
 TASKS: dict[str, ServedTask] = {
     "text-classification": ServedTask("softmax", read_text, decode_single),
     "multi-label-classification": ServedTask("sigmoid", read_text, decode_multi),
+    "image-classification": ServedTask("softmax", read_picture, decode_single, reads_long=True),
+    "audio-classification": ServedTask("softmax", read_sound, decode_single, reads_long=True),
 }
 
 
@@ -93,6 +110,14 @@ def _tops(adapter: Adapter, outputs: Sequence[Floats], top_k: int) -> list[list[
     ]
 
 
+def _read_media(value: Any, medium: Medium, param: str, limits: Limits) -> Media:
+    if isinstance(value, Media):
+        return media.from_upload(value.data, value.name, medium, limits, param=param)
+    return media.from_json(value, medium, limits, param=param)
+
+
 def _kind(value: Any) -> str:
+    if isinstance(value, Media):
+        return "a file"
     names = {dict: "an object", list: "a list", bool: "true or false", int: "a number", float: "a number"}
     return names.get(type(value), "null")

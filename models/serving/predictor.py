@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,10 @@ import structlog
 from numpy.typing import NDArray
 
 from models.backbones import loading, registry
-from models.backbones.errors import UnsupportedBaseModel
 from models.backbones.precision import count_threads
-from models.backbones.text import TextBackbone
 from models.errors import GraftError
 from models.services.catalog import ResolvedVersion
+from models.services.files import limits_from
 from models.services.resources import Resources, open_resources
 from models.serving.adapters import Adapter
 from models.serving.assembly import assemble
@@ -28,6 +28,7 @@ from models.serving.decoding import TASKS, read_inputs, read_text
 from models.serving.depot import Depot
 from models.serving.directory import Directory, Principal
 from models.serving.engine import Engine
+from models.serving.errors import InvalidInput
 from models.serving.requests import Request
 from models.serving.usage import UsageMeter
 from models.settings import Settings
@@ -67,6 +68,7 @@ class Predictor:
     def __init__(self, settings: Settings, resources: Resources | None = None) -> None:
         """Without `resources` they are opened here, and closed with the predictor."""
         self._settings = settings
+        self._limits = limits_from(settings)
         self._owns_resources = resources is None
         self._resources = open_resources(settings) if resources is None else resources
         self.directory = Directory(
@@ -134,8 +136,8 @@ class Predictor:
             await self._engine(version.base_model)
             adapter = await self.cache.get(version)
         task = TASKS[adapter.task]
-        settings = self._settings
-        inputs = read_inputs(task, call.inputs, max_inputs=settings.max_inputs, max_chars=settings.max_text_chars)
+        read = partial(read_inputs, task, call.inputs, max_inputs=self._settings.max_inputs, limits=self._limits)
+        inputs = await asyncio.to_thread(read) if task.reads_long else read()
         engine = await self._engine(version.base_model)
         request = await engine.submit(call.customer_id, adapter, inputs)
         self._count(call.customer_id, version.full_name, request, kind="prediction")
@@ -161,8 +163,11 @@ class Predictor:
 
         Raises UnknownBaseModel, InvalidInput, QueueFull. Without a customer nothing is counted.
         """
+        entry = registry.find(self._settings, base_model)
+        if entry.modality != "text":
+            raise InvalidInput(reason=f"{base_model} reads {entry.modality}, not text.", param="model")
         engine = await self._engine(base_model)
-        inputs = [read_text(text, f"input[{at}]", self._settings.max_text_chars) for at, text in enumerate(texts)]
+        inputs = [read_text(text, f"input[{at}]", self._limits) for at, text in enumerate(texts)]
         request = await engine.submit(customer_id, engine.embedding, inputs)
         if customer_id:
             self._count(customer_id, base_model, request, kind="embedding")
@@ -192,8 +197,6 @@ class Predictor:
         backbone = await asyncio.to_thread(
             loading.load, entry, device=settings.device, precision=settings.precision, threads=settings.threads
         )
-        if not isinstance(backbone, TextBackbone):
-            raise UnsupportedBaseModel(name=entry.name, architecture=f"{entry.modality} encoder")
         on_cpu = backbone.device.type == "cpu"
         engine = Engine(
             backbone,
