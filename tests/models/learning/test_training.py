@@ -210,7 +210,10 @@ class TestFeatureCache:
         assert cached.read_bytes() == whole
 
 
-@pytest.mark.parametrize("strategy", ["lora", "partial", "full", "scratch"])
+@pytest.mark.parametrize(
+    "strategy",
+    ["lora", "partial", pytest.param("full", marks=pytest.mark.slow), pytest.param("scratch", marks=pytest.mark.slow)],
+)
 def test_every_strategy_makes_a_servable_candidate(
     backbone: TextBackbone, few: Rows, make_request: RequestFactory, strategy: str
 ) -> None:

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.backbones.text import TextBackbone
+from models.learning import heads, network, refinement
+from models.learning.checkpoints import Checkpoints
+from models.learning.errors import Diverged, Stopped
+from models.learning.links import SOFTMAX
+from models.learning.network import Network
+from models.learning.refinement import Epoch, Material
+from models.learning.strategies import STRATEGIES, Schedule
+
+Rows = list[tuple[str, str]]
+NAMES = ("unit_mean.6",)
+SCHEDULE = Schedule(
+    STRATEGIES["lora"], epochs=3, batch_size=8, learning_rate=1e-3, head_rate=1e-3, low_rank=2, own_blocks=0
+)
+
+
+@pytest.fixture(scope="module")
+def material(backbone: TextBackbone, few: Rows) -> Material:
+    labels = sorted({label for _, label in few})
+    targets = np.array([labels.index(label) for _, label in few[:24]])
+    tokens = backbone.tokenize([text for text, _ in few])
+    return Material(tokens[:24], targets, tokens[24:32])
+
+
+@pytest.fixture
+def fresh(backbone: TextBackbone, material: Material) -> Callable[[Schedule], Network]:
+    features = backbone.encode_tokens(material.tokens, NAMES)
+    head = heads.fit_head(features, torch.from_numpy(material.targets), SOFTMAX, outputs=8, inverse_penalty=1.0)
+    return lambda schedule: network.build(backbone, schedule, NAMES, head, features, seed=0)
+
+
+def _fit(
+    net: Network,
+    material: Material,
+    backbone: TextBackbone,
+    *,
+    schedule: Schedule = SCHEDULE,
+    checkpoints: Checkpoints | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> list[Epoch]:
+    steps = refinement.fit(net, schedule, material, SOFTMAX, backbone, seed=5, checkpoints=checkpoints, stop=stop)
+    return [step for step in steps if isinstance(step, Epoch)]
+
+
+def test_loss_falls_and_held_rows_are_answered(
+    backbone: TextBackbone, material: Material, fresh: Callable[[Schedule], Network]
+) -> None:
+    epochs = _fit(fresh(SCHEDULE), material, backbone)
+    assert [epoch.number for epoch in epochs] == [1, 2, 3]
+    assert epochs[-1].loss < epochs[0].loss
+    assert epochs[-1].held_logits_NK.shape == (8, 8)
+
+
+def test_starts_from_the_fitted_head(
+    backbone: TextBackbone, material: Material, fresh: Callable[[Schedule], Network]
+) -> None:
+    net = fresh(SCHEDULE)
+    logits = refinement.predict(net, material.held_tokens, backbone, stop=lambda: False)
+    expected = net.head().logits(backbone.encode_tokens(material.held_tokens, NAMES))
+    np.testing.assert_allclose(logits, expected, atol=0.05, rtol=0.02)  # two ways through the base in bf16
+
+
+def test_resumed_equals_uninterrupted(
+    backbone: TextBackbone, material: Material, fresh: Callable[[Schedule], Network], tmp_path: Path
+) -> None:
+    whole = fresh(SCHEDULE)
+    expected = _fit(whole, material, backbone)
+
+    store = Checkpoints(tmp_path / "fit", "this fit", every_s=0)
+    steps = 0
+
+    def after_first_epoch() -> bool:
+        nonlocal steps
+        steps += 1
+        return steps > 5  # three batches an epoch, one question for the held-out rows
+
+    with pytest.raises(Stopped):
+        _fit(fresh(SCHEDULE), material, backbone, checkpoints=store, stop=after_first_epoch)
+    resumed = fresh(SCHEDULE)
+    found = _fit(resumed, material, backbone, checkpoints=Checkpoints(tmp_path / "fit", "this fit", every_s=0))
+    assert [epoch.number for epoch in found] == [1, 2, 3]
+    assert found[0].seconds == 0.0  # told from the checkpoint, not trained again
+    for one, two in zip(found, expected, strict=True):
+        assert np.array_equal(one.held_logits_NK, two.held_logits_NK)
+    for name, value in whole.masters.items():
+        assert torch.equal(value, resumed.masters[name]), name
+
+
+@pytest.mark.parametrize("damage", ["other fit", "bit flipped", "no manifest"])
+def test_a_foreign_or_damaged_checkpoint_is_not_used(
+    backbone: TextBackbone, material: Material, fresh: Callable[[Schedule], Network], tmp_path: Path, damage: str
+) -> None:
+    short = replace(SCHEDULE, epochs=1)
+    _fit(fresh(short), material, backbone, schedule=short, checkpoints=Checkpoints(tmp_path / "fit", "this", every_s=0))
+    state = tmp_path / "fit" / "state.safetensors"
+    if damage == "bit flipped":
+        content = bytearray(state.read_bytes())
+        content[-1] ^= 1
+        state.write_bytes(content)
+    if damage == "no manifest":
+        (tmp_path / "fit" / "manifest.json").unlink()
+    assert Checkpoints(tmp_path / "fit", "other" if damage == "other fit" else "this").load() is None
+
+
+def test_half_way_back_is_the_mean(
+    backbone: TextBackbone, material: Material, fresh: Callable[[Schedule], Network]
+) -> None:
+    schedule = replace(SCHEDULE, strategy=STRATEGIES["partial"], low_rank=0, own_blocks=1, epochs=1)
+    net = fresh(schedule)
+    start = network.trained_values(net)
+    _fit(net, material, backbone, schedule=schedule)
+    end = network.trained_values(net)
+    network.blend(net, start, 0.5)
+    for name, value in net.masters.items():
+        torch.testing.assert_close(value, (start[name] + end[name]) / 2)
+    assert set(network.own_tensors(net, schedule, torch.bfloat16)) == {
+        name.replace("encoder.blocks.", "block.") for name in start if name.startswith("encoder")
+    }
+
+
+def test_threads_do_not_change_the_bits(
+    backbone: TextBackbone, material: Material, fresh: Callable[[Schedule], Network]
+) -> None:
+    alone, together = fresh(SCHEDULE), fresh(SCHEDULE)
+    _fit(alone, material, backbone)
+    threads, backbone.threads = backbone.threads, 2
+    try:
+        _fit(together, material, backbone)
+    finally:
+        backbone.threads = threads
+    for name, value in alone.masters.items():
+        assert torch.equal(value, together.masters[name]), name
+
+
+def test_divergence_is_said(backbone: TextBackbone, material: Material, fresh: Callable[[Schedule], Network]) -> None:
+    net = fresh(SCHEDULE)
+    net.masters["head_bias"].fill_(torch.nan)
+    net.take_masters()
+    with pytest.raises(Diverged, match="epoch 1"):
+        _fit(net, material, backbone)
