@@ -44,8 +44,6 @@ _BODY = {
                 "examples": {
                     "many": {"value": {"inputs": ["Where is my card?", "I was charged twice"], "top_k": 2}},
                     "one": {"value": {"input": "Where is my card?"}},
-                    "picture": {"value": {"input": {"image": "/9j/4AAQSkZJRgABAQ…"}}},
-                    "sound": {"value": {"input": {"audio": "UklGRiQAAABXQVZFZm10…"}}},
                 },
             },
             "multipart/form-data": {
@@ -72,7 +70,8 @@ _BODY = {
 async def predict(request: Request) -> Response:
     """Predict one input or many. The predictions come back in the order of the inputs.
 
-    Pictures and sounds are sent as base64 in JSON, or as the files of a form, each under a name of its own.
+    Pictures and sounds are sent as base64 in JSON, `{"input": {"image": "/9j/4AAQ…"}}` or `{"audio": "UklGR…"}`, or as
+    the files of a form, each under a name of its own.
     """
     parts = context.of(request)
     if parts.predictor is None:
