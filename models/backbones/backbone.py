@@ -65,6 +65,9 @@ class Backbone(Protocol):
     def feature_sets(self) -> Mapping[str, tuple[str, ...]]:
         """Sets of features worth trying, by the name that a customer may ask for; the usual one first."""
 
+    def probe(self, depth: int) -> str:
+        """The feature that tells best what a depth is worth by itself."""
+
     def parse_feature(self, name: str) -> tuple[str, int]:
         """`"mean.6"` → ("mean", 6). Raises ValueError for a pooling or a depth that there is not."""
 

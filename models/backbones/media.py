@@ -129,6 +129,10 @@ class MediaBackbone:
             sets["bands"] = (f"bands.{middle}", f"bands.{middle + 1}")
         return sets
 
+    def probe(self, depth: int) -> str:
+        """The mean over the positions."""
+        return f"mean.{depth}"
+
     def parse_feature(self, name: str) -> tuple[str, int]:
         """`"mean.6"` → ("mean", 6). Raises ValueError."""
         kind, _, depth = name.partition(".")

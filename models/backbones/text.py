@@ -144,6 +144,10 @@ class TextBackbone:
         depths = tuple(f"unit_mean.{depth}" for depth in range(self.blocks + 1))
         return {"last-max": (last, top), "depths-max": (*depths, top), "last": (last,), "depths": depths}
 
+    def probe(self, depth: int) -> str:
+        """The mean over the tokens."""
+        return f"mean.{depth}"
+
     def parse_feature(self, name: str) -> tuple[str, int]:
         """`"mean.6"` → ("mean", 6). Raises ValueError."""
         kind, depth = encoding.parse_feature(name)

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
+from models.learning import tasks
 from models.learning.errors import CorruptArtifact
 
 FORMAT = 1
@@ -37,7 +38,7 @@ class Artifact:
     base: str
     base_revision: str
     temperature: float  # logits are divided by it
-    thresholds: tuple[float, ...] | None  # on probabilities, (K,); None where the most probable label wins
+    thresholds: tuple[float, ...] | None  # what a decision needs beside the outputs, see `Task.tune_thresholds`
     tensors: Mapping[str, Tensor]
     details: Mapping[str, Any] = field(default_factory=dict)  # JSON: rank, first own block, versions, …
 
@@ -90,9 +91,9 @@ def read(folder: Path) -> Artifact:
         )
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise CorruptArtifact(reason=f"{type(error).__name__}: {error}") from error
-    outputs = len(artifact.labels)
+    outputs = tasks.find(artifact.task).outputs(artifact.labels)
     if tensors["head.weight"].shape[0] != outputs or tensors["head.bias"].shape != (outputs,):
-        raise CorruptArtifact(reason="the head does not have one output per label")
+        raise CorruptArtifact(reason="the head does not have the outputs that its labels need")
     return artifact
 
 

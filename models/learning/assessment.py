@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from models.learning import calibration, evaluation
 from models.learning.evaluation import Score
 from models.learning.folds import splits
-from models.learning.tasks.task import Floats, Tally, Targets, Task
+from models.learning.tasks.task import Chosen, Floats, Tally, Targets, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +31,14 @@ class Assessment:
     temperature: float
     thresholds: Floats | None
     probabilities_NK: Floats
-    chosen_NK: NDArray[np.bool_]
+    chosen: Chosen
     tally: Tally
     score: Score
 
     def describe(self, held: HeldOut, task: Task, labels: Sequence[str]) -> dict[str, Any]:
         """The report's figures on these rows."""
+        figures = task.figures(held.targets, self.probabilities_NK, self.chosen, labels)
+        calibration = figures.pop("calibration", None)
         return {
             "metric": task.metric,
             "score": self.score.value,
@@ -44,12 +46,8 @@ class Assessment:
             "score_high": self.score.high,
             "measured_on": "validation_file" if held.validated else "held_out_training_rows",
             "measured_rows": len(held.targets),
-            "per_class": evaluation.per_class(task, held.targets, self.chosen_NK, labels),
-            "confusion": evaluation.confusion(held.targets, self.chosen_NK, labels),
-            "calibration": {
-                "temperature": self.temperature,
-                "ece": evaluation.expected_calibration_error(held.targets, self.probabilities_NK),
-            },
+            **({"calibration": {"temperature": self.temperature, **calibration}} if calibration else {}),
+            **figures,
         }
 
 
@@ -72,11 +70,12 @@ def assess(
     thresholds = task.tune_thresholds(tuning.targets, tuning_probabilities)
     probabilities_NK = calibration.probabilities(logits_NK, task.link, temperature)
     if thresholds is not None and tuned_on is None and held.fold_N is not None:
-        chosen_NK = np.zeros(probabilities_NK.shape, dtype=np.bool_)
+        parts = []
         for rest, fold in splits(held.fold_N):
             other = task.tune_thresholds(held.targets[rest], probabilities_NK[rest])
-            chosen_NK[fold] = task.decide(probabilities_NK[fold], other)
+            parts.append((fold, task.decide(probabilities_NK[fold], other)))
+        chosen = np.concatenate([part for _, part in parts])[np.argsort(np.concatenate([fold for fold, _ in parts]))]
     else:
-        chosen_NK = task.decide(probabilities_NK, thresholds)
-    tally = task.tally(held.targets, chosen_NK)
-    return Assessment(temperature, thresholds, probabilities_NK, chosen_NK, tally, evaluation.score(tally, seed=seed))
+        chosen = task.decide(probabilities_NK, thresholds)
+    tally = task.tally(held.targets, chosen)
+    return Assessment(temperature, thresholds, probabilities_NK, chosen, tally, evaluation.score(tally, seed=seed))

@@ -24,7 +24,12 @@ def log_loss(logits_NK: Floats, targets: Targets, link: Link, temperature: float
 
 
 def fit_temperature(logits_NK: Floats, targets: Targets, link: Link) -> float:
-    """The temperature with the least held-out loss: a convex search over log T by golden sections."""
+    """The temperature with the least held-out loss: a convex search over log T by golden sections.
+
+    1 for a link that no temperature suits.
+    """
+    if not link.tempered:
+        return 1.0
     if len(logits_NK) > _MOST_ROWS:  # every so-and-so-many-th row: one number needs no more
         chosen = np.linspace(0, len(logits_NK) - 1, _MOST_ROWS).astype(np.int64)
         logits_NK, targets = logits_NK[chosen], targets[chosen]

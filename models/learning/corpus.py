@@ -30,13 +30,14 @@ class Corpus:
         return len(self.inputs)
 
 
-def read_training(source: DatasetSource, task: Task) -> Corpus:
-    """All rows of the training file; raises InvalidDataset and TooFewRows."""
+def read_training(source: DatasetSource, task: Task) -> tuple[Corpus, Task]:
+    """All rows of the training file, and the task bound to them; raises InvalidDataset and TooFewRows."""
     examples = list(read(source.path, format=source.format, task=task.name, columns=source.columns))
-    labels = task.labels([example.target for example in examples])
-    if len(labels) < 2 or len(examples) < 4:
-        raise TooFewRows(got=len(examples), classes=len(labels))
-    return _corpus(examples, task, labels)
+    targets = [example.target for example in examples]
+    if (kinds := task.kinds(targets)) < 2 or len(examples) < 4:
+        raise TooFewRows(got=len(examples), kinds=kinds)
+    bound = task.bind(targets)
+    return _corpus(examples, bound, bound.labels(targets)), bound
 
 
 def read_validation(source: DatasetSource, task: Task, labels: Sequence[str]) -> Corpus:

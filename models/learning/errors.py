@@ -26,7 +26,14 @@ class TooFewRows(InvalidRequest):
     """Nothing can be learned, or nothing can be held out to measure it."""
 
     param = "training_file"
-    message = "{got} rows in {classes} classes are too few: at least two classes with two rows each are needed."
+    message = "{got} rows with {kinds} different targets are too few: at least four rows and two targets are needed."
+
+
+class UnevenPairs(InvalidRequest):
+    """Some rows have a second text and some have not."""
+
+    param = "training_file"
+    message = "{pairs} of {rows} rows have a text_pair. Give all rows one, or none."
 
 
 class UnsupportedTask(InvalidRequest):

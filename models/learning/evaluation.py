@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.learning.tasks.task import Floats, Tally, Targets, Task
+from models.learning.tasks.task import Tally
 
 _RESAMPLES = 1_000
 _Z95 = 1.959964
-_CONFUSION_CLASSES = 40
-_ECE_BINS = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +36,8 @@ class Comparison:
 
 def score(tally: Tally, *, seed: int = 0) -> Score:
     """Wilson's interval where each row is right or wrong, else the bootstrap's percentiles."""
-    if np.all(tally.possible_N == 1.0):
-        return _wilson(tally.gained_N.sum(), len(tally.gained_N))
+    if tally.hits_N is not None:
+        return _wilson(float(tally.hits_N.sum()), len(tally.hits_N))
     resampled = _resample(tally, seed)
     low, high = np.percentile(resampled, (2.5, 97.5))
     return Score(tally.score, float(low), float(high))
@@ -55,62 +51,6 @@ def compare(new: Tally, old: Tally, *, seed: int = 0) -> Comparison:
     return Comparison(new.score - old.score, float(low), float(high), probability, _mcnemar(new, old))
 
 
-def per_class(
-    task: Task, targets: Targets, chosen_NK: NDArray[np.bool_], labels: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Precision, recall, F1 and support of every label."""
-    true_NK = _indicator(targets, len(labels))
-    both_K = (true_NK & chosen_NK).sum(0)
-    chosen_K, support_K = chosen_NK.sum(0), task.supports(targets, labels)
-    return [
-        {
-            "label": label,
-            "precision": _ratio(both_K[k], chosen_K[k]),
-            "recall": _ratio(both_K[k], support_K[k]),
-            "f1": _ratio(2 * both_K[k], chosen_K[k] + support_K[k]),
-            "support": int(support_K[k]),
-        }
-        for k, label in enumerate(labels)
-    ]
-
-
-def confusion(targets: Targets, chosen_NK: NDArray[np.bool_], labels: Sequence[str]) -> dict[str, Any] | None:
-    """Counts of (true, predicted); beyond 40 classes only those with the most errors. None for several labels."""
-    if targets.ndim != 1:
-        return None
-    count = len(labels)
-    matrix_KK = np.zeros((count, count), dtype=np.int64)
-    np.add.at(matrix_KK, (targets, chosen_NK.argmax(1)), 1)
-    errors_K = matrix_KK.sum(0) + matrix_KK.sum(1) - 2 * matrix_KK.diagonal()
-    shown = np.sort(np.argsort(-errors_K, kind="stable")[:_CONFUSION_CLASSES])
-    return {
-        "labels": [labels[index] for index in shown],
-        "matrix": matrix_KK[np.ix_(shown, shown)].tolist(),
-        "classes_left_out": count - len(shown),
-    }
-
-
-def expected_calibration_error(targets: Targets, probabilities_NK: Floats) -> float:
-    """Mean distance of confidence and hit rate over 15 bins; of all labels' probabilities if there are several."""
-    if targets.ndim == 1:
-        confidence_N = probabilities_NK.max(1)
-        hit_N = (probabilities_NK.argmax(1) == targets).astype(np.float64)
-    else:
-        confidence_N, hit_N = probabilities_NK.ravel(), targets.ravel().astype(np.float64)
-    bins_N = np.minimum((confidence_N * _ECE_BINS).astype(np.int64), _ECE_BINS - 1)
-    weights = np.bincount(bins_N, minlength=_ECE_BINS)
-    gaps = np.bincount(bins_N, confidence_N - hit_N, minlength=_ECE_BINS)
-    return float(np.abs(gaps).sum() / max(weights.sum(), 1))
-
-
-def _indicator(targets: Targets, count: int) -> NDArray[np.bool_]:
-    if targets.ndim == 2:
-        return targets > 0
-    true_NK = np.zeros((len(targets), count), dtype=np.bool_)
-    true_NK[np.arange(len(targets)), targets] = True
-    return true_NK
-
-
 def _wilson(hits: float, rows: int) -> Score:
     rate, z2 = hits / rows, _Z95**2 / rows
     centre = (rate + z2 / 2) / (1 + z2)
@@ -120,19 +60,19 @@ def _wilson(hits: float, rows: int) -> Score:
 
 def _resample(tally: Tally, seed: int) -> NDArray[np.float64]:
     generator = np.random.default_rng(seed)
-    rows = len(tally.gained_N)
-    scores = np.empty(_RESAMPLES)
+    rows = len(tally.parts_NJ)
+    sums_RJ = np.empty((_RESAMPLES, tally.parts_NJ.shape[1]))
     for index in range(_RESAMPLES):
-        drawn = generator.integers(0, rows, rows)
-        scores[index] = tally.gained_N[drawn].sum() / max(tally.possible_N[drawn].sum(), 1e-12)
-    return scores
+        drawn_N = np.bincount(generator.integers(0, rows, rows), minlength=rows)
+        sums_RJ[index] = drawn_N @ tally.parts_NJ
+    return tally.metric(sums_RJ)
 
 
 def _mcnemar(new: Tally, old: Tally) -> float:
-    if not (np.all(new.possible_N == 1.0) and np.all(old.possible_N == 1.0)):
+    if new.hits_N is None or old.hits_N is None:
         return 1.0
-    won = int(((new.gained_N == 1) & (old.gained_N == 0)).sum())
-    lost = int(((new.gained_N == 0) & (old.gained_N == 1)).sum())
+    won = int((new.hits_N & ~old.hits_N).sum())
+    lost = int((~new.hits_N & old.hits_N).sum())
     total, extreme = won + lost, min(won, lost)
     if total == 0:
         return 1.0
@@ -142,7 +82,3 @@ def _mcnemar(new: Tally, old: Tally) -> float:
         for k in range(extreme + 1)
     ]
     return min(1.0, 2.0 * sum(math.exp(value) for value in logs))
-
-
-def _ratio(part: float, whole: float) -> float:
-    return float(part / whole) if whole else 0.0

@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from models.backbones.backbone import Row
@@ -65,7 +64,7 @@ def measure(run: Run) -> FirstVersion:
     names_table = label_name_rows(run)
     choice = selection.choose(
         table,
-        names_table if len(corpus) <= _NAMED_ROWS * len(labels) else None,
+        names_table if len(corpus) <= _NAMED_ROWS * run.outputs else None,
         sets,
         setting(run),
         seed=run.request.seed,
@@ -103,8 +102,8 @@ def measure(run: Run) -> FirstVersion:
         choice.fold_N,
         supports_K=task.supports(corpus.targets, labels),
         score=assess(choice.logits_NK, out_of_fold, task, seed=run.request.seed).score.value,
-        width=run.backbone.width,
-        blocks=run.backbone.blocks,
+        outputs=run.outputs,
+        backbone=run.backbone,
     )
     first = FirstVersion(trained, head, choice, held, logits_NK, found, names_table)
     zero, baseline = _baselines(run, first, names_table)
@@ -114,7 +113,7 @@ def measure(run: Run) -> FirstVersion:
 
 def setting(run: Run) -> Setting:
     """What every fit of this run's heads shares."""
-    return Setting(run.task, len(run.labels), run.backbone.device, run.backbone.threads, run.stop)
+    return Setting(run.task, run.outputs, run.backbone.device, run.backbone.threads, run.stop)
 
 
 def label_name_tokens(run: Run) -> list[Row]:
@@ -124,11 +123,11 @@ def label_name_tokens(run: Run) -> list[Row]:
 
 def label_name_rows(run: Run) -> Table | None:
     """Each label's name as a row of its class: plain features as the corpus has them, and targets."""
-    if run.backbone.entry.modality != "text":
+    targets = run.task.named(run.labels)
+    if targets is None or run.backbone.entry.modality != "text":
         return None
     names = list(run.training.features)
     encoded_KF = run.backbone.encode_tokens(label_name_tokens(run), names)
-    targets = [(label,) for label in run.labels] if run.task.multiple else list(run.labels)
     return Table(features.split(encoded_KF, names, run.backbone), run.task.encode(targets, run.labels))
 
 
@@ -141,18 +140,19 @@ def _baselines(run: Run, first: FirstVersion, names_table: Table | None) -> tupl
     """The better of both zero-shot models as a version of its own, and the scores that every report states."""
     began = time.monotonic()
     corpus, task, choice = run.training.corpus, run.task, first.choice
-    last_NF = run.training.features[f"mean.{run.backbone.blocks}"]
-    outputs = len(run.labels)
+    probe = run.backbone.probe(run.backbone.blocks)
+    last_NF = run.training.features[probe]
+    outputs = run.outputs
     out_of_fold = HeldOut(corpus.targets, choice.fold_N)
     means = zero_shot.class_mean_head(last_NF, corpus.targets, task.link, outputs=outputs)
     ways = {
-        "class_means": (
+        zero_shot.way_of_means(task.link): (
             means,
             zero_shot.class_mean_logits(last_NF, corpus.targets, task.link, choice.fold_N, outputs=outputs),
         ),
     }
     if names_table is not None:
-        named = zero_shot.label_name_head(names_table.features[f"mean.{run.backbone.blocks}"], last_NF, task.link)
+        named = zero_shot.label_name_head(names_table.features[probe], last_NF, task.link)
         ways["label_names"] = (named, named.logits(last_NF))
     measured: dict[str, tuple[Head, Floats, Assessment]] = {}
     for way, (head, tuning_NK) in ways.items():
@@ -160,7 +160,7 @@ def _baselines(run: Run, first: FirstVersion, names_table: Table | None) -> tupl
             logits_NK = tuning_NK
             assessment = assess(logits_NK, first.held, task, seed=run.request.seed)
         else:
-            logits_NK = head.logits(run.validation.features[f"mean.{run.backbone.blocks}"])
+            logits_NK = head.logits(run.validation.features[probe])
             tuned = (tuning_NK, out_of_fold)
             assessment = assess(logits_NK, first.held, task, seed=run.request.seed, tuned_on=tuned)
         measured[way] = (head, logits_NK, assessment)
@@ -170,7 +170,7 @@ def _baselines(run: Run, first: FirstVersion, names_table: Table | None) -> tupl
     run.tried.append({**_tried("zero-shot", assessment, time.monotonic() - began), "way": best})
     trained = Trained(
         name="zero-shot",
-        features=(f"mean.{run.backbone.blocks}",),
+        features=(probe,),
         tensors=_tensors(head),
         assessment=assessment,
         hyperparameters={"way": best},
@@ -182,10 +182,8 @@ def _baselines(run: Run, first: FirstVersion, names_table: Table | None) -> tupl
 
 
 def _majority(run: Run, first: FirstVersion) -> float:
-    supports_K = run.task.supports(run.training.corpus.targets, run.labels)
-    chosen_NK = np.zeros((len(first.held.targets), len(run.labels)), dtype=np.bool_)
-    chosen_NK[:, supports_K.argmax()] = True
-    return run.task.tally(first.held.targets, chosen_NK).score
+    chosen = run.task.usual(run.training.corpus.targets, len(first.held.targets))
+    return run.task.tally(first.held.targets, chosen).score
 
 
 def _common_report(run: Run, first: FirstVersion, baseline: dict[str, Any]) -> dict[str, Any]:

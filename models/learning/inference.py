@@ -19,6 +19,7 @@ from models.learning.heads import Floats
 def predict(artifact: Artifact, backbone: Backbone, inputs: Sequence[Input], *, top_k: int = 1) -> list[dict[str, Any]]:
     """One prediction per input, as the API answers it."""
     task = tasks.find(artifact.task)
+    backbone = task.view(backbone, inputs)
     probabilities_NK = calibration.probabilities(logits(artifact, backbone, inputs), task.link, artifact.temperature)
     thresholds = None if artifact.thresholds is None else np.array(artifact.thresholds, dtype=np.float32)
     return [task.decode(row_K, artifact.labels, thresholds, top_k) for row_K in probabilities_NK]

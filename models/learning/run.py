@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -59,6 +59,11 @@ class Run:
         """In the order of the outputs."""
         return self.training.corpus.labels
 
+    @property
+    def outputs(self) -> int:
+        """Logits of a prediction."""
+        return self.task.outputs(self.labels)
+
     def check_stop(self) -> None:
         """Raises Stopped if the caller asked for it."""
         if self.stop():
@@ -98,7 +103,7 @@ def write_candidate(run: Run, trained: Trained, held: HeldOut, *, improves: bool
             base_revision=run.backbone.revision,
             temperature=assessment.temperature,
             thresholds=thresholds,
-            tensors=trained.tensors,
+            tensors=_in_own_unit(trained.tensors, run.task),
             details={**trained.details, "versions": versions()},
         ),
         folder,
@@ -116,9 +121,16 @@ def write_candidate(run: Run, trained: Trained, held: HeldOut, *, improves: bool
         "score_low": assessment.score.low,
         "score_high": assessment.score.high,
         "baseline": run.report["baseline"]["gate"],
-        "ece": report["calibration"]["ece"],
+        **{name: report["calibration"][name] for name in ("ece",) if "calibration" in report},
     }
     return Candidate(trained.name, folder, metrics, report, improves)
+
+
+def _in_own_unit(tensors: Mapping[str, torch.Tensor], task: Task) -> dict[str, torch.Tensor]:
+    """The head as it answers in the customer's unit; it was fitted to standardised values if the task has a scale."""
+    offset, factor = task.scale
+    own = {"head.weight": tensors["head.weight"] * factor, "head.bias": tensors["head.bias"] * factor + offset}
+    return {**tensors, **own}
 
 
 def versions() -> dict[str, str]:

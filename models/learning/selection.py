@@ -27,8 +27,6 @@ from models.learning.folds import splits, stratified_folds, subsample
 from models.learning.heads import Floats, Head
 from models.learning.tasks.task import Targets, Task
 
-# C of the race. On standardised rows of length 1 it was within a point of the best from 10 to 130 rows per class.
-_USUAL = 10.0
 _FACTOR = 3.0
 _FURTHEST = 3  # steps away from the usual one
 _RACE_ROWS = 4_000
@@ -107,7 +105,7 @@ def choose(
 ) -> Choice:
     """Pick from `sets`, from the penalties (unless `inverse_penalty` says which), with `label_names` or without."""
     strata_N = setting.task.strata(table.targets)
-    usual = inverse_penalty or _USUAL
+    usual = inverse_penalty or setting.task.link.usual_inverse_penalty
     trials: list[Trial] = []
     best = next(iter(sets))
     if len(sets) > 1:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from models.backbones.backbone import Backbone
 from models.learning import zero_shot
 from models.learning.tasks.task import Floats, Targets, Task
 
@@ -26,11 +27,11 @@ class Situation:
     similarity: Literal["similar", "different"]
     rows: int
     classes: int
-    rows_per_class: float
+    rows_per_class: float  # of all rows where there are no classes
     rarest_class: int
     feature_width: int
     separability: float  # 0: chance, 1: perfect; out of fold, by the best head on frozen features
-    depth_scores: dict[str, float]  # nearest class mean, out of fold, by the depth of the features
+    depth_scores: dict[str, float]  # nearest class mean (or one direction), out of fold, by the depth of the features
     best_depth: int
 
     def as_dict(self) -> dict[str, Any]:
@@ -56,36 +57,29 @@ def measure(
     *,
     supports_K: NDArray[np.int64],
     score: float,
-    width: int,
-    blocks: int,
+    outputs: int,
+    backbone: Backbone,
 ) -> Situation:
-    """From frozen features (`mean.0` … as far as they are there) and the head's out-of-fold score."""
-    outputs = len(supports_K)
+    """From frozen features (the base's probe of every depth, if it is there) and the head's out-of-fold score."""
+    width = backbone.width
     depth_scores: dict[str, float] = {}
-    for depth in range(blocks + 1):
-        if (mean_ND := features.get(f"mean.{depth}")) is not None:
+    for depth in range(backbone.blocks + 1):
+        if (mean_ND := features.get(backbone.probe(depth))) is not None:
             logits_NK = zero_shot.class_mean_logits(mean_ND, targets, task.link, fold_N, outputs=outputs)
             chosen_NK = task.decide(task.link.mean_of(logits_NK), None)
             depth_scores[str(depth)] = task.tally(targets, chosen_NK).score
-    rows_per_class = float(supports_K.mean())
-    chance = _chance(task, targets, supports_K)
+    rows_per_class = float(supports_K.mean()) if len(supports_K) else float(len(targets))
+    chance = task.tally(targets, task.usual(targets, len(targets))).score
     separability = max(0.0, (score - chance) / max(1.0 - chance, 1e-9))
     return Situation(
         size="large" if rows_per_class >= _LARGE * width else "small",
         similarity="similar" if separability >= _SIMILAR else "different",
         rows=len(targets),
-        classes=outputs,
+        classes=len(supports_K),
         rows_per_class=rows_per_class,
-        rarest_class=int(supports_K.min()),
+        rarest_class=int(supports_K.min()) if len(supports_K) else len(targets),
         feature_width=width,
         separability=separability,
         depth_scores=depth_scores,
         best_depth=int(max(depth_scores, key=lambda depth: depth_scores[depth])),
     )
-
-
-def _chance(task: Task, targets: Targets, supports_K: NDArray[np.int64]) -> float:
-    """The score of always choosing the most frequent label."""
-    chosen_NK = np.zeros((len(targets), len(supports_K)), dtype=np.bool_)
-    chosen_NK[:, supports_K.argmax()] = True
-    return task.tally(targets, chosen_NK).score

@@ -62,12 +62,12 @@ def _prepare(request: TrainRequest, backbone: Backbone, stop: Callable[[], bool]
     began = time.monotonic()
     task = tasks.find(request.task)
     yield Progress("reading", 0.0)
-    corpus = read_training(request.training, task)
+    corpus, task = read_training(request.training, task)
     held = read_validation(request.validation, task, corpus.labels) if request.validation else None
     seconds = {"reading": time.monotonic() - began}
     run = Run(
         request=request,
-        backbone=backbone,
+        backbone=task.view(backbone, corpus.inputs if held is None else [*corpus.inputs, *held.inputs]),
         task=task,
         stop=stop,
         training=Rows(corpus, [], {}),

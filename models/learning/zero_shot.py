@@ -12,10 +12,15 @@ from numpy.typing import NDArray
 
 from models.learning.folds import splits
 from models.learning.heads import Floats, Head
-from models.learning.links import SOFTMAX, Link
+from models.learning.links import IDENTITY, SOFTMAX, Link
 from models.learning.tasks.task import Targets
 
 _SHARPNESS = 20.0  # Cosines differ by a few hundredths; a temperature is fitted on top of this.
+
+
+def way_of_means(link: Link) -> str:
+    """What `class_mean_head` is called in a report."""
+    return "one_direction" if link is IDENTITY else "class_means"
 
 
 def readable(label: str) -> str:
@@ -30,7 +35,9 @@ def label_name_head(name_features_KF: Floats, last_NF: Floats, link: Link) -> He
 
 
 def class_mean_head(last_NF: Floats, targets: Targets, link: Link, *, outputs: int) -> Head:
-    """A head from the mean of each class's rows."""
+    """A head from the mean of each class's rows; for values, along the direction in which features vary with them."""
+    if link is IDENTITY:
+        return _direction_head(last_NF, targets)
     members_NK = _members(targets, outputs)
     counts_K = np.maximum(members_NK.sum(0), 1.0)
     unit_NF = last_NF / _norms(last_NF)
@@ -63,6 +70,16 @@ def _cosine_head(prototypes_KF: Floats, last_NF: Floats, link: Link, members_NK:
             inside_K = (scores_NK * members_NK).sum(0) / np.maximum(members_NK.sum(0), 1.0)
             bias_K = -(inside_K + mean_K) / 2
     return Head(weight_KF.astype(np.float32), bias_K.astype(np.float32))
+
+
+def _direction_head(last_NF: Floats, targets: Targets) -> Head:
+    """The first component of partial least squares: one direction, no inverse, nothing that could overfit."""
+    mean_F, mean_K = last_NF.mean(0), targets.mean(0)
+    direction_FK = (last_NF - mean_F).T @ (targets - mean_K)
+    along_NK = (last_NF - mean_F) @ direction_FK
+    slope_K = (along_NK * (targets - mean_K)).sum(0) / np.maximum(np.square(along_NK).sum(0), 1e-12)
+    weight_KF = (direction_FK * slope_K).T.astype(np.float32)
+    return Head(weight_KF, (mean_K - weight_KF @ mean_F).astype(np.float32))
 
 
 def _members(targets: Targets, outputs: int) -> Floats:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from models.learning.errors import UnsupportedTask
 from models.learning.tasks.multi_label import MultiLabel
+from models.learning.tasks.regression import Regression
 from models.learning.tasks.single_label import SingleLabel
 from models.learning.tasks.task import Task
 
@@ -12,6 +13,7 @@ _ALL: tuple[Task, ...] = (
     MultiLabel(),
     SingleLabel("image-classification"),
     SingleLabel("audio-classification"),
+    Regression(),
 )
 TASKS: dict[str, Task] = {task.name: task for task in _ALL}
 

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.datasets.examples import Target
+from models.backbones.backbone import Backbone
+from models.datasets.examples import Input, Target
 from models.learning.links import SIGMOID, Link
-from models.learning.tasks.task import Floats, Tally, Targets, best_labels
+from models.learning.tasks import class_figures
+from models.learning.tasks.task import Floats, Tally, Targets, best_labels, shares
 
 _THRESHOLDS = np.arange(0.1, 0.91, 0.05, dtype=np.float32)
 # A threshold from few positives is mostly noise: it is drawn towards 1/2 with the weight of this many of them.
@@ -24,12 +26,28 @@ class MultiLabel:
 
     name: str = "multi-label-classification"
     metric: str = "micro_f1"
-    multiple: bool = True
     link: Link = SIGMOID
+    scale: tuple[float, float] = (0.0, 1.0)
+
+    def bind(self, targets: Sequence[Target]) -> MultiLabel:  # noqa: ARG002
+        """Labels have no scale."""
+        return self
+
+    def view(self, backbone: Backbone, inputs: Sequence[Input]) -> Backbone:  # noqa: ARG002
+        """One vector per row."""
+        return backbone
 
     def labels(self, targets: Sequence[Target]) -> tuple[str, ...]:
         """Sorted, so that the order of the rows does not change the model."""
         return tuple(sorted({label for target in targets for label in _names(target)}))
+
+    def outputs(self, labels: Sequence[str]) -> int:
+        """One per label."""
+        return len(labels)
+
+    def kinds(self, targets: Sequence[Target]) -> int:
+        """Labels."""
+        return len(self.labels(targets))
 
     def encode(self, targets: Sequence[Target], labels: Sequence[str]) -> Targets:
         """(N, K) float32."""
@@ -39,6 +57,10 @@ class MultiLabel:
             for label in _names(target):
                 encoded_NK[row, index[label]] = 1.0
         return encoded_NK
+
+    def named(self, labels: Sequence[str]) -> Sequence[Target]:
+        """A label's name carries that label alone."""
+        return [(label,) for label in labels]
 
     def strata(self, encoded: Targets) -> NDArray[np.int64]:
         """The rarest label of a row, so that rare labels are in every fold; rows without any are a group."""
@@ -59,8 +81,17 @@ class MultiLabel:
     def tally(self, encoded: Targets, chosen_NK: NDArray[np.bool_]) -> Tally:
         """F1 = 2 tp / (2 tp + fp + fn), summed over rows."""
         true_NK = encoded > 0
-        both_N = (true_NK & chosen_NK).sum(1).astype(np.float64)
-        return Tally(2 * both_N, true_NK.sum(1) + chosen_NK.sum(1).astype(np.float64))
+        return shares(2 * (true_NK & chosen_NK).sum(1), true_NK.sum(1) + chosen_NK.sum(1))
+
+    def usual(self, encoded: Targets, rows: int) -> NDArray[np.bool_]:
+        """The most frequent label."""
+        return np.tile(np.arange(encoded.shape[1]) == encoded.sum(0).argmax(), (rows, 1))
+
+    def figures(
+        self, encoded: Targets, probabilities_NK: Floats, chosen: NDArray[np.bool_], labels: Sequence[str]
+    ) -> dict[str, Any]:
+        """See `class_figures`."""
+        return class_figures.describe(encoded, probabilities_NK, chosen, labels)
 
     def tune_thresholds(self, encoded: Targets, probabilities_NK: Floats) -> Floats | None:
         """Each label's threshold of the best F1 on held-out rows, drawn towards 1/2 where positives are few."""

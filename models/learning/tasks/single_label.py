@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.datasets.examples import Target
+from models.backbones.backbone import Backbone
+from models.datasets.examples import Input, Target
 from models.learning.links import SOFTMAX, Link
-from models.learning.tasks.task import Floats, Tally, Targets, best_labels
+from models.learning.tasks import class_figures
+from models.learning.tasks.task import Floats, Tally, Targets, best_labels, hits
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,17 +22,37 @@ class SingleLabel:
 
     name: str = "text-classification"
     metric: str = "accuracy"
-    multiple: bool = False
     link: Link = SOFTMAX
+    scale: tuple[float, float] = (0.0, 1.0)
+
+    def bind(self, targets: Sequence[Target]) -> SingleLabel:  # noqa: ARG002
+        """Classes have no scale."""
+        return self
+
+    def view(self, backbone: Backbone, inputs: Sequence[Input]) -> Backbone:  # noqa: ARG002
+        """One vector per row."""
+        return backbone
 
     def labels(self, targets: Sequence[Target]) -> tuple[str, ...]:
         """Sorted, so that the order of the rows does not change the model."""
         return tuple(sorted({str(target) for target in targets}))
 
+    def outputs(self, labels: Sequence[str]) -> int:
+        """One per class."""
+        return len(labels)
+
+    def kinds(self, targets: Sequence[Target]) -> int:
+        """Classes."""
+        return len(self.labels(targets))
+
     def encode(self, targets: Sequence[Target], labels: Sequence[str]) -> Targets:
         """(N,) int64."""
         index = {label: position for position, label in enumerate(labels)}
         return np.array([index[str(target)] for target in targets], dtype=np.int64)
+
+    def named(self, labels: Sequence[str]) -> Sequence[Target]:
+        """A class's name is of that class."""
+        return labels
 
     def strata(self, encoded: Targets) -> NDArray[np.int64]:
         """The class itself."""
@@ -48,8 +70,17 @@ class SingleLabel:
 
     def tally(self, encoded: Targets, chosen_NK: NDArray[np.bool_]) -> Tally:
         """1 for a hit."""
-        hits_N = chosen_NK[np.arange(len(encoded)), encoded].astype(np.float64)
-        return Tally(hits_N, np.ones_like(hits_N))
+        return hits(chosen_NK[np.arange(len(encoded)), encoded])
+
+    def usual(self, encoded: Targets, rows: int) -> NDArray[np.bool_]:
+        """The most frequent class."""
+        return np.tile(np.arange(encoded.max() + 1) == np.bincount(encoded).argmax(), (rows, 1))
+
+    def figures(
+        self, encoded: Targets, probabilities_NK: Floats, chosen: NDArray[np.bool_], labels: Sequence[str]
+    ) -> dict[str, Any]:
+        """See `class_figures`."""
+        return class_figures.describe(encoded, probabilities_NK, chosen, labels)
 
     def tune_thresholds(self, encoded: Targets, probabilities_NK: Floats) -> Floats | None:  # noqa: ARG002
         """None: the most probable class needs no threshold."""

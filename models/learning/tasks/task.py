@@ -2,35 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.datasets.examples import Target
+from models.backbones.backbone import Backbone
+from models.datasets.examples import Input, Target
 from models.learning.links import Link
 
 Floats = NDArray[np.float32]
-Targets = NDArray[Any]  # (N,) int64 for one label, (N, K) float32 of 0 and 1 for several
+# (N,) int64 for one label, (N, K) float32 of 0 and 1 for several, (N, 1) float32 for a value
+Targets = NDArray[Any]
+Chosen = NDArray[Any]  # (N, K) bool for labels, (N, 1) float32 for a value
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What each row adds to the metric: score = Σ gained / Σ possible. Any subset and any resample has a score."""
+    """What each row adds to some sums, and the metric as a function of them.
 
-    gained_N: NDArray[np.float64]
-    possible_N: NDArray[np.float64]
+    Accuracy, F1, a correlation: all are made of sums over rows. So any subset and any resample of the rows has a score.
+    """
+
+    parts_NJ: NDArray[np.float64]
+    metric: Callable[[NDArray[np.float64]], NDArray[np.float64]]  # sums (…, J) → scores (…), more is better
+    hits_N: NDArray[np.bool_] | None = None  # where each row is simply right or wrong
 
     @property
     def score(self) -> float:
-        """The metric over all rows, 0 to 1."""
-        return float(self.gained_N.sum() / max(self.possible_N.sum(), 1e-12))
+        """The metric over all rows."""
+        return float(self.metric(self.parts_NJ.sum(0)))
 
     def take(self, rows: NDArray[np.int64]) -> Tally:
         """The tally of some rows."""
-        return Tally(self.gained_N[rows], self.possible_N[rows])
+        return Tally(self.parts_NJ[rows], self.metric, None if self.hits_N is None else self.hits_N[rows])
+
+
+def hits(hits_N: NDArray[np.bool_]) -> Tally:
+    """Accuracy: the share of rows that are right."""
+    return Tally(np.stack([hits_N, np.ones_like(hits_N)], axis=1).astype(np.float64), _share, hits_N)
+
+
+def shares(gained_N: NDArray[Any], possible_N: NDArray[Any]) -> Tally:
+    """Σ gained / Σ possible: with 2 tp and 2 tp + fp + fn it is F1."""
+    return Tally(np.stack([gained_N, possible_N], axis=1).astype(np.float64), _share)
 
 
 class Task(Protocol):
@@ -45,18 +62,33 @@ class Task(Protocol):
         """Name of the score."""
 
     @property
-    def multiple(self) -> bool:
-        """Whether a row may have several labels: its target is a tuple of them."""
+    def link(self) -> Link:
+        """From logits to probabilities or values, and the loss."""
 
     @property
-    def link(self) -> Link:
-        """From logits to probabilities, and the loss."""
+    def scale(self) -> tuple[float, float]:
+        """(offset, factor) from what the head is fitted to, to the customer's own unit."""
+
+    def bind(self, targets: Sequence[Target]) -> Task:
+        """This task with what it has to know of the training targets before it can encode any: their scale."""
+
+    def view(self, backbone: Backbone, inputs: Sequence[Input]) -> Backbone:
+        """The base as this task reads such inputs."""
 
     def labels(self, targets: Sequence[Target]) -> tuple[str, ...]:
-        """All labels, in the order of the outputs."""
+        """All labels, in the order of the outputs; () if targets are not labels."""
+
+    def outputs(self, labels: Sequence[str]) -> int:
+        """How many logits a prediction is made of."""
+
+    def kinds(self, targets: Sequence[Target]) -> int:
+        """How many things there are to tell apart: less than two and nothing can be learned."""
 
     def encode(self, targets: Sequence[Target], labels: Sequence[str]) -> Targets:
         """Targets as numbers; raises KeyError with the first unknown label."""
+
+    def named(self, labels: Sequence[str]) -> Sequence[Target] | None:
+        """The target of each label's name, read as if it were a row; None where names are not like rows."""
 
     def strata(self, encoded: Targets) -> NDArray[np.int64]:
         """A group per row (N,), for stratified folds."""
@@ -64,14 +96,22 @@ class Task(Protocol):
     def supports(self, encoded: Targets, labels: Sequence[str]) -> NDArray[np.int64]:
         """Rows per label, (K,)."""
 
-    def decide(self, probabilities_NK: Floats, thresholds_K: Floats | None) -> NDArray[np.bool_]:
-        """The chosen labels as a mask, (N, K)."""
+    def decide(self, probabilities_NK: Floats, thresholds_K: Floats | None) -> Chosen:
+        """What is said: the chosen labels as a mask (N, K), or the values as they are."""
 
-    def tally(self, encoded: Targets, chosen_NK: NDArray[np.bool_]) -> Tally:
+    def usual(self, encoded: Targets, rows: int) -> Chosen:
+        """What somebody would say of `rows` rows who knows the targets and sees no input."""
+
+    def tally(self, encoded: Targets, chosen: Chosen) -> Tally:
         """Each row's part in the metric."""
 
+    def figures(
+        self, encoded: Targets, probabilities_NK: Floats, chosen: Chosen, labels: Sequence[str]
+    ) -> dict[str, Any]:
+        """What a report says beside the score. JSON-ready, every number finite."""
+
     def tune_thresholds(self, encoded: Targets, probabilities_NK: Floats) -> Floats | None:
-        """Thresholds (K,) that serve best on held-out probabilities, None if the task has none."""
+        """Numbers that a decision needs and that held-out rows tell best; None if the task has none."""
 
     def decode(
         self, probabilities_K: Floats, labels: Sequence[str], thresholds_K: Floats | None, top_k: int
@@ -83,3 +123,8 @@ def best_labels(probabilities_K: Floats, labels: Sequence[str], top_k: int) -> l
     """The `top_k` most probable labels; equal ones in the order of the labels."""
     order = np.argsort(-probabilities_K, kind="stable")[:top_k]
     return [{"label": labels[index], "score": float(probabilities_K[index])} for index in order]
+
+
+def _share(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    share: NDArray[np.float64] = sums[..., 0] / np.maximum(sums[..., 1], 1e-12)
+    return share

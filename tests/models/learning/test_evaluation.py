@@ -5,13 +5,12 @@ import pytest
 from scipy.stats import binomtest
 
 from models.learning import evaluation, folds
-from models.learning.tasks import find
-from models.learning.tasks.task import Tally
+from models.learning.tasks import class_figures, find
+from models.learning.tasks.task import Tally, hits
 
 
 def _hits(values: list[int]) -> Tally:
-    gained = np.array(values, dtype=np.float64)
-    return Tally(gained, np.ones_like(gained))
+    return hits(np.array(values, dtype=np.bool_))
 
 
 def test_accuracy_has_wilsons_interval() -> None:
@@ -42,13 +41,12 @@ def test_micro_f1_of_a_tally() -> None:
 
 
 def test_per_class_and_confusion() -> None:
-    task = find("text-classification")
     targets = np.array([0, 0, 1, 1, 1])
     chosen = np.eye(2, dtype=np.bool_)[[0, 1, 1, 1, 1]]
-    first, second = evaluation.per_class(task, targets, chosen, ["a", "b"])
+    first, second = class_figures.per_class(targets, chosen, ["a", "b"])
     assert first == {"label": "a", "precision": 1.0, "recall": 0.5, "f1": pytest.approx(2 / 3), "support": 2}
     assert second["precision"] == 0.75
-    confusion = evaluation.confusion(targets, chosen, ["a", "b"])
+    confusion = class_figures.confusion(targets, chosen, ["a", "b"])
     assert confusion is not None
     assert confusion["matrix"] == [[1, 1], [0, 3]]
 
@@ -56,7 +54,7 @@ def test_per_class_and_confusion() -> None:
 def test_calibration_error_of_a_liar() -> None:
     probabilities = np.tile(np.array([[0.9, 0.1]], dtype=np.float32), (100, 1))
     targets = np.array([0] * 50 + [1] * 50)
-    assert evaluation.expected_calibration_error(targets, probabilities) == pytest.approx(0.4, abs=1e-6)
+    assert class_figures.expected_calibration_error(targets, probabilities) == pytest.approx(0.4, abs=1e-6)
 
 
 def test_folds_are_stratified_and_seeded() -> None:

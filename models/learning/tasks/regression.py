@@ -1,0 +1,150 @@
+"""A value per row, of a text or of two together: squared loss on standardised targets, Pearson's correlation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.backbones.backbone import Backbone
+from models.backbones.pairs import PairBackbone
+from models.datasets.examples import Input, Target, TextPair
+from models.learning.errors import UnevenPairs
+from models.learning.links import IDENTITY, Link
+from models.learning.tasks.task import Chosen, Floats, Tally, Targets
+
+_STRATA = 10  # folds see every tenth of the range of values alike
+_COVERED = 0.9  # share of held-out rows whose value lies between an answer's `low` and `high`
+
+
+@dataclass(frozen=True, slots=True)
+class Regression:
+    """Regression on one value. Targets: (N, 1) float32, standardised by the training rows once the task is bound."""
+
+    name: str = "text-regression"
+    metric: str = "pearson"
+    link: Link = IDENTITY
+    scale: tuple[float, float] = (0.0, 1.0)
+
+    def bind(self, targets: Sequence[Target]) -> Regression:
+        """Take mean and deviation of the training targets for the scale: one learning rate suits every unit."""
+        values_N = _values(targets)
+        return Regression(self.name, self.metric, self.link, (float(values_N.mean()), float(values_N.std()) or 1.0))
+
+    def view(self, backbone: Backbone, inputs: Sequence[Input]) -> Backbone:
+        """One vector per text, two that are compared per pair. Raises UnevenPairs."""
+        pairs = sum(isinstance(item, TextPair) for item in inputs)
+        if 0 < pairs < len(inputs):
+            raise UnevenPairs(pairs=pairs, rows=len(inputs))
+        return PairBackbone(backbone) if pairs else backbone
+
+    def labels(self, targets: Sequence[Target]) -> tuple[str, ...]:  # noqa: ARG002
+        """None."""
+        return ()
+
+    def outputs(self, labels: Sequence[str]) -> int:  # noqa: ARG002
+        """One."""
+        return 1
+
+    def kinds(self, targets: Sequence[Target]) -> int:
+        """Different values."""
+        return len(np.unique(_values(targets)))
+
+    def encode(self, targets: Sequence[Target], labels: Sequence[str]) -> Targets:  # noqa: ARG002
+        """(N, 1) float32 of about zero mean and unit variance."""
+        offset, factor = self.scale
+        return ((_values(targets) - offset) / factor).astype(np.float32)[:, None]
+
+    def named(self, labels: Sequence[str]) -> None:
+        """Values have no names."""
+
+    def strata(self, encoded: Targets) -> NDArray[np.int64]:
+        """The tenth of all rows, by value, in which a row lies."""
+        ranks_N = np.argsort(np.argsort(encoded[:, 0], kind="stable"), kind="stable")
+        strata_N: NDArray[np.int64] = ranks_N * _STRATA // max(len(encoded), 1)
+        return strata_N
+
+    def supports(self, encoded: Targets, labels: Sequence[str]) -> NDArray[np.int64]:  # noqa: ARG002
+        """There are no labels."""
+        return np.empty(0, dtype=np.int64)
+
+    def decide(self, probabilities_NK: Floats, thresholds_K: Floats | None) -> Chosen:  # noqa: ARG002
+        """The value itself."""
+        return probabilities_NK
+
+    def usual(self, encoded: Targets, rows: int) -> Chosen:
+        """The mean."""
+        return np.full((rows, 1), encoded.mean(), dtype=np.float32)
+
+    def tally(self, encoded: Targets, chosen: Chosen) -> Tally:
+        """The moments of which a correlation is made: 1, x, y, x², y², xy."""
+        y_N, x_N = encoded[:, 0].astype(np.float64), chosen[:, 0].astype(np.float64)
+        return Tally(np.stack([np.ones_like(x_N), x_N, y_N, x_N * x_N, y_N * y_N, x_N * y_N], axis=1), _pearson)
+
+    def figures(
+        self,
+        encoded: Targets,
+        probabilities_NK: Floats,  # noqa: ARG002
+        chosen: Chosen,
+        labels: Sequence[str],  # noqa: ARG002
+    ) -> dict[str, Any]:
+        """Errors in the customer's unit, correlations, the share of variance that is explained."""
+        factor = self.scale[1]
+        y_N, x_N = encoded[:, 0].astype(np.float64), chosen[:, 0].astype(np.float64)
+        error_N, spread = x_N - y_N, float(np.square(y_N - y_N.mean()).sum())
+        ranked = self.tally(_ranks(y_N)[:, None], _ranks(x_N)[:, None])
+        return {
+            "regression": {
+                "rmse": factor * float(np.sqrt(np.square(error_N).mean())),
+                "mae": factor * float(np.abs(error_N).mean()),
+                "pearson": self.tally(encoded, chosen).score,
+                "spearman": ranked.score,
+                "r2": 1.0 - float(np.square(error_N).sum()) / spread if spread else 0.0,
+            }
+        }
+
+    def tune_thresholds(self, encoded: Targets, probabilities_NK: Floats) -> Floats | None:
+        """(1,): how far nine values of ten are from what was said of them, in the customer's unit."""
+        error_N = np.abs(encoded[:, 0] - probabilities_NK[:, 0])
+        # One row more than there are, as if the next one had been among them: then the share holds for new rows.
+        rank = min(int(np.ceil(_COVERED * (len(error_N) + 1))), len(error_N)) - 1
+        return np.array([np.sort(error_N)[rank] * self.scale[1]], dtype=np.float32)
+
+    def decode(
+        self,
+        probabilities_K: Floats,
+        labels: Sequence[str],  # noqa: ARG002
+        thresholds_K: Floats | None,
+        top_k: int,  # noqa: ARG002
+    ) -> dict[str, Any]:
+        """`{"value", "low", "high"}`."""
+        value = float(probabilities_K[0])
+        if thresholds_K is None:
+            return {"value": value}
+        reach = float(thresholds_K[0])
+        return {"value": value, "low": value - reach, "high": value + reach}
+
+
+def _values(targets: Sequence[Target]) -> NDArray[np.float64]:
+    return np.array(targets, dtype=np.float64)
+
+
+def _pearson(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """0 where one of both does not vary."""
+    rows, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
+    x_spread, y_spread = rows * xx - x * x, rows * yy - y * y
+    varies = (x_spread > 1e-9 * rows * xx) & (y_spread > 1e-9 * rows * yy)
+    together = np.sqrt(np.where(varies, x_spread * y_spread, 1.0))
+    correlation: NDArray[np.float64] = np.where(varies, (rows * xy - x * y) / together, 0.0)
+    return np.clip(correlation, -1.0, 1.0)
+
+
+def _ranks(values_N: NDArray[np.float64]) -> NDArray[np.float64]:
+    """From -1 to 1; equal values share their mean rank."""
+    _, index_N, counts = np.unique(values_N, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    ranks_N: NDArray[np.float64] = (last - (counts - 1) / 2)[index_N]
+    return ranks_N * 2 / (len(values_N) + 1) - 1
