@@ -8,6 +8,8 @@ VENV ?= .venv
 TORCH_INDEX ?=
 DATA ?= graft-data
 PORT ?= 8000
+# Tests bring their own servers and ports, so they run side by side.
+JOBS ?= auto
 PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin
@@ -50,10 +52,10 @@ imports: install-dev
 	$(BIN)/lint-imports
 
 test-fast: install-dev
-	$(TEST_ENV) $(BIN)/python -m pytest -m "not slow and not bench" $(PYTEST_ARGS)
+	$(TEST_ENV) $(BIN)/python -m pytest -n $(JOBS) -m "not slow and not bench" $(PYTEST_ARGS)
 
 test: install-dev  ## Every test, the slow ones too (PYTEST_ARGS=)
-	$(TEST_ENV) $(BIN)/python -m pytest -m "not bench" $(PYTEST_ARGS)
+	$(TEST_ENV) $(BIN)/python -m pytest -n $(JOBS) -m "not bench" $(PYTEST_ARGS)
 
 bench: $(VENV)/.installed-bench  ## Measure against the peers
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m bench -s tests/benchmarks $(PYTEST_ARGS)
