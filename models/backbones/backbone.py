@@ -56,6 +56,9 @@ class Backbone(Protocol):
     def tokenize(self, inputs: Sequence[Any]) -> list[Any]:
         """One Row per input."""
 
+    def units(self, rows: Sequence[Any]) -> NDArray[np.int64] | None:
+        """How many vectors each row has; None: one, as it is for everything that is pooled as a whole."""
+
     def collate(self, rows: Sequence[Any]) -> Any:
         """A batch on the device."""
 

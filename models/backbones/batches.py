@@ -21,16 +21,23 @@ def encode_rows(
     *,
     stop: Callable[[], bool] | None = None,
 ) -> Generator[float, None, Floats]:
-    """features_NF of rows by `frozen_features`; yields the share done after every batch. Raises Stopped."""
+    """features_NF of rows (or of their units) by `frozen_features`; yields the share done. Raises Stopped."""
+    counts_N = backbone.units(rows)
+    ends_N = np.cumsum(np.ones(len(rows), dtype=np.int64) if counts_N is None else counts_N)
+    begins_N = np.concatenate([[0], ends_N])
     lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
     total, done = max(int(lengths.sum()), 1), 0
-    features_NF = np.empty((len(rows), sum(backbone.feature_width(name) for name in names)), dtype=np.float32)
+    features_NF = np.empty((begins_N[-1], sum(backbone.feature_width(name) for name in names)), dtype=np.float32)
 
     def fill(indices: NDArray[np.int64]) -> int:
         if stop is not None and stop():
             raise Stopped
         found = backbone.frozen_features([rows[index] for index in indices], names)
-        features_NF[indices] = torch.cat([found[name] for name in names], dim=1).cpu().numpy()
+        values = torch.cat([found[name] for name in names], dim=1).cpu().numpy()
+        if counts_N is None:
+            features_NF[indices] = values
+        else:
+            features_NF[np.concatenate([np.arange(begins_N[row], ends_N[row]) for row in indices])] = values
         return int(lengths[indices].sum())
 
     for tokens in in_parallel(fill, backbone.plan(lengths), threads=backbone.threads):

@@ -88,6 +88,9 @@ class MediaBackbone:
         """One row per input; its length follows from how many entries it will be, by its header."""
         return [MediaRow(media, self._reader.count(media) * self._reader.cost) for media in inputs]
 
+    def units(self, rows: Sequence[MediaRow]) -> None:
+        """One vector per row."""
+
     def collate(self, rows: Sequence[MediaRow]) -> MediaBatch:
         """Decode and move to the device."""
         parts = [self._reader.read(row.media) for row in rows]

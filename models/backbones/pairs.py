@@ -124,6 +124,9 @@ class PairBackbone:
         """Each text by itself."""
         return tokenize(self._texts, inputs)
 
+    def units(self, rows: Sequence[PairRow]) -> None:
+        """One vector per row."""
+
     def collate(self, rows: Sequence[PairRow]) -> PairBatch:
         """Pad to the longest text and move to the device."""
         return PairBatch(self._texts.collate(flatten(rows)), len(rows))

@@ -89,6 +89,19 @@ class TextBackbone:
             rows.extend(np.asarray(item.ids, dtype=np.int32) for item in encoded)
         return rows
 
+    def tokenize_with_offsets(self, inputs: Sequence[str]) -> list[tuple[TokenIds, NDArray[np.int64]]]:
+        """As `tokenize`, and the characters (T, 2) of each token; an empty stretch for special tokens."""
+        rows = []
+        for start in range(0, len(inputs), _TOKENIZE_CHUNK):
+            for item in self._tokenizer.encode_batch(list(inputs[start : start + _TOKENIZE_CHUNK])):
+                offsets_T2 = np.array(item.offsets, dtype=np.int64)
+                offsets_T2[np.array(item.special_tokens_mask, dtype=np.bool_)] = 0
+                rows.append((np.asarray(item.ids, dtype=np.int32), offsets_T2))
+        return rows
+
+    def units(self, rows: Sequence[TokenIds]) -> None:
+        """One vector per row."""
+
     def collate(self, rows: Sequence[TokenIds]) -> TextBatch:
         """Pad to the longest row and move to the device."""
         lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from models.learning import calibration, evaluation
 from models.learning.evaluation import Score
 from models.learning.folds import splits
-from models.learning.tasks.task import Chosen, Floats, Tally, Targets, Task
+from models.learning.tasks.task import Chosen, Floats, Tally, Task
 
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
     """Rows on which models are measured. `fold_N`: their folds, if several models answered for one another's rows."""
 
-    targets: Targets
+    targets: Any  # Targets, or Ragged
     fold_N: NDArray[np.int64] | None
     validated: bool = False  # a validation file; else rows of the training file that were held out
 

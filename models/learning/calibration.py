@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from models.learning.links import Link
+from models.learning.ragged import Ragged, flat
 from models.learning.tasks.task import Floats, Targets
 
 _GOLDEN = (5**0.5 - 1) / 2
@@ -18,12 +19,12 @@ def probabilities(logits_NK: Floats, link: Link, temperature: float = 1.0) -> Fl
     return link.mean_of(logits_NK / np.float32(temperature))
 
 
-def log_loss(logits_NK: Floats, targets: Targets, link: Link, temperature: float = 1.0) -> float:
+def log_loss(logits_NK: Floats, targets: Targets | Ragged, link: Link, temperature: float = 1.0) -> float:
     """Mean negative log-likelihood of a row."""
-    return float(link.losses(torch.from_numpy(logits_NK) / temperature, torch.from_numpy(targets)).mean())
+    return float(link.losses(torch.from_numpy(logits_NK) / temperature, torch.from_numpy(flat(targets))).mean())
 
 
-def fit_temperature(logits_NK: Floats, targets: Targets, link: Link) -> float:
+def fit_temperature(logits_NK: Floats, targets: Targets | Ragged, link: Link) -> float:
     """The temperature with the least held-out loss: a convex search over log T by golden sections.
 
     1 for a link that no temperature suits.
@@ -32,7 +33,7 @@ def fit_temperature(logits_NK: Floats, targets: Targets, link: Link) -> float:
         return 1.0
     if len(logits_NK) > _MOST_ROWS:  # every so-and-so-many-th row: one number needs no more
         chosen = np.linspace(0, len(logits_NK) - 1, _MOST_ROWS).astype(np.int64)
-        logits_NK, targets = logits_NK[chosen], targets[chosen]
+        logits_NK, targets = logits_NK[chosen], flat(targets)[chosen]
     low, high = _COLDEST, _HOTTEST
 
     def loss(log_temperature: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from models.datasets.examples import Example, Input, Media, TextPair
 from models.datasets.reading import read
 from models.learning.errors import TooFewRows, UnknownLabel
 from models.learning.request import DatasetSource
-from models.learning.tasks.task import Targets, Task
+from models.learning.tasks.task import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class Corpus:
     """N rows. `digest` identifies the inputs in their order, whatever file they were in."""
 
     inputs: list[Input]
-    targets: Targets
+    targets: Any  # Targets as the task encodes them; Ragged where a row has several, once it is tokenised
     labels: tuple[str, ...]
     rows: NDArray[np.int64]  # row numbers in the file
     digest: str

@@ -68,9 +68,14 @@ def compute(
     cache_dir: Path | None,
     stop: Callable[[], bool],
 ) -> Generator[float, None, dict[str, Floats]]:
-    """Named features (N, D) of all rows; yields the share done. Cached by base, precision and the inputs' hash."""
+    """Named features (N, D) of all rows, or of their units; yields the share done.
+
+    Cached by base, precision and the inputs' hash.
+    """
+    counts_N = backbone.units(tokens)
+    expected = len(corpus) if counts_N is None else int(counts_N.sum())
     path = None if cache_dir is None else cache_dir / f"{_key(corpus, names, backbone)}.safetensors"
-    if path is not None and (cached := _read(path, names, len(corpus))) is not None:
+    if path is not None and (cached := _read(path, names, expected)) is not None:
         yield 1.0
         return cached
     stacked_NF = yield from backbone.encode_steps(tokens, names, stop=stop)

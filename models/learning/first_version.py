@@ -14,6 +14,7 @@ from models.learning.assessment import Assessment, HeldOut, assess
 from models.learning.errors import InvalidHyperparameters
 from models.learning.events import Candidate
 from models.learning.heads import Floats, Head
+from models.learning.ragged import flat, spread
 from models.learning.run import Run, Trained, versions, write_candidate
 from models.learning.selection import Choice, Setting, Table
 from models.learning.situation import Situation
@@ -144,11 +145,13 @@ def _baselines(run: Run, first: FirstVersion, names_table: Table | None) -> tupl
     last_NF = run.training.features[probe]
     outputs = run.outputs
     out_of_fold = HeldOut(corpus.targets, choice.fold_N)
-    means = zero_shot.class_mean_head(last_NF, corpus.targets, task.link, outputs=outputs)
+    means = zero_shot.class_mean_head(last_NF, flat(corpus.targets), task.link, outputs=outputs)
     ways = {
         zero_shot.way_of_means(task.link): (
             means,
-            zero_shot.class_mean_logits(last_NF, corpus.targets, task.link, choice.fold_N, outputs=outputs),
+            zero_shot.class_mean_logits(
+                last_NF, flat(corpus.targets), task.link, spread(choice.fold_N, corpus.targets), outputs=outputs
+            ),
         ),
     }
     if names_table is not None:
@@ -182,7 +185,7 @@ def _baselines(run: Run, first: FirstVersion, names_table: Table | None) -> tupl
 
 
 def _majority(run: Run, first: FirstVersion) -> float:
-    chosen = run.task.usual(run.training.corpus.targets, len(first.held.targets))
+    chosen = run.task.usual(run.training.corpus.targets, first.held.targets)
     return run.task.tally(first.held.targets, chosen).score
 
 

@@ -14,6 +14,8 @@ from models.datasets.examples import Input
 from models.learning import calibration, lora, tasks
 from models.learning.artifacts import Artifact
 from models.learning.heads import Floats
+from models.learning.ragged import Ragged
+from models.learning.tasks.task import Read
 
 
 def predict(artifact: Artifact, backbone: Backbone, inputs: Sequence[Input], *, top_k: int = 1) -> list[dict[str, Any]]:
@@ -22,11 +24,17 @@ def predict(artifact: Artifact, backbone: Backbone, inputs: Sequence[Input], *, 
     backbone = task.view(backbone, inputs)
     probabilities_NK = calibration.probabilities(logits(artifact, backbone, inputs), task.link, artifact.temperature)
     thresholds = None if artifact.thresholds is None else np.array(artifact.thresholds, dtype=np.float32)
-    return [task.decode(row_K, artifact.labels, thresholds, top_k) for row_K in probabilities_NK]
+    rows = backbone.tokenize(inputs)
+    counts_N = backbone.units(rows)
+    outputs = probabilities_NK if counts_N is None else np.split(probabilities_NK, np.cumsum(counts_N)[:-1])
+    return [
+        task.decode(output, artifact.labels, thresholds, top_k, Read(item, row))
+        for output, item, row in zip(outputs, inputs, rows, strict=True)
+    ]
 
 
 def logits(artifact: Artifact, backbone: Backbone, inputs: Sequence[Input]) -> Floats:
-    """(N, K) float32, before the temperature."""
+    """(N, K) float32, before the temperature; (W, K) where words are what is predicted."""
     own = _own_encoder(artifact, backbone)
     if own is None:
         features_NF = backbone.encode(inputs, artifact.features)
@@ -57,10 +65,12 @@ def _encode(encoder: Encoder, artifact: Artifact, backbone: Backbone, inputs: Se
     wanted = [backbone.parse_feature(name) for name in artifact.features]
     depths = {depth for _, depth in wanted}
     width = sum(backbone.feature_width(name) for name in artifact.features)
-    features_NF = np.empty((len(rows), width), dtype=np.float32)
+    counts_N = backbone.units(rows)
+    layout = Ragged.of(np.empty(0), np.ones(len(rows), dtype=np.int64) if counts_N is None else counts_N)
+    features_NF = np.empty((layout.starts[-1], width), dtype=np.float32)
     for indices in backbone.plan([len(row) for row in rows]):
         batch = backbone.collate([rows[index] for index in indices])
         _, tapped = encoder.run(batch, encoder.embed(batch), 0, max(depths), taps=depths)
         pooled = [encoder.pool(tapped[depth], batch, kind) for kind, depth in wanted]
-        features_NF[indices] = torch.cat(pooled, dim=1).cpu().numpy()
+        features_NF[layout.units(indices)] = torch.cat(pooled, dim=1).cpu().numpy()
     return features_NF

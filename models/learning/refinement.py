@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,8 +25,8 @@ from models.learning.errors import Diverged, Stopped
 from models.learning.heads import Floats
 from models.learning.links import Link
 from models.learning.network import Network, groups
+from models.learning.ragged import Ragged, flat
 from models.learning.strategies import Schedule
-from models.learning.tasks.task import Targets
 
 _WEIGHT_DECAY = 0.01
 _WARM_UP = 0.1  # of all steps
@@ -49,7 +50,7 @@ class Material:
     """Rows to train on and rows to look at after each epoch."""
 
     tokens: Sequence[Row]
-    targets: Targets
+    targets: Any  # Targets, or Ragged
     held_tokens: Sequence[Row]
 
 
@@ -74,7 +75,6 @@ def fit(
     rates = [group["lr"] for group in optimizer.param_groups]
     per_epoch = math.ceil(len(material.tokens) / schedule.batch_size)
     total = per_epoch * schedule.epochs
-    targets = torch.from_numpy(material.targets)
     done = 0
     history: list[tuple[float, Floats]] = []
     if checkpoints is not None and (found := checkpoints.load()) is not None:
@@ -92,7 +92,7 @@ def fit(
             for group, base in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = base * rate
             losses += _step(
-                network, optimizer, rows, tokens=material.tokens, targets=targets, link=link, backbone=backbone
+                network, optimizer, rows, tokens=material.tokens, targets=material.targets, link=link, backbone=backbone
             )
             if index % 4 == 3:
                 yield (index + 1) / per_epoch
@@ -107,8 +107,11 @@ def fit(
 
 
 def predict(network: Network, tokens: Sequence[Row], backbone: Backbone, *, stop: Callable[[], bool]) -> Floats:
-    """Logits (N, K) of rows under the network as it is."""
-    logits_NK = np.empty((len(tokens), len(network.head_bias)), dtype=np.float32)
+    """Logits (N, K) of rows, or of their units, under the network as it is."""
+    counts_N = backbone.units(tokens)
+    layout = None if counts_N is None else Ragged.of(np.empty(0), counts_N)
+    total = len(tokens) if counts_N is None else int(counts_N.sum())
+    logits_NK = np.empty((total, len(network.head_bias)), dtype=np.float32)
     if not tokens:
         return logits_NK
 
@@ -116,7 +119,8 @@ def predict(network: Network, tokens: Sequence[Row], backbone: Backbone, *, stop
         if stop():
             raise Stopped
         with torch.inference_mode():
-            logits_NK[rows] = network(backbone.collate([tokens[row] for row in rows])).cpu().numpy()
+            found = network(backbone.collate([tokens[row] for row in rows])).cpu().numpy()
+        logits_NK[rows if layout is None else layout.units(rows)] = found
 
     network.eval()
     plan = backbone.plan([len(row) for row in tokens])
@@ -132,7 +136,7 @@ def _step(
     rows: NDArray[np.int64],
     *,
     tokens: Sequence[Row],
-    targets: Tensor,
+    targets: Any,
     link: Link,
     backbone: Backbone,
 ) -> float:
@@ -142,7 +146,7 @@ def _step(
     def differentiate(shard: NDArray[np.int64]) -> tuple[float, tuple[Tensor, ...]]:
         with torch.enable_grad():
             logits_BK = network(backbone.collate([tokens[row] for row in shard]))
-            loss = link.losses(logits_BK, targets[torch.from_numpy(shard)].to(backbone.device)).sum()
+            loss = link.losses(logits_BK, torch.from_numpy(flat(targets[shard])).to(backbone.device)).sum()
             gradients = torch.autograd.grad(loss / len(rows), list(trained.values()), materialize_grads=True)
         return float(loss.detach()), gradients
 

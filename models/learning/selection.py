@@ -25,30 +25,34 @@ from models.learning import features as frozen
 from models.learning.errors import Stopped
 from models.learning.folds import splits, stratified_folds, subsample
 from models.learning.heads import Floats, Head
+from models.learning.ragged import Ragged, flat, join, units
 from models.learning.tasks.task import Targets, Task
 
 _FACTOR = 3.0
 _FURTHEST = 3  # steps away from the usual one
 _RACE_ROWS = 4_000
+# Where a row has features for each of its words, so many words are enough for the race, and for the walk.
+_RACE_UNITS, _WALK_UNITS = 12_000, 24_000
 _AND = " + "
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Plain features by name, (N, D) each, and targets."""
+    """Plain features by name, (N, D) each, and targets; Ragged targets: a row of features for each unit of a row."""
 
     features: Mapping[str, Floats]
-    targets: Targets
+    targets: Any  # Targets, or Ragged
 
     def take(self, rows: NDArray[np.int64]) -> Table:
         """Some rows of it."""
-        return Table({name: values[rows] for name, values in self.features.items()}, self.targets[rows])
+        where = units(self.targets, rows)
+        return Table({name: values[where] for name, values in self.features.items()}, self.targets[rows])
 
     def under(self, other: Table) -> Table:
         """The rows of `other` below these."""
         return Table(
             {name: np.concatenate([values, other.features[name]]) for name, values in self.features.items()},
-            np.concatenate([self.targets, other.targets]),
+            join([self.targets, other.targets]),
         )
 
 
@@ -109,11 +113,40 @@ def choose(
     trials: list[Trial] = []
     best = next(iter(sets))
     if len(sets) > 1:
-        rows = subsample(strata_N, _RACE_ROWS, seed=seed)
+        rows = subsample(strata_N, min(_RACE_ROWS, _rows_of(_RACE_UNITS, table)), seed=seed)
         trials = _race(table.take(rows), sets, usual, stratified_folds(strata_N[rows], 3, seed=seed), setting)
         best = _best(trials, usual_first=True).features
     members = tuple(sets[name] for name in best.split(_AND))
     fold_N = stratified_folds(strata_N, 5 if len(strata_N) <= _RACE_ROWS else 3, seed=seed)
+    rows = subsample(strata_N, _rows_of(_WALK_UNITS, table), seed=seed)
+    walked = _walk(table.take(rows), label_names, best, members, fold_N[rows], setting, inverse_penalty)
+    winner = _best([trial for trial, _ in walked])
+    if len(rows) < len(strata_N):
+        walked.append(_Bench(table, None, best, members, fold_N, setting).run(winner.inverse_penalty))
+        winner = walked[-1][0]
+    return Choice(
+        features=best,
+        names=tuple(dict.fromkeys(name for names in members for name in names)),
+        members=members,
+        inverse_penalty=winner.inverse_penalty,
+        label_names=winner.label_names,
+        fold_N=fold_N,
+        logits_NK=next(logits_NK for trial, logits_NK in walked if trial is winner),
+        trials=[*trials, *(trial for trial, _ in walked)],
+    )
+
+
+def _walk(  # noqa: PLR0917
+    table: Table,
+    label_names: Table | None,
+    best: str,
+    members: tuple[tuple[str, ...], ...],
+    fold_N: NDArray[np.int64],
+    setting: Setting,
+    inverse_penalty: float | None,
+) -> list[tuple[Trial, Floats]]:
+    """From the usual penalty to weaker and to stronger ones, with label names if they help."""
+    usual = inverse_penalty or setting.task.link.usual_inverse_penalty
     bench = _Bench(table, None, best, members, fold_N, setting)
     walked = [bench.run(usual)]
     if label_names is not None:
@@ -129,24 +162,20 @@ def choose(
             walked.append(bench.run(usual * factor**step))
             if _best([trial for trial, _ in walked]) is not walked[-1][0]:
                 break
-    winner = _best([trial for trial, _ in walked])
-    return Choice(
-        features=best,
-        names=tuple(dict.fromkeys(name for names in members for name in names)),
-        members=members,
-        inverse_penalty=winner.inverse_penalty,
-        label_names=winner.label_names,
-        fold_N=fold_N,
-        logits_NK=next(logits_NK for trial, logits_NK in walked if trial is winner),
-        trials=[*trials, *(trial for trial, _ in walked)],
-    )
+    return walked
+
+
+def _rows_of(most: int, table: Table) -> int:
+    """How many rows have about so many units; all rows, where a row is one."""
+    rows = len(table.targets)
+    return max(1, rows * most // max(len(table.targets.values), 1)) if isinstance(table.targets, Ragged) else rows
 
 
 def fit_final(table: Table, label_names: Table | None, choice: Choice, setting: Setting) -> Head:
     """The chosen head on all rows of `table`, with the label names if they were chosen."""
     if choice.label_names and label_names is not None:
         table = table.under(label_names)
-    targets = torch.from_numpy(table.targets).to(setting.device)
+    targets = torch.from_numpy(flat(table.targets)).to(setting.device)
     parts = []
     for names in choice.members:
         setting.check_stop()
@@ -218,15 +247,18 @@ class _Bench:
         self._designs = [
             heads.prepare(frozen.derive(table.features, names), device=setting.device) for names in members
         ]
-        self._encoded = torch.from_numpy(table.targets).to(setting.device)
-        always = np.arange(len(self._targets), len(table.targets))  # label names are never held out
-        self._splits = [(np.concatenate([train, always]), held) for train, held in splits(fold_N)]
+        self._encoded = torch.from_numpy(flat(table.targets)).to(setting.device)
+        always = np.arange(len(flat(self._targets)), len(flat(table.targets)))  # label names are never held out
+        self._splits = [
+            (np.concatenate([units(self._targets, train), always]), units(self._targets, held))
+            for train, held in splits(fold_N)
+        ]
         self._warm: dict[tuple[int, int], Tensor] = {}
 
     def run(self, inverse_penalty: float) -> tuple[Trial, Floats]:
         """The trial and its out-of-fold logits."""
         setting = self._setting
-        logits_NK = np.zeros((len(self._targets), setting.outputs), dtype=np.float32)
+        logits_NK = np.zeros((len(flat(self._targets)), setting.outputs), dtype=np.float32)
 
         def fit_fold(fold: int) -> None:
             train, held = self._splits[fold]
@@ -251,7 +283,7 @@ class _Bench:
 
 
 def _measure(  # noqa: PLR0917
-    name: str, logits_NK: Floats, targets: Targets, inverse_penalty: float, named: bool, setting: Setting
+    name: str, logits_NK: Floats, targets: Targets | Ragged, inverse_penalty: float, named: bool, setting: Setting
 ) -> Trial:
     task, link = setting.task, setting.task.link
     temperature = calibration.fit_temperature(logits_NK, targets, link)

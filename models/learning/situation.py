@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from models.backbones.backbone import Backbone
 from models.learning import zero_shot
+from models.learning.ragged import Ragged, flat, spread
 from models.learning.tasks.task import Floats, Targets, Task
 
 # Rows per class, as a share of the feature width, from which own weights in the base pay more than they overfit.
@@ -51,7 +52,7 @@ class Situation:
 
 def measure(
     features: Mapping[str, Floats],
-    targets: Targets,
+    targets: Targets | Ragged,
     task: Task,
     fold_N: NDArray[np.int64],
     *,
@@ -62,14 +63,15 @@ def measure(
 ) -> Situation:
     """From frozen features (the base's probe of every depth, if it is there) and the head's out-of-fold score."""
     width = backbone.width
+    fold_U = spread(fold_N, targets)
     depth_scores: dict[str, float] = {}
     for depth in range(backbone.blocks + 1):
         if (mean_ND := features.get(backbone.probe(depth))) is not None:
-            logits_NK = zero_shot.class_mean_logits(mean_ND, targets, task.link, fold_N, outputs=outputs)
+            logits_NK = zero_shot.class_mean_logits(mean_ND, flat(targets), task.link, fold_U, outputs=outputs)
             chosen_NK = task.decide(task.link.mean_of(logits_NK), None)
             depth_scores[str(depth)] = task.tally(targets, chosen_NK).score
     rows_per_class = float(supports_K.mean()) if len(supports_K) else float(len(targets))
-    chance = task.tally(targets, task.usual(targets, len(targets))).score
+    chance = task.tally(targets, task.usual(targets, targets)).score
     separability = max(0.0, (score - chance) / max(1.0 - chance, 1e-9))
     return Situation(
         size="large" if rows_per_class >= _LARGE * width else "small",

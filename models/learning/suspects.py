@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from models.learning.corpus import Corpus
+from models.learning.ragged import Ragged
 from models.learning.tasks.task import Floats
 
 _MOST = 50
@@ -15,7 +16,7 @@ _MOST = 50
 
 def find(corpus: Corpus, probabilities_NK: Floats, labels: Sequence[str]) -> list[dict[str, Any]]:
     """At most 50 rows, the most doubtful first, from calibrated out-of-fold probabilities. Single labels only."""
-    if corpus.targets.ndim != 1:
+    if isinstance(corpus.targets, Ragged) or corpus.targets.ndim != 1:
         return []
     given_N = corpus.targets
     every = np.arange(len(given_N))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -91,6 +92,7 @@ def _encode(run: Run, corpus: Corpus, *, begins: float) -> Generator[TrainEvent,
         [name for members in (*sets.values(), first_version.asked_features(run)) for name in members]
     )
     tokens = run.backbone.tokenize(corpus.inputs)
+    corpus = replace(corpus, targets=run.task.align(corpus.targets, tokens))
     steps = features.compute(
         corpus, tokens, names, run.backbone, cache_dir=run.request.feature_cache_dir, stop=run.stop
     )

@@ -25,6 +25,7 @@ from models.learning.folds import Rows, splits, stratified_folds
 from models.learning.heads import Floats, Head
 from models.learning.network import Network, blend, build, trained_values
 from models.learning.plans import TrialPlan
+from models.learning.ragged import Ragged, flat, join, units
 from models.learning.refinement import Epoch, Material
 from models.learning.run import Run
 from models.learning.selection import Table
@@ -106,7 +107,7 @@ def hold(
 class _Part:
     number: int
     train: Rows
-    held_targets: Targets
+    held_targets: Targets | Ragged
     held_tokens: list[Row]
     held_features: dict[str, Floats]
 
@@ -118,10 +119,10 @@ class _Seen:
         self._run = run
         self._moments: dict[tuple[int, float], list[Floats]] = {}
         self._head: list[Floats] = []
-        self._targets: list[Targets] = []
+        self._targets: list[Targets | Ragged] = []
         self._losses: dict[int, list[float]] = {}
 
-    def add_part(self, targets: Targets, head_logits_NK: Floats) -> None:
+    def add_part(self, targets: Targets | Ragged, head_logits_NK: Floats) -> None:
         """A part begins."""
         self._targets.append(targets)
         self._head.append(head_logits_NK)
@@ -135,7 +136,7 @@ class _Seen:
     def best_moment(self) -> Trial:
         """The moment of the best score; within a quarter of a standard error the least loss decides."""
         run, seed = self._run, self._run.request.seed
-        targets = np.concatenate(self._targets)
+        targets = join(self._targets)
         fold_N = np.concatenate([np.full(len(part), fold) for fold, part in enumerate(self._targets)])
         validated = run.validation is not None
         held = HeldOut(targets, fold_N if len(self._targets) > 1 else None, validated)
@@ -221,7 +222,7 @@ def _parts(run: Run, plan: TrialPlan) -> list[_Part]:
             train,
             corpus.targets[held],
             [run.training.tokens[row] for row in held],
-            {name: values[held] for name, values in run.training.features.items()},
+            {name: values[units(corpus.targets, held)] for name, values in run.training.features.items()},
         )
         for number, (train, held) in enumerate(splits(fold_N)[: plan.used])
     ]
@@ -234,7 +235,8 @@ def _fold_head(run: Run, first: FirstVersion, train: Rows) -> Head:
 
 def network_of(run: Run, first: FirstVersion, schedule: Schedule, head: Head, train: Rows) -> Network:
     """A network that starts as the base with `head`, standardised by the training rows."""
-    plain = {name: values[train] for name, values in run.training.features.items()}
+    where = units(run.training.corpus.targets, train)
+    plain = {name: values[where] for name, values in run.training.features.items()}
     features_NF = features.derive(plain, first.choice.names)
     return build(run.backbone, schedule, first.choice.names, head, features_NF, seed=run.request.seed)
 
@@ -245,7 +247,7 @@ def material_of(run: Run, first: FirstVersion, train: Rows, held_tokens: list[Ro
     targets = run.training.corpus.targets[train]
     if first.choice.label_names and first.label_names is not None:
         tokens += first_version.label_name_tokens(run)
-        targets = np.concatenate([targets, first.label_names.targets])
+        targets = join([targets, first.label_names.targets])
     return Material(tokens, targets, held_tokens)
 
 
@@ -256,7 +258,7 @@ def checkpoints_of(run: Run, schedule: Schedule, name: str) -> Checkpoints | Non
         return None
     what = {
         "rows": run.training.corpus.digest,
-        "targets": hashlib.sha256(run.training.corpus.targets.tobytes()).hexdigest(),
+        "targets": hashlib.sha256(flat(run.training.corpus.targets).tobytes()).hexdigest(),
         "base": run.backbone.revision,
         "precision": str(run.backbone.dtype),
         "schedule": repr(schedule),
@@ -269,4 +271,4 @@ def checkpoints_of(run: Run, schedule: Schedule, name: str) -> Checkpoints | Non
 
 def _log_loss(run: Run, logits_NK: Floats, held: HeldOut, assessment: Assessment) -> float:
     tempered = torch.from_numpy(logits_NK) / assessment.temperature
-    return float(run.task.link.losses(tempered, torch.from_numpy(held.targets)).mean())
+    return float(run.task.link.losses(tempered, torch.from_numpy(flat(held.targets))).mean())

@@ -47,7 +47,7 @@ def class_mean_head(last_NF: Floats, targets: Targets, link: Link, *, outputs: i
 def class_mean_logits(
     last_NF: Floats, targets: Targets, link: Link, fold_N: NDArray[np.int64], *, outputs: int
 ) -> Floats:
-    """Out-of-fold logits of `class_mean_head`, (N, K)."""
+    """Out-of-fold logits of `class_mean_head`, (N, K); features, targets and folds of rows, or of units."""
     logits_NK = np.empty((len(last_NF), outputs), dtype=np.float32)
     for train, held in splits(fold_N):
         head = class_mean_head(last_NF[train], targets[train], link, outputs=outputs)

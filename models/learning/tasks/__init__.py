@@ -7,6 +7,7 @@ from models.learning.tasks.multi_label import MultiLabel
 from models.learning.tasks.regression import Regression
 from models.learning.tasks.single_label import SingleLabel
 from models.learning.tasks.task import Task
+from models.learning.tasks.token_labels import TokenLabels
 
 _ALL: tuple[Task, ...] = (
     SingleLabel(),
@@ -14,6 +15,7 @@ _ALL: tuple[Task, ...] = (
     SingleLabel("image-classification"),
     SingleLabel("audio-classification"),
     Regression(),
+    TokenLabels(),
 )
 TASKS: dict[str, Task] = {task.name: task for task in _ALL}
 

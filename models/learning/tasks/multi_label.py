@@ -13,7 +13,7 @@ from models.backbones.backbone import Backbone
 from models.datasets.examples import Input, Target
 from models.learning.links import SIGMOID, Link
 from models.learning.tasks import class_figures
-from models.learning.tasks.task import Floats, Tally, Targets, best_labels, shares
+from models.learning.tasks.task import Floats, Read, Tally, Targets, best_labels, shares
 
 _THRESHOLDS = np.arange(0.1, 0.91, 0.05, dtype=np.float32)
 # A threshold from few positives is mostly noise: it is drawn towards 1/2 with the weight of this many of them.
@@ -58,6 +58,10 @@ class MultiLabel:
                 encoded_NK[row, index[label]] = 1.0
         return encoded_NK
 
+    def align(self, encoded: Targets, rows: Sequence[Any]) -> Targets:  # noqa: ARG002
+        """One target per row."""
+        return encoded
+
     def named(self, labels: Sequence[str]) -> Sequence[Target]:
         """A label's name carries that label alone."""
         return [(label,) for label in labels]
@@ -83,9 +87,9 @@ class MultiLabel:
         true_NK = encoded > 0
         return shares(2 * (true_NK & chosen_NK).sum(1), true_NK.sum(1) + chosen_NK.sum(1))
 
-    def usual(self, encoded: Targets, rows: int) -> NDArray[np.bool_]:
+    def usual(self, encoded: Targets, held: Targets) -> NDArray[np.bool_]:
         """The most frequent label."""
-        return np.tile(np.arange(encoded.shape[1]) == encoded.sum(0).argmax(), (rows, 1))
+        return np.tile(np.arange(encoded.shape[1]) == encoded.sum(0).argmax(), (len(held), 1))
 
     def figures(
         self, encoded: Targets, probabilities_NK: Floats, chosen: NDArray[np.bool_], labels: Sequence[str]
@@ -107,7 +111,12 @@ class MultiLabel:
         return thresholds_K
 
     def decode(
-        self, probabilities_K: Floats, labels: Sequence[str], thresholds_K: Floats | None, top_k: int
+        self,
+        probabilities_K: Floats,
+        labels: Sequence[str],
+        thresholds_K: Floats | None,
+        top_k: int,
+        read: Read,  # noqa: ARG002
     ) -> dict[str, Any]:
         """`{"labels", "scores", "top"}`."""
         chosen_K = self.decide(probabilities_K[None], thresholds_K)[0]

@@ -14,7 +14,7 @@ from models.backbones.pairs import PairBackbone
 from models.datasets.examples import Input, Target, TextPair
 from models.learning.errors import UnevenPairs
 from models.learning.links import IDENTITY, Link
-from models.learning.tasks.task import Chosen, Floats, Tally, Targets
+from models.learning.tasks.task import Chosen, Floats, Read, Tally, Targets
 
 _STRATA = 10  # folds see every tenth of the range of values alike
 _COVERED = 0.9  # share of held-out rows whose value lies between an answer's `low` and `high`
@@ -58,6 +58,10 @@ class Regression:
         offset, factor = self.scale
         return ((_values(targets) - offset) / factor).astype(np.float32)[:, None]
 
+    def align(self, encoded: Targets, rows: Sequence[Any]) -> Targets:  # noqa: ARG002
+        """One target per row."""
+        return encoded
+
     def named(self, labels: Sequence[str]) -> None:
         """Values have no names."""
 
@@ -75,9 +79,9 @@ class Regression:
         """The value itself."""
         return probabilities_NK
 
-    def usual(self, encoded: Targets, rows: int) -> Chosen:
+    def usual(self, encoded: Targets, held: Targets) -> Chosen:
         """The mean."""
-        return np.full((rows, 1), encoded.mean(), dtype=np.float32)
+        return np.full((len(held), 1), encoded.mean(), dtype=np.float32)
 
     def tally(self, encoded: Targets, chosen: Chosen) -> Tally:
         """The moments of which a correlation is made: 1, x, y, x², y², xy."""
@@ -119,6 +123,7 @@ class Regression:
         labels: Sequence[str],  # noqa: ARG002
         thresholds_K: Floats | None,
         top_k: int,  # noqa: ARG002
+        read: Read,  # noqa: ARG002
     ) -> dict[str, Any]:
         """`{"value", "low", "high"}`."""
         value = float(probabilities_K[0])

@@ -13,7 +13,7 @@ from models.backbones.backbone import Backbone
 from models.datasets.examples import Input, Target
 from models.learning.links import SOFTMAX, Link
 from models.learning.tasks import class_figures
-from models.learning.tasks.task import Floats, Tally, Targets, best_labels, hits
+from models.learning.tasks.task import Floats, Read, Tally, Targets, best_labels, hits
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,10 @@ class SingleLabel:
         index = {label: position for position, label in enumerate(labels)}
         return np.array([index[str(target)] for target in targets], dtype=np.int64)
 
+    def align(self, encoded: Targets, rows: Sequence[Any]) -> Targets:  # noqa: ARG002
+        """One target per row."""
+        return encoded
+
     def named(self, labels: Sequence[str]) -> Sequence[Target]:
         """A class's name is of that class."""
         return labels
@@ -72,9 +76,9 @@ class SingleLabel:
         """1 for a hit."""
         return hits(chosen_NK[np.arange(len(encoded)), encoded])
 
-    def usual(self, encoded: Targets, rows: int) -> NDArray[np.bool_]:
+    def usual(self, encoded: Targets, held: Targets) -> NDArray[np.bool_]:
         """The most frequent class."""
-        return np.tile(np.arange(encoded.max() + 1) == np.bincount(encoded).argmax(), (rows, 1))
+        return np.tile(np.arange(encoded.max() + 1) == np.bincount(encoded).argmax(), (len(held), 1))
 
     def figures(
         self, encoded: Targets, probabilities_NK: Floats, chosen: NDArray[np.bool_], labels: Sequence[str]
@@ -92,6 +96,7 @@ class SingleLabel:
         labels: Sequence[str],
         thresholds_K: Floats | None,  # noqa: ARG002
         top_k: int,
+        read: Read,  # noqa: ARG002
     ) -> dict[str, Any]:
         """`{"label", "score", "top"}`."""
         top = best_labels(probabilities_K, labels, max(top_k, 1))

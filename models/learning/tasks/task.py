@@ -40,6 +40,14 @@ class Tally:
         return Tally(self.parts_NJ[rows], self.metric, None if self.hits_N is None else self.hits_N[rows])
 
 
+@dataclass(frozen=True, slots=True)
+class Read:
+    """An input, and the row that the base's view made of it."""
+
+    item: Input
+    row: Any
+
+
 def hits(hits_N: NDArray[np.bool_]) -> Tally:
     """Accuracy: the share of rows that are right."""
     return Tally(np.stack([hits_N, np.ones_like(hits_N)], axis=1).astype(np.float64), _share, hits_N)
@@ -87,36 +95,37 @@ class Task(Protocol):
     def encode(self, targets: Sequence[Target], labels: Sequence[str]) -> Targets:
         """Targets as numbers; raises KeyError with the first unknown label."""
 
+    def align(self, encoded: Targets, rows: Sequence[Any]) -> Any:
+        """Encoded targets → one per vector that the base has of a row, once the rows are tokenised: Targets, Ragged."""
+
     def named(self, labels: Sequence[str]) -> Sequence[Target] | None:
         """The target of each label's name, read as if it were a row; None where names are not like rows."""
 
-    def strata(self, encoded: Targets) -> NDArray[np.int64]:
+    def strata(self, encoded: Any) -> NDArray[np.int64]:
         """A group per row (N,), for stratified folds."""
 
-    def supports(self, encoded: Targets, labels: Sequence[str]) -> NDArray[np.int64]:
+    def supports(self, encoded: Any, labels: Sequence[str]) -> NDArray[np.int64]:
         """Rows per label, (K,)."""
 
     def decide(self, probabilities_NK: Floats, thresholds_K: Floats | None) -> Chosen:
         """What is said: the chosen labels as a mask (N, K), or the values as they are."""
 
-    def usual(self, encoded: Targets, rows: int) -> Chosen:
-        """What somebody would say of `rows` rows who knows the targets and sees no input."""
+    def usual(self, encoded: Any, held: Any) -> Chosen:
+        """What somebody would say of the rows of `held` who knows the targets `encoded` and sees no input."""
 
-    def tally(self, encoded: Targets, chosen: Chosen) -> Tally:
+    def tally(self, encoded: Any, chosen: Chosen) -> Tally:
         """Each row's part in the metric."""
 
-    def figures(
-        self, encoded: Targets, probabilities_NK: Floats, chosen: Chosen, labels: Sequence[str]
-    ) -> dict[str, Any]:
+    def figures(self, encoded: Any, probabilities_NK: Floats, chosen: Chosen, labels: Sequence[str]) -> dict[str, Any]:
         """What a report says beside the score. JSON-ready, every number finite."""
 
-    def tune_thresholds(self, encoded: Targets, probabilities_NK: Floats) -> Floats | None:
+    def tune_thresholds(self, encoded: Any, probabilities_NK: Floats) -> Floats | None:
         """Numbers that a decision needs and that held-out rows tell best; None if the task has none."""
 
     def decode(
-        self, probabilities_K: Floats, labels: Sequence[str], thresholds_K: Floats | None, top_k: int
+        self, probabilities_K: Floats, labels: Sequence[str], thresholds_K: Floats | None, top_k: int, read: Read
     ) -> dict[str, Any]:
-        """One row's prediction as the API answers it."""
+        """One row's prediction as the API answers it; (W, K) probabilities where each word has its own."""
 
 
 def best_labels(probabilities_K: Floats, labels: Sequence[str], top_k: int) -> list[dict[str, Any]]:

@@ -1,0 +1,268 @@
+"""A text read word by word: one vector per word, the mean over its pieces, and those of its neighbours.
+
+Words are ours, not the tokeniser's: whatever stands between white space, punctuation apart, characters of scripts that
+write no spaces one by one. So a span ends where a person would end it, under every tokeniser.
+
+Features are named `word.<depth>`, `before.<depth>` and `after.<depth>`: of the word itself, and of those beside it.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from models.backbones.backbone import Encoder, Floats
+from models.backbones.batches import drain, encode_rows
+from models.backbones.text import TextBackbone, TokenIds
+
+Ints = NDArray[np.int64]
+
+# Which word a feature is of, seen from the word that it describes.
+NEIGHBOURS = {"word": 0, "before": -1, "after": 1}
+# Scripts without spaces: kana, ideographs and their extensions, Thai, Lao, Khmer, Myanmar.
+_UNSPACED = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF), (0x3400, 0x9FFF), (0xF900, 0xFAFF))
+_FIRST_PLANE = 0x20000  # from here on: ideographs of the supplementary plane
+_SPACE, _ALONE, _JOINED = range(3)
+
+
+@dataclass(frozen=True, slots=True)
+class WordRow:
+    """A text as the base reads it. W words, those behind the base's longest input left out."""
+
+    ids: TokenIds
+    word_T: Ints  # of each token, -1 for what belongs to none
+    spans_W2: Ints  # characters, end exclusive
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, slots=True)
+class WordBatch:
+    """A batch of the base's, and where in its tokens laid end to end the words are."""
+
+    texts: Any
+    place_M: Tensor  # of each token that belongs to a word
+    word_M: Tensor  # which of the batch's words it belongs to
+    edge_W: Tensor  # 1 at the first word of a row
+    words: int
+
+
+def word_spans(text: str) -> Ints:
+    """First character and one past the last of every word, (W, 2)."""
+    spans: list[tuple[int, int]] = []
+    joined = False
+    for at, character in enumerate(text):
+        kind = _kind(character)
+        if kind == _JOINED and joined:
+            spans[-1] = (spans[-1][0], at + 1)
+        elif kind != _SPACE:
+            spans.append((at, at + 1))
+        joined = kind == _JOINED
+    return np.array(spans, dtype=np.int64).reshape(-1, 2)
+
+
+def is_word_feature(name: str) -> bool:
+    """Whether the feature is one per word."""
+    return name.partition(".")[0] in NEIGHBOURS
+
+
+def tokenize(backbone: TextBackbone, inputs: Sequence[str]) -> list[WordRow]:
+    """Token ids and the words that they are pieces of."""
+    rows = []
+    for text, (ids, offsets_T2) in zip(inputs, backbone.tokenize_with_offsets(inputs), strict=True):
+        spans_W2 = word_spans(text)
+        word_T = np.searchsorted(spans_W2[:, 1], offsets_T2[:, 0], side="right")  # the first that ends behind its begin
+        # What stands for no characters, or for white space at the end.
+        word_T[(offsets_T2[:, 0] == offsets_T2[:, 1]) | (word_T == len(spans_W2))] = -1
+        words = int(word_T.max(initial=-1)) + 1
+        rows.append(WordRow(ids, word_T, spans_W2[:words]))
+    return rows
+
+
+def locate(rows: Sequence[WordRow], starts: Sequence[int], texts: Any, device: torch.device) -> WordBatch:
+    """The words of rows whose first tokens are at `starts`."""
+    counts_B = count_words(rows)
+    firsts_B = np.cumsum(counts_B) - counts_B
+    edge_W = np.zeros(int(counts_B.sum()) + 1, dtype=np.int64)
+    edge_W[firsts_B] = 1
+    pieces = [np.flatnonzero(row.word_T >= 0) for row in rows]
+    place_M = np.concatenate([piece + start for piece, start in zip(pieces, starts, strict=True)])
+    word_M = np.concatenate(
+        [row.word_T[piece] + first for row, piece, first in zip(rows, pieces, firsts_B, strict=True)]
+    )
+    return WordBatch(
+        texts,
+        torch.from_numpy(place_M).to(device),
+        torch.from_numpy(word_M).to(device),
+        torch.from_numpy(edge_W[:-1]).to(device),
+        len(edge_W) - 1,
+    )
+
+
+def pool(hidden: Tensor, batch: WordBatch, kind: str) -> Tensor:
+    """(W, D) float32, rows after one another: the mean over each word's pieces, or its neighbour's."""
+    pieces_MD = hidden.reshape(-1, hidden.shape[-1])[batch.place_M].float()
+    sums_WD = pieces_MD.new_zeros(batch.words, pieces_MD.shape[1]).index_add(0, batch.word_M, pieces_MD)
+    counts_W = torch.bincount(batch.word_M, minlength=batch.words).clamp(min=1)
+    return shift(sums_WD / counts_W[:, None], batch.edge_W, NEIGHBOURS[kind])
+
+
+def shift(words_WD: Tensor, edge_W: Tensor, by: int) -> Tensor:
+    """Each word's neighbour: -1 the one before, 1 the one after, zero beyond a row's ends."""
+    if not by or not len(words_WD):
+        return words_WD
+    moved_WD = words_WD.roll(-by, dims=0)
+    beyond_W = edge_W if by < 0 else edge_W.roll(-1)
+    return moved_WD * (1 - beyond_W)[:, None].to(moved_WD.dtype)
+
+
+def count_words(rows: Sequence[WordRow]) -> Ints:
+    """Words of each row."""
+    return np.fromiter((len(row.spans_W2) for row in rows), dtype=np.int64, count=len(rows))
+
+
+class WordEncoder(nn.Module):
+    """A text encoder whose pooling is per word. Parameters have the names that they have in the encoder."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.embeddings, self.blocks = encoder.embeddings, encoder.blocks
+        self._texts = [encoder]  # in a list: its parameters are these already
+
+    def embed(self, batch: WordBatch) -> Tensor:
+        """Hidden states at depth 0."""
+        return self._texts[0].embed(batch.texts)
+
+    def run(
+        self, batch: WordBatch, hidden: Tensor, start: int, stop: int, *, taps: Collection[int] = ()
+    ) -> tuple[Tensor, dict[int, Tensor]]:
+        """As the encoder."""
+        return self._texts[0].run(batch.texts, hidden, start, stop, taps=taps)
+
+    def pool(self, hidden: Tensor, batch: WordBatch, kind: str) -> Tensor:
+        """(W, D) float32."""
+        return pool(hidden, batch, kind)
+
+
+class WordBackbone:
+    """A text base read word by word: the same weights, another pooling."""
+
+    def __init__(self, texts: TextBackbone) -> None:
+        self._texts = texts
+        self.entry = texts.entry
+        self.revision = texts.revision
+        self.blocks = texts.blocks
+        self.width = texts.width
+        self.device = texts.device
+        self.dtype = texts.dtype
+        self.threads = texts.threads
+
+    def tokenize(self, inputs: Sequence[str]) -> list[WordRow]:
+        """Token ids and the words that they are pieces of."""
+        return tokenize(self._texts, inputs)
+
+    def units(self, rows: Sequence[WordRow]) -> Ints:
+        """Words of each row."""
+        return count_words(rows)
+
+    def collate(self, rows: Sequence[WordRow]) -> WordBatch:
+        """Pad to the longest row and move to the device."""
+        longest = max(len(row) for row in rows)
+        starts = range(0, len(rows) * longest, longest)
+        return locate(rows, starts, self._texts.collate([row.ids for row in rows]), self.device)
+
+    def plan(self, lengths: Sequence[int] | NDArray[Any]) -> list[Ints]:
+        """Row indices in batches of similar length."""
+        return self._texts.plan(lengths)
+
+    def feature_sets(self) -> Mapping[str, tuple[str, ...]]:
+        """Sets of features worth trying; the usual one first."""
+        # What tells entities apart is in the middle: the last blocks of a sentence encoder keep what the whole means.
+        middle = max(1, (2 * self.blocks + 1) // 3)
+        context = tuple(f"{kind}.{middle}" for kind in NEIGHBOURS)
+        return {
+            "context": context,
+            "context-words": (*context, "word.0"),
+            "middle": (f"word.{middle}",),
+            "depths": tuple(f"word.{depth}" for depth in sorted({max(1, middle // 2), middle, self.blocks})),
+        }
+
+    def probe(self, depth: int) -> str:
+        """The word itself."""
+        return f"word.{depth}"
+
+    def parse_feature(self, name: str) -> tuple[str, int]:
+        """`"before.4"` → ("before", 4). Raises ValueError."""
+        kind, _, depth = name.partition(".")
+        if kind not in NEIGHBOURS or not depth.isdigit() or int(depth) > self.blocks:
+            raise ValueError(f"unknown feature '{name}' of a word, expected for example 'word.{self.blocks}'")
+        return kind, int(depth)
+
+    def feature_width(self, name: str) -> int:
+        """As wide as the base."""
+        return self._texts.feature_width(name)
+
+    def pool(self, hidden: Tensor, batch: WordBatch, kind: str) -> Tensor:
+        """(W, D) float32."""
+        return pool(hidden, batch, kind)
+
+    def encode(
+        self,
+        inputs: Sequence[str],
+        names: Sequence[str],
+        *,
+        stop: Callable[[], bool] | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> Floats:
+        """features_WF float32, the words of the inputs in their order."""
+        return drain(self.encode_steps(self.tokenize(inputs), names, stop=stop), progress)
+
+    def encode_tokens(self, rows: Sequence[WordRow], names: Sequence[str]) -> Floats:
+        """As `encode`, for rows."""
+        return drain(self.encode_steps(rows, names))
+
+    def encode_steps(
+        self, rows: Sequence[WordRow], names: Sequence[str], *, stop: Callable[[], bool] | None = None
+    ) -> Generator[float, None, Floats]:
+        """As `encode` for rows, as a generator: yields the share done after every batch, returns the features."""
+        return encode_rows(self, rows, names, stop=stop)
+
+    @torch.inference_mode()
+    def frozen_features(self, rows: Sequence[WordRow], names: Collection[str]) -> dict[str, Tensor]:
+        """Features of the rows' words in one pass, (W, D) float32 each."""
+        wanted = {name: self.parse_feature(name) for name in names}
+        depths = {depth for _, depth in wanted.values()}
+        packed = self._texts.packed
+        if packed is None:
+            batch = self.collate(rows)
+            _, tapped = self._texts.run(batch.texts, self._texts.embed(batch.texts), 0, max(depths), taps=depths)
+        else:
+            texts = packed.pack([row.ids for row in rows])
+            starts = np.empty(len(rows), dtype=np.int64)
+            starts[list(texts.order)] = texts.offsets
+            batch = locate(rows, starts.tolist(), texts, self.device)
+            _, tapped = packed.run(texts, packed.embed(texts), 0, max(depths), taps=depths)
+        return {name: pool(tapped[depth], batch, kind) for name, (kind, depth) in wanted.items()}
+
+    def trainable_copy(self) -> WordEncoder:
+        """A fresh fp32 encoder of words; shares nothing with the frozen one."""
+        return WordEncoder(self._texts.trainable_copy())
+
+
+@lru_cache(maxsize=65_536)
+def _kind(character: str) -> int:
+    if character.isspace():
+        return _SPACE
+    code = ord(character)
+    if code >= _FIRST_PLANE or any(first <= code <= last for first, last in _UNSPACED):
+        return _ALONE
+    return _ALONE if unicodedata.category(character)[0] in "PS" else _JOINED

@@ -1,0 +1,113 @@
+"""Stretches of a text with labels: a tag per word (B, I of each label, or O), entity-level F1.
+
+Tags are numbered: 0 is O, 1 + 2k begins label k, 2 + 2k goes on with it. What a head says of single words becomes spans
+by Viterbi's algorithm under one rule: I follows B or I of its own label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.learning.ragged import Ragged
+
+Ints = NDArray[np.int64]
+
+_LEAST = 1e-9  # a probability whose logarithm is finite
+
+
+@dataclass(frozen=True, slots=True)
+class Entities:
+    """Spans in words, over all rows: unit indices, `end_E` inclusive."""
+
+    start_E: Ints
+    end_E: Ints
+    label_E: Ints
+
+    def keys(self) -> Ints:
+        """(E, 3): equal for equal spans."""
+        return np.stack([self.start_E, self.end_E, self.label_E], axis=1)
+
+
+def tags_of(spans: Sequence[tuple[int, int, int]], words_W2: Ints) -> Ints:
+    """The tag of each word, (W,), from spans (first character, one past the last, label) that do not overlap.
+
+    A word belongs to the span that has its first character that is in any: borders move to those of words.
+    """
+    tags_W = np.zeros(len(words_W2), dtype=np.int64)
+    for start, end, label in spans:
+        inside_W = np.flatnonzero((words_W2[:, 0] < end) & (words_W2[:, 1] > start) & (tags_W == 0))
+        tags_W[inside_W] = 2 + 2 * label
+        tags_W[inside_W[:1]] = 1 + 2 * label
+    return tags_W
+
+
+def entities(tags: Ragged) -> Entities:
+    """The spans that valid tags spell."""
+    tags_U = tags.values
+    goes_on_U = (tags_U > 0) & (tags_U % 2 == 0)
+    start_E = np.flatnonzero(tags_U % 2 == 1)
+    edges = np.union1d(np.flatnonzero(~goes_on_U), tags.starts)  # where no span goes on, the ends of rows included
+    end_E = edges[np.searchsorted(edges, start_E, side="right")] - 1
+    return Entities(start_E, end_E, tags_U[start_E] // 2)
+
+
+def viterbi(probabilities: Ragged) -> Ragged:
+    """The most probable valid tags of each row, all rows side by side, word by word."""
+    logs_UK = np.log(np.maximum(probabilities.values, _LEAST))
+    counts_N = probabilities.counts
+    tags_U = np.zeros(len(logs_UK), dtype=np.int64)
+    order = np.argsort(-counts_N, kind="stable")
+    order = order[counts_N[order] > 0]
+    first_N = probabilities.starts[:-1][order]
+    lengths_N = counts_N[order]
+    score_NK = logs_UK[first_N]
+    score_NK[:, 2::2] = -np.inf  # no row begins inside a span
+    back: list[Ints] = []
+    for step in range(1, int(lengths_N[0]) if len(lengths_N) else 0):
+        here = int(np.searchsorted(-lengths_N, -step))  # rows that are longer than `step`: the first ones
+        before_NK = _best_before(score_NK[:here])
+        back.append(before_NK)
+        score_NK[:here] = np.take_along_axis(score_NK[:here], before_NK, axis=1) + logs_UK[first_N[:here] + step]
+    current_N = score_NK.argmax(1)
+    for step in range(len(back), -1, -1):
+        here = int(np.searchsorted(-lengths_N, -step))
+        tags_U[first_N[:here] + step] = current_N[:here]
+        if step:
+            current_N[:here] = back[step - 1][np.arange(here), current_N[:here]]
+    return Ragged(tags_U, probabilities.starts)
+
+
+def matches(true: Entities, found: Entities) -> NDArray[np.bool_]:
+    """Which of `found` are in `true`, exactly: (E,)."""
+    known = {tuple(key) for key in true.keys().tolist()}
+    return np.fromiter((tuple(key) in known for key in found.keys().tolist()), np.bool_, count=len(found.start_E))
+
+
+def read_out(
+    probabilities_WK: NDArray[np.float32], words_W2: Ints, text: str, labels: Sequence[str]
+) -> list[dict[str, Any]]:
+    """One row's spans as the API answers them. A span's score is its least probable word's."""
+    row = Ragged.of(probabilities_WK, np.array([len(probabilities_WK)]))
+    tags = viterbi(row)
+    own_W = probabilities_WK[np.arange(len(tags.values)), tags.values]
+    found = entities(tags)
+    spans = []
+    for start, end, label in found.keys().tolist():
+        first, last = int(words_W2[start, 0]), int(words_W2[end, 1])
+        score = float(own_W[start : end + 1].min())
+        spans.append({"start": first, "end": last, "label": labels[label], "score": score, "text": text[first:last]})
+    return spans
+
+
+def _best_before(score_NK: NDArray[np.float32]) -> Ints:
+    """For each tag the best one before it, (N, K): any before O and B, only its own label's before I."""
+    rows, outputs = score_NK.shape
+    before_NK = np.repeat(score_NK.argmax(1)[:, None], outputs, axis=1)
+    begins, insides = np.arange(1, outputs, 2), np.arange(2, outputs, 2)
+    before_NK[:, 2::2] = np.where(score_NK[:, 2::2] > score_NK[:, 1::2], insides, begins)
+    return before_NK.reshape(rows, outputs)

@@ -1,0 +1,147 @@
+"""token-classification: spans with labels in a text. One tag per word, entity-level micro-F1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.backbones.backbone import Backbone
+from models.backbones.text import TextBackbone
+from models.backbones.words import WordBackbone, WordRow
+from models.datasets.examples import Input, Span, Target
+from models.learning.links import SOFTMAX, Link
+from models.learning.ragged import Ragged
+from models.learning.tasks import spans
+from models.learning.tasks.class_figures import precision_and_recall
+from models.learning.tasks.task import Chosen, Floats, Read, Tally, Targets, shares
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLabels:
+    """Tagging of words. Targets: spans by label index until they are aligned, then Ragged int64 tags."""
+
+    name: str = "token-classification"
+    metric: str = "entity_f1"
+    link: Link = SOFTMAX
+    scale: tuple[float, float] = (0.0, 1.0)
+
+    def bind(self, targets: Sequence[Target]) -> TokenLabels:  # noqa: ARG002
+        """Labels have no scale."""
+        return self
+
+    def view(self, backbone: Backbone, inputs: Sequence[Input]) -> Backbone:  # noqa: ARG002
+        """One vector per word."""
+        if not isinstance(backbone, TextBackbone):
+            raise TypeError(f"words are read by a text base, not by {type(backbone).__name__}")
+        return WordBackbone(backbone)
+
+    def labels(self, targets: Sequence[Target]) -> tuple[str, ...]:
+        """Of the spans, sorted."""
+        return tuple(sorted({span.label for target in targets for span in _spans(target)}))
+
+    def outputs(self, labels: Sequence[str]) -> int:
+        """O, and B and I of each label."""
+        return 1 + 2 * len(labels)
+
+    def kinds(self, targets: Sequence[Target]) -> int:
+        """Labels, and the rest of the text."""
+        return 1 + len(self.labels(targets))
+
+    def encode(self, targets: Sequence[Target], labels: Sequence[str]) -> Targets:
+        """(N,) tuples of (first character, one past the last, label index)."""
+        index = {label: position for position, label in enumerate(labels)}
+        encoded_N = np.empty(len(targets), dtype=object)
+        for row, target in enumerate(targets):
+            encoded_N[row] = tuple((span.start, span.end, index[span.label]) for span in _spans(target))
+        return encoded_N
+
+    def align(self, encoded: Targets, rows: Sequence[WordRow]) -> Ragged:
+        """Spans in characters → tags of words."""
+        tags = [spans.tags_of(row_spans, row.spans_W2) for row_spans, row in zip(encoded, rows, strict=True)]
+        return Ragged.of(np.concatenate(tags), np.array([len(row_tags) for row_tags in tags]))
+
+    def named(self, labels: Sequence[str]) -> None:
+        """A label's name is not a text with such a span."""
+
+    def strata(self, encoded: Ragged) -> NDArray[np.int64]:
+        """The rarest label of a row; rows without any are a group."""
+        labels = int(encoded.values.max(initial=0) + 1) // 2
+        found = spans.entities(encoded)
+        carried_NK = np.zeros((len(encoded), labels), dtype=np.bool_)
+        carried_NK[encoded.owners[found.start_E], found.label_E] = True
+        rarity_NK = np.where(carried_NK, carried_NK.sum(0), np.inf)
+        if not labels:
+            return np.zeros(len(encoded), dtype=np.int64)
+        strata_N: NDArray[np.int64] = np.where(carried_NK.any(1), rarity_NK.argmin(1), labels).astype(np.int64)
+        return strata_N
+
+    def supports(self, encoded: Ragged, labels: Sequence[str]) -> NDArray[np.int64]:
+        """Spans per label."""
+        return np.bincount(spans.entities(encoded).label_E, minlength=len(labels)).astype(np.int64)
+
+    def decide(self, probabilities_NK: Floats, thresholds_K: Floats | None) -> Chosen:  # noqa: ARG002
+        """The probabilities as they are: what is said of a word depends on its row's others, see `tally`."""
+        return probabilities_NK
+
+    def usual(self, encoded: Ragged, held: Ragged) -> Chosen:  # noqa: ARG002
+        """No span anywhere."""
+        return np.ones((len(held.values), 1), dtype=np.float32)
+
+    def tally(self, encoded: Ragged, chosen: Chosen) -> Tally:
+        """F1 = 2 tp / (2 tp + fp + fn) over spans whose borders and label are exactly right, summed over rows."""
+        true, found, right_E = _compare(encoded, chosen)
+        rows = len(encoded)
+        right_N = np.bincount(encoded.owners[found.start_E[right_E]], minlength=rows)
+        there_N = np.bincount(encoded.owners[true.start_E], minlength=rows)
+        said_N = np.bincount(encoded.owners[found.start_E], minlength=rows)
+        return shares(2 * right_N, there_N + said_N)
+
+    def figures(
+        self,
+        encoded: Ragged,
+        probabilities_NK: Floats,  # noqa: ARG002
+        chosen: Chosen,
+        labels: Sequence[str],
+    ) -> dict[str, Any]:
+        """Precision, recall and F1 of every label's spans, and of all."""
+        true, found, right_E = _compare(encoded, chosen)
+
+        def count(label_E: NDArray[np.int64]) -> NDArray[np.int64]:
+            return np.bincount(label_E, minlength=len(labels)).astype(np.int64)
+
+        right_K, said_K, there_K = count(found.label_E[right_E]), count(found.label_E), count(true.label_E)
+        every = [counts_K.sum(keepdims=True) for counts_K in (right_K, said_K, there_K)]
+        (total,) = precision_and_recall(every[0], every[1], every[2], ["all"])
+        return {
+            "per_class": precision_and_recall(right_K, said_K, there_K, labels),
+            "spans": {name: value for name, value in total.items() if name != "label"},
+        }
+
+    def tune_thresholds(self, encoded: Ragged, probabilities_NK: Floats) -> None:
+        """None."""
+
+    def decode(
+        self,
+        probabilities_K: Floats,
+        labels: Sequence[str],
+        thresholds_K: Floats | None,  # noqa: ARG002
+        top_k: int,  # noqa: ARG002
+        read: Read,
+    ) -> dict[str, Any]:
+        """`{"spans": [{"start", "end", "label", "score", "text"}]}`, in the order of the text."""
+        return {"spans": spans.read_out(probabilities_K, read.row.spans_W2, str(read.item), labels)}
+
+
+def _compare(encoded: Ragged, probabilities_UK: Floats) -> tuple[spans.Entities, spans.Entities, NDArray[np.bool_]]:
+    """True spans, found spans, and which of the found ones are right."""
+    true = spans.entities(encoded)
+    found = spans.entities(spans.viterbi(Ragged(probabilities_UK, encoded.starts)))
+    return true, found, spans.matches(true, found)
+
+
+def _spans(target: Target) -> tuple[Span, ...]:
+    return target if isinstance(target, tuple) else ()  # type: ignore[return-value]
