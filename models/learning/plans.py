@@ -47,15 +47,15 @@ class TrialPlan:
     least: int = 1
 
     def work(self, rows: int) -> float:
-        """Rows that are passed per epoch, the final fit on all of them included."""
+        """Rows that are passed per epoch at least, the final fit on all of them included."""
         part = 1.0 if self.folds == 1 else (self.folds - 1) / self.folds
-        return rows * (self.used * part + 1.0)
+        return rows * (self.least * part + 1.0)
 
 
 def plan_trials(rows: int, *, validated: bool) -> TrialPlan:
     """Few rows: hold out each of them once, or the comparison drowns in noise. Many rows: an eighth is plenty.
 
-    The plan depends on the rows alone, not on a clock: the same request gives the same model.
+    The plan depends on the rows alone, not on a clock: within the budget the same request gives the same model.
     """
     if validated:
         return TrialPlan(1, 1)

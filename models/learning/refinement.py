@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from models.backbones.backbone import Row
 from models.backbones.loading import Backbone
@@ -151,7 +153,8 @@ def _step(
         return float(loss.detach()), gradients
 
     shards = [rows[part::_SHARDS] for part in range(_SHARDS)] if backbone.device.type == "cpu" else [rows]
-    results = list(in_parallel(differentiate, [shard for shard in shards if len(shard)], threads=backbone.threads))
+    with _attention(backbone):
+        results = list(in_parallel(differentiate, [shard for shard in shards if len(shard)], threads=backbone.threads))
     masters = [network.masters[name] for name in trained]
     for index, master in enumerate(masters):
         master.grad = results[0][1][index].to(master.dtype)
@@ -182,3 +185,8 @@ def _rate(step: int, total: int) -> float:
     if step < warm:
         return (step + 1) / warm
     return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
+
+
+def _attention(backbone: Backbone) -> AbstractContextManager[object]:
+    """On the processor plain products: with fused attention a step on 32 short texts took 400 ms of CPU time, not 240."""
+    return sdpa_kernel(SDPBackend.MATH) if backbone.device.type == "cpu" else nullcontext()

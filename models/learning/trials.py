@@ -81,10 +81,19 @@ class Clock:
         spent = time.monotonic() - self.began
         remaining = spent * max(self.total - done, 0.0) / done
         # Early on a projection is mostly start-up cost.
-        if self.limit_s is not None and spent > 0.02 * self.limit_s and spent + remaining > self.limit_s:
+        if self.limit_s is not None and spent > 0.05 * self.limit_s and spent + remaining > self.limit_s:
             raise OverBudget
         share = min(done / self.total, 1.0)
         return Progress("refining", BEGINS + (ENDS - BEGINS) * share, message, remaining, metrics)
+
+    def affords(self, more: float) -> bool:
+        """Whether that much work on top would still end within the budget; if so it is added to the total."""
+        spent = time.monotonic() - self.began
+        projected = spent * (self.total + more) / max(self.done, 1e-9)
+        if self.limit_s is not None and projected > self.limit_s:
+            return False
+        self.total += more
+        return True
 
 
 def hold(
@@ -97,8 +106,10 @@ def hold(
         label = f"trial {number} of at most {len(parts)}"
         yield from _try_part(run, first, schedule, part, seen, clock, label)
         trial = seen.best_moment()
-        if number >= plan.least and not _CLEAR_FAILURE < trial.comparison.probability < _CLEAR_GAIN:
-            clock.total -= (len(parts) - number) * len(part.train) * schedule.epochs
+        if number < plan.least or number == len(parts):
+            continue
+        clear = not _CLEAR_FAILURE < trial.comparison.probability < _CLEAR_GAIN
+        if clear or not clock.affords(len(part.train) * schedule.epochs):
             break
     return trial
 
