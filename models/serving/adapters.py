@@ -11,6 +11,7 @@ from torch import Tensor
 
 from models.backbones.backbone import Encoder
 from models.backbones.packed import PackedBlock, PackedEncoder
+from models.serving.readings import Reading
 
 # Module name in `PackedBlock` → the names of a BERT layer that make it up, side by side along the outputs.
 LORA_MODULES = {
@@ -51,6 +52,7 @@ class Adapter:
     features: tuple[str, ...]
     weight_KF: Tensor | None  # the temperature is folded in
     bias_K: Tensor | None
+    reading: Reading = "whole"
     thresholds: tuple[float, ...] = ()
     lora: LoraWeights | None = None
     blocks: Mapping[int, PackedBlock] | None = None

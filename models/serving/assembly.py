@@ -9,6 +9,7 @@ from torch import Tensor
 
 from models.backbones.backbone import Backbone
 from models.backbones.packed import PackedBlock, PackedEncoder
+from models.backbones.pairs import feature_width
 from models.learning.lora import merge
 from models.services.catalog import ResolvedVersion
 from models.serving.adapters import OVERHEAD_BYTES, Adapter, gather_lora
@@ -16,6 +17,7 @@ from models.serving.decoding import TASKS
 from models.serving.depot import Artifact
 from models.serving.errors import ArtifactBroken
 from models.serving.passes import packed_of
+from models.serving.readings import reading_of
 
 
 def assemble(artifact: Artifact, version: ResolvedVersion, backbone: Backbone) -> Adapter:
@@ -41,7 +43,7 @@ def _assemble(artifact: Artifact, backbone: Backbone) -> Adapter:
     temperature = float(manifest.get("temperature") or 1.0)
     weight_KF = (tensors["head.weight"].float() / temperature).contiguous().to(backbone.device)
     bias_K = (tensors["head.bias"].float() / temperature).contiguous().to(backbone.device)
-    if weight_KF.shape != (bias_K.shape[0], sum(backbone.feature_width(name) for name in features)):
+    if weight_KF.shape != (bias_K.shape[0], sum(feature_width(backbone, name) for name in features)):
         raise ValueError(f"the head is {tuple(weight_KF.shape)} for the features {', '.join(features)}")
     network = lora = blocks = own = None
     if encoder is None:
@@ -63,6 +65,7 @@ def _assemble(artifact: Artifact, backbone: Backbone) -> Adapter:
         activation=TASKS[task].activation,
         features=features,
         weight_KF=weight_KF,
+        reading=reading_of(features),
         bias_K=bias_K,
         thresholds=tuple(float(value) for value in manifest.get("thresholds") or ()),
         lora=lora,

@@ -11,15 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from models.datasets.examples import Input, Media
+from models.datasets.examples import Input, Media, TextPair
 from models.datasets.limits import Limits
 from models.datasets.media import inputs as media
 from models.datasets.media.encodings import Medium
+from models.learning import tasks
+from models.learning.tasks.task import Read
 from models.serving.adapters import Adapter
 from models.serving.errors import InvalidInput
-from models.serving.requests import Floats
+from models.serving.readings import Reading
+from models.serving.requests import Floats, Request
 
-Decoder = Callable[[Adapter, Sequence[Floats], int], list[dict[str, Any]]]
+Decoder = Callable[[Request, int], list[dict[str, Any]]]
 Reader = Callable[[Any, str, Limits], Input]
 
 
@@ -29,7 +32,7 @@ class ServedTask:
 
     activation: str
     read: Reader  # (JSON value or the Media that came as a file, param, limits) → input
-    decode: Decoder  # (adapter, outputs, top_k) → predictions
+    decode: Decoder  # (answered request, top_k) → predictions
     reads_long: bool = False  # reading takes milliseconds: not on the event loop
 
 
@@ -55,21 +58,34 @@ def read_sound(value: Any, param: str, limits: Limits) -> Input:
     return _read_media(value, "audio", param, limits)
 
 
-def read_inputs(task: ServedTask, inputs: Sequence[Any], *, max_inputs: int, limits: Limits) -> list[Input]:
+def read_pair(value: Any, param: str, limits: Limits) -> Input:
+    """Two texts as `{"text": …, "text_pair": …}`; raises InvalidInput."""
+    if not isinstance(value, dict) or set(value) != {"text", "text_pair"}:
+        reason = f'{param} must be {{"text": "…", "text_pair": "…"}}: this model was trained on pairs.'
+        raise InvalidInput(reason=reason, param=param)
+    first, second = (read_text(value[name], f"{param}.{name}", limits) for name in ("text", "text_pair"))
+    return TextPair(str(first), str(second))
+
+
+def read_inputs(
+    task: ServedTask, reading: Reading, inputs: Sequence[Any], *, max_inputs: int, limits: Limits
+) -> list[Input]:
     """All inputs of a request; raises InvalidInput, whose `param` names the first bad one."""
     if not 1 <= len(inputs) <= max_inputs:
         raise InvalidInput(reason=f"inputs holds {len(inputs)}, 1 to {max_inputs} are accepted.", param="inputs")
-    return [task.read(value, f"inputs[{index}]", limits) for index, value in enumerate(inputs)]
+    read = read_pair if reading == "pair" else task.read
+    return [read(value, f"inputs[{index}]", limits) for index, value in enumerate(inputs)]
 
 
-def decode_single(adapter: Adapter, outputs: Sequence[Floats], top_k: int) -> list[dict[str, Any]]:
+def decode_single(request: Request, top_k: int) -> list[dict[str, Any]]:
     """The most probable label of each row, and the `top_k` best."""
-    tops = _tops(adapter, outputs, top_k)
+    tops = _tops(request.adapter, request.outputs, top_k)
     return [{"label": top[0]["label"], "score": top[0]["score"], "top": top} for top in tops]
 
 
-def decode_multi(adapter: Adapter, outputs: Sequence[Floats], top_k: int) -> list[dict[str, Any]]:
+def decode_multi(request: Request, top_k: int) -> list[dict[str, Any]]:
     """Every label over its threshold, most probable first; all scores by label; the `top_k` best."""
+    adapter, outputs = request.adapter, request.outputs
     thresholds = adapter.thresholds or (0.5,) * len(adapter.labels)
     predictions = []
     for top, output in zip(_tops(adapter, outputs, top_k), outputs, strict=True):
@@ -86,11 +102,24 @@ def decode_multi(adapter: Adapter, outputs: Sequence[Floats], top_k: int) -> lis
     return predictions
 
 
+def decode_each(request: Request, top_k: int) -> list[dict[str, Any]]:
+    """Row by row, as the task itself says it."""
+    adapter = request.adapter
+    task = tasks.find(adapter.task)
+    thresholds = np.array(adapter.thresholds, dtype=np.float32) if adapter.thresholds else None
+    return [
+        task.decode(output, adapter.labels, thresholds, top_k, Read(item, request.rows.get(index)))
+        for index, (output, item) in enumerate(zip(request.outputs, request.inputs, strict=True))
+    ]
+
+
 TASKS: dict[str, ServedTask] = {
     "text-classification": ServedTask("softmax", read_text, decode_single),
     "multi-label-classification": ServedTask("sigmoid", read_text, decode_multi),
     "image-classification": ServedTask("softmax", read_picture, decode_single, reads_long=True),
     "audio-classification": ServedTask("softmax", read_sound, decode_single, reads_long=True),
+    "text-regression": ServedTask("identity", read_text, decode_each),
+    "token-classification": ServedTask("softmax", read_text, decode_each),
 }
 
 

@@ -26,6 +26,7 @@ from models.serving.adapters import Adapter, embedding_adapter
 from models.serving.errors import QueueFull, ShuttingDown
 from models.serving.fairness import FairQueue
 from models.serving.passes import answer
+from models.serving.readings import tokenize
 from models.serving.requests import NOTHING, Request, Row, rows_of
 
 log = structlog.get_logger(__name__)
@@ -108,6 +109,7 @@ class Engine:
         request = Request(
             customer_id=customer_id,
             adapter=adapter,
+            inputs=inputs,
             answered=asyncio.get_running_loop().create_future(),
             outputs=[NOTHING] * len(inputs),
             left=len(inputs),
@@ -181,7 +183,9 @@ class Engine:
             return list(rows)
         began_at = time.perf_counter()
         try:
-            token_ids = self.backbone.tokenize([row.input for row in bare])
+            token_ids = tokenize(
+                self.backbone, [row.input for row in bare], [row.owner.adapter.reading for row in bare]
+            )
         except Exception as error:  # whatever it is: these requests fail, the thread goes on
             self._fail(bare, error)
             return [row for row in rows if row.owner.error is None]
@@ -189,6 +193,8 @@ class Engine:
         with self._counting:
             for row, ids in zip(bare, token_ids, strict=True):
                 row.ids = ids
+                if row.owner.adapter.reading == "words":
+                    row.owner.rows[row.index] = ids
                 row.cost = len(ids)
                 row.owner.tokens += len(ids)
                 row.owner.tokenize_s += spent_s

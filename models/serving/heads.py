@@ -7,12 +7,14 @@ one padded matrix, so that activations cost one call per task whatever the heads
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from models.serving.adapters import Adapter
+from models.serving.readings import Vectors
 from models.serving.requests import NOTHING, Floats
 
 # How a task's logits become what its decoder reads. An empty slot of the padded matrix is -inf: zero after both.
@@ -23,10 +25,11 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def apply_heads(features: Mapping[str, Tensor], adapters: Sequence[Adapter]) -> list[Floats]:
-    """One output per row. `features` are BD tables by name; row b belongs to `adapters[b]`.
+def apply_heads(vectors: Vectors, adapters: Sequence[Adapter]) -> list[Floats]:
+    """One output per row; row b of `vectors` belongs to `adapters[b]`.
 
-    A row's output has as many entries as its adapter has labels; without a head it is the L2-normalised feature.
+    A row's output has as many entries as its adapter's head, and is a table (W, K) where words are what is predicted;
+    without a head it is the L2-normalised feature.
     """
     outputs: list[Floats] = [NOTHING] * len(adapters)
     groups: dict[tuple[tuple[str, ...], str], list[int]] = {}
@@ -34,13 +37,20 @@ def apply_heads(features: Mapping[str, Tensor], adapters: Sequence[Adapter]) -> 
         groups.setdefault((adapter.features, adapter.activation), []).append(row)
     for (names, activation), rows in groups.items():
         rows.sort(key=lambda row: id(adapters[row]))
-        index = torch.tensor(rows, device=next(iter(features.values())).device)
-        features_BF = torch.cat([features[name][index] for name in names], dim=1)
+        features_UF, counts = vectors.take(names, rows)
         if activation == "embedding":
-            found = torch.nn.functional.normalize(features_BF, dim=1).cpu().numpy()
+            found = torch.nn.functional.normalize(features_UF, dim=1).cpu().numpy()
         else:
-            logits_BK = _multiply(features_BF, [adapters[row] for row in rows])
-            found = ACTIVATIONS[activation](logits_BK).cpu().numpy()
+            owners = [adapters[row] for row in rows]
+            if counts is not None:
+                owners = [owner for owner, count in zip(owners, counts, strict=True) for _ in range(count)]
+            logits_UK = _multiply(features_UF, owners)
+            found = ACTIVATIONS[activation](logits_UK).cpu().numpy()
+        if counts is not None:
+            parts = np.split(found, np.cumsum(counts)[:-1])
+            for row, part in zip(rows, parts, strict=True):
+                outputs[row] = part[:, : adapters[row].outputs]
+            continue
         for at, row in enumerate(rows):
             outputs[row] = found[at, : adapters[row].outputs]
     return outputs
@@ -48,7 +58,7 @@ def apply_heads(features: Mapping[str, Tensor], adapters: Sequence[Adapter]) -> 
 
 def _multiply(features_BF: Tensor, adapters: Sequence[Adapter]) -> Tensor:
     """Padded logits; `adapters` are sorted so that equal ones are neighbours."""
-    widest = max(adapter.outputs for adapter in adapters)
+    widest = max((adapter.outputs for adapter in adapters), default=1)
     logits_BK = features_BF.new_full((len(adapters), widest), -torch.inf)
     start = 0
     while start < len(adapters):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,9 +13,11 @@ from models.backbones.backbone import Backbone
 from models.backbones.encoder import parse_feature
 from models.backbones.packed import PackedBatch, PackedEncoder, pool, select
 from models.backbones.text import TokenIds
+from models.backbones.words import is_word_feature
 from models.serving.adapters import Adapter
 from models.serving.heads import apply_heads
 from models.serving.low_rank import plan_low_rank
+from models.serving.readings import Vectors, computed, parts_of
 from models.serving.requests import NOTHING, Floats
 
 
@@ -31,8 +34,8 @@ def answer(backbone: Backbone, inputs: Sequence[Any], adapters: Sequence[Adapter
     outputs: list[Floats] = [NOTHING] * len(adapters)
     for rows in by_trunk.values():
         chosen = [adapters[row] for row in rows]
-        tables = _tables(backbone, [inputs[row] for row in rows], chosen)
-        for row, output in zip(rows, apply_heads(tables, chosen), strict=True):
+        vectors = _vectors(backbone, [inputs[row] for row in rows], chosen)
+        for row, output in zip(rows, apply_heads(vectors, chosen), strict=True):
             outputs[row] = output
     return outputs
 
@@ -43,32 +46,66 @@ def packed_of(backbone: Backbone) -> PackedEncoder | None:
     return packed
 
 
-def _tables(backbone: Backbone, inputs: Sequence[Any], adapters: Sequence[Adapter]) -> dict[str, Tensor]:
+def _vectors(backbone: Backbone, rows: Sequence[Any], adapters: Sequence[Adapter]) -> Vectors:
     """Features of rows that share a base: everybody's, or one adapter's own."""
+    parts = [parts_of(row) for row in rows]
+    texts = [text for row_parts in parts for text in row_parts]
+    owners = [adapter for adapter, row_parts in zip(adapters, parts, strict=True) for _ in row_parts]
+    firsts = np.cumsum([0, *(len(row_parts) for row_parts in parts)])[:-1].tolist()
+    vectors = Vectors(rows, firsts)
     encoder = adapters[0].encoder or packed_of(backbone)
     if encoder is not None:
-        return _features(encoder, inputs, adapters)
-    names = sorted({name for adapter in set(adapters) for name in adapter.features})
-    network = adapters[0].network
-    if network is None:
-        return backbone.frozen_features(inputs, names)
-    wanted = {name: backbone.parse_feature(name) for name in names}
-    depths = {depth for _, depth in wanted.values()}
-    batch = backbone.collate(inputs)
+        _run_packed(encoder, texts, owners, vectors)
+    else:
+        _run_padded(backbone, adapters[0].network, texts, owners, vectors)
+    return vectors
+
+
+def _names(adapters: Sequence[Adapter]) -> list[str]:
+    """What has to be computed for them, in a settled order."""
+    return sorted({computed(name) for adapter in set(adapters) for name in adapter.features})
+
+
+def _run_padded(
+    backbone: Backbone, network: Any, texts: Sequence[Any], adapters: Sequence[Adapter], vectors: Vectors
+) -> None:
+    """A base without the fast path, or an adapter's own network instead of it."""
+    names = _names(adapters)
+    tagged = [name for name in names if is_word_feature(name)]
+    if network is None and not tagged:
+        vectors.pooled = backbone.frozen_features(texts, names)
+        return
+    network = network or backbone
+    wanted = {name: backbone.parse_feature(name) for name in names if name not in tagged}
+    depths = {depth for _, depth in wanted.values()} | {int(name.partition(".")[2]) for name in tagged}
+    batch = backbone.collate(texts)
     _, tapped = network.run(batch, network.embed(batch), 0, max(depths), taps=depths)
-    return {name: network.pool(tapped[depth], batch, kind) for name, (kind, depth) in wanted.items()}
+    vectors.pooled = {name: network.pool(tapped[depth], batch, kind) for name, (kind, depth) in wanted.items()}
+    for name in tagged:
+        hidden_BTD = tapped[int(name.partition(".")[2])]
+        vectors.hidden[name] = hidden_BTD.flatten(0, 1)
+        vectors.starts = range(0, hidden_BTD.shape[0] * hidden_BTD.shape[1], hidden_BTD.shape[1])
 
 
-def _features(encoder: PackedEncoder, token_ids: Sequence[TokenIds], adapters: Sequence[Adapter]) -> dict[str, Tensor]:
-    """Tables BD of every feature that any of the rows asks for; only the rows that asked are filled."""
-    batch = encoder.pack(token_ids)
+def _run_packed(
+    encoder: PackedEncoder, texts: Sequence[TokenIds], adapters: Sequence[Adapter], vectors: Vectors
+) -> None:
+    """Tables of every feature that any of the texts' owners asks for; only the rows that asked are filled."""
+    batch = encoder.pack(texts)
     packed = [adapters[row] for row in batch.order]  # from here on in packed order
-    names = sorted({name for adapter in set(adapters) for name in adapter.features})
+    names = _names(adapters)
     wanted: dict[int, list[tuple[str, str]]] = {}
     for name in names:
+        if is_word_feature(name):
+            wanted.setdefault(int(name.partition(".")[2]), [])
+            vectors.hidden[name] = torch.empty(batch.tokens, encoder.width, dtype=encoder.dtype, device=encoder.device)
+            continue
         kind, depth = parse_feature(name)
         wanted.setdefault(depth, []).append((kind, name))
-    tables = {name: torch.empty(batch.rows, encoder.width, device=encoder.device) for name in names}
+        vectors.pooled[name] = torch.empty(batch.rows, encoder.width, device=encoder.device)
+    starts = np.empty(batch.rows, dtype=np.int64)
+    starts[list(batch.order)] = batch.offsets
+    vectors.starts = starts.tolist()
     taps = frozenset(wanted)
     stop = max(taps)
 
@@ -77,9 +114,14 @@ def _features(encoder: PackedEncoder, token_ids: Sequence[TokenIds], adapters: S
             for kind, name in wanted[depth]:
                 pooled_BD = pool(hidden_ND, part, kind)
                 if rows is None:
-                    tables[name] = pooled_BD
+                    vectors.pooled[name] = pooled_BD
                 else:
-                    tables[name][[batch.order[row] for row in rows]] = pooled_BD
+                    vectors.pooled[name][[batch.order[row] for row in rows]] = pooled_BD
+            if (name := f"word.{depth}") in vectors.hidden:
+                if rows is None:
+                    vectors.hidden[name] = hidden_ND
+                else:
+                    vectors.hidden[name][[token for row in rows for token in batch.span(row)]] = hidden_ND
 
     hidden_ND, part, rows, depth = encoder.embed(batch), batch, list(range(batch.rows)), 0
     whole = True
@@ -101,4 +143,3 @@ def _features(encoder: PackedEncoder, token_ids: Sequence[TokenIds], adapters: S
             break
         hidden_ND, part = select(hidden_ND, part, rest)
         rows, depth, whole = [rows[at] for at in rest], end, False
-    return tables

@@ -136,15 +136,22 @@ class Predictor:
             await self._engine(version.base_model)
             adapter = await self.cache.get(version)
         task = TASKS[adapter.task]
-        read = partial(read_inputs, task, call.inputs, max_inputs=self._settings.max_inputs, limits=self._limits)
+        read = partial(
+            read_inputs,
+            task,
+            adapter.reading,
+            call.inputs,
+            max_inputs=self._settings.max_inputs,
+            limits=self._limits,
+        )
         inputs = await asyncio.to_thread(read) if task.reads_long else read()
         engine = await self._engine(version.base_model)
         request = await engine.submit(call.customer_id, adapter, inputs)
         self._count(call.customer_id, version.full_name, request, kind="prediction")
         if len(inputs) <= DECODE_INLINE_ROWS:
-            predictions = task.decode(adapter, request.outputs, call.top_k)
+            predictions = task.decode(request, call.top_k)
         else:
-            predictions = await asyncio.to_thread(task.decode, adapter, request.outputs, call.top_k)
+            predictions = await asyncio.to_thread(task.decode, request, call.top_k)
         timings = request.timings_ms()
         timings["total"] = (time.perf_counter() - began_at) * 1e3
         return PredictAnswer(

@@ -25,8 +25,10 @@ class Request:
     customer_id: str
     adapter: Adapter
     answered: asyncio.Future[None]
-    outputs: list[Floats]  # per row: probabilities over the adapter's labels, or an embedding
+    inputs: Sequence[Input]
+    outputs: list[Floats]  # per row: probabilities over the adapter's labels, a value, (W, K) of words, an embedding
     left: int  # rows without an answer
+    rows: dict[int, Any] = field(default_factory=dict)  # what the base made of the inputs, where decoding needs it
     tokens: int = 0
     error: BaseException | None = None
     # perf_counter seconds
