@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
+import orjson
 from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
@@ -122,13 +123,18 @@ def logprobs_of(prediction: dict[str, Any], top_k: int) -> dict[str, Any]:
 
 
 def content_of(prediction: dict[str, Any]) -> tuple[str, float]:
-    """What the assistant says, and how likely it is. Several labels are joined by commas, a number is written out."""
+    """What the assistant says, and how likely it is.
+
+    Several labels are joined by commas, a number is written out, spans are the JSON that `predict` answers.
+    """
     if "label" in prediction:
         return str(prediction["label"]), float(prediction["score"])
     if "labels" in prediction:
         scores = prediction.get("scores") or {}
         labels = [str(label) for label in prediction["labels"]]
         return ", ".join(labels), math.prod(float(scores.get(label, 1.0)) for label in labels)
+    if "spans" in prediction:
+        return orjson.dumps(prediction).decode(), 1.0
     return str(prediction.get("value", "")), 1.0
 
 

@@ -102,6 +102,7 @@ def predict(
     ] = None,
     *,
     top_k: Annotated[int, typer.Option(min=1, help="How many answers for each text.")] = 1,
+    pairs: Annotated[bool, typer.Option("--pairs", help="Each text is two, with a tab between them.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per text.")] = False,
     server: Server = None,
     key: Key = None,
@@ -112,7 +113,8 @@ def predict(
         for first in range(0, len(inputs), _ROWS_PER_REQUEST):
             batch = inputs[first : first + _ROWS_PER_REQUEST]
             started = time.perf_counter()
-            answer = client.post(f"/v1/models/{model}/predict", {"inputs": batch, "top_k": top_k})
+            asked = [_pair(text) for text in batch] if pairs else batch
+            answer = client.post(f"/v1/models/{model}/predict", {"inputs": asked, "top_k": top_k})
             took_ms = (time.perf_counter() - started) * 1000
             for text, prediction in zip(batch, answer["predictions"], strict=True):
                 if as_json:
@@ -137,6 +139,15 @@ def answer_line(prediction: dict[str, Any]) -> list[tuple[str, str] | str]:
         return [
             (", ".join(f"{label} {scores.get(label, 0):.3f}" for label in prediction["labels"]) or "(none)", "bold")
         ]
+    if "value" in prediction:
+        low, high = prediction.get("low"), prediction.get("high")
+        reach = "" if low is None or high is None else f"  {low:.4g} to {high:.4g}"
+        return [(f"{prediction['value']:.4g}", "bold"), (reach, "dim")]
+    if "spans" in prediction:
+        parts = []
+        for span in prediction["spans"]:
+            parts += [(str(span["label"]), "bold"), f" {span['text']!r} {span['score']:.3f}  "]
+        return parts or ["(none)"]
     return [(json.dumps(prediction, ensure_ascii=False), "bold")]
 
 
@@ -154,6 +165,13 @@ def _stdin_lines() -> list[str]:
     if not inputs:
         raise CommandError(reason="Nothing to ask: stdin has no line with text.")
     return inputs
+
+
+def _pair(line: str) -> dict[str, str]:
+    first, tab, second = line.partition("\t")
+    if not tab:
+        raise CommandError(reason=f"--pairs takes two texts with a tab between them; got {line[:60]!r}.")
+    return {"text": first, "text_pair": second}
 
 
 def _figure(value: Any) -> str:

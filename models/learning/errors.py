@@ -30,10 +30,10 @@ class TooFewRows(InvalidRequest):
 
 
 class UnevenPairs(InvalidRequest):
-    """Some rows have a second text and some have not."""
+    """The rows of one file have a second text and those of the other have not."""
 
-    param = "training_file"
-    message = "{pairs} of {rows} rows have a text_pair. Give all rows one, or none."
+    param = "validation_file"
+    message = "{pairs} of the {rows} rows in both files have a text_pair. Give all rows one, or none."
 
 
 class UnsupportedTask(InvalidRequest):

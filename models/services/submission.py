@@ -33,7 +33,7 @@ _MODALITIES = {
     "image-classification": "image",
     "audio-classification": "audio",
 }
-_LABELLED = {"text-classification", "multi-label-classification", "image-classification", "audio-classification"}
+_LABELLED = _MODALITIES.keys() - {"text-regression"}
 _NAME_CHARS = 64
 _SHOWN = 5
 

@@ -1,0 +1,244 @@
+"""Values and spans: what a task says of targets, and what training makes of small sets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import pearsonr, spearmanr
+
+from models.backbones.text import TextBackbone
+from models.backbones.words import tokenize, word_spans
+from models.datasets.examples import Span, TextPair
+from models.learning import artifacts, evaluation, inference
+from models.learning.errors import TooFewRows, UnevenPairs, UnknownLabel
+from models.learning.events import Candidate, Finished
+from models.learning.ragged import Ragged
+from models.learning.request import DatasetSource, Hyperparameters, TrainRequest
+from models.learning.tasks import find, spans
+from models.learning.training import train
+from tests.models.learning.generated import nearness, places
+
+Write = Callable[..., TrainRequest]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """A request for rows, each of them a JSON object."""
+
+    def make(rows: list[dict[str, Any]], task: str, **fields: Any) -> TrainRequest:
+        def source(name: str, found: list[dict[str, Any]]) -> DatasetSource:
+            path = tmp_path / f"{name}.jsonl"
+            path.write_text("".join(json.dumps(row) + "\n" for row in found), encoding="utf-8")
+            return DatasetSource(path, "jsonl", {column: column for column in found[0]})
+
+        validation = fields.pop("validation", None)
+        return TrainRequest(
+            source("training", rows),
+            task,
+            tmp_path / "out",
+            validation=source("validation", validation) if validation else None,
+            **{"strategy": "head", "seed": 3, "threads": 1, **fields},
+        )
+
+    return make
+
+
+def _candidates(request: TrainRequest, backbone: TextBackbone) -> list[Candidate]:
+    found = list(train(request, backbone, stop=lambda: False))
+    assert isinstance(found[-1], Finished)
+    json.dumps(found[-1].report, allow_nan=False)
+    return [event for event in found if isinstance(event, Candidate)]
+
+
+def test_correlations_are_those_of_scipy() -> None:
+    task = find("text-regression").bind([1.0, 2.0, 9.0])
+    generator = np.random.default_rng(0)
+    true = generator.normal(5, 3, 200)
+    said = true + generator.normal(0, 2, 200)
+    encoded = task.encode(list(true), ())
+    chosen = task.encode(list(said), ())
+    figures = task.figures(encoded, chosen, chosen, ())["regression"]
+    assert figures["pearson"] == pytest.approx(pearsonr(true, said)[0], abs=1e-5)
+    assert figures["spearman"] == pytest.approx(spearmanr(true, said)[0], abs=1e-5)
+    assert figures["rmse"] == pytest.approx(np.sqrt(np.square(true - said).mean()), rel=1e-5)
+    assert figures["mae"] == pytest.approx(np.abs(true - said).mean(), rel=1e-5)
+    score = evaluation.score(task.tally(encoded, chosen))
+    theirs = pearsonr(true, said).confidence_interval()
+    assert (score.low, score.high) == pytest.approx((theirs.low, theirs.high), abs=0.03)
+    assert task.tally(encoded, task.usual(encoded, encoded)).score == 0.0
+
+
+def test_nine_of_ten_values_are_between_low_and_high() -> None:
+    task = find("text-regression")
+    errors = np.random.default_rng(1).normal(0, 2, (1_000, 1)).astype(np.float32)
+    (reach,) = task.tune_thresholds(np.zeros_like(errors), errors) or ()
+    assert np.mean(np.abs(errors) <= reach) == pytest.approx(0.9, abs=0.003)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e6])
+def test_a_value_is_learned_in_any_unit(backbone: TextBackbone, write: Write, scale: float) -> None:
+    rows = [{**row, "value": 1e3 + scale * row["value"]} for row in nearness(160, seed=0)]
+    (candidate,) = _candidates(write(rows, "text-regression"), backbone)
+    report = candidate.report
+    assert report["metric"] == "pearson"
+    assert report["score"] >= 0.8
+    assert report["score_low"] < report["score"] < report["score_high"]
+    assert report["score"] > report["baseline"]["gate"]
+    assert 0.1 * scale < report["regression"]["rmse"] < 1.5 * scale
+    unseen = nearness(60, seed=1)
+    inputs = [TextPair(row["text"], row["text_pair"]) for row in unseen]
+    answers = inference.predict(artifacts.read(candidate.artifact_dir), backbone, inputs)
+    values = np.array([answer["value"] for answer in answers])
+    true = np.array([1e3 + scale * row["value"] for row in unseen])
+    assert np.corrcoef(values, true)[0, 1] >= 0.75
+    assert np.sqrt(np.square(values - true).mean()) < 0.8 * true.std()
+    assert all(answer["low"] < answer["value"] < answer["high"] for answer in answers)
+
+
+def test_a_single_text_has_a_value_too(backbone: TextBackbone, write: Write) -> None:
+    words = ["awful", "bad", "so-so", "good", "wonderful"]
+    rows = [
+        {"text": f"The {thing} was {word}.", "value": float(index)}
+        for thing in ("soup", "room", "film", "trip", "book", "service")
+        for index, word in enumerate(words)
+    ]
+    (candidate,) = _candidates(write(rows, "text-regression"), backbone)
+    answers = inference.predict(
+        artifacts.read(candidate.artifact_dir), backbone, ["The car was awful.", "The car was wonderful."]
+    )
+    assert answers[0]["value"] < 1.5
+    assert answers[1]["value"] > 2.5
+
+
+def test_rows_that_cannot_be_learned_from(backbone: TextBackbone, write: Write) -> None:
+    pairs = nearness(12, seed=0)
+    with pytest.raises(UnevenPairs):
+        _candidates(write(pairs, "text-regression", validation=[{"text": "alone", "value": 1.0}]), backbone)
+    rows = places(12, seed=0)
+    foreign = [{"text": "In Rome", "spans": [{"start": 3, "end": 7, "label": "town"}]}] * 2
+    with pytest.raises(UnknownLabel, match="town"):
+        _candidates(write(rows, "token-classification", validation=foreign), backbone)
+    with pytest.raises(TooFewRows):
+        _candidates(write(rows[:3], "token-classification"), backbone)
+
+
+def test_words_are_what_a_person_would_call_them() -> None:
+    def words(text: str) -> list[str]:
+        return [text[start:end] for start, end in word_spans(text)]
+
+    assert words("At 7:30pm, in São Paulo!") == ["At", "7", ":", "30pm", ",", "in", "São", "Paulo", "!"]
+    assert words("東京 tower") == ["東", "京", "tower"]
+    assert words(" \n") == []
+
+
+def test_pieces_belong_to_their_words(backbone: TextBackbone) -> None:
+    text = "Unbelievable: Zürich's [SEP] 5pm"
+    (row,) = tokenize(backbone, [text])
+    assert [text[start:end] for start, end in row.spans_W2] == [
+        "Unbelievable", ":", "Zürich", "'", "s", "[", "SEP", "]", "5pm",
+    ]  # fmt: skip
+    assert (row.word_T[0], row.word_T[-1]) == (-1, -1)
+    assert np.array_equal(np.unique(row.word_T[1:-1]), np.arange(9))
+    assert np.all(np.diff(row.word_T[1:-1]) >= 0)
+
+
+def test_tags_and_back() -> None:
+    text = "Fly from New York to Rome"
+    words = word_spans(text)
+    tags = spans.tags_of([(9, 17, 1), (21, 25, 0)], words)
+    assert tags.tolist() == [0, 0, 3, 4, 0, 1]
+    certain = np.eye(5, dtype=np.float32)[tags]
+    assert spans.read_out(certain, words, text, ["city", "state"]) == [
+        {"start": 9, "end": 17, "label": "state", "score": 1.0, "text": "New York"},
+        {"start": 21, "end": 25, "label": "city", "score": 1.0, "text": "Rome"},
+    ]
+    assert spans.tags_of([(5, 7, 0)], words).tolist() == [0, 1, 0, 0, 0, 0]  # half a word is the word
+
+
+def test_viterbi_finds_the_best_valid_tags() -> None:
+    """Against all taggings of short rows, one by one."""
+    generator = np.random.default_rng(0)
+    counts = np.array([3, 0, 1, 4])
+    probabilities = generator.dirichlet(np.ones(5), size=counts.sum()).astype(np.float32)
+    found = spans.viterbi(Ragged.of(probabilities, counts))
+    for row in range(len(counts)):
+        own = probabilities[found.starts[row] : found.starts[row + 1]]
+        taggings = np.indices((5,) * len(own)).reshape(len(own), -1).T if len(own) else np.empty((1, 0), dtype=int)
+        valid = [tags for tags in taggings if _is_valid(tags)]
+        best = max(valid, key=lambda tags: np.log(own[np.arange(len(own)), tags]).sum())
+        assert found.values[found.starts[row] : found.starts[row + 1]].tolist() == list(best)
+
+
+def _is_valid(tags: np.ndarray[Any, Any]) -> bool:
+    before = 0
+    for tag in tags:
+        if tag and tag % 2 == 0 and before not in (tag, tag - 1):
+            return False
+        before = tag
+    return True
+
+
+def test_entity_f1_counts_whole_spans() -> None:
+    task = find("token-classification")
+    true = Ragged.of(np.array([1, 2, 0, 3, 0, 1]), np.array([3, 3]))
+    said = np.eye(5, dtype=np.float32)[[1, 0, 0, 3, 0, 1]]  # the first span is cut short
+    assert task.tally(true, said).score == pytest.approx(2 / 3)
+    figures = task.figures(true, said, said, ["city", "state"])
+    assert [row["f1"] for row in figures["per_class"]] == [0.5, 1.0]
+    assert figures["spans"]["support"] == 3
+    assert task.tally(true, task.usual(true, true)).score == 0.0
+
+
+def test_spans_are_learned(backbone: TextBackbone, write: Write) -> None:
+    (candidate,) = _candidates(write(places(150, seed=0), "token-classification"), backbone)
+    report = candidate.report
+    assert report["metric"] == "entity_f1"
+    assert report["score"] >= 0.85
+    assert report["score"] > report["baseline"]["gate"]
+    assert {row["label"] for row in report["per_class"]} == {"city", "day"}
+    unseen = places(60, seed=1)
+    answers = inference.predict(artifacts.read(candidate.artifact_dir), backbone, [row["text"] for row in unseen])
+    said = [{(span["start"], span["end"], span["label"]) for span in answer["spans"]} for answer in answers]
+    true = [{(span["start"], span["end"], span["label"]) for span in row["spans"]} for row in unseen]
+    right = sum(len(one & other) for one, other in zip(said, true, strict=True))
+    assert 2 * right / (sum(map(len, said)) + sum(map(len, true))) >= 0.8
+    for answer, row in zip(answers, unseen, strict=True):
+        assert all(row["text"][span["start"] : span["end"]] == span["text"] for span in answer["spans"])
+
+
+def test_a_validation_file_scores_spans(backbone: TextBackbone, write: Write) -> None:
+    request = write(places(80, seed=0), "token-classification", validation=places(30, seed=1))
+    (candidate,) = _candidates(request, backbone)
+    assert candidate.report["measured_on"] == "validation_file"
+    assert candidate.report["measured_rows"] == 30
+
+
+@pytest.mark.parametrize(("task", "strategy"), [("text-regression", "lora"), ("token-classification", "partial")])
+def test_the_one_loop_refines_every_task(backbone: TextBackbone, write: Write, task: str, strategy: str) -> None:
+    rows = nearness(60, seed=0) if task == "text-regression" else places(60, seed=0)
+    quick = Hyperparameters(n_epochs=2, lora_rank=2, trainable_blocks=1, batch_size=16)
+    head, refined = _candidates(write(rows, task, strategy=strategy, hyperparameters=quick), backbone)
+    assert (head.name, refined.name) == ("head", strategy)
+    assert refined.metrics["score"] >= 0.6
+    tried = refined.report["strategies_tried"][-1]
+    assert tried["epochs"] >= 1
+    assert tried["curve"][1]["training_loss"] < tried["curve"][0]["training_loss"]
+
+
+def test_targets_of_words_go_with_their_rows() -> None:
+    ragged = Ragged.of(np.arange(6), np.array([2, 0, 3, 1]))
+    assert ragged[np.array([2, 0])].values.tolist() == [2, 3, 4, 0, 1]
+    assert ragged.owners.tolist() == [0, 0, 2, 2, 2, 3]
+    assert ragged[np.array([1])].values.tolist() == []
+
+
+def test_spans_of_a_text_that_overlap_no_word_border(backbone: TextBackbone) -> None:
+    task = find("token-classification")
+    (row,) = tokenize(backbone, ["from Berlin-Mitte on"])
+    encoded = task.encode([(Span(5, 11, "city"),)], ("city",))
+    assert task.align(encoded, [row]).values.tolist() == [0, 1, 0, 0, 0]
