@@ -33,7 +33,6 @@ _MODALITIES = {
     "image-classification": "image",
     "audio-classification": "audio",
 }
-_LABELLED = _MODALITIES.keys() - {"text-regression"}
 _NAME_CHARS = 64
 _SHOWN = 5
 
@@ -158,8 +157,11 @@ def _compare(training: File, validation: File) -> None:
             reason=f"The training file is for {task}, the validation file for {validation.profile['task']}.",
             param="validation_file",
         )
-    if task not in _LABELLED:
-        return
+    with_pairs = ["text_pair" in file.profile["columns"] for file in (training, validation)]
+    if with_pairs[0] != with_pairs[1]:
+        raise UnusableFile(
+            reason="One of the two files has a column text_pair, the other has none.", param="validation_file"
+        )
     unknown = sorted(set(validation.profile["labels"]) - set(training.profile["labels"]))
     if unknown:
         shown = ", ".join(f"'{label}'" for label in unknown[:_SHOWN]) + (", …" if len(unknown) > _SHOWN else "")
