@@ -75,6 +75,9 @@ class Settings(BaseSettings):
     max_attempts: int = Field(3, ge=1, description="Attempts before a job fails.")
     train_timeout_s: float = Field(3_600.0, gt=0, description="Longest run of one attempt.")
     stall_timeout_s: float = Field(300.0, gt=0, description="A trainer that reports nothing for so long is killed.")
+    trainer_niceness: int = Field(
+        10, ge=0, le=19, description="How far the trainer steps back for prediction on the same machine."
+    )
     feature_cache_bytes: int = Field(
         10 * 2**30, ge=1, description="Features and checkpoints that a worker keeps on disk."
     )

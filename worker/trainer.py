@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_NICENESS = 10
 _OOM_SCORE = "500"
 
 
@@ -115,8 +114,8 @@ def main() -> int:
     events_fd = int(os.environ.pop(protocol.EVENTS_FD_VARIABLE))
     os.set_inheritable(events_fd, False)
     parent_death.die_with_parent(int(os.environ.pop(protocol.PARENT_VARIABLE)))
-    _be_humble()
     settings = graft_settings.load()
+    _be_humble(settings.trainer_niceness)
     logs.configure(settings)
     outbox, inbox, backbones = Outbox(events_fd), Inbox(), WarmBackbones(settings)
     inbox.start()
@@ -130,9 +129,9 @@ def main() -> int:
             return 1
 
 
-def _be_humble() -> None:
+def _be_humble(niceness: int) -> None:
     """Prediction on the same machine goes first, and when memory runs out this process is the one to die."""
-    os.nice(_NICENESS)
+    os.nice(niceness)
     try:
         with open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123
             score.write(_OOM_SCORE)

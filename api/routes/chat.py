@@ -30,7 +30,11 @@ router = APIRouter(tags=["prediction"], route_class=CustomerRoute)
     responses=answers(400, 401, 404, 409, 413, 429, 503),
 )
 async def create(request: Request, body: CreateChatCompletion, caller: Caller) -> Response:
-    """Classify the user's last message; the assistant's answer is the label."""
+    """Classify the user's last message; the assistant's answer is the label.
+
+    A model of values answers with the number, one of spans with the JSON that `predict` gives. Pairs of texts are not
+    messages: they are for `predict` alone.
+    """
     parts = context.of(request)
     if parts.predictor is None:
         raise RuntimeError("this process has no predictor")

@@ -30,7 +30,14 @@ _GRAFT = [sys.executable, "-m", "deploy.cli.main"]
 
 def _environment(config: Path, **extra: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GRAFT_")}
-    return {**kept, "XDG_CONFIG_HOME": str(config), "HF_HUB_OFFLINE": "1", "GRAFT_THREADS": "1", **extra}
+    return {
+        **kept,
+        "XDG_CONFIG_HOME": str(config),
+        "HF_HUB_OFFLINE": "1",
+        "GRAFT_THREADS": "1",
+        "GRAFT_TRAINER_NICENESS": "0",
+        **extra,
+    }
 
 
 @dataclass(frozen=True)
