@@ -230,6 +230,15 @@ def test_the_one_loop_refines_every_task(backbone: TextBackbone, write: Write, t
     assert tried["curve"][1]["training_loss"] < tried["curve"][0]["training_loss"]
 
 
+@pytest.mark.parametrize("task", ["text-regression", "token-classification"])
+def test_the_base_as_it_is_answers_too(backbone: TextBackbone, write: Write, task: str) -> None:
+    rows = nearness(60, seed=0) if task == "text-regression" else places(60, seed=0)
+    (candidate,) = _candidates(write(rows, task, strategy="zero-shot"), backbone)
+    assert candidate.name == "zero-shot"
+    assert candidate.metrics["score"] >= 0.5
+    assert candidate.metrics["baseline"] == 0.0
+
+
 def test_targets_of_words_go_with_their_rows() -> None:
     ragged = Ragged.of(np.arange(6), np.array([2, 0, 3, 1]))
     assert ragged[np.array([2, 0])].values.tolist() == [2, 3, 4, 0, 1]
