@@ -30,6 +30,16 @@ class Corpus:
     def __len__(self) -> int:
         return len(self.inputs)
 
+    def take(self, rows: NDArray[np.int64]) -> Corpus:
+        """Some rows of it."""
+        return Corpus(
+            inputs=[self.inputs[row] for row in rows],
+            targets=self.targets[rows],
+            labels=self.labels,
+            rows=self.rows[rows],
+            digest=hashlib.sha256(self.digest.encode() + rows.tobytes()).hexdigest(),
+        )
+
 
 def read_training(source: DatasetSource, task: Task) -> tuple[Corpus, Task]:
     """All rows of the training file, and the task bound to them; raises InvalidDataset and TooFewRows."""

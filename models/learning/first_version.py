@@ -201,7 +201,8 @@ def _common_report(run: Run, first: FirstVersion, baseline: dict[str, Any]) -> d
         "data": {
             "sha256": run.request.training.sha256,
             "inputs_sha256": corpus.digest,
-            "rows": len(corpus),
+            "rows": run.rows_read,
+            "rows_of_head": len(corpus),
             "validation_rows": len(run.validation.corpus) if run.validation else 0,
             "tokens": run.training.token_count,
             "labels": {label: int(count) for label, count in zip(run.labels, supports_K, strict=True)},

@@ -41,7 +41,8 @@ def refine(run: Run, first: FirstVersion) -> Iterator[TrainEvent]:
     schedule = settle(strategy, run.request.hyperparameters, rows=len(run.training.corpus), blocks=run.backbone.blocks)
     plan = plan_trials(len(run.training.corpus), validated=run.validation is not None)
     limit_s = run.request.refine_budget_s if asked == "auto" else None
-    clock = Clock(run, plan.work(len(run.training.corpus)) * schedule.epochs, limit_s, time.monotonic())
+    work = plan.work(len(run.training.corpus)) + run.rows_beyond * (plan.least + 1)
+    clock = Clock(run, work * schedule.epochs, limit_s, time.monotonic())
     try:
         yield from _race(run, first, schedule, plan, clock)
     except OverBudget:

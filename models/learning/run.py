@@ -49,6 +49,7 @@ class Run:
     training: Rows
     validation: Rows | None
     began: float
+    surplus: Rows | None = None  # rows beyond what a head needs, without features: refinement trains on them too
     report: dict[str, Any] = field(default_factory=dict)  # what is the same for every candidate
     tried: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -58,6 +59,16 @@ class Run:
     def labels(self) -> tuple[str, ...]:
         """In the order of the outputs."""
         return self.training.corpus.labels
+
+    @property
+    def rows_read(self) -> int:
+        """Rows of the training file."""
+        return len(self.training.corpus) + self.rows_beyond
+
+    @property
+    def rows_beyond(self) -> int:
+        """Rows that the head does not see."""
+        return len(self.surplus.corpus) if self.surplus else 0
 
     @property
     def outputs(self) -> int:

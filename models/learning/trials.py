@@ -256,6 +256,9 @@ def material_of(run: Run, first: FirstVersion, train: Rows, held_tokens: list[Ro
     """The rows to train on, the label names among them if they were chosen."""
     tokens = [run.training.tokens[row] for row in train]
     targets = run.training.corpus.targets[train]
+    if run.surplus is not None:
+        tokens += run.surplus.tokens
+        targets = join([targets, run.surplus.corpus.targets])
     if first.choice.label_names and first.label_names is not None:
         tokens += first_version.label_name_tokens(run)
         targets = join([targets, first.label_names.targets])

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.datasets.examples import Input
+from models.datasets.examples import Input, TextPair
 from models.serving.adapters import Adapter
 
 Floats = NDArray[np.float32]
@@ -72,4 +72,6 @@ def rows_of(request: Request, inputs: Sequence[Input]) -> list[Row]:
 
 
 def _size(item: Input) -> int:
+    if isinstance(item, TextPair):
+        return len(item.first) + len(item.second)
     return len(item) if isinstance(item, str) else 64

@@ -14,7 +14,7 @@ from scipy.stats import pearsonr, spearmanr
 from models.backbones.text import TextBackbone
 from models.backbones.words import tokenize, word_spans
 from models.datasets.examples import Span, TextPair
-from models.learning import artifacts, evaluation, inference
+from models.learning import artifacts, evaluation, inference, training
 from models.learning.errors import TooFewRows, UnevenPairs, UnknownLabel
 from models.learning.events import Candidate, Finished
 from models.learning.ragged import Ragged
@@ -237,6 +237,19 @@ def test_the_base_as_it_is_answers_too(backbone: TextBackbone, write: Write, tas
     assert candidate.name == "zero-shot"
     assert candidate.metrics["score"] >= 0.5
     assert candidate.metrics["baseline"] == 0.0
+
+
+@pytest.mark.parametrize("task", ["text-regression", "token-classification"])
+def test_what_does_not_fit_into_memory_is_refined_on(
+    backbone: TextBackbone, write: Write, task: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = nearness(60, seed=0) if task == "text-regression" else places(60, seed=0)
+    monkeypatch.setattr(training, "_FEATURE_BYTES", 1_000_000)
+    quick = Hyperparameters(n_epochs=1, lora_rank=2, batch_size=16)
+    head, refined = _candidates(write(rows, task, strategy="lora", hyperparameters=quick), backbone)
+    assert 4 <= head.report["data"]["rows_of_head"] < 50
+    assert head.report["data"]["rows"] == refined.report["data"]["rows"] == 60
+    assert head.report["measured_rows"] == head.report["data"]["rows_of_head"]
 
 
 def test_targets_of_words_go_with_their_rows() -> None:
