@@ -89,6 +89,8 @@ class Deployment:
             "GRAFT_HEARTBEAT_S": "0.5",
             "GRAFT_SWEEP_S": "0.5",
             "GRAFT_RESEND_AFTER_S": "2",
+            # These tests are about processes: refinement would only make them long. tests/models/learning has it.
+            "GRAFT_REFINE_BUDGET_S": "1",
             # Beside other tests a humble trainer would starve.
             "GRAFT_TRAINER_NICENESS": "0",
             **settings,
