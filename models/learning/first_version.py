@@ -11,12 +11,13 @@ import torch
 from models.backbones.backbone import Row
 from models.learning import features, selection, situation, suspects, zero_shot
 from models.learning.assessment import Assessment, HeldOut, assess
+from models.learning.bench import Setting, Table
 from models.learning.errors import InvalidHyperparameters
 from models.learning.events import Candidate
 from models.learning.heads import Floats, Head
 from models.learning.ragged import flat, spread
 from models.learning.run import Run, Trained, versions, write_candidate
-from models.learning.selection import Choice, Setting, Table
+from models.learning.selection import Choice
 from models.learning.situation import Situation
 
 # Rows per class up to which label names are tried as rows: one more among many changes nothing.

@@ -10,23 +10,20 @@ The held-out answers are kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from models.backbones.parallel import in_parallel
-from models.learning import calibration, heads
 from models.learning import features as frozen
-from models.learning.errors import Stopped
-from models.learning.folds import splits, stratified_folds, subsample
+from models.learning import heads
+from models.learning.bench import Bench, Setting, Table, Trial, measure
+from models.learning.folds import stratified_folds, subsample
 from models.learning.heads import Floats, Head
-from models.learning.ragged import Ragged, flat, join, units
-from models.learning.tasks.task import Targets, Task
+from models.learning.ragged import Ragged, flat
 
 _FACTOR = 3.0
 _FURTHEST = 3  # steps away from the usual one
@@ -34,38 +31,6 @@ _RACE_ROWS = 4_000
 # Where a row has features for each of its words, so many words are enough for the race, and for the walk.
 _RACE_UNITS, _WALK_UNITS = 12_000, 24_000
 _AND = " + "
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Plain features by name, (N, D) each, and targets; Ragged targets: a row of features for each unit of a row."""
-
-    features: Mapping[str, Floats]
-    targets: Any  # Targets, or Ragged
-
-    def take(self, rows: NDArray[np.int64]) -> Table:
-        """Some rows of it."""
-        where = units(self.targets, rows)
-        return Table({name: values[where] for name, values in self.features.items()}, self.targets[rows])
-
-    def under(self, other: Table) -> Table:
-        """The rows of `other` below these."""
-        return Table(
-            {name: np.concatenate([values, other.features[name]]) for name, values in self.features.items()},
-            join([self.targets, other.targets]),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One setting and how it did on held-out rows."""
-
-    features: str
-    inverse_penalty: float
-    label_names: bool
-    score: float
-    log_loss: float  # at its best temperature
-    rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,22 +45,6 @@ class Choice:
     fold_N: NDArray[np.int64]
     logits_NK: Floats  # out of fold
     trials: list[Trial] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What every fit of the search shares."""
-
-    task: Task
-    outputs: int
-    device: torch.device
-    threads: int
-    stop: Callable[[], bool]
-
-    def check_stop(self) -> None:
-        """Raises Stopped if the caller asked for it."""
-        if self.stop():
-            raise Stopped
 
 
 def choose(
@@ -122,7 +71,7 @@ def choose(
     walked = _walk(table.take(rows), label_names, best, members, fold_N[rows], setting, inverse_penalty)
     winner = _best([trial for trial, _ in walked])
     if len(rows) < len(strata_N):
-        walked.append(_Bench(table, None, best, members, fold_N, setting).run(winner.inverse_penalty))
+        walked.append(Bench(table, None, best, members, fold_N, setting).run(winner.inverse_penalty))
         winner = walked[-1][0]
     return Choice(
         features=best,
@@ -147,10 +96,10 @@ def _walk(  # noqa: PLR0917
 ) -> list[tuple[Trial, Floats]]:
     """From the usual penalty to weaker and to stronger ones, with label names if they help."""
     usual = inverse_penalty or setting.task.link.usual_inverse_penalty
-    bench = _Bench(table, None, best, members, fold_N, setting)
+    bench = Bench(table, None, best, members, fold_N, setting)
     walked = [bench.run(usual)]
     if label_names is not None:
-        named = _Bench(table, label_names, best, members, fold_N, setting)
+        named = Bench(table, label_names, best, members, fold_N, setting)
         walked.append(named.run(usual))
         if _best([trial for trial, _ in walked]) is walked[-1][0]:
             bench = named
@@ -217,79 +166,14 @@ def _race(
     answers: dict[str, Floats] = {}
     trials = []
     for name, names in sets.items():
-        trial, answers[name] = _Bench(table, None, name, (names,), fold_N, setting).run(inverse_penalty)
+        trial, answers[name] = Bench(table, None, name, (names,), fold_N, setting).run(inverse_penalty)
         trials.append(trial)
     usual = next(iter(sets))
     for name, logits_NK in answers.items():
         if name != usual and not set(sets[name]) <= set(sets[usual]):
             mean_NK = (answers[usual] + logits_NK) * np.float32(0.5)
-            trials.append(_measure(usual + _AND + name, mean_NK, table.targets, inverse_penalty, False, setting))
+            trials.append(measure(usual + _AND + name, mean_NK, table.targets, inverse_penalty, False, setting))
     return trials
-
-
-class _Bench:
-    """One feature set, prepared once; each run fits every fold, starting where the last penalty ended."""
-
-    def __init__(  # noqa: PLR0917
-        self,
-        table: Table,
-        label_names: Table | None,
-        name: str,
-        members: Sequence[Sequence[str]],
-        fold_N: NDArray[np.int64],
-        setting: Setting,
-    ) -> None:
-        self._name, self._named, self._setting = name, label_names is not None, setting
-        self._targets = table.targets
-        if label_names is not None:
-            table = table.under(label_names)
-        # The rotation sees the held-out rows' features, never their targets; it changes no solution.
-        self._designs = [
-            heads.prepare(frozen.derive(table.features, names), device=setting.device) for names in members
-        ]
-        self._encoded = torch.from_numpy(flat(table.targets)).to(setting.device)
-        always = np.arange(len(flat(self._targets)), len(flat(table.targets)))  # label names are never held out
-        self._splits = [
-            (np.concatenate([units(self._targets, train), always]), units(self._targets, held))
-            for train, held in splits(fold_N)
-        ]
-        self._warm: dict[tuple[int, int], Tensor] = {}
-
-    def run(self, inverse_penalty: float) -> tuple[Trial, Floats]:
-        """The trial and its out-of-fold logits."""
-        setting = self._setting
-        logits_NK = np.zeros((len(flat(self._targets)), setting.outputs), dtype=np.float32)
-
-        def fit_fold(fold: int) -> None:
-            train, held = self._splits[fold]
-            for member, design in enumerate(self._designs):
-                setting.check_stop()
-                weights = heads.fit(
-                    design.rows(train),
-                    self._encoded[torch.from_numpy(train).to(setting.device)],
-                    setting.task.link,
-                    outputs=setting.outputs,
-                    inverse_penalty=inverse_penalty,
-                    variance_R=design.variance_R,
-                    start=self._warm.get((fold, member)),
-                )
-                self._warm[fold, member] = weights
-                answers = design.rows(held) @ weights[:, :-1].T + weights[:, -1]
-                logits_NK[held] += answers.cpu().numpy() / len(self._designs)
-
-        for _ in in_parallel(fit_fold, range(len(self._splits)), threads=setting.threads):
-            pass
-        return _measure(self._name, logits_NK, self._targets, inverse_penalty, self._named, setting), logits_NK
-
-
-def _measure(  # noqa: PLR0917
-    name: str, logits_NK: Floats, targets: Targets | Ragged, inverse_penalty: float, named: bool, setting: Setting
-) -> Trial:
-    task, link = setting.task, setting.task.link
-    temperature = calibration.fit_temperature(logits_NK, targets, link)
-    loss = calibration.log_loss(logits_NK, targets, link, temperature)
-    chosen_NK = task.decide(calibration.probabilities(logits_NK, link, temperature), None)
-    return Trial(name, inverse_penalty, named, task.tally(targets, chosen_NK).score, loss, len(targets))
 
 
 def _best(trials: Sequence[Trial], *, usual_first: bool = False) -> Trial:

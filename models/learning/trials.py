@@ -17,6 +17,7 @@ import torch
 from models.backbones.backbone import Row
 from models.learning import evaluation, features, first_version, refinement, selection
 from models.learning.assessment import Assessment, HeldOut, assess
+from models.learning.bench import Table
 from models.learning.checkpoints import Checkpoints
 from models.learning.evaluation import Comparison
 from models.learning.events import Progress, TrainEvent
@@ -28,7 +29,6 @@ from models.learning.plans import TrialPlan
 from models.learning.ragged import Ragged, flat, join, units
 from models.learning.refinement import Epoch, Material
 from models.learning.run import Run
-from models.learning.selection import Table
 from models.learning.strategies import Schedule
 from models.learning.tasks.task import Targets
 
