@@ -20,7 +20,7 @@ INPUTS := pyproject.toml constraints.txt Makefile
 TEST_ENV := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve install install-dev check format test test-fast bench bench-serving lint types imports readme clean distclean
+.PHONY: help demo serve install install-dev check format test test-fast test-slow bench bench-serving lint types imports readme clean distclean
 
 help:  ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ test-fast: install-dev
 
 test: install-dev  ## Every test, the slow ones too (PYTEST_ARGS=)
 	$(TEST_ENV) $(BIN)/python -m pytest -n $(JOBS) -m "not bench" $(PYTEST_ARGS)
+
+test-slow: install-dev
+	$(TEST_ENV) $(BIN)/python -m pytest -n $(JOBS) -m "slow and not bench" $(PYTEST_ARGS)
 
 bench: $(VENV)/.installed-bench  ## Measure against the peers
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m bench -s tests/benchmarks $(PYTEST_ARGS)
