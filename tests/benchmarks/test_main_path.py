@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from tests.benchmarks import peers, public_data, results
 from tests.benchmarks.embedded import Embedded, running
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(7200)]
-_SEEDS = (0, 1, 2)
+_SEEDS = range(int(os.environ.get("GRAFT_BENCH_DRAWS", "3")))
 _ENDS = ("succeeded", "failed", "cancelled")
 
 
@@ -80,7 +81,7 @@ def _any_correct(sdk: OpenAI, model: str, probe: public_data.Rows) -> bool:
 
 
 def test_banking77(tmp_path: Path) -> None:
-    """10 rows per class (three draws) and all rows, over HTTP; the Trainer on the first draw."""
+    """10 rows per class (`GRAFT_BENCH_DRAWS` draws, 3) and all rows, over HTTP; the Trainer on the first draw."""
     train = public_data.text_rows("banking77", "train", label="category")
     test = public_data.text_rows("banking77", "test", label="category")
     few = {
