@@ -8,7 +8,6 @@ import random
 import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ import httpx
 import psutil
 import pytest
 import redis
+from sqlalchemy import text
 
 from deploy.local.folder import DataFolder
 from deploy.local.valkey import Valkey
@@ -64,8 +64,9 @@ def _wait_until(condition: Callable[[], Any], timeout_s: float = 60.0, what: str
 class Deployment:
     """One embedded deployment whose parts a test may kill, freeze, stop and start."""
 
-    def __init__(self, folder: Path, **settings: str) -> None:
+    def __init__(self, folder: Path, database_url: str, **settings: str) -> None:
         self.folder = folder
+        self.database_url = database_url
         self.data = DataFolder(folder)
         self.data.create()
         self.valkey = Valkey(self.data, env=dict(os.environ))
@@ -81,6 +82,7 @@ class Deployment:
             "HF_HUB_OFFLINE": "1",
             "PYTHONUNBUFFERED": "1",
             "GRAFT_DATA_DIR": str(folder),
+            "GRAFT_DATABASE_URL": database_url,
             "GRAFT_BROKER_URL": self.valkey.url,
             "GRAFT_ADMIN_KEY": ADMIN_KEY,
             "GRAFT_THREADS": "1",
@@ -98,7 +100,6 @@ class Deployment:
 
     def start(self, workers: int = 1) -> None:
         self.valkey.start()
-        Database(f"sqlite:///{self.folder / 'graft.db'}").migrate()
         app = ("-m", "uvicorn", "--factory", "api.application:create_app", "--port", str(self.port))
         self._others.append(self._popen("api", *app))
         for _ in range(workers):
@@ -132,10 +133,14 @@ class Deployment:
         app.send_task("graft.train", kwargs={"job_id": job_id}, queue="graft")
         app.close()
 
-    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        """What the database holds."""
-        with contextlib.closing(sqlite3.connect(self.folder / "graft.db", timeout=30)) as connection:
-            return connection.execute(query, values).fetchall()
+    def rows(self, query: str, job_id: str) -> list[tuple[Any, ...]]:
+        """What the database holds of a job, `:job_id` in the query."""
+        database = Database(self.database_url)
+        try:
+            with database.reading() as session:
+                return [tuple(row) for row in session.execute(text(query), {"job_id": job_id})]
+        finally:
+            database.close()
 
     def customer(self, name: str) -> Customer:
         """A new customer with a key."""
@@ -155,11 +160,12 @@ class Deployment:
 
     def versions(self, job_id: str) -> list[str]:
         """The candidates that were published, once for every time."""
-        return sorted(row[0] for row in self.rows("SELECT candidate FROM model_versions WHERE job_id = ?", job_id))
+        rows = self.rows("SELECT candidate FROM model_versions WHERE job_id = :job_id", job_id)
+        return sorted(row[0] for row in rows)
 
     def bills(self, job_id: str) -> int:
         """How often the job was billed."""
-        return len(self.rows("SELECT id FROM usage_records WHERE job_id = ?", job_id))
+        return len(self.rows("SELECT id FROM usage_records WHERE job_id = :job_id", job_id))
 
     def log(self, name: str) -> str:
         return (self.folder / "logs" / f"{name}.log").read_text(errors="replace")
@@ -270,13 +276,13 @@ def wait_until() -> Callable[..., Any]:
 
 
 @pytest.fixture
-def deploy(request: pytest.FixtureRequest) -> Iterator[Callable[..., Deployment]]:
+def deploy(database_url: str) -> Iterator[Callable[..., Deployment]]:
     """Start deployments with settings of their own; show their logs when the test fails."""
     started: list[Deployment] = []
 
     def start(workers: int = 1, **settings: str) -> Deployment:
         # A short path: a unix socket's has at most 107 bytes.
-        deployment = Deployment(Path(tempfile.mkdtemp(prefix="graft-", dir="/tmp")), **settings)
+        deployment = Deployment(Path(tempfile.mkdtemp(prefix="graft-", dir="/tmp")), database_url, **settings)
         started.append(deployment)
         deployment.start(workers)
         return deployment

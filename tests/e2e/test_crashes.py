@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
-import sqlite3
 
 import psutil
 import pytest
+from sqlalchemy import NullPool, create_engine
+from sqlalchemy.exc import OperationalError
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -54,7 +54,7 @@ def test_a_terminated_worker_gives_its_job_back_and_uses_up_no_attempt(deploymen
     assert deployment.workers[0].wait(15) == 0
     assert gone(trainer)
     assert acme.job(job_id)["status"] == "queued"
-    assert deployment.rows("SELECT attempt, excused FROM jobs WHERE id = ?", job_id) == [(1, 1)]
+    assert deployment.rows("SELECT attempt, excused FROM jobs WHERE id = :job_id", job_id) == [(1, 1)]
     deployment.start_worker()
     acme.wait(job_id, "succeeded", timeout_s=240)
     assert_ended_once(deployment, acme, job_id)
@@ -79,15 +79,20 @@ def test_a_frozen_worker_that_wakes_up_late_publishes_nothing(deployment, ticket
 
 
 def freeze_between_transactions(deployment, worker, wait_until):
-    """SIGSTOP at a moment when the worker does not hold SQLite's only write lock, which would stop everybody."""
+    """SIGSTOP at a moment when the worker holds no lock, which would stop everybody until it wakes up."""
+    on_sqlite = deployment.database_url.startswith("sqlite")
+    engine = create_engine(
+        deployment.database_url, poolclass=NullPool, connect_args={"timeout": 1} if on_sqlite else {}
+    )
+    lock = "BEGIN IMMEDIATE" if on_sqlite else "SELECT id FROM jobs FOR UPDATE NOWAIT"
 
     def frozen() -> bool:
         worker.send_signal(signal.SIGSTOP)
         try:
-            with contextlib.closing(sqlite3.connect(deployment.folder / "graft.db", timeout=1)) as connection:
-                connection.execute("BEGIN IMMEDIATE")
+            with engine.connect() as connection:
+                connection.exec_driver_sql(lock)
                 connection.rollback()
-        except sqlite3.OperationalError:
+        except OperationalError:
             worker.send_signal(signal.SIGCONT)
             return False
         return True

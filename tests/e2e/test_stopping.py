@@ -60,7 +60,7 @@ def test_a_paused_job_rests_until_it_is_resumed(deployment, tickets):
     assert acme.job(job_id)["status"] == "paused"
     assert acme.act(job_id, "resume").status_code == 200
     acme.wait(job_id, "succeeded", timeout_s=240)
-    assert deployment.rows("SELECT attempt, excused FROM jobs WHERE id = ?", job_id) == [(2, 1)]
+    assert deployment.rows("SELECT attempt, excused FROM jobs WHERE id = :job_id", job_id) == [(2, 1)]
     assert deployment.bills(job_id) == 1
     versions = deployment.versions(job_id)
     assert len(versions) == len(set(versions))
