@@ -137,14 +137,15 @@ def _flush(file: BinaryIO) -> None:
 
 
 def _place(temporary: Path, target: Path) -> None:
-    # Somebody who deletes a neighbour may remove the folder between these two lines, as it is empty.
+    # Somebody who deletes a neighbour may remove the folder, as it is empty, between these two lines, and its parent
+    # while `mkdir` makes them one after the other.
     for _ in range(100):
-        target.parent.mkdir(parents=True, exist_ok=True)
         try:
+            target.parent.mkdir(parents=True, exist_ok=True)
             temporary.replace(target)
             break
-        except FileNotFoundError:
-            if not temporary.exists():
+        except (FileNotFoundError, FileExistsError):
+            if not temporary.exists() or target.parent.is_file():
                 raise
     else:
         raise StorageUnavailable(reason="its folder keeps disappearing")
