@@ -145,7 +145,10 @@ class _Seen:
             self._losses.setdefault(epoch, []).append(loss)
 
     def best_moment(self) -> Trial:
-        """The moment of the best score; within a quarter of a standard error the least loss decides."""
+        """The least loss among the moments whose score is within one standard error of the best (Breiman et al. 1984).
+
+        On a few hundred rows the best score alone is a draw of luck, and its epoch too early in the schedule.
+        """
         run, seed = self._run, self._run.request.seed
         targets = join(self._targets)
         fold_N = np.concatenate([np.full(len(part), fold) for fold, part in enumerate(self._targets)])
@@ -168,7 +171,7 @@ class _Seen:
                 }
             )
         top = max(entry[0].score.value for entry in measured)
-        noise = 0.25 * (max(top * (1 - top), 0.01) / len(targets)) ** 0.5
+        noise = (max(top * (1 - top), 0.01) / len(targets)) ** 0.5
         good = [entry for entry in measured if entry[0].score.value >= top - noise]
         new, new_loss, epoch, share = min(good, key=lambda entry: entry[1])
         head_logits_NK = np.concatenate(self._head)
