@@ -135,7 +135,8 @@ def valkey_socket() -> Iterator[Path]:
     # A socket's path has at most 107 bytes, which pytest's folders may exceed.
     with tempfile.TemporaryDirectory(prefix="graft-") as folder:
         path = Path(folder) / "valkey.sock"
-        with ValkeyServer(unix_socket_path=path):
+        # Port 0 is no port: looking for a free one races with the test sessions beside this one.
+        with ValkeyServer(port=0, unix_socket_path=path):
             yield path
 
 

@@ -299,7 +299,7 @@ def test_a_broker_that_hangs_or_restarts(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="graft-") as folder:
         path = Path(folder) / "valkey.sock"
         queue = JobQueue(f"redis+socket://{path}", timeout_s=0.3, quiet_s=0.0)
-        with ValkeyServer(unix_socket_path=path) as server:
+        with ValkeyServer(port=0, unix_socket_path=path) as server:
             assert queue.depth() == 0
             assert queue.send("ftjob-1")
             assert queue.depth() == 1
@@ -314,7 +314,7 @@ def test_a_broker_that_hangs_or_restarts(tmp_path: Path) -> None:
             assert not wary.send("ftjob-2")
             process.send_signal(signal.SIGCONT)
         assert not queue.send("ftjob-3")
-        with ValkeyServer(unix_socket_path=path):
+        with ValkeyServer(port=0, unix_socket_path=path):
             assert not wary.send("ftjob-3")
             wary.close()
             assert queue.send("ftjob-4")
