@@ -14,39 +14,56 @@ from models.backbones.errors import Stopped
 from models.backbones.parallel import in_parallel
 
 
-def encode_rows(
-    backbone: Backbone,
-    rows: Sequence[Any],
-    names: Sequence[str],
-    *,
-    stop: Callable[[], bool] | None = None,
-) -> Generator[float, None, Floats]:
-    """features_NF of rows (or of their units) by `frozen_features`; yields the share done. Raises Stopped."""
-    counts_N = backbone.units(rows)
-    ends_N = np.cumsum(np.ones(len(rows), dtype=np.int64) if counts_N is None else counts_N)
-    begins_N = np.concatenate([[0], ends_N])
-    lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
-    total, done = max(int(lengths.sum()), 1), 0
-    features_NF = np.empty((begins_N[-1], sum(backbone.feature_width(name) for name in names)), dtype=np.float32)
+class RowEncoding:
+    """The ways to ask a base for features, all of them by its `frozen_features`: of inputs, of rows, step by step."""
 
-    def fill(indices: NDArray[np.int64]) -> int:
-        if stop is not None and stop():
-            raise Stopped
-        found = backbone.frozen_features([rows[index] for index in indices], names)
-        values = torch.cat([found[name] for name in names], dim=1).cpu().numpy()
-        if counts_N is None:
-            features_NF[indices] = values
-        else:
-            features_NF[np.concatenate([np.arange(begins_N[row], ends_N[row]) for row in indices])] = values
-        return int(lengths[indices].sum())
+    def encode(
+        self: Backbone,
+        inputs: Sequence[Any],
+        names: Sequence[str],
+        *,
+        stop: Callable[[], bool] | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> Floats:
+        """features_NF float32 in the order of the inputs (or of their units), the named features side by side.
 
-    for tokens in in_parallel(fill, backbone.plan(lengths), threads=backbone.threads):
-        done += tokens
-        yield done / total
-    return features_NF
+        `stop` is asked before every batch (raises Stopped), `progress` hears the share done, 0 to 1.
+        """
+        return _drain(self.encode_steps(self.tokenize(inputs), names, stop=stop), progress)
+
+    def encode_tokens(self: Backbone, rows: Sequence[Any], names: Sequence[str]) -> Floats:
+        """As `encode`, for rows that are tokenised already."""
+        return _drain(self.encode_steps(rows, names))
+
+    def encode_steps(
+        self: Backbone, rows: Sequence[Any], names: Sequence[str], *, stop: Callable[[], bool] | None = None
+    ) -> Generator[float, None, Floats]:
+        """As `encode` for rows, as a generator: yields the share done after every batch, returns the features."""
+        counts_N = self.units(rows)
+        ends_N = np.cumsum(np.ones(len(rows), dtype=np.int64) if counts_N is None else counts_N)
+        begins_N = np.concatenate([[0], ends_N])
+        lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
+        total, done = max(int(lengths.sum()), 1), 0
+        features_NF = np.empty((begins_N[-1], sum(self.feature_width(name) for name in names)), dtype=np.float32)
+
+        def fill(indices: NDArray[np.int64]) -> int:
+            if stop is not None and stop():
+                raise Stopped
+            found = self.frozen_features([rows[index] for index in indices], names)
+            values = torch.cat([found[name] for name in names], dim=1).cpu().numpy()
+            if counts_N is None:
+                features_NF[indices] = values
+            else:
+                features_NF[np.concatenate([np.arange(begins_N[row], ends_N[row]) for row in indices])] = values
+            return int(lengths[indices].sum())
+
+        for share in in_parallel(fill, self.plan(lengths), threads=self.threads):
+            done += share
+            yield done / total
+        return features_NF
 
 
-def drain(steps: Generator[float, None, Floats], progress: Callable[[float], None] | None = None) -> Floats:
+def _drain(steps: Generator[float, None, Floats], progress: Callable[[float], None] | None = None) -> Floats:
     """Run the generator to its end; `progress` hears the share done."""
     while True:
         try:

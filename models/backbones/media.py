@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,10 +14,9 @@ from torch import Tensor
 
 from models.backbones import precision as formats
 from models.backbones import stacks
-from models.backbones.backbone import Floats
+from models.backbones.batches import RowEncoding
 from models.backbones.encoder import UNIT
-from models.backbones.errors import Stopped, UnsupportedBaseModel
-from models.backbones.parallel import in_parallel
+from models.backbones.errors import UnsupportedBaseModel
 from models.backbones.registry import BackboneEntry
 from models.backbones.stacks import MediaBatch, MediaEncoder
 from models.datasets.examples import Media
@@ -56,7 +55,7 @@ class MediaRow:
         return self.cost
 
 
-class MediaBackbone:
+class MediaBackbone(RowEncoding):
     """A frozen encoder of pictures or sounds: shared by everybody, never written to."""
 
     def __init__(
@@ -167,49 +166,6 @@ class MediaBackbone:
     def frozen_features(self, rows: Sequence[MediaRow], names: Collection[str]) -> dict[str, Tensor]:
         """Features of rows in one pass through the frozen base: (B, D) float32 each."""
         return self.features(self.collate(rows), names)
-
-    def encode(
-        self,
-        inputs: Sequence[Media],
-        names: Sequence[str],
-        *,
-        stop: Callable[[], bool] | None = None,
-        progress: Callable[[float], None] | None = None,
-    ) -> Floats:
-        """features_NF float32 in the order of the inputs, the named features side by side. Raises Stopped, Unfit."""
-        steps = self.encode_steps(self.tokenize(inputs), names, stop=stop)
-        while True:
-            try:
-                share = next(steps)
-            except StopIteration as end:
-                features_NF: Floats = end.value
-                return features_NF
-            if progress is not None:
-                progress(share)
-
-    def encode_tokens(self, rows: Sequence[MediaRow], names: Sequence[str]) -> Floats:
-        """As `encode`, for rows."""
-        return self.encode([row.media for row in rows], names)
-
-    def encode_steps(
-        self, rows: Sequence[MediaRow], names: Sequence[str], *, stop: Callable[[], bool] | None = None
-    ) -> Generator[float, None, Floats]:
-        """As `encode`, as a generator: yields the share done after every batch, returns the features."""
-        lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
-        total, done = max(int(lengths.sum()), 1), 0
-        features_NF = np.empty((len(rows), sum(self.feature_width(name) for name in names)), dtype=np.float32)
-
-        def fill(indices: NDArray[np.int64]) -> int:
-            if stop is not None and stop():
-                raise Stopped
-            found = self.frozen_features([rows[index] for index in indices], names)
-            features_NF[indices] = torch.cat([found[name] for name in names], dim=1).cpu().numpy()
-            return int(lengths[indices].sum())
-
-        for entries in in_parallel(fill, self.plan(lengths), threads=self.threads):
-            done += entries
-            yield done / total
-        return features_NF
 
     def trainable_copy(self) -> MediaEncoder:
         """A fresh fp32 encoder with the pretrained weights on the same device; shares nothing with the frozen one."""

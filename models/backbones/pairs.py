@@ -9,7 +9,7 @@ Features are named `<comparison>_<pooling>.<depth>`, such as `product_unit_mean.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.backbones.backbone import Backbone, Encoder, Floats
-from models.backbones.batches import drain, encode_rows
+from models.backbones.backbone import Backbone, Encoder
+from models.backbones.batches import RowEncoding
 from models.datasets.examples import TextPair
 
 Comparison = Callable[[Tensor, Tensor], Tensor]
@@ -107,7 +107,7 @@ class PairEncoder(nn.Module):
         return compare(comparison, self._texts[0].pool(hidden, batch.texts, pooling), batch.rows)
 
 
-class PairBackbone:
+class PairBackbone(RowEncoding):
     """A text base as a base for pairs: the same weights, read twice."""
 
     def __init__(self, texts: Backbone) -> None:
@@ -168,27 +168,6 @@ class PairBackbone:
         """(B, F) float32."""
         comparison, pooling = split_feature(kind)
         return compare(comparison, self._texts.pool(hidden, batch.texts, pooling), batch.rows)
-
-    def encode(
-        self,
-        inputs: Sequence[TextPair],
-        names: Sequence[str],
-        *,
-        stop: Callable[[], bool] | None = None,
-        progress: Callable[[float], None] | None = None,
-    ) -> Floats:
-        """features_NF float32 in the order of the inputs, the named features side by side."""
-        return drain(self.encode_steps(self.tokenize(inputs), names, stop=stop), progress)
-
-    def encode_tokens(self, rows: Sequence[PairRow], names: Sequence[str]) -> Floats:
-        """As `encode`, for rows."""
-        return drain(self.encode_steps(rows, names))
-
-    def encode_steps(
-        self, rows: Sequence[PairRow], names: Sequence[str], *, stop: Callable[[], bool] | None = None
-    ) -> Generator[float, None, Floats]:
-        """As `encode` for rows, as a generator: yields the share done after every batch, returns the features."""
-        return encode_rows(self, rows, names, stop=stop)
 
     @torch.inference_mode()
     def frozen_features(self, rows: Sequence[PairRow], names: Collection[str]) -> dict[str, Tensor]:

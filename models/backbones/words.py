@@ -9,7 +9,7 @@ Features are named `word.<depth>`, `before.<depth>` and `after.<depth>`: of the 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.backbones.backbone import Encoder, Floats
-from models.backbones.batches import drain, encode_rows
+from models.backbones.backbone import Encoder
+from models.backbones.batches import RowEncoding
 from models.backbones.text import TextBackbone, TokenIds
 
 Ints = NDArray[np.int64]
@@ -153,7 +153,7 @@ class WordEncoder(nn.Module):
         return pool(hidden, batch, kind)
 
 
-class WordBackbone:
+class WordBackbone(RowEncoding):
     """A text base read word by word: the same weights, another pooling."""
 
     def __init__(self, texts: TextBackbone) -> None:
@@ -213,27 +213,6 @@ class WordBackbone:
     def pool(self, hidden: Tensor, batch: WordBatch, kind: str) -> Tensor:
         """(W, D) float32."""
         return pool(hidden, batch, kind)
-
-    def encode(
-        self,
-        inputs: Sequence[str],
-        names: Sequence[str],
-        *,
-        stop: Callable[[], bool] | None = None,
-        progress: Callable[[float], None] | None = None,
-    ) -> Floats:
-        """features_WF float32, the words of the inputs in their order."""
-        return drain(self.encode_steps(self.tokenize(inputs), names, stop=stop), progress)
-
-    def encode_tokens(self, rows: Sequence[WordRow], names: Sequence[str]) -> Floats:
-        """As `encode`, for rows."""
-        return drain(self.encode_steps(rows, names))
-
-    def encode_steps(
-        self, rows: Sequence[WordRow], names: Sequence[str], *, stop: Callable[[], bool] | None = None
-    ) -> Generator[float, None, Floats]:
-        """As `encode` for rows, as a generator: yields the share done after every batch, returns the features."""
-        return encode_rows(self, rows, names, stop=stop)
 
     @torch.inference_mode()
     def frozen_features(self, rows: Sequence[WordRow], names: Collection[str]) -> dict[str, Tensor]:

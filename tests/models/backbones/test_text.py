@@ -64,19 +64,21 @@ def test_reduced_precision_agrees_with_fp32(backbone: TextBackbone, exact_backbo
     assert _cosine(backbone.encode(TEXTS, names), exact_backbone.encode(TEXTS, names)) > 0.999
 
 
-def test_plan_keeps_the_budget_and_every_row(backbone: TextBackbone) -> None:
+def test_plan_keeps_the_budget_and_every_row(backbone: TextBackbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backbone, "token_budget", 1_000)
     lengths = np.random.default_rng(0).integers(3, 200, 500)
-    batches = backbone.plan(lengths, 1_000)
+    batches = backbone.plan(lengths)
     assert sorted(np.concatenate(batches).tolist()) == list(range(500))
     for batch in batches:
         assert len(batch) == 1 or len(batch) * lengths[batch].max() <= 1_000
-    assert len(backbone.plan(np.array([5_000]), 1_000)) == 1
-    assert backbone.plan(np.array([], dtype=np.int64), 1_000) == []
+    assert len(backbone.plan(np.array([5_000]))) == 1
+    assert backbone.plan(np.array([], dtype=np.int64)) == []
 
 
-def test_order_of_inputs_is_kept(backbone: TextBackbone) -> None:
-    forward = backbone.encode(TEXTS, ["mean.6"], token_budget=32)
-    backward = backbone.encode(TEXTS[::-1], ["mean.6"], token_budget=32)[::-1]
+def test_order_of_inputs_is_kept(backbone: TextBackbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backbone, "token_budget", 32)
+    forward = backbone.encode(TEXTS, ["mean.6"])
+    backward = backbone.encode(TEXTS[::-1], ["mean.6"])[::-1]
     assert _cosine(forward, backward) > 0.9999
 
 
@@ -98,18 +100,20 @@ def test_pairs_have_two_segments(backbone: TextBackbone) -> None:
     assert backbone.collate(backbone.tokenize(["a b"])).types_BT is None
 
 
-def test_encoding_stops_when_asked(backbone: TextBackbone) -> None:
+def test_encoding_stops_when_asked(backbone: TextBackbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backbone, "token_budget", 16)
     shares: list[float] = []
     with pytest.raises(Stopped):
-        backbone.encode(TEXTS, ["mean.6"], token_budget=16, stop=lambda: len(shares) > 1, progress=shares.append)
+        backbone.encode(TEXTS, ["mean.6"], stop=lambda: len(shares) > 1, progress=shares.append)
     assert 0 < shares[0] < 1
 
 
-def test_threads_do_not_change_the_numbers(backbone: TextBackbone) -> None:
-    alone = backbone.encode(TEXTS, ["mean.6"], token_budget=32)
+def test_threads_do_not_change_the_numbers(backbone: TextBackbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backbone, "token_budget", 32)
+    alone = backbone.encode(TEXTS, ["mean.6"])
     threads, backbone.threads = backbone.threads, 2
     try:
-        assert np.array_equal(backbone.encode(TEXTS, ["mean.6"], token_budget=32), alone)
+        assert np.array_equal(backbone.encode(TEXTS, ["mean.6"]), alone)
     finally:
         backbone.threads = threads
     assert torch.get_num_threads() == 1
