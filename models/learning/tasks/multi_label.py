@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.backbones.backbone import Backbone
-from models.datasets.examples import Input, Target
+from models.datasets.examples import Target
 from models.learning.links import SIGMOID, Link
-from models.learning.tasks import class_figures
+from models.learning.tasks.labelled import Labelled
 from models.learning.tasks.task import Floats, Read, Tally, Targets, best_labels, shares
 
 _THRESHOLDS = np.arange(0.1, 0.91, 0.05, dtype=np.float32)
@@ -21,33 +20,16 @@ _PRIOR_POSITIVES = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class MultiLabel:
+class MultiLabel(Labelled):
     """Classification into any of K classes, none included. Targets: (N, K) float32 of 0 and 1."""
 
     name: str = "multi-label-classification"
     metric: str = "micro_f1"
     link: Link = SIGMOID
-    scale: tuple[float, float] = (0.0, 1.0)
-
-    def bind(self, targets: Sequence[Target]) -> MultiLabel:  # noqa: ARG002
-        """Labels have no scale."""
-        return self
-
-    def view(self, backbone: Backbone, inputs: Sequence[Input]) -> Backbone:  # noqa: ARG002
-        """One vector per row."""
-        return backbone
 
     def labels(self, targets: Sequence[Target]) -> tuple[str, ...]:
         """Sorted, so that the order of the rows does not change the model."""
         return tuple(sorted({label for target in targets for label in _names(target)}))
-
-    def outputs(self, labels: Sequence[str]) -> int:
-        """One per label."""
-        return len(labels)
-
-    def kinds(self, targets: Sequence[Target]) -> int:
-        """Labels."""
-        return len(self.labels(targets))
 
     def encode(self, targets: Sequence[Target], labels: Sequence[str]) -> Targets:
         """(N, K) float32."""
@@ -57,10 +39,6 @@ class MultiLabel:
             for label in _names(target):
                 encoded_NK[row, index[label]] = 1.0
         return encoded_NK
-
-    def align(self, encoded: Targets, rows: Sequence[Any]) -> Targets:  # noqa: ARG002
-        """One target per row."""
-        return encoded
 
     def named(self, labels: Sequence[str]) -> Sequence[Target]:
         """A label's name carries that label alone."""
@@ -90,12 +68,6 @@ class MultiLabel:
     def usual(self, encoded: Targets, held: Targets) -> NDArray[np.bool_]:
         """The most frequent label."""
         return np.tile(np.arange(encoded.shape[1]) == encoded.sum(0).argmax(), (len(held), 1))
-
-    def figures(
-        self, encoded: Targets, probabilities_NK: Floats, chosen: NDArray[np.bool_], labels: Sequence[str]
-    ) -> dict[str, Any]:
-        """See `class_figures`."""
-        return class_figures.describe(encoded, probabilities_NK, chosen, labels)
 
     def tune_thresholds(self, encoded: Targets, probabilities_NK: Floats) -> Floats | None:
         """Each label's threshold of the best F1 on held-out rows, drawn towards 1/2 where positives are few."""

@@ -9,50 +9,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.backbones.backbone import Backbone
-from models.datasets.examples import Input, Target
+from models.datasets.examples import Target
 from models.learning.links import SOFTMAX, Link
-from models.learning.tasks import class_figures
+from models.learning.tasks.labelled import Labelled
 from models.learning.tasks.task import Floats, Read, Tally, Targets, best_labels, hits
 
 
 @dataclass(frozen=True, slots=True)
-class SingleLabel:
+class SingleLabel(Labelled):
     """Classification into one of K classes. Targets: (N,) int64."""
 
     name: str = "text-classification"
     metric: str = "accuracy"
     link: Link = SOFTMAX
-    scale: tuple[float, float] = (0.0, 1.0)
-
-    def bind(self, targets: Sequence[Target]) -> SingleLabel:  # noqa: ARG002
-        """Classes have no scale."""
-        return self
-
-    def view(self, backbone: Backbone, inputs: Sequence[Input]) -> Backbone:  # noqa: ARG002
-        """One vector per row."""
-        return backbone
 
     def labels(self, targets: Sequence[Target]) -> tuple[str, ...]:
         """Sorted, so that the order of the rows does not change the model."""
         return tuple(sorted({str(target) for target in targets}))
 
-    def outputs(self, labels: Sequence[str]) -> int:
-        """One per class."""
-        return len(labels)
-
-    def kinds(self, targets: Sequence[Target]) -> int:
-        """Classes."""
-        return len(self.labels(targets))
-
     def encode(self, targets: Sequence[Target], labels: Sequence[str]) -> Targets:
         """(N,) int64."""
         index = {label: position for position, label in enumerate(labels)}
         return np.array([index[str(target)] for target in targets], dtype=np.int64)
-
-    def align(self, encoded: Targets, rows: Sequence[Any]) -> Targets:  # noqa: ARG002
-        """One target per row."""
-        return encoded
 
     def named(self, labels: Sequence[str]) -> Sequence[Target]:
         """A class's name is of that class."""
@@ -79,12 +57,6 @@ class SingleLabel:
     def usual(self, encoded: Targets, held: Targets) -> NDArray[np.bool_]:
         """The most frequent class."""
         return np.tile(np.arange(encoded.max() + 1) == np.bincount(encoded).argmax(), (len(held), 1))
-
-    def figures(
-        self, encoded: Targets, probabilities_NK: Floats, chosen: NDArray[np.bool_], labels: Sequence[str]
-    ) -> dict[str, Any]:
-        """See `class_figures`."""
-        return class_figures.describe(encoded, probabilities_NK, chosen, labels)
 
     def tune_thresholds(self, encoded: Targets, probabilities_NK: Floats) -> Floats | None:  # noqa: ARG002
         """None: the most probable class needs no threshold."""

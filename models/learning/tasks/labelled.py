@@ -1,0 +1,47 @@
+"""What tasks share whose targets are labels of a whole row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+from numpy.typing import NDArray
+
+from models.backbones.backbone import Backbone
+from models.datasets.examples import Input, Target
+from models.learning.tasks import class_figures
+from models.learning.tasks.task import Floats, Targets, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """One vector and one logit per label for each row. Labels have no scale."""
+
+    scale: ClassVar[tuple[float, float]] = (0.0, 1.0)
+
+    def bind(self, targets: Sequence[Target]) -> Self:  # noqa: ARG002
+        """There is nothing to know before labels are encoded."""
+        return self
+
+    def view(self, backbone: Backbone, inputs: Sequence[Input]) -> Backbone:  # noqa: ARG002
+        """One vector per row."""
+        return backbone
+
+    def outputs(self, labels: Sequence[str]) -> int:
+        """One per label."""
+        return len(labels)
+
+    def kinds(self: Task, targets: Sequence[Target]) -> int:
+        """Labels."""
+        return len(self.labels(targets))
+
+    def align(self, encoded: Targets, rows: Sequence[Any]) -> Targets:  # noqa: ARG002
+        """One target per row."""
+        return encoded
+
+    def figures(
+        self, encoded: Targets, probabilities_NK: Floats, chosen: NDArray[Any], labels: Sequence[str]
+    ) -> dict[str, Any]:
+        """See `class_figures`."""
+        return class_figures.describe(encoded, probabilities_NK, chosen, labels)
