@@ -63,8 +63,8 @@ test-slow: install-dev
 bench: $(VENV)/.installed-bench  ## Measure against the peers
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m bench -s tests/benchmarks $(PYTEST_ARGS)
 
-bench-serving: $(VENV)/.installed-bench  ## Measure what serving claims (ROWS=1,3,6 for some of it)
-	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.benchmarks.serving $(if $(ROWS),--rows $(ROWS))
+bench-serving: $(VENV)/.installed-bench  ## Measure what serving claims (ROWS=1,3,6 for some of it, QUICK=1 to try it)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.benchmarks.serving $(if $(ROWS),--rows $(ROWS)) $(if $(QUICK),--quick)
 
 readme: install-dev  ## Write the table of settings into README.md
 	$(BIN)/python -m deploy.configuration README.md

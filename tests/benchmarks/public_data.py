@@ -11,12 +11,18 @@ from pathlib import Path
 import pytest
 
 Rows = list[tuple[str, str]]  # text, label
+SAMPLES = Path(__file__).parents[2] / "deploy" / "cli" / "samples" / "tickets.csv"
+
+
+def place() -> Path:
+    """Where the data sets and base models would be."""
+    default = Path(__file__).parents[2].parent / "shared"
+    return Path(os.environ.get("GRAFT_SHARED_DIR", default))
 
 
 def folder() -> Path:
     """Where the data sets and base models are; skips the benchmark if they are not."""
-    default = Path(__file__).parents[2].parent / "shared"
-    found = Path(os.environ.get("GRAFT_SHARED_DIR", default))
+    found = place()
     if not (found / "data").is_dir():
         pytest.skip(f"no public data sets at {found}: set GRAFT_SHARED_DIR")
     return found
@@ -26,6 +32,17 @@ def text_rows(name: str, split: str, *, text: str = "text", label: str = "label"
     """One split of a CSV data set."""
     with (folder() / "data" / name / f"{split}.csv").open(newline="", encoding="utf-8") as file:
         return [(row[text], row[label]) for row in csv.DictReader(file)]
+
+
+def short_texts() -> tuple[str, Rows, Rows]:
+    """Name, training and test rows of short texts: banking77, or without it the project's own sample tickets."""
+    if (place() / "data" / "banking77").is_dir():
+        train, test = (text_rows("banking77", split, label="category") for split in ("train", "test"))
+        return "banking77", train, test
+    with SAMPLES.open(newline="", encoding="utf-8") as file:
+        rows = [(row["text"], row["label"]) for row in csv.DictReader(file)]
+    random.Random(0).shuffle(rows)
+    return "sample tickets", rows[: len(rows) // 2], rows[len(rows) // 2 :]
 
 
 def few_per_class(rows: Rows, count: int, *, seed: int) -> Rows:

@@ -23,7 +23,7 @@ def machine() -> dict[str, Any]:
     if cpuinfo.is_file():
         lines = cpuinfo.read_text().splitlines()
         processor = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), processor)
-    packages = ("torch", "transformers", "scikit-learn", "numpy")
+    packages = ("torch", "transformers", "sentence-transformers", "peft", "scikit-learn", "numpy")
     return {
         "processor": processor,
         "cores": os.cpu_count(),
@@ -42,9 +42,14 @@ def show(title: str, columns: list[str], rows: list[list[str]]) -> None:
     Console(width=140).print(table)
 
 
+def path_of(name: str) -> Path:
+    """`results/{name}.json`."""
+    return FOLDER / f"{name}.json"
+
+
 def save(name: str, data: dict[str, Any]) -> Path:
     """Write `results/{name}.json`."""
     FOLDER.mkdir(exist_ok=True)
-    path = FOLDER / f"{name}.json"
+    path = path_of(name)
     path.write_text(json.dumps({"at": time.time(), "machine": machine(), **data}, indent=1))
     return path

@@ -1,134 +1,164 @@
-"""`python -m tests.benchmarks.serving`: what serving claims, measured; a table, a JSON file and two plots.
+"""`make bench-serving`: what serving claims, measured; a table, a JSON file and two plots.
 
-All ratios come from one run, their arms interleaved, each the median of at least five. `--rows 1,3,6` runs some of
-them, `--customers` makes the world smaller.
+All ratios come from one run, their arms in turn, each the median of at least five rounds. Every row runs in a process
+of its own. `--rows 1,3,6` measures some of them again and keeps the others of the last run; `--quick` only tries that
+everything works; `--readme README.md` measures nothing and writes the last run into the README.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
+import json
+import logging
+import multiprocessing
 import os
+import sys
 import tempfile
+import time
+import traceback
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
-from tests.benchmarks import public_data, results, serving_compute, serving_traffic
-from tests.benchmarks.serving_world import World, build
+import structlog
 
-GOALS: dict[str, tuple[str, str, Callable[[float], bool]]] = {
-    "1": ("all customers different over all the same (heads)", "≥ 0.97", lambda value: value >= 0.97),
-    "2": ("many customers over 10", "≥ 0.95", lambda value: value >= 0.95),
-    "3": ("64 LoRA customers in 64 rows over the bare base (fp32)", "≥ 0.92", lambda value: value >= 0.92),
-    "4": ("memory per further customer over a copy of the base", "≤ 0.0003", lambda value: value <= 0.0003),
-    "5": ("p99 of an evicted customer's first request over warm", "≤ 3", lambda value: value <= 3),
-    "6": ("encoder over sentence-transformers (bf16)", "≥ 5", lambda value: value >= 5),
-    "8": ("p99 at half load over a bare forward pass", "≤ 3", lambda value: value <= 3),
-    "9": ("requests/s over one pipeline per customer", "stated", lambda value: True),
-    "10": ("throughput while a job trains over idle", "≥ 0.45", lambda value: value >= 0.45),
-    "F": ("others' p99 under a flood over quiet", "≤ 2", lambda value: value <= 2),
+from tests.benchmarks import (
+    public_data,
+    results,
+    serving_compute,
+    serving_eviction,
+    serving_figures,
+    serving_processes,
+    serving_table,
+    serving_traffic,
+    serving_world,
+)
+from tests.benchmarks.serving_plan import Found, Plan
+
+ROWS: dict[str, Callable[[Plan], Found]] = {
+    "1": serving_compute.mixed_heads,
+    "2": serving_traffic.many_customers,
+    "3": serving_compute.mixed_lora,
+    "4": serving_compute.memory_slope,
+    "5": serving_eviction.evicted,
+    "6": serving_compute.encoder_rate,
+    "7": serving_processes.over_http,
+    "8": serving_traffic.load_curve,
+    "9": serving_processes.usual_way,
+    "10": serving_traffic.beside_a_job,
+    "F": serving_traffic.fairness,
 }
+# Those that ask the customers of the common world.
+_IN_THE_WORLD = {"2", "7", "8", "9", "10", "F"}
+_NAME = "serving"
+_FIGURES = Path("deploy") / "figures"
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", default=",".join(GOALS))
-    parser.add_argument("--customers", type=int, default=10_000)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=10.0)
+def main() -> int:
+    """Measure and print; how many rows could not be measured."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", default=",".join(ROWS), help="some of them: 1,3,6")
+    parser.add_argument("--quick", action="store_true", help="few customers, short and few rounds; saved apart")
+    parser.add_argument("--readme", type=Path, help="write the last run's table and plots there and stop")
+    parser.add_argument("--customers", type=int, help="of the common world: 10,000, or 500 with --quick")
     options = parser.parse_args()
     asked = options.rows.split(",")
-    test = public_data.text_rows("banking77", "test", label="category")
-    train = public_data.text_rows("banking77", "train", label="category")
-    texts = [text for text, _ in test]
-    rounds = options.rounds
-    found: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(prefix="graft-bench-") as scratch:
-        folder = Path(scratch)
-        world: list[World] = []
-
-        def the_world() -> World:
-            if not world:
-                world.append(build(folder / "world", serving_compute.load("auto"), options.customers))
-            return world[0]
-
-        data = public_data.write_csv(train, folder / "train.csv")
-        labelled = tuple([row[at] for row in rows] for rows in (train, test) for at in (0, 1))
-        rows: dict[str, Callable[[], Any]] = {
-            "4": lambda: serving_compute.memory_slope(500),  # first: nothing has grown the process yet
-            "1": lambda: serving_compute.mixed_heads(texts, rounds),
-            "3": lambda: serving_compute.mixed_lora(texts, rounds),
-            "6": lambda: serving_compute.encoder_rate(texts[:1_024], rounds, labelled),
-            "2": lambda: asyncio.run(serving_traffic.many_customers(the_world(), texts, rounds)),
-            "8": lambda: asyncio.run(serving_traffic.load_curve(the_world(), texts, options.seconds)),
-            "F": lambda: asyncio.run(serving_traffic.fairness(the_world(), texts, options.seconds)),
-            "10": lambda: asyncio.run(serving_traffic.beside_a_job(the_world(), texts, rounds, data, folder / "jobs")),
-            "5": lambda: asyncio.run(serving_traffic.evicted(folder / "s3", texts)),
-            "9": lambda: _usual_way(the_world(), folder / "pipelines", texts, rounds),
-        }
-        for number, measure in rows.items():
-            if number in asked:
-                found[number] = measure()
-                print(f"row {number}: {found[number]['value']:.4f}", flush=True)
-        path = results.save("serving", {"rows": found, "customers": options.customers})
-        _plot(found)
-    columns = ["row", "what", "goal", "measured", ""]
-    table = [
-        [number, what, goal, f"{found[number]['value']:.4f}", "met" if met(found[number]["value"]) else "missed"]
-        for number, (what, goal, met) in GOALS.items()
-        if number in found
+    if unknown := set(asked) - set(ROWS):
+        parser.error(f"no such rows: {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
+    if options.readme:
+        _write_into(options.readme)
+        return 0
+    name = f"{_NAME}-quick" if options.quick else _NAME
+    customers = options.customers or (500 if options.quick else 10_000)
+    rows = _last_rows(name) | _measure([row for row in ROWS if row in asked], customers, quick=options.quick)
+    rows = {row: rows[row] for row in ROWS if row in rows}
+    saved = {"data": public_data.short_texts()[0], "lines": serving_table.lines(rows), "rows": rows}
+    path = results.save(name, saved)
+    figures = serving_figures.draw(rows, path.with_suffix(""))
+    columns = ["row", "what", "goal", "measured", "met", "figures"]
+    cells = [
+        [serving_table.judged(line["met"]) if name == "met" else line[name] for name in columns]
+        for line in saved["lines"]
     ]
-    results.show("Serving", columns, table)
-    for name, value in results.machine().items():
-        print(f"{name}: {value}")
-    print(f"details: {path}")
+    results.show("Serving", columns, cells)
+    print("\n" + serving_table.as_markdown(json.loads(path.read_text())))
+    print(f"details: {path}, plots: {path.with_suffix('')} ({', '.join(figures) or 'none'})")
+    return sum("missing" in rows[row] for row in asked)
 
 
-def _usual_way(world: World, scratch: Path, texts: list[str], rounds: int) -> dict[str, Any]:
-    theirs = serving_traffic.usual_way(scratch, texts, rounds)
-    ours = asyncio.run(serving_traffic.many_customers(World(world.resources, min(200, world.count)), texts, rounds))
-    rate = ours["requests_per_s"][f"{min(200, world.count)} customers"]
-    return {
-        "value": rate / theirs["requests_per_s"],
-        "requests_per_s": {"graft": rate, "pipelines": theirs["requests_per_s"]},
-        "pipeline_bytes_each": theirs["resident_bytes_each"],
-        "pipeline_bytes_of_200": 200 * theirs["resident_bytes_each"],
-    }
+def _measure(asked: list[str], customers: int, *, quick: bool) -> dict[str, Found]:
+    rows: dict[str, Found] = {}
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="graft-bench-") as scratch:
+        data, train, test = public_data.short_texts()
+        plan = Plan(
+            folder=Path(scratch),
+            customers=customers,
+            rounds=2 if quick else 5,
+            seconds=1.0 if quick else 4.0,
+            data=data,
+            train=train,
+            test=test,
+        )
+        if _IN_THE_WORLD & set(asked):
+            _apart(_build_world, plan)
+            print(f"{plan.customers:,} customers: {time.perf_counter() - began:.0f} s", flush=True)
+        for row in asked:
+            started = time.perf_counter()
+            try:
+                rows[row] = _apart(ROWS[row], plan)
+                said = f"{rows[row]['value']:.4f}"
+            except Exception as error:  # the other rows are worth having
+                rows[row] = {"missing": str(error)}
+                said = rows[row]["missing"]
+            seconds = time.perf_counter() - started
+            rows[row] |= {"at": time.time(), "seconds": seconds, "rounds_asked": plan.rounds}
+            print(f"row {row}: {said} ({seconds:.0f} s)", flush=True)
+    print(f"altogether {time.perf_counter() - began:.0f} s")
+    return rows
 
 
-def _plot(found: dict[str, Any]) -> None:
-    """Throughput and p99 over customers, and over load."""
-    import matplotlib as mpl
+def _apart(measure: Callable[[Plan], Any], plan: Plan) -> Any:
+    """In a fresh process: its memory, its threads and its garbage collector know nothing of the other rows."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return process.submit(_guarded, measure, plan).result()
 
-    mpl.use("Agg")
-    from matplotlib import pyplot
 
-    def draw(name: str, x: list[float], label: str, rates: list[float], p99: list[float], *, log: bool) -> None:
-        figure, left = pyplot.subplots(figsize=(6, 4))
-        left.plot(x, rates, "o-", color="tab:blue")
-        left.set(xlabel=label, ylabel="requests/s", ylim=(0, None), xscale="log" if log else "linear")
-        right = left.twinx()
-        right.plot(x, p99, "s--", color="tab:red")
-        right.set(ylabel="p99 in ms", ylim=(0, None))
-        figure.tight_layout()
-        figure.savefig(results.FOLDER / name, dpi=120)
-        pyplot.close(figure)
+def _guarded(measure: Callable[[Plan], Any], plan: Plan) -> Any:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    try:
+        return measure(plan)
+    except Exception as error:
+        traceback.print_exc()
+        # Not the error itself: not every class can cross the process boundary.
+        raise RuntimeError(f"{type(error).__name__}: {error}") from None
 
-    if "2" in found:
-        row, sizes = found["2"], found["2"]["sizes"]
-        names = [f"{size} customers" for size in sizes]
-        rates, p99 = ([row[key][name] for name in names] for key in ("requests_per_s", "p99_ms"))
-        draw("serving_customers.png", sizes, "customers", rates, p99, log=True)
-    if "8" in found:
-        curve = found["8"]["curve"]
-        shares = [float(share) for share in curve]
-        rates, p99 = ([point[key] for point in curve.values()] for key in ("rate", "p99_ms"))
-        draw("serving_load.png", shares, "share of the saturation rate", rates, p99, log=False)
+
+def _build_world(plan: Plan) -> None:
+    serving_world.build(plan.home, serving_compute.load("auto"), plan.customers).resources.close()
+
+
+def _last_rows(name: str) -> dict[str, Found]:
+    path = results.path_of(name)
+    if not path.is_file():
+        return {}
+    saved = json.loads(path.read_text())
+    rows: dict[str, Found] = saved["rows"]
+    # Figures of another machine do not belong into one table.
+    return rows if saved["machine"] == results.machine() else {}
+
+
+def _write_into(readme: Path) -> None:
+    saved = json.loads(results.path_of(_NAME).read_text())
+    made = serving_figures.draw(saved["rows"], readme.parent / _FIGURES)
+    figures = {(_FIGURES / file).as_posix(): serving_figures.SHOWS[file] for file in made}
+    readme.write_text(serving_table.insert_into(readme.read_text(encoding="utf-8"), saved, figures), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

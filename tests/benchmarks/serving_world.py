@@ -1,40 +1,44 @@
-"""Thousands of customers with a published head each, written in bulk, and traffic for them.
+"""Thousands of customers with a published head each, written in bulk, and a predictor over them.
 
-The rows and objects are those that training and publishing would have made; only the way there is shorter.
+The objects go to the store as publishing takes them there; the rows are those that submitting, training and publishing
+would have made, but many to a transaction.
 """
 
 from __future__ import annotations
 
-import asyncio
 import random
+import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from models.backbones.text import TextBackbone
 from models.learning import artifacts
 from models.learning.artifacts import Artifact
+from models.learning.events import Candidate
 from models.records.customers import Customer
-from models.records.database import Database
 from models.records.files import File
 from models.records.jobs import Job
-from models.records.versions import Alias, Model, ModelVersion
-from models.services.queue import JobQueue
-from models.services.resources import Resources
+from models.records.keys import ApiKey
+from models.records.versions import LIVE, Alias, Model, ModelVersion
+from models.services.artifacts import StoredArtifact, upload
+from models.services.keys import hash_secret
+from models.services.resources import Resources, open_resources
 from models.serving.predictor import PredictCall, Predictor
 from models.settings import Settings
-from models.storage import open_store
-from models.storage.keys import artifact_prefix
+from tests.benchmarks.serving_load import Ask
 
 WIDTH = 384
-CLASSES = 10
+MODEL = "tickets"
+# Uploads wait for the disk, not for the processor.
+WRITERS = 16
+CHUNK = 1_000
 
 
 def lora_of(seed: int, *, rank: int = 8, blocks: int = 6) -> dict[str, torch.Tensor]:
@@ -57,7 +61,7 @@ def lora_of(seed: int, *, rank: int = 8, blocks: int = 6) -> dict[str, torch.Ten
 
 
 def head_artifact(
-    backbone: TextBackbone, seed: int, *, classes: int = CLASSES, more: dict[str, torch.Tensor] | None = None
+    backbone: TextBackbone, seed: int, *, classes: int, more: dict[str, torch.Tensor] | None = None
 ) -> Artifact:
     """A head on the last layer's mean."""
     draw = torch.Generator().manual_seed(seed)
@@ -79,99 +83,120 @@ def head_artifact(
     )
 
 
+def classes_of(number: int) -> int:
+    """5 to 77 classes, many customers with few and few with many (uniform in the logarithm)."""
+    return round(5 * (77 / 5) ** random.Random(number).random())
+
+
 @dataclass(frozen=True)
 class World:
-    """Customers 0 to count - 1, each with one live model called `tickets`."""
+    """Customers 0 to count - 1, each with one key and one live model."""
 
     resources: Resources
     count: int
 
     def call(self, number: int, texts: Sequence[str]) -> PredictCall:
         """A request of one of them."""
-        return PredictCall(f"cus_{number}", f"customer-{number}", "tickets", texts)
+        return PredictCall(f"cus_{number}", f"customer-{number}", MODEL, texts)
 
 
-def build(folder: Path, backbone: TextBackbone, count: int, **settings: Any) -> World:
+def secret_of(number: int) -> str:
+    """The API key of one of them."""
+    return f"gr-bench-{number}"
+
+
+def settings_of(home: Path, **settings: Any) -> Settings:
+    """Those of a world in a folder."""
+    return Settings(data_dir=home, **settings)
+
+
+def open_world(home: Path, count: int, **settings: Any) -> World:
+    """A world that was built in this folder."""
+    return World(open_resources(settings_of(home, **settings)), count)
+
+
+def build(home: Path, backbone: TextBackbone, count: int, **settings: Any) -> World:
     """Write `count` customers with everything that makes their models answer."""
-    chosen = Settings(data_dir=folder, **settings)
-    store = open_store(chosen)
-    database = Database(chosen.resolved_database_url)
+    world = open_world(home, count, **settings)
+    database = world.resources.database
     database.migrate()
     now = time.time()
-    scratch = folder / "scratch"
-    for start in range(0, count, 500):
-        rows: list[list[Any]] = []
-        for number in range(start, min(start + 500, count)):
-            sha256 = artifacts.write(head_artifact(backbone, number), scratch)
-            prefix = artifact_prefix(f"cus_{number}", f"mod_{number}", f"ftjob-{number}", 1, "head")
-            for name in (artifacts.WEIGHTS, artifacts.MANIFEST):
-                store.put_bytes(prefix + name, (scratch / name).read_bytes())
-            rows.append(_rows(number, prefix, sha256, now))
-        with database.transaction() as session:
-            for kind in zip(*rows, strict=True):  # parents first: the tables name each other, the classes do not
-                session.add_all(kind)
-                session.flush()
-    return World(Resources(chosen, database, store, JobQueue(chosen.broker_url)), count)
+
+    def publish(number: int) -> list[Any]:
+        rows = _rows(number, now)
+        model, job = (next(row for row in rows if isinstance(row, kind)) for kind in (Model, Job))
+        scratch = home / "scratch" / str(number)
+        artifacts.write(head_artifact(backbone, number, classes=classes_of(number)), scratch)
+        candidate = Candidate("head", scratch, metrics={}, report={}, improves=True)
+        stored = upload(world.resources.store, model, job.id, 1, candidate)
+        shutil.rmtree(scratch)
+        return [*rows, *_version(model, job, stored, now)]
+
+    with ThreadPoolExecutor(WRITERS) as writers:
+        for start in range(0, count, CHUNK):
+            made = list(writers.map(publish, range(start, min(start + CHUNK, count))))
+            with database.transaction() as session:
+                for kind in zip(*made, strict=True):  # parents first: the tables name each other, the classes do not
+                    session.add_all(kind)
+                    session.flush()
+    return world
 
 
-def _rows(number: int, prefix: str, sha256: str, now: float) -> list[Any]:
-    customer, model, job = f"cus_{number}", f"mod_{number}", f"ftjob-{number}"
+def _rows(number: int, now: float) -> list[Any]:
+    customer, secret = f"cus_{number}", secret_of(number)
+    owned = {"customer_id": customer, "created_at": now}
+    trained = {"base_model": "minilm", "task": "text-classification"}
     return [
         Customer(id=customer, name=f"customer-{number}", meta={}, created_at=now),
+        ApiKey(id=f"key_{number}", name="bench", prefix=secret[:10], hash=hash_secret(secret), **owned),
         File(
             id=f"file-{number}",
-            customer_id=customer,
             filename="data.csv",
             purpose="fine-tune",
             bytes=1,
             sha256="0" * 64,
             object_key="none",
             profile={},
-            created_at=now,
+            **owned,
         ),
-        Model(
-            id=model,
-            customer_id=customer,
-            name="tickets",
-            base_model="minilm",
-            full_name=f"ft:minilm:customer-{number}:tickets",
-            task="text-classification",
-            created_at=now,
-        ),
+        Model(id=f"mod_{number}", name=MODEL, full_name=f"ft:minilm:customer-{number}:{MODEL}", **trained, **owned),
         Job(
-            id=job,
-            customer_id=customer,
-            model_id=model,
+            id=f"ftjob-{number}",
+            model_id=f"mod_{number}",
             training_file_id=f"file-{number}",
-            base_model="minilm",
-            suffix="tickets",
-            task="text-classification",
+            suffix=MODEL,
             strategy="head",
             seed=0,
             hyperparameters={},
             status="succeeded",
-            created_at=now,
+            **trained,
+            **owned,
         ),
+    ]
+
+
+def _version(model: Model, job: Job, stored: StoredArtifact, now: float) -> list[Any]:
+    return [
         ModelVersion(
-            id=f"ftckpt-{number}",
-            model_id=model,
-            job_id=job,
+            id=stored.version_id,
+            model_id=model.id,
+            job_id=job.id,
             number=1,
             candidate="head",
-            artifact_prefix=prefix,
-            manifest_sha256=sha256,
-            bytes=1,
+            artifact_prefix=stored.prefix,
+            manifest_sha256=stored.manifest_sha256,
+            bytes=stored.bytes,
             metrics={},
             report={},
             created_at=now,
         ),
-        Alias(model_id=model, name="live", number=1, updated_at=now),
+        Alias(model_id=model.id, name=LIVE, number=1, updated_at=now),
     ]
 
 
 @asynccontextmanager
 async def predicting(world: World, **changes: Any) -> AsyncIterator[Predictor]:
-    """A predictor over a world."""
+    """A predictor over a world, with some settings changed."""
     predictor = Predictor(world.resources.settings.model_copy(update=changes), world.resources)
     try:
         await predictor.start()
@@ -180,59 +205,10 @@ async def predicting(world: World, **changes: Any) -> AsyncIterator[Predictor]:
         await predictor.close()
 
 
-@dataclass(frozen=True)
-class Run:
-    """What one stretch of traffic showed."""
+def asking(predictor: Predictor, world: World, customers: Sequence[int], texts: Sequence[str]) -> Ask:
+    """Request number `at` is of the customer and with the text of that number, over and over."""
 
-    rate: float  # answers per second
-    latencies_ms: NDArray[np.float64]
+    def ask(at: int) -> Any:
+        return predictor.predict(world.call(customers[at % len(customers)], [texts[at % len(texts)]]))
 
-    def percentile(self, share: float) -> float:
-        """A latency in milliseconds."""
-        return float(np.percentile(self.latencies_ms, share))
-
-
-async def closed_loop(ask: Callable[[int], Any], *, requests: int, connections: int = 64) -> Run:
-    """`connections` callers, each with one request at a time, until `requests` are answered."""
-    latencies: list[float] = []
-    numbers = iter(range(requests))
-
-    async def caller() -> None:
-        for number in numbers:
-            began = time.perf_counter()
-            await ask(number)
-            latencies.append(time.perf_counter() - began)
-
-    began = time.perf_counter()
-    await asyncio.gather(*(caller() for _ in range(connections)))
-    return Run(requests / (time.perf_counter() - began), np.array(latencies) * 1e3)
-
-
-async def open_loop(ask: Callable[[int], Any], *, rate: float, seconds: float, seed: int = 0) -> Run:
-    """Requests at random times (Poisson), whether or not the earlier ones were answered."""
-    draw = random.Random(seed)
-    latencies: list[float] = []
-    pending: list[asyncio.Task[None]] = []
-
-    async def one(number: int, due: float) -> None:
-        await ask(number)
-        latencies.append(time.perf_counter() - due)  # from when it was due: a late start counts
-
-    began = due = time.perf_counter()
-    number = 0
-    while due < began + seconds:
-        due += draw.expovariate(rate)
-        delay = due - time.perf_counter()
-        # Below a millisecond the event loop's own clock is the limit: let others run and go on.
-        await asyncio.sleep(delay if delay > 0.001 else 0)
-        pending.append(asyncio.create_task(one(number, max(due, began))))
-        number += 1
-    await asyncio.gather(*pending)
-    return Run(number / (time.perf_counter() - began), np.array(latencies) * 1e3)
-
-
-def zipf(count: int, size: int, *, exponent: float = 1.1, seed: int = 0) -> list[int]:
-    """`size` customers, the k-th most popular with weight k^-exponent."""
-    weights = np.arange(1, count + 1) ** -exponent
-    chosen: list[int] = np.random.default_rng(seed).choice(count, size=size, p=weights / weights.sum()).tolist()
-    return chosen
+    return ask
