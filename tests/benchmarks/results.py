@@ -49,7 +49,7 @@ def path_of(name: str) -> Path:
 
 def save(name: str, data: dict[str, Any]) -> Path:
     """Write `results/{name}.json`."""
-    FOLDER.mkdir(exist_ok=True)
     path = path_of(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"at": time.time(), "machine": machine(), **data}, indent=1))
     return path

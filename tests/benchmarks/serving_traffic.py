@@ -208,7 +208,9 @@ def beside_a_job(plan: Plan) -> Found:
 
 
 async def _beside_a_job(plan: Plan, world: World) -> Found:
-    data = public_data.write_csv(public_data.few_per_class(plan.train, 10, seed=0), plan.folder / "train.csv")
+    data = public_data.write_csv(
+        public_data.few_per_class(plan.train, 10, label_of=lambda row: row[1], seed=0), plan.folder / "train.csv"
+    )
     async with predicting(world) as predictor:
         ask = asking(predictor, world, plan.few(), plan.texts)
         found: dict[str, list[Run]] = {"idle": [], "training": []}

@@ -1,0 +1,88 @@
+"""What choosing costs: `auto` beside every single strategy, in cells of all situations, on test rows.
+
+Each run is saved when it ends, and a later session goes on from there. `GRAFT_BENCH_AGAIN=auto` runs `auto` again and
+keeps the single strategies; `GRAFT_BENCH_CELLS=trec_10,trec_100` (or `-k`) runs some cells; the table and the plot have
+whatever is complete. To begin anew, remove `results/regret`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.backbones import loading, registry
+from models.backbones.loading import Backbone
+from models.learning.request import Strategy
+from models.settings import Settings
+from tests.benchmarks import public_data, regret, regret_cells, results, rows, task_sets
+from tests.benchmarks.regret_cells import Cell
+
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(7200)]
+_AGAIN = {name for name in os.environ.get("GRAFT_BENCH_AGAIN", "").split(",") if name}
+_ASKED = [name for name in os.environ.get("GRAFT_BENCH_CELLS", "").split(",") if name]
+_CHOSEN = [cell for cell in regret_cells.cells() if cell.name in _ASKED or not _ASKED]
+# As an operator sets it who wants answers soon; the single strategies have no budget.
+_BUDGET_S = float(os.environ.get("GRAFT_BENCH_BUDGET_S", "150"))
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Backbone]:
+    """Base models by name, each loaded once."""
+    public_data.folder()
+    settings = Settings(base_models_file=rows.write_base_models(tmp_path_factory.mktemp("bases") / "bases.json"))
+    return cache(lambda name: loading.load(registry.find(settings, name), device="cpu", precision="auto", threads=0))
+
+
+@pytest.mark.parametrize("cell", _CHOSEN, ids=lambda cell: cell.name)
+def test_cell(cell: Cell, base: Callable[[str], Backbone]) -> None:
+    data, runs = cell.data(), regret.saved(cell)
+    wanted: tuple[Strategy, ...] = (*cell.singles, "auto")
+    for strategy in wanted:
+        if strategy in runs and strategy not in _AGAIN:
+            continue
+        found = regret.run(data, strategy, base(cell.base), budget_s=_BUDGET_S, seed=task_sets.SEED)
+        runs[strategy] = found
+        regret.save(cell, runs)
+        made = found["made"]
+        print(f"\n  {cell.name}: {strategy} made {made}: {found['score']:.4f}, {found['seconds']:.1f} s", flush=True)
+
+
+def test_the_mean_regret_of_auto() -> None:
+    """The last: the table of all complete cells, and what is promised of their means."""
+    cells = regret_cells.cells()
+    verdicts = regret.judged(cells)
+    if not verdicts:
+        pytest.skip("no cell is complete")
+    columns = ["cell", "situation", "best single", "score", "auto made", "score", "points", "seconds", "tokens"]
+    table = [
+        [
+            verdict.cell,
+            verdict.situation,
+            verdict.best,
+            f"{verdict.best_score:.4f}",
+            verdict.chosen,
+            f"{verdict.score:.4f}",
+            f"{verdict.gain:+.2f}",
+            f"{verdict.seconds_share:.0%}",
+            f"{verdict.tokens_share:.0%}",
+        ]
+        for verdict in verdicts
+    ]
+    mean = float(np.mean([verdict.gain for verdict in verdicts]))
+    seconds_share, tokens_share = regret.total_shares(cells)
+    whole = f"{len(verdicts)} of {len(cells)} cells"
+    table.append(
+        [f"mean, all cost: {whole}", "", "", "", "", "", f"{mean:+.2f}", f"{seconds_share:.0%}", f"{tokens_share:.0%}"]
+    )
+    results.show("Regret of auto: its score − that of the best single strategy; its cost of theirs", columns, table)
+    path: Path = results.FOLDER / "regret.png"
+    regret.plot(verdicts, path)
+    print(f"  {path}")
+    if len(verdicts) == len(cells):
+        assert mean >= -0.5
+        assert seconds_share <= 0.3
