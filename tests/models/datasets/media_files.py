@@ -21,6 +21,16 @@ def picture(kind: str = "JPEG", *, size: tuple[int, int] = (24, 16), seed: int =
     return buffer.getvalue()
 
 
+def stripes(label: str, seed: int) -> bytes:
+    """A noisy picture of stripes, `wide` or `narrow`: a base with random weights sees the difference."""
+    generator = np.random.default_rng(seed)
+    ramp_HW = np.indices((40, 40))[0] * (2.0 if label == "narrow" else 0.3) + generator.uniform(0, 9)
+    noise_HWC = generator.normal(128, 10, (40, 40, 3)) + 80 * np.sin(ramp_HW)[:, :, None]
+    buffer = io.BytesIO()
+    Image.fromarray(noise_HWC.clip(0, 255).astype(np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def sound(*, seconds: float = 0.2, rate: int = 8_000, channels: int = 1, seed: int = 0) -> bytes:
     """A 16-bit WAV of noise."""
     noise = np.random.default_rng(seed).integers(-9_999, 9_999, (int(seconds * rate), channels), dtype=np.int16)

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from models.backbones import loading
 from models.backbones.backbone import Backbone
@@ -19,19 +18,7 @@ from models.learning.events import Candidate, Finished
 from models.learning.request import DatasetSource, Hyperparameters, Strategy, TrainRequest
 from models.learning.training import train
 from tests.models.backbones import media_checkpoints
-from tests.models.datasets.media_files import archive, sound
-
-
-def stripes(label: str, seed: int) -> bytes:
-    """A noisy picture of wide stripes, or of narrow ones."""
-    import io
-
-    generator = np.random.default_rng(seed)
-    ramp_HW = np.indices((40, 40))[0] * (2.0 if label == "narrow" else 0.3) + generator.uniform(0, 9)
-    noise_HWC = generator.normal(128, 10, (40, 40, 3)) + 80 * np.sin(ramp_HW)[:, :, None]
-    buffer = io.BytesIO()
-    Image.fromarray(noise_HWC.clip(0, 255).astype(np.uint8)).save(buffer, "PNG")
-    return buffer.getvalue()
+from tests.models.datasets.media_files import archive, sound, stripes
 
 
 def source(path: Path, members: dict[str, bytes]) -> DatasetSource:
