@@ -1,15 +1,13 @@
-"""Rows that are about computing: mixed heads, mixed low-rank adapters, the encoder, memory."""
+"""Rows that are about computing: mixed heads, mixed low-rank adapters, the encoder."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 from numpy.typing import NDArray
 
@@ -228,31 +226,3 @@ def _accuracy(backbone: TextBackbone, train: Rows, test: Rows) -> float:
     head = fit_head(learned_NF, targets, SOFTMAX, outputs=len(names), inverse_penalty=penalty)
     said = head.logits(judged_NF).argmax(1)
     return float(np.mean([names[at] == label for at, (_, label) in zip(said, test, strict=True)]))
-
-
-def memory_slope(_: Plan) -> Found:
-    """Row 4: resident bytes per further head customer (10 classes) over those of a full copy of the base."""
-    backbone = load("auto", threads=1)
-    process = psutil.Process()
-    held: list[Adapter] = []
-    sizes, resident = [], []
-    for number in range(10):
-        held += [adapter(backbone, number * 500 + seed) for seed in range(500)]
-        gc.collect()
-        sizes.append(len(held))
-        resident.append(process.memory_info().rss)
-    # The first steps fill what loading the base has left free.
-    slope = float(np.polyfit(sizes[4:], resident[4:], 1)[0])
-    before = process.memory_info().rss
-    copy = backbone.trainable_copy()
-    copied = sum(parameter.nbytes for parameter in copy.parameters())
-    grown = process.memory_info().rss - before
-    return {
-        "value": slope / copied,
-        "bytes_per_customer": slope,
-        "bytes_of_a_copy": copied,
-        "resident_growth_of_a_copy": grown,
-        "customers": sizes,
-        "resident": resident,
-        "accounted": held[-1].nbytes,
-    }

@@ -58,6 +58,8 @@ def _plot(
     right.set_ylabel("p99 in ms", color="tab:red")
     if log_y:
         right.set_yscale("log")
+        right.yaxis.set_major_formatter("{x:.0f}")
+        right.yaxis.set_minor_formatter("{x:.0f}")
     else:
         right.set_ylim(0, 1.3 * max(p99))
     figure.tight_layout()

@@ -14,21 +14,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
 from deploy.local import threads
 from models.backbones import encoder as encoding
 from models.backbones.text import TextBackbone
 from models.serving.errors import QueueFull
-from models.serving.predictor import Predictor
 from tests.benchmarks import public_data
 from tests.benchmarks.serving_compute import bare_pass
 from tests.benchmarks.serving_load import (
     Ask,
     Run,
     closed_loop,
-    each,
     median_p99,
     medians,
     open_loop,
@@ -36,6 +33,7 @@ from tests.benchmarks.serving_load import (
     uniform,
     zipf,
 )
+from tests.benchmarks.serving_memory import slope, warm_in_steps
 from tests.benchmarks.serving_plan import Found, Plan
 from tests.benchmarks.serving_world import World, asking, open_world, predicting
 
@@ -57,7 +55,7 @@ async def _many_customers(plan: Plan, world: World) -> Found:
     traffic = {f"{size} customers": uniform(size, DRAWN) for size in sizes}
     traffic["zipf"] = zipf(world.count, DRAWN)
     async with predicting(world) as predictor:
-        resident = await _warm_in_steps(predictor, world)
+        resident = await warm_in_steps(predictor, world)
         arms = {name: asking(predictor, world, customers, plan.texts) for name, customers in traffic.items()}
         runs = await _closed_loops(arms, plan)
         evictions, loads = predictor.cache.evictions, predictor.cache.loads
@@ -70,22 +68,11 @@ async def _many_customers(plan: Plan, world: World) -> Found:
         "requests_per_s": rates,
         "p99_ms": {name: median_p99(found) for name, found in runs.items()},
         "sizes": sizes,
+        "bytes_per_customer": slope(resident),
         "resident_by_customers": resident,
         "evictions": evictions,
         "loads": loads,
     }
-
-
-async def _warm_in_steps(predictor: Predictor, world: World) -> dict[int, int]:
-    """Ask once for everybody; the resident bytes after each tenth of them."""
-    process, resident = psutil.Process(), {}
-    ask = asking(predictor, world, range(world.count), ["warm up"])
-    step = max(1, world.count // 10)
-    for start in range(0, world.count, step):
-        end = min(start + step, world.count)
-        await each(ask, range(start, end))
-        resident[end] = process.memory_info().rss
-    return resident
 
 
 async def _closed_loops(arms: dict[str, Ask], plan: Plan) -> dict[str, list[Run]]:

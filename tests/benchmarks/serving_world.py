@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import shutil
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -115,7 +115,9 @@ def open_world(home: Path, count: int, **settings: Any) -> World:
     return World(open_resources(settings_of(home, **settings)), count)
 
 
-def build(home: Path, backbone: TextBackbone, count: int, **settings: Any) -> World:
+def build(
+    home: Path, backbone: TextBackbone, count: int, *, classes: Callable[[int], int] = classes_of, **settings: Any
+) -> World:
     """Write `count` customers with everything that makes their models answer."""
     world = open_world(home, count, **settings)
     database = world.resources.database
@@ -126,7 +128,7 @@ def build(home: Path, backbone: TextBackbone, count: int, **settings: Any) -> Wo
         rows = _rows(number, now)
         model, job = (next(row for row in rows if isinstance(row, kind)) for kind in (Model, Job))
         scratch = home / "scratch" / str(number)
-        artifacts.write(head_artifact(backbone, number, classes=classes_of(number)), scratch)
+        artifacts.write(head_artifact(backbone, number, classes=classes(number)), scratch)
         candidate = Candidate("head", scratch, metrics={}, report={}, improves=True)
         stored = upload(world.resources.store, model, job.id, 1, candidate)
         shutil.rmtree(scratch)
