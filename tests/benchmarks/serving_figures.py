@@ -47,7 +47,7 @@ def _plot(
     import matplotlib as mpl
 
     mpl.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     figure, left = pyplot.subplots(figsize=(5, 3))
     left.plot(x, rates, "o-", color="tab:blue")
@@ -58,8 +58,9 @@ def _plot(
     right.set_ylabel("p99 in ms", color="tab:red")
     if log_y:
         right.set_yscale("log")
+        right.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
         right.yaxis.set_major_formatter("{x:.0f}")
-        right.yaxis.set_minor_formatter("{x:.0f}")
+        right.yaxis.set_minor_locator(ticker.NullLocator())
     else:
         right.set_ylim(0, 1.3 * max(p99))
     figure.tight_layout()
