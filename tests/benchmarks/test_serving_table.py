@@ -32,6 +32,11 @@ def test_what_was_not_measured_says_why() -> None:
     assert lines[0]["figures"] == "not measured: wrk is not installed"
 
 
+def test_a_row_of_an_earlier_version_is_not_shown_as_measured() -> None:
+    lines = serving_table.lines(_saved(F={"value": 1.5})["rows"])
+    assert [(line["measured"], line["met"]) for line in lines] == [("", None)]
+
+
 def test_the_readme_gets_the_table_and_its_figures_once() -> None:
     saved, figures = _saved(F=_flood(1.5)), {"deploy/figures/a.png": "Something over something"}
     once = serving_table.insert_into(_DOCUMENT, saved, figures)
