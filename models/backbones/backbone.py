@@ -52,6 +52,7 @@ class Backbone(Protocol):
     device: torch.device
     dtype: torch.dtype
     threads: int
+    linear: bool  # whether the blocks have linear layers, beside which low-rank matrices can stand
 
     def tokenize(self, inputs: Sequence[Any]) -> list[Any]:
         """One Row per input."""

@@ -73,6 +73,7 @@ class MediaBackbone(RowEncoding):
         self.encoder = encoder
         self.revision = revision
         self.blocks = len(encoder.blocks)
+        self.linear = any(isinstance(module, torch.nn.Linear) for module in encoder.blocks.modules())
         parameter = next(encoder.parameters())
         self.device = parameter.device
         self.dtype = parameter.dtype

@@ -119,6 +119,7 @@ class PairBackbone(RowEncoding):
         self.device = texts.device
         self.dtype = texts.dtype
         self.threads = texts.threads
+        self.linear = texts.linear
 
     def tokenize(self, inputs: Sequence[TextPair]) -> list[PairRow]:
         """Each text by itself."""

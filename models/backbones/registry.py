@@ -73,7 +73,8 @@ Source = WheelSource | FolderSource | HubSource
 class BackboneEntry:
     """One base model. `width` is the size of a hidden vector, `blocks` how many can be frozen one by one.
 
-    `widths` has an entry per depth, 0 to `blocks`, where it is known; `max_tokens` is for text only.
+    `widths` has an entry per depth, 0 to `blocks`, where it is known; `max_tokens` is for text only; `linear` says
+    whether the blocks have linear layers, True where nobody has looked yet.
     """
 
     name: str
@@ -85,6 +86,7 @@ class BackboneEntry:
     parameters: int
     max_tokens: int
     widths: tuple[int, ...] = ()
+    linear: bool = True
 
     @property
     def revision(self) -> str:

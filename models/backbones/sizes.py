@@ -11,13 +11,14 @@ Config = dict[str, Any]
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """`blocks`, `width`, `widths` by depth, `parameters`, `max_tokens`; what the files do not tell is left out."""
+    """`blocks`, `width`, `widths` by depth, `parameters`, `max_tokens`, `linear`: as far as the files tell."""
     sizes: dict[str, Any] = {}
     if (config_file := folder / "config.json").is_file():
         config: Config = json.loads(config_file.read_text("utf-8"))
         widths = _WIDTHS.get(str(config.get("model_type")), _uniform)(config)
         if widths:
             sizes.update(widths=tuple(widths), width=widths[-1], blocks=len(widths) - 1)
+        sizes["linear"] = config.get("model_type") not in _CONVOLUTIONS
         if "max_position_embeddings" in config:
             sizes["max_tokens"] = int(config["max_position_embeddings"])
     if (weights := folder / "model.safetensors").is_file():
@@ -69,6 +70,8 @@ def _convnext(config: Config) -> list[int]:
     return [stages[0], *stages]
 
 
+# Networks whose blocks have no linear layer.
+_CONVOLUTIONS = ("mobilenet_v1", "mobilenet_v2", "resnet", "regnet")
 _WIDTHS: dict[str, Callable[[Config], list[int]]] = {
     "mobilenet_v1": _mobilenet_v1,
     "mobilenet_v2": _mobilenet_v2,

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from models.backbones.backbone import Encoder
 from models.backbones.batches import RowEncoding
-from models.backbones.encoder import TextEncoder
 from models.backbones.text import TextBackbone, TokenIds
 
 Ints = NDArray[np.int64]
@@ -166,6 +165,7 @@ class WordBackbone(RowEncoding):
         self.device = texts.device
         self.dtype = texts.dtype
         self.threads = texts.threads
+        self.linear = texts.linear
 
     def tokenize(self, inputs: Sequence[str]) -> list[WordRow]:
         """Token ids and the words that they are pieces of."""
@@ -220,16 +220,16 @@ class WordBackbone(RowEncoding):
         """Features of the rows' words in one pass, (W, D) float32 each."""
         wanted = {name: self.parse_feature(name) for name in names}
         depths = {depth for _, depth in wanted.values()}
-        network = self._texts.network
-        if isinstance(network, TextEncoder):
+        packed = self._texts.packed
+        if packed is None:
             batch = self.collate(rows)
-            _, tapped = network.run(batch.texts, network.embed(batch.texts), 0, max(depths), taps=depths)
+            _, tapped = self._texts.run(batch.texts, self._texts.embed(batch.texts), 0, max(depths), taps=depths)
         else:
-            texts = network.pack([row.ids for row in rows])
+            texts = packed.pack([row.ids for row in rows])
             starts = np.empty(len(rows), dtype=np.int64)
             starts[list(texts.order)] = texts.offsets
             batch = locate(rows, starts.tolist(), texts, self.device)
-            _, tapped = network.run(texts, network.embed(texts), 0, max(depths), taps=depths)
+            _, tapped = packed.run(texts, packed.embed(texts), 0, max(depths), taps=depths)
         return {name: pool(tapped[depth], batch, kind) for name, (kind, depth) in wanted.items()}
 
     def trainable_copy(self) -> WordEncoder:

@@ -53,3 +53,13 @@ class Diverged(GraftError):
     """The loss became infinite or not a number."""
 
     message = "Training diverged in epoch {epoch} at learning rate {learning_rate:g}. A lower learning rate helps."
+
+
+class NoLinearLayers(InvalidRequest):
+    """Low-rank adaptation stands beside linear layers, and the base has none: a network of convolutions."""
+
+    param = "strategy"
+    message = (
+        "The strategy 'lora' needs linear layers, and the base model '{base}' has none. Use auto, head, partial, full, "
+        "scratch or zero-shot."
+    )

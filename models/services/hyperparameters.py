@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from models.backbones.registry import BackboneEntry
+from models.learning.errors import NoLinearLayers
 from models.learning.request import STRATEGIES, Hyperparameters
 from models.services.errors import (
     InvalidHyperparameter,
@@ -74,12 +75,14 @@ def check_hyperparameters(values: dict[str, Any] | None, base: BackboneEntry) ->
     return checked
 
 
-def check_strategy(name: str | None) -> str:
-    """The strategy, `auto` if none is named; raises UnknownStrategy."""
+def check_strategy(name: str | None, base: BackboneEntry) -> str:
+    """The strategy, `auto` if none is named; raises UnknownStrategy, and NoLinearLayers for a base that has none."""
     if name is None:
         return "auto"
     if name not in STRATEGIES:
         raise UnknownStrategy(name=name[:80], hint=_nearest(name, STRATEGIES), known=", ".join(STRATEGIES))
+    if name == "lora" and not base.linear:
+        raise NoLinearLayers(base=base.name)
     return name
 
 

