@@ -39,6 +39,8 @@ class Network(nn.Module):
         self.features = tuple(features)
         self.first_block = first_block
         self._wanted = [(kind, int(depth)) for kind, _, depth in (name.partition(".") for name in features)]
+        self._deepest = max(depth for _, depth in self._wanted)
+        self._frozen = min(first_block, self._deepest)
         self.mean_F = nn.Buffer(mean_F)
         self.scale_F = nn.Buffer(scale_F)
         weight_KF = torch.from_numpy(head.weight_KF).to(mean_F)
@@ -57,19 +59,34 @@ class Network(nn.Module):
                 value.copy_(self.masters[name])
 
     def forward(self, batch: Any) -> Tensor:
-        """logits_BK in float32. Blocks below the first trained one run without a graph."""
-        depths = {depth for _, depth in self._wanted}
-        deepest = max(depths)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self._embeddings_train()):
-            hidden_BTD = self.encoder.embed(batch)
-        frozen = min(self.first_block, deepest)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self._embeddings_train()):
-            hidden_BTD, tapped = self.encoder.run(batch, hidden_BTD, 0, frozen, taps=depths)
-        _, more = self.encoder.run(batch, hidden_BTD, frozen, deepest, taps=depths)
-        tapped = {**tapped, **more}
-        pooled_BF = torch.cat([self.encoder.pool(tapped[depth], batch, kind) for kind, depth in self._wanted], dim=1)
+        """logits_BK in float32."""
+        return self.finish(batch, *self.begin(batch))
+
+    def begin(self, batch: Any) -> tuple[Tensor, dict[tuple[str, int], Tensor]]:
+        """The hidden state below the first block that trains, and the features from there down; without a graph."""
+        below = [wanted for wanted in self._wanted if wanted[1] <= self._frozen]
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.embeddings_train):
+            hidden, tapped = self.encoder.run(
+                batch, self.encoder.embed(batch), 0, self._frozen, taps={depth for _, depth in below}
+            )
+            return hidden, {(kind, depth): self.encoder.pool(tapped[depth], batch, kind) for kind, depth in below}
+
+    def finish(self, batch: Any, hidden: Tensor, pooled: Mapping[tuple[str, int], Tensor]) -> Tensor:
+        """logits_BK from what `begin` returned. Of the batch only its layout is looked at."""
+        above = [wanted for wanted in self._wanted if wanted[1] > self._frozen]
+        _, tapped = self.encoder.run(batch, hidden, self._frozen, self._deepest, taps={depth for _, depth in above})
+        found = {
+            **pooled,
+            **{(kind, depth): self.encoder.pool(tapped[depth], batch, kind) for kind, depth in above},
+        }
+        pooled_BF = torch.cat([found[wanted] for wanted in self._wanted], dim=1)
         standard_BF = (pooled_BF - self.mean_F) / self.scale_F
         return torch.addmm(self.head_bias, standard_BF, self.head_weight.T)
+
+    @property
+    def embeddings_train(self) -> bool:
+        """Whether what comes before the blocks trains, too."""
+        return next(self.encoder.embeddings.parameters()).requires_grad
 
     def head(self) -> Head:
         """The head on raw features."""
@@ -84,9 +101,6 @@ class Network(nn.Module):
         for module in self.modules():
             if isinstance(module, _RUNNING_STATISTICS):
                 module.eval()
-
-    def _embeddings_train(self) -> bool:
-        return next(self.encoder.embeddings.parameters()).requires_grad
 
 
 def build(

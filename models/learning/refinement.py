@@ -22,6 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from models.backbones.backbone import Row
 from models.backbones.loading import Backbone
 from models.backbones.parallel import in_parallel
+from models.learning import trunk
 from models.learning.checkpoints import Checkpoint, Checkpoints
 from models.learning.errors import Diverged, Stopped
 from models.learning.heads import Floats
@@ -54,6 +55,11 @@ class Material:
     tokens: Sequence[Row]
     targets: Any  # Targets, or Ragged
     held_tokens: Sequence[Row]
+
+    def behind(self, network: Network, backbone: Backbone, *, stop: Callable[[], bool]) -> Material:
+        """The same, with what frozen blocks make of the rows where that is worth keeping."""
+        rows, held = (trunk.keep(network, rows, backbone, stop=stop) for rows in (self.tokens, self.held_tokens))
+        return Material(rows, self.targets, held)
 
 
 def fit(
@@ -121,7 +127,7 @@ def predict(network: Network, tokens: Sequence[Row], backbone: Backbone, *, stop
         if stop():
             raise Stopped
         with torch.inference_mode():
-            found = network(backbone.collate([tokens[row] for row in rows])).cpu().numpy()
+            found = trunk.logits(network, [tokens[row] for row in rows], backbone).cpu().numpy()
         logits_NK[rows if layout is None else layout.units(rows)] = found
 
     network.eval()
@@ -147,7 +153,7 @@ def _step(
 
     def differentiate(shard: NDArray[np.int64]) -> tuple[float, tuple[Tensor, ...]]:
         with torch.enable_grad():
-            logits_BK = network(backbone.collate([tokens[row] for row in shard]))
+            logits_BK = trunk.logits(network, [tokens[row] for row in shard], backbone)
             loss = link.losses(logits_BK, torch.from_numpy(flat(targets[shard])).to(backbone.device)).sum()
             gradients = torch.autograd.grad(loss / len(rows), list(trained.values()), materialize_grads=True)
         return float(loss.detach()), gradients

@@ -1,0 +1,39 @@
+"""What frozen blocks make of pictures is computed once, and changes nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from models.backbones import loading
+from models.learning import heads, network, refinement, trunk
+from models.learning.links import SOFTMAX
+from models.learning.refinement import Epoch, Material
+from models.learning.strategies import STRATEGIES, Schedule
+from tests.models.backbones import media_checkpoints
+from tests.models.datasets.media_files import picture
+
+
+@pytest.mark.parametrize("below", [(), ("mean.1",)])
+def test_kept_rows_train_alike(tmp_path, below):
+    from models.datasets.examples import Media
+
+    entry = media_checkpoints.write(tmp_path, "mobilenet_v2")
+    eyes = loading.load(entry, device="cpu", precision="fp32", threads=1)
+    names = (*below, f"mean.{eyes.blocks}")
+    pictures = [Media("", picture("PNG", size=(8 if n % 2 else 40, 40), seed=n)) for n in range(16)]
+    targets = np.arange(12) % 2
+    material = Material(eyes.tokenize(pictures[:12]), targets, eyes.tokenize(pictures[12:]))
+    features = eyes.encode(pictures[:12], names)
+    head = heads.fit_head(features, torch.from_numpy(targets), SOFTMAX, outputs=2, inverse_penalty=1.0)
+    schedule = Schedule(STRATEGIES["partial"], 2, 4, 1e-4, 1e-3, 0, own_blocks=2)
+
+    def losses(*, kept: bool) -> list[tuple[float, float]]:
+        net = network.build(eyes, schedule, names, head, features, seed=0)
+        rows = material.behind(net, eyes, stop=bool) if kept else material
+        assert all(isinstance(row, trunk.KeptRow) for row in rows.tokens) == kept
+        steps = refinement.fit(net, schedule, rows, SOFTMAX, eyes, seed=5, checkpoints=None, stop=bool)
+        return [(step.loss, float(step.held_logits_NK.sum())) for step in steps if isinstance(step, Epoch)]
+
+    np.testing.assert_allclose(losses(kept=True), losses(kept=False), rtol=1e-3, atol=1e-3)
