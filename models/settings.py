@@ -60,7 +60,7 @@ class Settings(BaseSettings):
 
     # Serving
     adapter_memory_bytes: int = Field(512 * 2**20, ge=1, description="Adapters kept in memory.")
-    adapter_disk_bytes: int = Field(10 * 2**30, ge=1, description="Adapters that each predictor keeps on local disk.")
+    adapter_disk_bytes: int = Field(10 * 2**30, ge=1, description="Adapters kept on local disk.")
     batch_tokens: int = Field(8_192, ge=1, description="Token budget of one pass through the base.")
     queue_per_customer: int = Field(4_096, ge=1, description="Rows one customer may have waiting; 429 beyond.")
     directory_poll_s: float = Field(
@@ -84,6 +84,9 @@ class Settings(BaseSettings):
     worker_metrics_port: int = Field(0, ge=0, description="Port of the worker's Prometheus metrics; 0: none.")
     refine_budget_s: float = Field(
         900.0, gt=0, description="What `auto` may spend on refinement after the first version."
+    )
+    experience: bool = Field(
+        True, description="Whether `auto` learns from the outcomes of earlier jobs, of all customers: numbers only."
     )
 
     @model_validator(mode="before")

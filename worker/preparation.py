@@ -6,6 +6,7 @@ from dataclasses import fields
 
 from models.learning.request import DatasetSource, Hyperparameters, TrainRequest
 from models.records.files import File
+from models.services import experience
 from models.services.claims import Claim
 from models.services.resources import Resources
 from worker.patience import Patience
@@ -39,4 +40,5 @@ def prepare(resources: Resources, claim: Claim, workspace: Workspace, patience: 
         refine_budget_s=settings.refine_budget_s,
         feature_cache_dir=workspace.features,
         checkpoint_dir=workspace.checkpoints,
+        experience=patience.persist(lambda: experience.earlier(resources, job)),
     )

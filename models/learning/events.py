@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from models.learning.experience import Outcome
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -42,6 +44,7 @@ class Finished:
     trained_rows: int
     trained_tokens: int
     seconds: float
+    outcomes: tuple[Outcome, ...] = ()  # what later runs may learn from
 
 
 TrainEvent = Progress | Candidate | Finished
@@ -67,4 +70,6 @@ def from_dict(data: dict[str, Any]) -> TrainEvent:
     cls = _KINDS[values.pop("kind")]
     if cls is Candidate:
         values["artifact_dir"] = Path(values["artifact_dir"])
+    if cls is Finished:
+        values["outcomes"] = tuple(Outcome.from_dict(each) for each in values.get("outcomes", ()))
     return cls(**values)

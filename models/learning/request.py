@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from models.learning.experience import Outcome
+
 Strategy = Literal["auto", "zero-shot", "head", "lora", "partial", "full", "scratch"]
 STRATEGIES: tuple[Strategy, ...] = ("auto", "zero-shot", "head", "lora", "partial", "full", "scratch")
 
@@ -52,6 +54,7 @@ class TrainRequest:
     refine_budget_s: float = 900.0
     feature_cache_dir: Path | None = None  # one customer's own folder, never shared
     checkpoint_dir: Path | None = None
+    experience: tuple[Outcome, ...] = ()  # of earlier jobs, whoever's they were
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready form; `from_dict` reads it back."""
@@ -67,6 +70,7 @@ class TrainRequest:
         values["hyperparameters"] = Hyperparameters(**values.get("hyperparameters", {}))
         for name in ("output_dir", "feature_cache_dir", "checkpoint_dir"):
             values[name] = Path(values[name]) if values.get(name) else None
+        values["experience"] = tuple(Outcome.from_dict(each) for each in values.get("experience", ()))
         return cls(**values)
 
 

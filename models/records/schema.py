@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.records import changes, customers, files, idempotency, jobs, keys, usage, versions
+from models.records import changes, customers, files, idempotency, jobs, keys, outcomes, usage, versions
 from models.records.base import Base
 
 TABLES = (
@@ -17,5 +17,6 @@ TABLES = (
     usage.UsageRecord,
     idempotency.IdempotentAnswer,
     changes.Change,
+    outcomes.OutcomeRecord,
 )
 METADATA = Base.metadata

@@ -20,7 +20,7 @@ from models.records.customers import Customer
 from models.records.files import File
 from models.records.jobs import Job
 from models.records.versions import LIVE, Model, ModelVersion
-from models.services import artifacts
+from models.services import artifacts, experience
 from models.services.endings import end_attempt
 from models.services.errors import CandidateMissing, LeaseLost
 from models.services.jobs import wake
@@ -160,6 +160,7 @@ def finish(resources: Resources, claim: Claim, finished: Finished) -> Job:
             "created_at": now,
         }
         usage.add_once(session, record)
+        experience.keep(session, resources, job, finished)
         jobs.add_event(session, job.id, "The job has successfully completed.", data={"best": finished.best})
         return job
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from itertools import islice
 
-from models.records import changes, customers, idempotency, jobs
+from models.records import changes, customers, idempotency, jobs, outcomes
 from models.services import orphans
 from models.services.endings import end_attempt
+from models.services.experience import KEPT
 from models.services.idempotency import KEEP_S
 from models.services.jobs import wake
 from models.services.resources import Resources
@@ -73,7 +74,11 @@ def delete_orphans(resources: Resources) -> int:
 
 
 def forget_expired(resources: Resources) -> int:
-    """Drop rows whose time is over: idempotent answers after a day, changes that every predictor has seen; how many."""
+    """Drop rows whose time is over; how many.
+
+    Idempotent answers after a day, changes that every predictor has seen, outcomes behind many newer ones.
+    """
     with resources.database.transaction() as session:
         answers = idempotency.forget(session, older_than_s=KEEP_S)
-        return answers + changes.forget(session, older_than_s=_CHANGES_KEPT_S)
+        seen = changes.forget(session, older_than_s=_CHANGES_KEPT_S)
+        return answers + seen + outcomes.forget(session, keep=KEPT)
