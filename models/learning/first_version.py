@@ -14,6 +14,7 @@ from models.learning.assessment import Assessment, HeldOut, assess
 from models.learning.bench import Setting, Table
 from models.learning.errors import InvalidHyperparameters
 from models.learning.events import Candidate
+from models.learning.experience import Circumstances, Outlook
 from models.learning.heads import Floats, Head
 from models.learning.ragged import flat, spread
 from models.learning.run import Run, Trained, versions, write_candidate
@@ -61,16 +62,19 @@ def measure(run: Run) -> FirstVersion:
     corpus, labels, task = run.training.corpus, run.labels, run.task
     asked = run.request.hyperparameters
     names = asked_features(run)
+    earlier = _earlier(run)
     sets = {str(asked.features): names} if names else run.backbone.feature_sets()
+    usual_penalty = earlier.usual_regularization()
     table = Table(run.training.features, corpus.targets)
     names_table = label_name_rows(run)
     choice = selection.choose(
         table,
         names_table if len(corpus) <= _NAMED_ROWS * run.outputs else None,
-        sets,
+        selection.usual_first(sets, earlier.usual_features()),
         setting(run),
         seed=run.request.seed,
         inverse_penalty=None if asked.regularization == "auto" else 1.0 / float(asked.regularization),
+        start=None if usual_penalty is None else 1.0 / usual_penalty,
     )
     run.check_stop()
     head = selection.fit_final(table, names_table, choice, setting(run))
@@ -116,6 +120,14 @@ def measure(run: Run) -> FirstVersion:
 def setting(run: Run) -> Setting:
     """What every fit of this run's heads shares."""
     return Setting(run.task, run.outputs, run.backbone.device, run.backbone.threads, run.stop)
+
+
+def _earlier(run: Run) -> Outlook:
+    """Earlier outcomes, seen from what is known before anything is fitted."""
+    supports_K = run.task.supports(run.training.corpus.targets, run.labels)
+    rows = len(run.training.corpus)
+    here = Circumstances(rows, len(supports_K), float(supports_K.mean()) if len(supports_K) else float(rows))
+    return Outlook.of(run.request.experience, here, base_revision=run.backbone.revision, task=run.task.name)
 
 
 def label_name_tokens(run: Run) -> list[Row]:

@@ -1,14 +1,15 @@
-"""How much refinement is worth: whether to try, with which move, on how many held-out rows."""
+"""How much refinement is worth: whether to try at all, on how many held-out rows, and how candidates race."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from models.learning.contenders import Contender
+from models.learning.experience import Outlook
 from models.learning.first_version import FirstVersion
 
-# Of its errors, what share refinement has taken from a fitted head where it helped at all.
-_USUAL_RELIEF = 0.08
 # Of its answers, what share of the errors' number changes: the noise of a paired comparison comes from those alone.
 _USUAL_CHANGE = 0.4
 
@@ -27,15 +28,28 @@ class Verdict:
         return asdict(self)
 
 
-def worth_trying(first: FirstVersion, *, rows: int) -> Verdict:
+def worth_trying(first: FirstVersion, field: Sequence[Contender], outlook: Outlook, *, rows: int) -> Verdict:
     """Try where the errors leave more to win than the comparison's own noise can hide."""
     errors = 1.0 - first.trained.assessment.score.value
-    gain = _USUAL_RELIEF * errors
+    best = max(field, key=lambda contender: outlook.relief(contender.name))
+    gain = outlook.relief(best.name) * errors
     noise = (_USUAL_CHANGE * errors / rows) ** 0.5
     if gain < noise:
         reason = f"the {errors:.1%} errors leave about {gain:.2%} to win, less than the {noise:.2%} that are noise"
         return Verdict(None, gain, noise, reason)
-    return Verdict("partial", gain, noise, f"about {gain:.2%} to win against {noise:.2%} of noise")
+    return Verdict(best.name, gain, noise, f"about {gain:.2%} to win against {noise:.2%} of noise")
+
+
+def choose_field(field: Sequence[Contender], outlook: Outlook) -> list[Contender]:
+    """Who races, the best expectation first: whoever is not known here and may be better than the best one."""
+    ranked = sorted(field, key=lambda contender: -outlook.relief(contender.name))
+    expected = outlook.relief(ranked[0].name)
+    return [
+        contender.lasting(outlook.epochs(contender.name, contender.schedule.epochs))
+        for contender in ranked
+        if contender is ranked[0]
+        or (not outlook.knows(contender.name) and outlook.most_relief(contender.name) > expected)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +62,19 @@ class TrialPlan:
 
     def work(self, rows: int) -> float:
         """Rows that are passed per epoch at least, the final fit on all of them included."""
-        part = 1.0 if self.folds == 1 else (self.folds - 1) / self.folds
-        return rows * (self.least * part + 1.0)
+        return rows * (self.least * self._part + 1.0)
+
+    def most_work(self, rows: int) -> float:
+        """The same if no answer is clear before the last part."""
+        return rows * (self.used * self._part + 1.0)
+
+    def trusting(self) -> TrialPlan:
+        """Half the parts: what earlier jobs saw in this situation counts as well."""
+        return replace(self, used=max(1, self.used // 2), least=1)
+
+    @property
+    def _part(self) -> float:
+        return 1.0 if self.folds == 1 else (self.folds - 1) / self.folds
 
 
 def plan_trials(rows: int, *, validated: bool) -> TrialPlan:
@@ -64,3 +89,27 @@ def plan_trials(rows: int, *, validated: bool) -> TrialPlan:
     if rows <= 5_000:
         return TrialPlan(5, 3)
     return TrialPlan(8, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """A short refinement that decides who goes on: on so many rows, measured on so many others."""
+
+    number: int  # from 1
+    rows: int
+    held: int
+    share: float  # of the epochs
+
+    def epochs(self, contender: Contender) -> int:
+        """The contender's, cut short; the rate still falls to zero at their end."""
+        return max(1, round(self.share * contender.schedule.epochs))
+
+
+def plan_rungs(contenders: int) -> list[Rung]:
+    """Successive halving (Jamieson and Talwalkar 2016): every rung drops half and gives the others twice as much."""
+    rungs: list[Rung] = []
+    while contenders > 1:
+        number = len(rungs) + 1
+        rungs.append(Rung(number, 1_000 * 2**number, 1_000, min(1.0, 0.2 * 2**number)))
+        contenders //= 2
+    return rungs

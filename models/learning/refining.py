@@ -1,4 +1,4 @@
-"""Whether to refine the first version, and how: trials on held-out rows first, a model on all rows if they say so.
+"""Whether to refine the first version, and how: candidates race, the last one is tried, a model on all rows follows.
 
 A trial trains on a part of the rows from a head that was fitted on that part alone, and answers the rest. Head and
 refined model are compared on exactly those answers. Only then is a model trained on all rows, for as many epochs as
@@ -7,101 +7,205 @@ served the trials best: early stopping costs no rows.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 
-from models.learning import refinement, trials
+from models.learning import contenders, outcomes, racing, refinement, trials
+from models.learning.clock import ENDS, Clock, OverBudget
+from models.learning.contenders import Contender
 from models.learning.events import Progress, TrainEvent
+from models.learning.experience import Outlook
 from models.learning.first_version import FirstVersion
 from models.learning.network import Network, blend, own_tensors, trained_values
-from models.learning.plans import TrialPlan, plan_trials, worth_trying
+from models.learning.parts import checkpoints_of, material_of, network_of
+from models.learning.plans import TrialPlan, Verdict, choose_field, plan_rungs, plan_trials, worth_trying
+from models.learning.racing import Entry, Meter
 from models.learning.refinement import Epoch
 from models.learning.run import Run, Trained, write_candidate
-from models.learning.strategies import STRATEGIES, Schedule, settle
-from models.learning.trials import ENDS, Clock, OverBudget, Trial
+from models.learning.trials import Trial
+
+
+@dataclass(slots=True)
+class Search:
+    """What the steps of one refinement share."""
+
+    run: Run
+    first: FirstVersion
+    entries: list[Entry]
+    outlook: Outlook
+    plan: TrialPlan
+    clock: Clock
+    tried_before: list[dict[str, Any]] = field(default_factory=list)
+
+    def tell(self, verdict: Verdict) -> None:
+        """Bring the run's report up to date."""
+        run, entered = self.run, [entry for entry in self.entries if entry.seconds]
+        run.tried = [*self.tried_before, *(entry.describe() for entry in entered)]
+        spent = sum(entry.row_epochs * entry.contender.weight for entry in entered)
+        everything = sum(self.work(each, self.plan.most_work(_rows(run))) for each in contenders.every(run))
+        run.report["refinement"] = {
+            **verdict.as_dict(),
+            "earlier_jobs": round(self.outlook.jobs(), 2),
+            "candidates": [
+                {
+                    "name": entry.contender.name,
+                    "expected_gain": entry.expected_relief * (1.0 - self.first.trained.assessment.score.value),
+                    "estimated_cost": round(self.work(entry.contender, self.plan.work(_rows(run)))),
+                    "cost": round(entry.row_epochs * entry.contender.weight),
+                    "seconds": round(entry.seconds, 3),
+                    "score": None if entry.shown is None else entry.shown.new.score.value,
+                    "left_at": entry.left,
+                }
+                for entry in self.entries
+            ],
+            # In rows passed through the whole frozen base: what an estimate before the race is made of.
+            "cost": {
+                "seconds": round(self.clock.spent_s, 3) if entered else 0.0,
+                "tokens": sum(entry.tokens for entry in entered),
+                "row_epochs": round(sum(entry.row_epochs for entry in entered)),
+                "passes": round(spent),
+                "of_trying_every_strategy": spent / everything,
+            },
+        }
+
+    def work(self, contender: Contender, rows: float) -> float:
+        """Of so many rows per epoch."""
+        return rows * contender.schedule.epochs * contender.weight
 
 
 def refine(run: Run, first: FirstVersion) -> Iterator[TrainEvent]:
     """Candidates beyond the first version; in `auto` only those that are better than it."""
     asked = run.request.strategy
-    if asked in ("head", "zero-shot"):
+    if asked == "zero-shot":
         return
-    if asked == "auto":
-        verdict = worth_trying(first, rows=len(run.training.corpus))
-        run.report["refinement"] = verdict.as_dict()
-        if verdict.strategy is None:
-            return
-        strategy = STRATEGIES[verdict.strategy]
+    outlook = outcomes.outlook(run, first.situation, first.trained.assessment.score.value)
+    if asked == "head":
+        run.outcomes = outcomes.of(run, first, [])
+        return
+    auto = asked == "auto"
+    field = contenders.line_up(run, first) if auto else [contenders.asked(run, asked)]
+    search = Search(
+        run=run,
+        first=first,
+        entries=[Entry(contender, outlook.relief(contender.name)) for contender in field],
+        outlook=outlook,
+        plan=plan_trials(len(run.training.corpus), validated=run.validation is not None),
+        clock=Clock(run.request.refine_budget_s if auto else None),
+        tried_before=list(run.tried),
+    )
+    if auto:
+        verdict = worth_trying(first, field, outlook, rows=len(run.training.corpus))
     else:
-        strategy = STRATEGIES[asked]
-    schedule = settle(strategy, run.request.hyperparameters, rows=len(run.training.corpus), blocks=run.backbone.blocks)
-    plan = plan_trials(len(run.training.corpus), validated=run.validation is not None)
-    limit_s = run.request.refine_budget_s if asked == "auto" else None
-    work = plan.work(len(run.training.corpus)) + run.rows_beyond * (plan.least + 1)
-    clock = Clock(run, work * schedule.epochs, limit_s, time.monotonic())
+        verdict = Verdict(asked, 0.0, 0.0, "the job asks for it")
+    if verdict.strategy is not None:
+        yield from _search(search, verdict)
+        run.seconds["refining"] = search.clock.spent_s
+    search.tell(verdict)
+    run.outcomes = outcomes.of(run, first, search.entries)
+
+
+def _search(search: Search, verdict: Verdict) -> Iterator[TrainEvent]:
+    run, clock = search.run, search.clock
+    standing = _enter(search)
     try:
-        yield from _race(run, first, schedule, plan, clock)
+        favourite = standing[0]
+        clock.total = search.work(favourite.contender, search.plan.work(_rows(run)))
+        winner: Entry | None = favourite
+        if len(standing) > 1:
+            winner = yield from racing.race(run, search.first, standing, search.plan, clock)
+        if winner is None:
+            return
+        clock.total += search.work(winner.contender, search.plan.work(_rows(run)))
+        clock.total -= search.work(favourite.contender, search.plan.work(_rows(run)))
+        yield from _settle(search, winner, verdict)
     except OverBudget:
-        run.tried.append(
-            {
-                "name": strategy.name,
-                "abandoned": "it would have taken longer than the budget for refinement",
-                "seconds": round(time.monotonic() - clock.began, 3),
-            }
-        )
+        for entry in standing:
+            if entry.left in ("trial", "rung 1"):
+                entry.left = "budget"
 
 
-def _race(run: Run, first: FirstVersion, schedule: Schedule, plan: TrialPlan, clock: Clock) -> Iterator[TrainEvent]:
-    trial = yield from trials.hold(run, first, schedule, plan, clock)
-    run.tried.append(_tried(schedule, trial, time.monotonic() - clock.began))
-    if not trial.improves and run.request.strategy == "auto":
-        run.seconds["refining"] = time.monotonic() - clock.began
+def _enter(search: Search) -> list[Entry]:
+    """Who races, the best expectation first; only that one where all that is known says that the budget is too small.
+
+    One that earlier jobs know well goes straight to its trial, on half the parts: what they saw counts as well.
+    """
+    by_name = {entry.contender.name: entry for entry in search.entries}
+    standing = []
+    for contender in choose_field([entry.contender for entry in search.entries], search.outlook):
+        by_name[contender.name].contender = contender
+        standing.append(by_name[contender.name])
+    if search.run.request.strategy == "auto" and search.outlook.knows(standing[0].contender.name):
+        search.plan = search.plan.trusting()
+    row_s = search.outlook.seconds_per_row_epoch(standing[0].contender.name)
+    if row_s is not None and search.clock.limit_s is not None and len(standing) > 1:
+        rows, rung = _rows(search.run), plan_rungs(len(standing))[0]
+        work = sum(racing.work_of(entry, rung, rows) for entry in standing)
+        work += search.work(standing[0].contender, search.plan.work(rows))
+        if row_s * work / standing[0].contender.weight > search.clock.limit_s:
+            for entry in standing[1:]:
+                entry.left = "budget"
+            standing = standing[:1]
+    return standing
+
+
+def _settle(search: Search, entry: Entry, verdict: Verdict) -> Iterator[TrainEvent]:
+    """The trial of the last one standing; the model on all rows if it improves, or if the job asks for it."""
+    run, first, clock = search.run, search.first, search.clock
+    entry.left = "trial"
+    with Meter(run, clock, entry):
+        entry.trial = yield from trials.hold(run, first, entry.contender, search.plan, clock)
+    search.tell(verdict)
+    if not entry.trial.improves and run.request.strategy == "auto":
         return
-    network = yield from _train_on_all(run, first, schedule, trial, clock)
-    yield Progress("evaluating", ENDS, metrics={"score": trial.new.score.value})
-    trained = _trained(run, first, schedule, trial, network)
-    run.seconds["refining"] = time.monotonic() - clock.began
-    run.tried[-1]["seconds"] = round(run.seconds["refining"], 3)
-    yield write_candidate(run, trained, trial.held, improves=trial.improves)
+    with Meter(run, clock, entry):
+        network = yield from _train_on_all(run, first, entry.contender, entry.trial, clock)
+    entry.left = "trained on all rows"
+    yield Progress("evaluating", ENDS, metrics={"score": entry.trial.new.score.value})
+    trained = _trained(run, first, entry.contender, entry.trial, network)
+    run.seconds["refining"] = clock.spent_s
+    search.tell(verdict)
+    yield write_candidate(run, trained, entry.trial.held, improves=entry.trial.improves)
 
 
 def _train_on_all(
-    run: Run, first: FirstVersion, schedule: Schedule, trial: Trial, clock: Clock
+    run: Run, first: FirstVersion, contender: Contender, trial: Trial, clock: Clock
 ) -> Generator[TrainEvent, None, Network]:
     everything = np.arange(len(run.training.corpus))
-    network = trials.network_of(run, first, schedule, first.head, everything)
+    network = network_of(run, first, contender, first.head, everything)
     start = trained_values(network)
-    material = trials.material_of(run, first, everything, [])
+    material = material_of(run, first, everything, []).behind(network, run.backbone, stop=run.stop)
     steps = refinement.fit(
         network,
-        schedule,
+        contender.schedule,
         material,
         run.task.link,
         run.backbone,
         seed=run.request.seed,
-        checkpoints=trials.checkpoints_of(run, schedule, "final"),
+        checkpoints=checkpoints_of(run, contender, "final", everything),
         stop=run.stop,
         epochs=trial.epochs,
     )
+    row = len(material.tokens) * contender.weight
     epoch = 0
     for step in steps:
         if isinstance(step, Epoch):
             epoch = step.number
             message = f"all rows, epoch {epoch} of {trial.epochs}"
-            yield clock.tell(len(material.tokens) * epoch, message, loss=step.loss, epoch=float(epoch))
+            yield clock.tell(row * epoch, message, loss=step.loss, epoch=float(epoch))
         else:
-            yield clock.tell(len(material.tokens) * (epoch + step), "all rows")
+            yield clock.tell(row * (epoch + step), "all rows")
     run.tokens_used += epoch * sum(len(row) for row in material.tokens)
+    clock.done += row * epoch
     blend(network, start, trial.blend)
     return network
 
 
-def _trained(run: Run, first: FirstVersion, schedule: Schedule, trial: Trial, network: Network) -> Trained:
-    head = network.head()
+def _trained(run: Run, first: FirstVersion, contender: Contender, trial: Trial, network: Network) -> Trained:
+    schedule, head = contender.schedule, network.head()
     tensors = {
         "head.weight": torch.from_numpy(head.weight_KF),
         "head.bias": torch.from_numpy(head.bias_K),
@@ -127,21 +231,6 @@ def _trained(run: Run, first: FirstVersion, schedule: Schedule, trial: Trial, ne
     )
 
 
-def _tried(schedule: Schedule, trial: Trial, seconds: float) -> dict[str, Any]:
-    return {
-        "name": schedule.strategy.name,
-        "score": trial.new.score.value,
-        "score_low": trial.new.score.low,
-        "score_high": trial.new.score.high,
-        "seconds": round(seconds, 3),
-        "rows": len(trial.held.targets),
-        "head_score_on_these_rows": trial.old.score.value,
-        "gain": trial.comparison.gain,
-        "gain_low": trial.comparison.low,
-        "gain_high": trial.comparison.high,
-        "probability_better": trial.comparison.probability,
-        "mcnemar_p": trial.comparison.p_value,
-        "epochs": trial.epochs,
-        "blend": trial.blend,
-        "curve": trial.curve,
-    }
+def _rows(run: Run) -> int:
+    """Rows of the training file, those beyond what the head sees among them."""
+    return run.rows_read

@@ -19,6 +19,7 @@ from models.learning.assessment import Assessment, HeldOut
 from models.learning.corpus import Corpus
 from models.learning.errors import Diverged, Stopped
 from models.learning.events import Candidate
+from models.learning.experience import Outcome
 from models.learning.heads import Floats
 from models.learning.request import TrainRequest
 from models.learning.tasks.task import Task
@@ -54,6 +55,7 @@ class Run:
     tried: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     tokens_used: int = 0
+    outcomes: tuple[Outcome, ...] = ()
 
     @property
     def labels(self) -> tuple[str, ...]:

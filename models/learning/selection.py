@@ -55,10 +55,14 @@ def choose(
     *,
     seed: int,
     inverse_penalty: float | None = None,
+    start: float | None = None,
 ) -> Choice:
-    """Pick from `sets`, from the penalties (unless `inverse_penalty` says which), with `label_names` or without."""
+    """Pick from `sets`, from the penalties (unless `inverse_penalty` says which), with `label_names` or without.
+
+    `start` is the inverse penalty at which the search begins, if not at the usual one.
+    """
     strata_N = setting.task.strata(table.targets)
-    usual = inverse_penalty or setting.task.link.usual_inverse_penalty
+    usual = inverse_penalty or start or setting.task.link.usual_inverse_penalty
     trials: list[Trial] = []
     best = next(iter(sets))
     if len(sets) > 1:
@@ -68,7 +72,9 @@ def choose(
     members = tuple(sets[name] for name in best.split(_AND))
     fold_N = stratified_folds(strata_N, 5 if len(strata_N) <= _RACE_ROWS else 3, seed=seed)
     rows = subsample(strata_N, _rows_of(_WALK_UNITS, table), seed=seed)
-    walked = _walk(table.take(rows), label_names, best, members, fold_N[rows], setting, inverse_penalty)
+    walked = _walk(
+        table.take(rows), label_names, best, members, fold_N[rows], setting, usual, fixed=bool(inverse_penalty)
+    )
     winner = _best([trial for trial, _ in walked])
     if len(rows) < len(strata_N):
         walked.append(Bench(table, None, best, members, fold_N, setting).run(winner.inverse_penalty))
@@ -92,10 +98,11 @@ def _walk(  # noqa: PLR0917
     members: tuple[tuple[str, ...], ...],
     fold_N: NDArray[np.int64],
     setting: Setting,
-    inverse_penalty: float | None,
+    usual: float,
+    *,
+    fixed: bool,
 ) -> list[tuple[Trial, Floats]]:
     """From the usual penalty to weaker and to stronger ones, with label names if they help."""
-    usual = inverse_penalty or setting.task.link.usual_inverse_penalty
     bench = Bench(table, None, best, members, fold_N, setting)
     walked = [bench.run(usual)]
     if label_names is not None:
@@ -103,7 +110,7 @@ def _walk(  # noqa: PLR0917
         walked.append(named.run(usual))
         if _best([trial for trial, _ in walked]) is walked[-1][0]:
             bench = named
-    for factor in () if inverse_penalty else (_FACTOR, 1 / _FACTOR):
+    for factor in () if fixed else (_FACTOR, 1 / _FACTOR):
         best_so_far = _best([trial for trial, _ in walked])
         if best_so_far.inverse_penalty != usual:
             break  # the other direction was better: the score has one hill
@@ -112,6 +119,12 @@ def _walk(  # noqa: PLR0917
             if _best([trial for trial, _ in walked]) is not walked[-1][0]:
                 break
     return walked
+
+
+def usual_first(sets: Mapping[str, tuple[str, ...]], usual: str | None) -> Mapping[str, tuple[str, ...]]:
+    """The same sets, that one in front (of a mean of two the first) which earlier jobs ended with."""
+    front = (usual or "").split(_AND)[0]
+    return {front: sets[front], **sets} if front in sets else sets
 
 
 def _rows_of(most: int, table: Table) -> int:

@@ -62,11 +62,6 @@ class Schedule:
     low_rank: int
     own_blocks: int | None
 
-    @property
-    def patience(self) -> int:
-        """Epochs without a better held-out score after which a trial ends."""
-        return max(3, self.epochs // 3)
-
 
 def settle(strategy: Strategy, asked: Hyperparameters, *, rows: int, blocks: int) -> Schedule:
     """What the customer asked for, and the strategy's own numbers elsewhere. Raises InvalidHyperparameters."""

@@ -15,6 +15,7 @@ from models.backbones.loading import Backbone
 from models.backbones.parallel import one_thread_each
 from models.learning import features, first_version, refining, tasks
 from models.learning.corpus import Corpus, read_training, read_validation
+from models.learning.errors import NoLinearLayers
 from models.learning.events import Candidate, Finished, Progress, TrainEvent
 from models.learning.folds import subsample
 from models.learning.request import TrainRequest
@@ -63,11 +64,14 @@ def _train(request: TrainRequest, backbone: Backbone, stop: Callable[[], bool]) 
         trained_rows=run.rows_read,
         trained_tokens=run.tokens_used,
         seconds=run.elapsed(),
+        outcomes=run.outcomes,
     )
 
 
 def _prepare(request: TrainRequest, backbone: Backbone, stop: Callable[[], bool]) -> Generator[TrainEvent, None, Run]:
     began = time.monotonic()
+    if request.strategy == "lora" and not backbone.linear:
+        raise NoLinearLayers(base=backbone.entry.name)
     task = tasks.find(request.task)
     yield Progress("reading", 0.0)
     corpus, task = read_training(request.training, task)

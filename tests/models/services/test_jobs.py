@@ -106,9 +106,7 @@ def test_what_is_wrong_is_named(
 
 def test_low_rank_matrices_need_linear_layers() -> None:
     base = replace(registry.MINILM, name="photos", linear=False)
-    with pytest.raises(
-        NoLinearLayers, match=r"'photos' has none\. Use auto, head, partial"
-    ):
+    with pytest.raises(NoLinearLayers, match=r"'photos' has none\. Use auto, head, partial"):
         check_strategy("lora", base)
     assert check_strategy("partial", base) == "partial"
     assert check_strategy("lora", registry.MINILM) == "lora"

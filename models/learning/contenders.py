@@ -1,0 +1,69 @@
+"""The candidates that refinement may try: which make sense for a base, a task and a situation, and what a row costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from models.learning.first_version import FirstVersion
+from models.learning.run import Run
+from models.learning.strategies import STRATEGIES, Schedule, settle
+
+# Rows from which a base of random weights may catch up with a pretrained one that knows nothing of the domain.
+_SCRATCH_ROWS = 20_000
+# Gradients cost two passes through what trains; through what does not, low-rank matrices still need one.
+_GRADIENTS, _PASSED_GRADIENTS = 2.0, 1.25
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """One way to refine. `weight` is what a row costs in an epoch, in passes through the whole frozen base."""
+
+    name: str  # unique among the contenders of a run
+    schedule: Schedule
+    weight: float
+
+    def lasting(self, epochs: int) -> Contender:
+        """The same with another number of epochs."""
+        return replace(self, schedule=replace(self.schedule, epochs=epochs))
+
+
+def asked(run: Run, name: str) -> Contender:
+    """The one that the customer named. Raises InvalidHyperparameters."""
+    return _contender(run, name)
+
+
+def line_up(run: Run, first: FirstVersion) -> list[Contender]:
+    """What makes sense here, the usual choice first.
+
+    The whole base is worth its cost where the data are large or unlike what the base knows; random weights only where
+    both are so. Where a few blocks are all of them, that is one candidate and not two.
+    """
+    blocks, situation = run.backbone.blocks, first.situation
+    found = [_contender(run, "partial")]
+    few = max(1, blocks // 3)
+    most = found[0].schedule.own_blocks
+    if run.request.hyperparameters.trainable_blocks == "auto" and most is not None and few < most:
+        found.append(_contender(run, "partial", own_blocks=few))
+    if run.backbone.linear:
+        found.append(_contender(run, "lora"))
+    if situation.size == "large" or situation.similarity == "different":
+        found.append(_contender(run, "full"))
+    if situation.similarity == "different" and run.rows_read >= _SCRATCH_ROWS:
+        found.append(_contender(run, "scratch"))
+    return found
+
+
+def every(run: Run) -> list[Contender]:
+    """Every strategy by itself: what trying them all would mean."""
+    return [_contender(run, name) for name in STRATEGIES if name != "lora" or run.backbone.linear]
+
+
+def _contender(run: Run, name: str, *, own_blocks: int | None = None) -> Contender:
+    blocks = run.backbone.blocks
+    schedule = settle(STRATEGIES[name], run.request.hyperparameters, rows=len(run.training.corpus), blocks=blocks)
+    if own_blocks is not None:
+        schedule, name = replace(schedule, own_blocks=own_blocks), f"{name}-{own_blocks}"
+    if schedule.low_rank:
+        return Contender(name, schedule, 1.0 + _PASSED_GRADIENTS)
+    trained = blocks if schedule.own_blocks is None else schedule.own_blocks
+    return Contender(name, schedule, 1.0 + _GRADIENTS * trained / blocks)

@@ -1,0 +1,141 @@
+"""Which rows a fit learns from and which it answers, and all that a fit on a part of the rows needs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.backbones.backbone import Row
+from models.learning import features, first_version, selection
+from models.learning.bench import Table
+from models.learning.checkpoints import Checkpoints
+from models.learning.contenders import Contender
+from models.learning.first_version import FirstVersion
+from models.learning.folds import Rows, splits, stratified_folds, subsample
+from models.learning.heads import Floats, Head
+from models.learning.network import Network, build
+from models.learning.plans import Rung, TrialPlan
+from models.learning.ragged import Ragged, flat, join, units
+from models.learning.refinement import Material
+from models.learning.run import Run
+from models.learning.tasks.task import Targets
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows to learn from, and the held-out rows that the head of those rows and its refined successor answer."""
+
+    name: str  # of its checkpoints
+    train: Rows
+    held_targets: Targets | Ragged
+    held_tokens: list[Row]
+    held_features: dict[str, Floats]
+    with_surplus: bool = True  # rows beyond those of the head are learned from, too
+
+    def material(self, run: Run, first: FirstVersion) -> Material:
+        """For the training loop."""
+        return material_of(run, first, self.train, self.held_tokens, with_surplus=self.with_surplus)
+
+
+def open_parts(run: Run, plan: TrialPlan) -> list[Part]:
+    """The parts that trials hold out in turn; the validation file, if there is one, is the only one."""
+    everything = np.arange(len(run.training.corpus))
+    if run.validation is not None:
+        return [_validation_part(run, "trial-0", everything, np.arange(len(run.validation.corpus)))]
+    fold_N = _fold(run, plan)
+    return [
+        _held_out_part(run, f"trial-{number}", train, held)
+        for number, (train, held) in enumerate(splits(fold_N)[: plan.used])
+    ]
+
+
+def open_rung(run: Run, plan: TrialPlan, rung: Rung) -> Part:
+    """The first part of the trials, or so many rows of it."""
+    name, seed, strata_N = f"rung-{rung.number}", run.request.seed, run.task.strata(run.training.corpus.targets)
+    if run.validation is not None:
+        held = subsample(run.task.strata(run.validation.corpus.targets), rung.held, seed=seed)
+        return _validation_part(run, name, subsample(strata_N, rung.rows, seed=seed), held, with_surplus=False)
+    train, held = splits(_fold(run, plan))[0]
+    train = train[subsample(strata_N[train], rung.rows, seed=seed)]
+    held = held[subsample(strata_N[held], rung.held, seed=seed)]
+    return _held_out_part(run, name, train, held, with_surplus=False)
+
+
+def _fold(run: Run, plan: TrialPlan) -> Rows:
+    return stratified_folds(run.task.strata(run.training.corpus.targets), plan.folds, seed=run.request.seed + 1)
+
+
+def _held_out_part(run: Run, name: str, train: Rows, held: Rows, *, with_surplus: bool = True) -> Part:
+    targets = run.training.corpus.targets
+    return Part(
+        name,
+        train,
+        targets[held],
+        [run.training.tokens[row] for row in held],
+        {feature: values[units(targets, held)] for feature, values in run.training.features.items()},
+        with_surplus,
+    )
+
+
+def _validation_part(run: Run, name: str, train: Rows, held: Rows, *, with_surplus: bool = True) -> Part:
+    assert run.validation is not None  # noqa: S101
+    targets = run.validation.corpus.targets
+    return Part(
+        name,
+        train,
+        targets[held],
+        [run.validation.tokens[row] for row in held],
+        {feature: values[units(targets, held)] for feature, values in run.validation.features.items()},
+        with_surplus,
+    )
+
+
+def fold_head(run: Run, first: FirstVersion, train: Rows) -> Head:
+    """The head that the first version's choice gives on these rows alone."""
+    table = Table(run.training.features, run.training.corpus.targets).take(train)
+    return selection.fit_final(table, first.label_names, first.choice, first_version.setting(run))
+
+
+def network_of(run: Run, first: FirstVersion, contender: Contender, head: Head, train: Rows) -> Network:
+    """A network that starts as the base with `head`, standardised by the training rows."""
+    where = units(run.training.corpus.targets, train)
+    plain = {name: values[where] for name, values in run.training.features.items()}
+    features_NF = features.derive(plain, first.choice.names)
+    return build(run.backbone, contender.schedule, first.choice.names, head, features_NF, seed=run.request.seed)
+
+
+def material_of(
+    run: Run, first: FirstVersion, train: Rows, held_tokens: list[Row], *, with_surplus: bool = True
+) -> Material:
+    """The rows to train on, the label names among them if they were chosen."""
+    tokens = [run.training.tokens[row] for row in train]
+    targets = run.training.corpus.targets[train]
+    if run.surplus is not None and with_surplus:
+        tokens += run.surplus.tokens
+        targets = join([targets, run.surplus.corpus.targets])
+    if first.choice.label_names and first.label_names is not None:
+        tokens += first_version.label_name_tokens(run)
+        targets = join([targets, first.label_names.targets])
+    return Material(tokens, targets, held_tokens)
+
+
+def checkpoints_of(run: Run, contender: Contender, fit: str, rows: Rows) -> Checkpoints | None:
+    """Where one fit of this very run keeps its state, None if the request says nowhere."""
+    folder = run.request.checkpoint_dir
+    if folder is None:
+        return None
+    what = {
+        "rows": run.training.corpus.digest,
+        "of_them": hashlib.sha256(rows.tobytes()).hexdigest(),
+        "targets": hashlib.sha256(flat(run.training.corpus.targets).tobytes()).hexdigest(),
+        "base": run.backbone.revision,
+        "precision": str(run.backbone.dtype),
+        "schedule": repr(contender.schedule),
+        "seed": run.request.seed,
+        "fit": fit,
+    }
+    fingerprint = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+    return Checkpoints(folder / f"{contender.name}-{fit}", fingerprint)

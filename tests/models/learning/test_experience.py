@@ -1,0 +1,81 @@
+"""How much earlier outcomes count, and what follows from them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from models.learning.contenders import Contender
+from models.learning.experience import HEAD, USUAL_RELIEF, Circumstances, Outcome, Outlook
+from models.learning.plans import choose_field, plan_rungs
+from models.learning.request import DatasetSource, TrainRequest
+from models.learning.strategies import STRATEGIES, Schedule
+
+HERE = Circumstances(770, 77, 10.0, 0.85, 0.86, (0.3, 0.6, 0.8))
+SEEN = Outcome(
+    base_revision="f00d", task="text-classification", rows=770, classes=77, rows_per_class=10.0, separability=0.85,
+    head_score=0.86, depth_scores=(0.3, 0.6, 0.8), candidate="partial", relief=0.2, epochs=3,
+)  # fmt: skip
+
+
+def _contender(name: str, weight: float = 3.0) -> Contender:
+    strategy = STRATEGIES[name.split("-", maxsplit=1)[0]]
+    return Contender(name, Schedule(strategy, strategy.epochs, 32, 1e-4, 1e-3, strategy.low_rank, 6), weight)
+
+
+FIELD = [_contender("partial"), _contender("partial-2"), _contender("lora")]
+
+
+def _outlook(*outcomes: Outcome) -> Outlook:
+    return Outlook.of(outcomes, HERE, base_revision="f00d", task="text-classification")
+
+
+def test_the_nearer_the_more_it_counts() -> None:
+    same, larger, alien = SEEN, replace(SEEN, rows=2_000), replace(SEEN, separability=0.1, head_score=0.2)
+    assert HERE.nearness(same.circumstances) == 1.0
+    assert 0.3 < HERE.nearness(larger.circumstances) < 0.9
+    assert HERE.nearness(alien.circumstances) < 0.01
+    assert _outlook(same).relief("partial") == pytest.approx((USUAL_RELIEF + 0.2) / 2)
+    assert _outlook(alien).relief("partial") == pytest.approx(USUAL_RELIEF, abs=0.002)
+
+
+def test_other_bases_and_tasks_say_nothing() -> None:
+    outlook = _outlook(replace(SEEN, base_revision="beef"), replace(SEEN, task="text-regression"))
+    assert outlook.near == ()
+    assert outlook.relief("partial") == USUAL_RELIEF
+
+
+def test_nothing_known_everybody_races() -> None:
+    assert [contender.name for contender in choose_field(FIELD, _outlook())] == ["partial", "partial-2", "lora"]
+    assert [(rung.number, rung.rows, rung.share) for rung in plan_rungs(3)] == [(1, 2_000, 0.4)]
+    assert [rung.number for rung in plan_rungs(5)] == [1, 2]
+    assert plan_rungs(1) == []
+
+
+def test_the_known_winner_goes_alone_and_for_as_long_as_it_took() -> None:
+    others = [replace(SEEN, candidate=name, relief=0.05, epochs=0) for name in ("partial-2", "lora")]
+    (alone,) = choose_field(FIELD, _outlook(*[SEEN, *others] * 3))
+    assert alone.name == "partial"
+    assert alone.schedule.epochs == 3
+
+
+def test_what_never_helped_is_not_expected_to() -> None:
+    assert _outlook(*[replace(SEEN, relief=-0.1)] * 4).relief("partial") < 0.02
+
+
+def test_the_head_begins_where_earlier_ones_ended() -> None:
+    head = replace(SEEN, candidate=HEAD, features="depths-max", regularization=0.3)
+    assert _outlook(head).usual_features() is None
+    told = _outlook(head, replace(head, regularization=0.03), replace(head, features="last", regularization=0.0))
+    assert told.usual_features() == "depths-max"
+    assert told.usual_regularization() == pytest.approx((0.3 * 0.03) ** 0.5)
+
+
+def test_a_request_carries_them_across_processes(tmp_path: Path) -> None:
+    source = DatasetSource(tmp_path / "rows.csv", "csv")
+    request = TrainRequest(source, "text-classification", tmp_path, experience=(SEEN, replace(SEEN, candidate="lora")))
+    assert TrainRequest.from_dict(json.loads(json.dumps(request.to_dict()))) == request
+    assert Outcome.from_dict({**asdict(SEEN), "of_a_later_version": 1}) == SEEN
