@@ -20,8 +20,8 @@ _USUAL_MASS = 1.0
 _KNOWN_MASS = 2.0
 # How far the expectation of a candidate that is not known yet may be off.
 _UNKNOWN_RELIEF = 0.04
-# Differences at which a situation counts for 0.6: a factor of e in rows, 0.15 in shares.
-_ROWS_SCALE, _SHARE_SCALE = 1.0, 0.15
+# Differences at which a situation counts for 0.6: a factor of e in rows, 0.2 in shares.
+_ROWS_SCALE, _SHARE_SCALE = 1.0, 0.2
 
 
 @dataclass(frozen=True, slots=True)
