@@ -204,7 +204,7 @@ class PackedBlock:
         if low_rank is not None and low_rank.touches(index, "up"):
             inner_NI = self.up.plain(hidden_ND)
             low_rank.add(index, "up", hidden_ND, inner_NI)
-            inner_NI = F.gelu(inner_NI)
+            inner_NI = torch.ops.aten.gelu_(inner_NI)  # in place: a new tensor of this size is pages to fault in
         else:
             inner_NI = self.up.gelu(hidden_ND)
         outer_ND = self.down.onto(inner_NI, hidden_ND)

@@ -6,7 +6,9 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from models.backbones.backbone import Encoder
@@ -40,6 +42,7 @@ class LoraWeights:
     pairs: Mapping[tuple[int, str], LowRankPair]
     shape: tuple[object, ...]
     nbytes: int
+    addresses: NDArray[np.int64]  # of every pair's matrices, in the order of the pairs: down, then the ups
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,7 +100,8 @@ def gather_lora(tensors: Mapping[str, Tensor], encoder: PackedEncoder) -> LoraWe
         for at, pair in pairs.items()
     )
     nbytes = sum(pair.down_IR.nbytes + sum(up_RO.nbytes for *_, up_RO in pair.ups) for pair in pairs.values())
-    return LoraWeights(pairs, shape, nbytes)
+    matrices = [matrix for pair in pairs.values() for matrix in (pair.down_IR, *(up_RO for *_, up_RO in pair.ups))]
+    return LoraWeights(pairs, shape, nbytes, np.array([matrix.data_ptr() for matrix in matrices], dtype=np.int64))
 
 
 def _join(tensors: Mapping[str, Tensor], names: list[str], encoder: PackedEncoder) -> LowRankPair | None:

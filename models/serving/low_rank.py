@@ -1,9 +1,10 @@
 """LoRA for many customers in one batch: low-rank products on the side of the base's linear layers.
 
-Each customer's tokens form a tile. A customer with many tokens takes plain products of its own; those with few are
-padded to a common length and multiplied together, one batched product for all of them. Tiles of similar length go
-together. Where they lie next to each other (rows are sorted by length, so they mostly do) the result is added to a
-stretch of the batch, which is three times as fast as adding it token by token.
+In fp32 on a processor all products of a module are two calls of the BLAS, on the matrices where they lie: see
+`products`. Elsewhere each customer's tokens form a tile. A customer with many tokens takes plain products of its own;
+those with few are padded to a common length and multiplied together, one batched product for all of them. Tiles of
+similar length go together. Where they lie next to each other (rows are sorted by length, so they mostly do) the result
+is added to a stretch of the batch, which is three times as fast as adding it token by token.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from models.backbones.packed import PackedBatch
+from models.serving import products
 from models.serving.adapters import Adapter, LoraWeights, LowRankPair
+from models.serving.products import FLOAT_BYTES, Ints, Products
 
 # From so many tokens on a customer's own product is as fast per token as a batched one, and needs no padding.
 ALONE_TOKENS = 96
@@ -80,10 +84,87 @@ class _Together:
                 y_NO[self.stretch, outputs].add_(delta_PO.index_select(0, self.places_M))
 
 
+@dataclass(slots=True)
+class _Module:
+    """The two calls of one kind of module, and where their operands lie, in bytes from the first token's."""
+
+    down: Products
+    up: Products
+    x_S: Ints
+    ranks_S: Ints
+    ranks_Q: Ints  # Q: every stretch once per projection
+    y_Q: Ints
+
+
+class _Scattered:
+    """Adapters of one shape, each on S stretches of tokens: nothing is padded, gathered or copied."""
+
+    def __init__(self, stretches: Sequence[tuple[LoraWeights, range]]) -> None:
+        stretches = sorted(stretches, key=lambda stretch: len(stretch[1]))
+        self._weights = [weights for weights, _ in stretches]  # keeps alive what the addresses mean
+        self._addresses_MS = np.stack([weights.addresses for weights in self._weights], axis=1)
+        self._offsets_S = np.array([tokens.start for _, tokens in stretches], dtype=np.int64)
+        self._lengths_G, self._counts_G = np.unique([len(tokens) for _, tokens in stretches], return_counts=True)
+        self._modules: dict[tuple[object, ...], _Module] = {}
+        self._matrices: dict[At, int] = {}
+        matrix = 0
+        for at, pair in self._weights[0].pairs.items():
+            self._matrices[at] = matrix
+            matrix += 1 + len(pair.ups)
+
+    def add(self, at: At, x_NI: Tensor, y_NO: Tensor) -> None:
+        pair = self._weights[0].pairs.get(at)
+        if pair is None:  # all are of one shape
+            return
+        places = tuple((ranks.start, columns.start) for ranks, columns, _ in pair.ups)
+        kind = (*pair.down_IR.shape, places, y_NO.stride(0))
+        module = self._modules.get(kind)
+        if module is None:  # most blocks have the same
+            module = self._modules[kind] = self._prepare(pair, y_NO.stride(0))
+        x_NI = x_NI.contiguous()
+        ranks_NR = torch.empty(x_NI.shape[0], pair.down_IR.shape[1], dtype=x_NI.dtype)
+        down = self._matrices[at]
+        module.down.run(x_NI.data_ptr() + module.x_S, self._addresses_MS[down], ranks_NR.data_ptr() + module.ranks_S)
+        ups_Q = self._addresses_MS[down + 1 : down + 1 + len(pair.ups)].reshape(-1)
+        module.up.run(ranks_NR.data_ptr() + module.ranks_Q, ups_Q, y_NO.data_ptr() + module.y_Q)
+
+    def _prepare(self, pair: LowRankPair, y_stride: int) -> _Module:
+        inputs, width = pair.down_IR.shape
+        ups, groups = len(pair.ups), len(self._lengths_G)
+        outputs = pair.ups[0][2].shape[1]  # of a fused module's projections: all the same
+        ranks_at = np.array([ranks.start for ranks, _, _ in pair.ups])[:, None]
+        outputs_at = np.array([columns.start for _, columns, _ in pair.ups])[:, None]
+        return _Module(
+            down=Products(
+                self._lengths_G,
+                self._counts_G,
+                np.full(groups, inputs),
+                width,
+                strides=(inputs, width, width),
+                accumulate=False,
+            ),
+            up=Products(
+                np.tile(self._lengths_G, ups),
+                np.tile(self._counts_G, ups),
+                np.repeat([up_RO.shape[0] for *_, up_RO in pair.ups], groups),
+                outputs,
+                strides=(width, outputs, y_stride),
+                accumulate=True,
+            ),
+            x_S=self._offsets_S * (inputs * FLOAT_BYTES),
+            ranks_S=self._offsets_S * (width * FLOAT_BYTES),
+            ranks_Q=((self._offsets_S * width + ranks_at) * FLOAT_BYTES).ravel(),
+            y_Q=((self._offsets_S * y_stride + outputs_at) * FLOAT_BYTES).ravel(),
+        )
+
+
+_Part = _Alone | _Together | _Scattered
+
+
 class LowRankPlan:
     """Implements `backbones.packed.LowRank` for one batch."""
 
-    def __init__(self, parts: Sequence[_Alone | _Together], touched: frozenset[At]) -> None:
+    def __init__(self, parts: Sequence[_Part], touched: frozenset[At]) -> None:
         self._parts = parts
         self._touched = touched
 
@@ -109,22 +190,44 @@ def plan_low_rank(adapters: Sequence[Adapter], batch: PackedBatch) -> LowRankPla
             weights_of[id(adapter.lora)] = adapter.lora
     if not rows_of:
         return None
-    parts: list[_Alone | _Together] = []
+    touched = frozenset(at for weights in weights_of.values() for at in weights.pairs)
+    if len(rows_of) == 1 and len(next(iter(rows_of.values()))) == batch.rows:
+        return LowRankPlan([_Alone(next(iter(weights_of.values())), None)], touched)
+    grouped = _scatter if _is_scattered(next(iter(weights_of.values()))) else _tile
+    return LowRankPlan(grouped([(weights_of[key], rows) for key, rows in rows_of.items()], batch), touched)
+
+
+def _is_scattered(weights: LoraWeights) -> bool:
+    matrix = next(iter(weights.pairs.values())).down_IR
+    return matrix.device.type == "cpu" and matrix.dtype is torch.float32 and products.available()
+
+
+def _scatter(members: Sequence[tuple[LoraWeights, list[int]]], batch: PackedBatch) -> list[_Part]:
+    stretches: dict[tuple[object, ...], list[tuple[LoraWeights, range]]] = {}
+    for weights, rows in members:
+        spans = [batch.span(row) for row in rows]
+        joined = [spans[0]]
+        for span in spans[1:]:
+            if span.start == joined[-1].stop:
+                joined[-1] = range(joined[-1].start, span.stop)
+            else:
+                joined.append(span)
+        stretches.setdefault(weights.shape, []).extend((weights, span) for span in joined)
+    return [_Scattered(same) for same in stretches.values()]
+
+
+def _tile(members: Sequence[tuple[LoraWeights, list[int]]], batch: PackedBatch) -> list[_Part]:
+    parts: list[_Part] = []
     small: dict[tuple[object, ...], list[tuple[LoraWeights, list[int]]]] = {}
-    for key, rows in rows_of.items():
-        weights = weights_of[key]
-        if len(rows) == batch.rows:
-            parts.append(_Alone(weights, None))
-            continue
+    for weights, rows in members:
         tokens = [token for row in rows for token in batch.span(row)]
         if len(tokens) >= ALONE_TOKENS:
             parts.append(_Alone(weights, torch.tensor(tokens, device=batch.ids_N.device)))
         else:
             small.setdefault(weights.shape, []).append((weights, tokens))
-    for members in small.values():
-        parts += [_stack(group, batch) for group in _by_length(members)]
-    touched = frozenset(at for weights in weights_of.values() for at in weights.pairs)
-    return LowRankPlan(parts, touched)
+    for same in small.values():
+        parts += [_stack(group, batch) for group in _by_length(same)]
+    return parts
 
 
 def _by_length(members: list[tuple[LoraWeights, list[int]]]) -> list[list[tuple[LoraWeights, list[int]]]]:

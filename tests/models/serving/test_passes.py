@@ -18,6 +18,7 @@ from models.backbones.text import TextBackbone
 from models.learning import artifacts
 from models.learning.artifacts import Artifact
 from models.services.catalog import ResolvedVersion
+from models.serving import products
 from models.serving.adapters import Adapter
 from models.serving.assembly import assemble
 from models.serving.depot import Artifact as StoredArtifact
@@ -137,13 +138,33 @@ def test_all_kinds_in_one_batch_get_what_each_gets_alone(backbone: TextBackbone)
 
 
 @pytest.mark.parametrize("count", [1, 2, 9, 40])
-def test_any_number_of_low_rank_adapters(backbone: TextBackbone, count: int) -> None:
+@pytest.mark.parametrize("scattered", [True, False])
+def test_any_number_of_low_rank_adapters(
+    backbone: TextBackbone, count: int, scattered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not scattered:  # as with a torch that brings another BLAS
+        monkeypatch.setattr(products, "available", lambda: False)
+    elif not products.available():
+        pytest.skip("this torch brings no cblas_sgemm_batch")
     kinds = [make(backbone, seed=seed, more=lora_tensors(seed)) for seed in range(count)]
     texts = [TEXTS[at % len(TEXTS)] for at in range(3 * count)]
     rows = [kinds[at % count] for at in range(len(texts))]
     mixed = answer(backbone, backbone.tokenize(texts), [adapter for adapter, _ in rows])
     for at in range(0, len(texts), 7):
         np.testing.assert_allclose(mixed[at], expected(backbone, rows[at][1], [texts[at]])[0], atol=2e-4)
+
+
+def test_one_low_rank_adapter_among_others_is_the_merged_network(backbone: TextBackbone) -> None:
+    often, artifact = make(backbone, seed=1, more=lora_tensors(1))
+    rare, _ = make(backbone, seed=2, more=lora_tensors(2, rank=4))
+    plain, _ = make(backbone, seed=3)
+    texts = TEXTS * 4  # rows of one length and one adapter lie next to each other
+    owners = [rare if at == 3 else plain if at == 12 else often for at in range(len(texts))]
+    mixed = answer(backbone, backbone.tokenize(texts), owners)
+    merged = expected(backbone, artifact, texts)
+    for owner, output, right in zip(owners, mixed, merged, strict=True):
+        if owner is often:
+            np.testing.assert_allclose(output, right, atol=2e-4)
 
 
 def test_in_bf16_neighbours_change_little(backbone: TextBackbone) -> None:
