@@ -122,14 +122,17 @@ Metadata = Annotated[dict[str, str], AfterValidator(_check_metadata), _at_most(_
 Columns = Annotated[dict[str, str], _at_most(_COLUMNS)]
 
 
-def auto_or(what: str) -> WrapValidator:
-    """Accepts `"auto"` or the annotated number; otherwise one error that says so, instead of one per branch."""
+def auto_or(what: str, *, flag: bool = False) -> WrapValidator:
+    """Accepts `"auto"` or what is annotated; otherwise one error that says so, instead of one per branch.
+
+    True and False are no numbers: they are let through only where a `flag` is asked for.
+    """
 
     def check(value: Any, handler: Any) -> Any:
         if value == "auto" and isinstance(value, str):
             return value
         try:
-            if isinstance(value, bool):
+            if isinstance(value, bool) and not flag:
                 raise TypeError
             return handler(value)
         except (ValidationError, TypeError):

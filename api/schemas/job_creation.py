@@ -13,6 +13,7 @@ from models.learning.request import STRATEGIES, Strategy
 Auto = Literal["auto"]
 AutoCount = Annotated[Annotated[int, Field(ge=1, le=10_000)] | Auto, auto_or("a whole number from 1 to 10000")]
 AutoRate = Annotated[Annotated[float, Field(gt=0, le=1_000_000)] | Auto, auto_or("a number above 0")]
+AutoFlag = Annotated[bool | Auto, auto_or("true or false", flag=True)]
 
 # OpenAI's other methods need pairs of answers or a grader, and a model that writes text.
 _NOT_OFFERED = {"dpo", "reinforcement"}
@@ -29,6 +30,7 @@ class HyperparametersBody(Body):
     trainable_blocks: AutoCount = "auto"
     regularization: AutoRate = "auto"
     features: Annotated[str, Field(min_length=1, max_length=64)] = "auto"
+    lexical: AutoFlag = "auto"
 
 
 class MethodSettings(Body):

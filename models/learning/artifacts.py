@@ -1,6 +1,7 @@
 """A trained version on disk: `weights.safetensors` and `manifest.json`, which carries the weights' hash.
 
 Tensors: `head.weight` (K, F) and `head.bias` (K,) on the manifest's features side by side; beside them, if the version
+adds a lexical part, `lexical.buckets` and `.idf` (V,), `.weight` (V, K) and `.factor` (1,), see `lexical`; if it
 changes the base, `lora.{block}.{module}.A` (rank, in) and `.B` (out, rank) with the scaling folded into B, or its own
 `block.{i}.{parameter}`, and for a whole base of its own `embeddings.{parameter}`. Nothing is ever unpickled.
 """

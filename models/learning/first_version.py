@@ -1,25 +1,34 @@
-"""The first servable version: a head on frozen features, measured out of fold, and the baselines beside it."""
+"""The first servable version: a head on frozen features, measured out of fold, and the baselines beside it.
+
+Where it helps, a head on the terms of the texts is added to it (see `stacking`).
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from models.backbones.backbone import Row
-from models.learning import features, selection, situation, suspects, zero_shot
+from models.datasets.examples import Input
+from models.learning import features, selection, situation, stacking, suspects, zero_shot
 from models.learning.assessment import Assessment, HeldOut, assess
 from models.learning.bench import Setting, Table
+from models.learning.corpus import Corpus
 from models.learning.errors import InvalidHyperparameters
 from models.learning.events import Candidate
 from models.learning.experience import Circumstances, Outlook
 from models.learning.heads import Floats, Head
-from models.learning.ragged import flat, spread
+from models.learning.ragged import Ragged, flat, spread
 from models.learning.run import Run, Trained, versions, write_candidate
 from models.learning.selection import Choice
 from models.learning.situation import Situation
+from models.learning.stacking import Stack
+from models.learning.terms import Ints
 
 # Rows per class up to which label names are tried as rows: one more among many changes nothing.
 _NAMED_ROWS = 50
@@ -30,10 +39,11 @@ class FirstVersion:
     """The head (or zero-shot) model and all that was measured on the way to it."""
 
     trained: Trained
-    head: Head
+    head: Head  # without the lexical part
     choice: Choice
+    stack: Stack | None  # None: nothing that has terms, or the customer wants none
     held: HeldOut
-    logits_NK: Floats  # on the held-out rows
+    logits_NK: Floats  # on the held-out rows, of head and lexical part
     situation: Situation
     label_names: Table | None  # None for a base that does not read text
 
@@ -78,19 +88,22 @@ def measure(run: Run) -> FirstVersion:
     )
     run.check_stop()
     head = selection.fit_final(table, names_table, choice, setting(run))
+    stack = _stack(run, choice)
     out_of_fold = HeldOut(corpus.targets, choice.fold_N)
-    held, logits_NK, assessment = out_of_fold, choice.logits_NK, None
+    held, logits_NK, assessment = out_of_fold, stack.logits_NK if stack else choice.logits_NK, None
     if run.validation is not None:
+        tuned = (logits_NK, out_of_fold)
         held = HeldOut(run.validation.corpus.targets, None, validated=True)
         logits_NK = head.logits(features.derive(run.validation.features, choice.names))
-        tuned = (choice.logits_NK, out_of_fold)
+        if stack is not None:
+            logits_NK = stack.mix(logits_NK, stack.answer(texts_of(run.validation.corpus)))
         assessment = assess(logits_NK, held, task, seed=run.request.seed, tuned_on=tuned)
     else:
         assessment = assess(logits_NK, held, task, seed=run.request.seed)
     trained = Trained(
         name="head",
         features=choice.names,
-        tensors=_tensors(head),
+        tensors=tensors_of(head, stack),
         assessment=assessment,
         hyperparameters={
             "features": choice.features,
@@ -110,8 +123,9 @@ def measure(run: Run) -> FirstVersion:
         score=assess(choice.logits_NK, out_of_fold, task, seed=run.request.seed).score.value,
         outputs=run.outputs,
         backbone=run.backbone,
+        stack=stack,
     )
-    first = FirstVersion(trained, head, choice, held, logits_NK, found, names_table)
+    first = FirstVersion(trained, head, choice, stack, held, logits_NK, found, names_table)
     zero, baseline = _baselines(run, first, names_table)
     run.report = _common_report(run, first, baseline)
     return zero if run.request.strategy == "zero-shot" else first
@@ -143,6 +157,49 @@ def label_name_rows(run: Run) -> Table | None:
     names = list(run.training.features)
     encoded_KF = run.backbone.encode_tokens(label_name_tokens(run), names)
     return Table(features.split(encoded_KF, names, run.backbone), run.task.encode(targets, run.labels))
+
+
+def _stack(run: Run, choice: Choice) -> Stack | None:
+    """How much the texts' terms add to the chosen head."""
+    corpus, wanted = run.training.corpus, run.request.hyperparameters.lexical
+    if wanted is False or run.request.strategy == "zero-shot" or not _has_terms(run):
+        return None
+    began = time.monotonic()
+    stack = stacking.measure(
+        texts_of(corpus),
+        corpus.targets,
+        choice.logits_NK,
+        choice.fold_N,
+        setting(run),
+        seed=run.request.seed,
+        wanted=wanted is True,
+    )
+    run.seconds["lexical"] = time.monotonic() - began
+    return stack
+
+
+def refit_part(run: Run, first: FirstVersion, train: Ints, held: Sequence[Input]) -> Floats | None:
+    """What the lexical part would say of `held`, fitted to some rows alone; None if the first version has none."""
+    if first.stack is None or first.stack.part is None:
+        return None
+    corpus = run.training.corpus
+    texts, held_texts = [str(corpus.inputs[row]) for row in train], [str(text) for text in held]
+    return stacking.refit(first.stack, texts, corpus.targets[train], held_texts, setting(run), seed=run.request.seed)
+
+
+def texts_of(corpus: Corpus) -> list[str]:
+    """The rows of a corpus whose inputs are whole texts."""
+    return [str(text) for text in corpus.inputs]
+
+
+def _has_terms(run: Run) -> bool:
+    """Whether rows are whole texts and targets labels: pairs are about what differs, and values have no temperature."""
+    corpus = run.training.corpus
+    return (
+        run.task.link.tempered
+        and not isinstance(corpus.targets, Ragged)
+        and all(isinstance(item, str) for item in corpus.inputs)
+    )
 
 
 def publish(run: Run, first: FirstVersion) -> Candidate:
@@ -187,11 +244,11 @@ def _baselines(run: Run, first: FirstVersion, names_table: Table | None) -> tupl
     trained = Trained(
         name="zero-shot",
         features=(probe,),
-        tensors=_tensors(head),
+        tensors=tensors_of(head, None),
         assessment=assessment,
         hyperparameters={"way": best},
     )
-    zero = FirstVersion(trained, head, choice, first.held, logits_NK, first.situation, names_table)
+    zero = FirstVersion(trained, head, choice, None, first.held, logits_NK, first.situation, names_table)
     scores = {way: assessed.score.value for way, (_, _, assessed) in measured.items()}
     gate = majority if run.request.strategy == "zero-shot" else max(majority, *scores.values())
     return zero, {"majority": majority, **scores, "gate": gate}
@@ -204,11 +261,13 @@ def _majority(run: Run, first: FirstVersion) -> float:
 
 def _common_report(run: Run, first: FirstVersion, baseline: dict[str, Any]) -> dict[str, Any]:
     corpus, choice = run.training.corpus, first.choice
-    calibrated = assess(choice.logits_NK, HeldOut(corpus.targets, choice.fold_N), run.task, seed=run.request.seed)
+    out_of_fold_NK = first.stack.logits_NK if first.stack else choice.logits_NK
+    calibrated = assess(out_of_fold_NK, HeldOut(corpus.targets, choice.fold_N), run.task, seed=run.request.seed)
     supports_K = run.task.supports(corpus.targets, run.labels)
     return {
         "task": run.task.name,
         "situation": first.situation.as_dict(),
+        **({"lexical": first.stack.describe()} if first.stack else {}),
         "baseline": baseline,
         "seed": run.request.seed,
         "data": {
@@ -241,5 +300,13 @@ def _tried(name: str, assessment: Assessment, seconds: float) -> dict[str, Any]:
     }
 
 
-def _tensors(head: Head) -> dict[str, torch.Tensor]:
-    return {"head.weight": torch.from_numpy(head.weight_KF), "head.bias": torch.from_numpy(head.bias_K)}
+def tensors_of(head: Head, stack: Stack | None) -> dict[str, torch.Tensor]:
+    """What an artifact holds of a head, and of the lexical part that is added to it."""
+    if stack is None or stack.part is None:
+        return {"head.weight": torch.from_numpy(head.weight_KF), "head.bias": torch.from_numpy(head.bias_K)}
+    factor, part = np.float32(stack.head_factor), stack.part.scaled(stack.share)
+    return {
+        "head.weight": torch.from_numpy(factor * head.weight_KF),
+        "head.bias": torch.from_numpy(factor * head.bias_K + part.bias_K),
+        **part.tensors(),
+    }

@@ -11,7 +11,7 @@ import torch
 from models.backbones.backbone import Encoder
 from models.backbones.loading import Backbone
 from models.datasets.examples import Input
-from models.learning import calibration, lora, tasks
+from models.learning import calibration, lexical, lora, tasks, terms
 from models.learning.artifacts import Artifact
 from models.learning.heads import Floats
 from models.learning.ragged import Ragged
@@ -41,12 +41,13 @@ def logits(artifact: Artifact, backbone: Backbone, inputs: Sequence[Input]) -> F
     else:
         features_NF = _encode(own, artifact, backbone, inputs)
     logits_NK: Floats = features_NF @ artifact.tensors["head.weight"].numpy().T + artifact.tensors["head.bias"].numpy()
-    return logits_NK
+    part = lexical.load(artifact.tensors)
+    return logits_NK if part is None else logits_NK + part.logits(terms.read([str(text) for text in inputs]))
 
 
 def _own_encoder(artifact: Artifact, backbone: Backbone) -> Encoder | None:
     """The base with what the version changed in it, None if it changed nothing."""
-    changed = {name.partition(".")[0] for name in artifact.tensors} - {"head"}
+    changed = {name.partition(".")[0] for name in artifact.tensors} - {"head", "lexical"}
     if not changed:
         return None
     encoder = backbone.trainable_copy().requires_grad_(False).eval()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.backbones.backbone import Row
+from models.datasets.examples import Input
 from models.learning import features, first_version, selection
 from models.learning.bench import Table
 from models.learning.checkpoints import Checkpoints
@@ -30,6 +31,7 @@ class Part:
 
     name: str  # of its checkpoints
     train: Rows
+    held_inputs: list[Input]
     held_targets: Targets | Ragged
     held_tokens: list[Row]
     held_features: dict[str, Floats]
@@ -73,6 +75,7 @@ def _held_out_part(run: Run, name: str, train: Rows, held: Rows, *, with_surplus
     return Part(
         name,
         train,
+        [run.training.corpus.inputs[row] for row in held],
         targets[held],
         [run.training.tokens[row] for row in held],
         {feature: values[units(targets, held)] for feature, values in run.training.features.items()},
@@ -86,6 +89,7 @@ def _validation_part(run: Run, name: str, train: Rows, held: Rows, *, with_surpl
     return Part(
         name,
         train,
+        [run.validation.corpus.inputs[row] for row in held],
         targets[held],
         [run.validation.tokens[row] for row in held],
         {feature: values[units(targets, held)] for feature, values in run.validation.features.items()},

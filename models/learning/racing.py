@@ -134,7 +134,7 @@ def _climb(  # noqa: PLR0917
             entry.left = "budget"
             continue
         entry.left = f"rung {rung.number}"
-        seen, done = Seen(run), clock.done
+        seen, done = Seen(run, first.stack), clock.done
         short = entry.contender.lasting(rung.epochs(entry.contender))
         try:
             with Meter(run, clock, entry):

@@ -12,14 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 
 from models.learning import contenders, outcomes, racing, refinement, trials
 from models.learning.clock import ENDS, Clock, OverBudget
 from models.learning.contenders import Contender
 from models.learning.events import Progress, TrainEvent
 from models.learning.experience import Outlook
-from models.learning.first_version import FirstVersion
+from models.learning.first_version import FirstVersion, tensors_of
 from models.learning.network import Network, blend, own_tensors, trained_values
 from models.learning.parts import checkpoints_of, material_of, network_of
 from models.learning.plans import TrialPlan, Verdict, choose_field, plan_rungs, plan_trials, worth_trying
@@ -207,8 +206,7 @@ def _train_on_all(
 def _trained(run: Run, first: FirstVersion, contender: Contender, trial: Trial, network: Network) -> Trained:
     schedule, head = contender.schedule, network.head()
     tensors = {
-        "head.weight": torch.from_numpy(head.weight_KF),
-        "head.bias": torch.from_numpy(head.bias_K),
+        **tensors_of(head, trial.stack),
         **own_tensors(network, schedule, run.backbone.dtype),
     }
     return Trained(

@@ -24,6 +24,7 @@ class Hyperparameters:
     trainable_blocks: int | Literal["auto"] = "auto"
     regularization: float | Literal["auto"] = "auto"
     features: str | Literal["auto"] = "auto"
+    lexical: bool | Literal["auto"] = "auto"  # a part on the terms of the texts, beside the base
 
 
 @dataclass(frozen=True, slots=True)

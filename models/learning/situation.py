@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from models.backbones.backbone import Backbone
 from models.learning import zero_shot
 from models.learning.ragged import Ragged, flat, spread
+from models.learning.stacking import Stack
 from models.learning.tasks.task import Floats, Targets, Task
 
 # Rows per class, as a share of the feature width, from which own weights in the base pay more than they overfit.
@@ -34,6 +35,7 @@ class Situation:
     separability: float  # 0: chance, 1: perfect; out of fold, by the best head on frozen features
     depth_scores: dict[str, float]  # nearest class mean (or one direction), out of fold, by the depth of the features
     best_depth: int
+    terms_beat_features: bool  # a head on the bare terms of the texts does better than one on frozen features
 
     def as_dict(self) -> dict[str, Any]:
         """For the report, with a sentence."""
@@ -60,8 +62,12 @@ def measure(
     score: float,
     outputs: int,
     backbone: Backbone,
+    stack: Stack | None,
 ) -> Situation:
-    """From frozen features (the base's probe of every depth, if it is there) and the head's out-of-fold score."""
+    """From frozen features (the base's probe of every depth, if it is there) and the head's out-of-fold score.
+
+    A base that is beaten by the bare terms does not know the language, or the domain, however well classes separate.
+    """
     width = backbone.width
     fold_U = spread(fold_N, targets)
     depth_scores: dict[str, float] = {}
@@ -73,9 +79,10 @@ def measure(
     rows_per_class = float(supports_K.mean()) if len(supports_K) else float(len(targets))
     chance = task.tally(targets, task.usual(targets, targets)).score
     separability = max(0.0, (score - chance) / max(1.0 - chance, 1e-9))
+    beaten = stack is not None and stack.terms_beat_head
     return Situation(
         size="large" if rows_per_class >= _LARGE * width else "small",
-        similarity="similar" if separability >= _SIMILAR else "different",
+        similarity="similar" if separability >= _SIMILAR and not beaten else "different",
         rows=len(targets),
         classes=len(supports_K),
         rows_per_class=rows_per_class,
@@ -84,4 +91,5 @@ def measure(
         separability=separability,
         depth_scores=depth_scores,
         best_depth=int(max(depth_scores, key=lambda depth: depth_scores[depth])),
+        terms_beat_features=beaten,
     )

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.learning import evaluation, features, refinement
+from models.learning import evaluation, features, first_version, refinement
 from models.learning.assessment import Assessment, HeldOut, assess
 from models.learning.clock import Clock
 from models.learning.contenders import Contender
@@ -26,6 +26,7 @@ from models.learning.plans import TrialPlan
 from models.learning.ragged import Ragged, flat, join
 from models.learning.refinement import Epoch
 from models.learning.run import Run
+from models.learning.stacking import Stack
 from models.learning.tasks.task import Targets
 
 # Half-way between the fitted head on the frozen base and the refined model, weight by weight (arXiv:2109.01903).
@@ -48,6 +49,7 @@ class Trial:
     new_loss: float
     old_loss: float
     loss_noise: float  # standard error of the difference of the losses, row by row
+    stack: Stack | None  # what the refined model is added to; None as in the first version
 
     @property
     def improves(self) -> bool:
@@ -66,7 +68,7 @@ def hold(
     run: Run, first: FirstVersion, contender: Contender, plan: TrialPlan, clock: Clock
 ) -> Generator[TrainEvent, None, Trial]:
     """Try part after part until the answer is clear; returns the refined model's best moment. Raises OverBudget."""
-    seen = Seen(run)
+    seen = Seen(run, first.stack)
     parts = open_parts(run, plan)
     for number, part in enumerate(parts, start=1):
         label = f"{contender.name}, trial {number} of at most {len(parts)}"
@@ -85,7 +87,11 @@ def attempt(  # noqa: PLR0917
 ) -> Generator[TrainEvent, None, None]:
     """One fit on a part of the rows; what it answers of the rest goes into `seen`. Raises OverBudget, Diverged."""
     head = fold_head(run, first, part.train)
-    seen.add_part(part.held_targets, head.logits(features.derive(part.held_features, first.choice.names)))
+    seen.add_part(
+        part.held_targets,
+        head.logits(features.derive(part.held_features, first.choice.names)),
+        first_version.refit_part(run, first, part.train, part.held_inputs),
+    )
     network = network_of(run, first, contender, head, part.train)
     start = trained_values(network)
     material = part.material(run, first).behind(network, run.backbone, stop=run.stop)
@@ -118,17 +124,21 @@ def attempt(  # noqa: PLR0917
 class Seen:
     """The answers so far: by moment (epoch and blend), part after part."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, stack: Stack | None) -> None:
         self._run = run
+        self._stack = stack
+        self._lexical: list[Floats] = []
         self._moments: dict[tuple[int, float], list[Floats]] = {}
         self._head: list[Floats] = []
         self._targets: list[Targets | Ragged] = []
         self._losses: dict[int, list[float]] = {}
 
-    def add_part(self, targets: Targets | Ragged, head_logits_NK: Floats) -> None:
-        """A part begins."""
+    def add_part(self, targets: Targets | Ragged, head_logits_NK: Floats, lexical_NK: Floats | None) -> None:
+        """A part begins: what the first version's two halves say of it."""
         self._targets.append(targets)
         self._head.append(head_logits_NK)
+        if lexical_NK is not None:
+            self._lexical.append(lexical_NK)
 
     def add(self, epoch: int, share: float, logits_NK: Floats, loss: float | None = None) -> None:
         """Answers of the part under way."""
@@ -146,13 +156,11 @@ class Seen:
         fold_N = np.concatenate([np.full(len(part), fold) for fold, part in enumerate(self._targets)])
         validated = run.validation is not None
         held = HeldOut(targets, fold_N if len(self._targets) > 1 else None, validated)
-        measured: list[tuple[Assessment, NDArray[np.float64], int, float]] = []
+        measured: list[tuple[Assessment, NDArray[np.float64], int, float, Stack | None]] = []
         curve = []
         for (epoch, share), parts in self._moments.items():
-            logits_NK = np.concatenate(parts)
-            assessment = assess(logits_NK, held, run.task, seed=seed)
-            losses_U = _log_losses(run, logits_NK, held, assessment)
-            measured.append((assessment, losses_U, epoch, share))
+            assessment, losses_U, stack = self._best_mix(np.concatenate(parts), held)
+            measured.append((assessment, losses_U, epoch, share, stack))
             curve.append(
                 {
                     "epoch": epoch,
@@ -165,8 +173,8 @@ class Seen:
         top = max(entry[0].score.value for entry in measured)
         noise = (max(top * (1 - top), 0.01) / len(targets)) ** 0.5
         good = [entry for entry in measured if entry[0].score.value >= top - noise]
-        new, new_losses_U, epoch, share = min(good, key=lambda entry: float(entry[1].mean()))
-        head_logits_NK = np.concatenate(self._head)
+        new, new_losses_U, epoch, share, stack = min(good, key=lambda entry: float(entry[1].mean()))
+        head_logits_NK = self._mix(self._stack, np.concatenate(self._head))
         old = assess(head_logits_NK, held, run.task, seed=seed)
         old_losses_U = _log_losses(run, head_logits_NK, held, old)
         return Trial(
@@ -180,7 +188,26 @@ class Seen:
             new_loss=float(new_losses_U.mean()),
             old_loss=float(old_losses_U.mean()),
             loss_noise=float((new_losses_U - old_losses_U).std() / len(new_losses_U) ** 0.5),
+            stack=stack,
         )
+
+    def _mix(self, stack: Stack | None, logits_NK: Floats) -> Floats:
+        if stack is None or stack.part is None:
+            return logits_NK
+        return stack.mix(logits_NK, np.concatenate(self._lexical))
+
+    def _best_mix(self, logits_NK: Floats, held: HeldOut) -> tuple[Assessment, NDArray[np.float64], Stack | None]:
+        """A moment's answers with as much of the lexical part as suits them best."""
+        run = self._run
+        variants: list[Stack | None] = [self._stack]
+        if self._stack is not None and self._stack.part is not None:
+            variants = [*self._stack.variants(logits_NK, flat(held.targets), run.task.link)]
+        measured = []
+        for stack in variants:
+            mixed_NK = self._mix(stack, logits_NK)
+            assessment = assess(mixed_NK, held, run.task, seed=run.request.seed)
+            measured.append((assessment, _log_losses(run, mixed_NK, held, assessment), stack))
+        return min(measured, key=lambda entry: float(entry[1].mean()))
 
 
 def _log_losses(run: Run, logits_NK: Floats, held: HeldOut, assessment: Assessment) -> NDArray[np.float64]:

@@ -101,6 +101,10 @@ def _check(name: str, value: Any, base: BackboneEntry, param: str) -> Any:
         if not isinstance(value, str) or not 1 <= len(value) <= _NAME_CHARS or not value.isprintable():
             raise InvalidHyperparameter(name=name, expected="a name", got=got, param=param)
         return value
+    if name == "lexical":
+        if not isinstance(value, bool):
+            raise InvalidHyperparameter(name=name, expected="true or false", got=got, param=param)
+        return value
     bounds = _RANGES[name]
     if name == "trainable_blocks":
         bounds = _Range(0, base.blocks, whole=True)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from models.backbones.backbone import Encoder
 from models.backbones.packed import PackedBlock, PackedEncoder
+from models.learning.lexical import LexicalHead
 from models.serving.readings import Reading
 
 # Module name in `PackedBlock` → the names of a BERT layer that make it up, side by side along the outputs.
@@ -56,6 +57,7 @@ class Adapter:
     weight_KF: Tensor | None  # the temperature is folded in
     bias_K: Tensor | None
     reading: Reading = "whole"
+    lexical: LexicalHead | None = None  # what the terms of a text add to its logits; the temperature is folded in
     thresholds: tuple[float, ...] = ()
     lora: LoraWeights | None = None
     blocks: Mapping[int, PackedBlock] | None = None

@@ -10,6 +10,7 @@ from torch import Tensor
 from models.backbones.backbone import Backbone
 from models.backbones.packed import PackedBlock, PackedEncoder
 from models.backbones.pairs import feature_width
+from models.learning import lexical
 from models.learning.lora import merge
 from models.services.catalog import ResolvedVersion
 from models.serving.adapters import OVERHEAD_BYTES, Adapter, gather_lora
@@ -45,6 +46,11 @@ def _assemble(artifact: Artifact, backbone: Backbone) -> Adapter:
     bias_K = (tensors["head.bias"].float() / temperature).contiguous().to(backbone.device)
     if weight_KF.shape != (bias_K.shape[0], sum(feature_width(backbone, name) for name in features)):
         raise ValueError(f"the head is {tuple(weight_KF.shape)} for the features {', '.join(features)}")
+    part = lexical.load(tensors)
+    if part is not None:
+        if part.weight_VK.shape[1] != len(bias_K):
+            raise ValueError("the lexical part does not have the outputs of the head")
+        part = part.scaled(1.0 / temperature)
     network = lora = blocks = own = None
     if encoder is None:
         network = _own_network(tensors, backbone)
@@ -57,6 +63,7 @@ def _assemble(artifact: Artifact, backbone: Backbone) -> Adapter:
         lora.nbytes if lora is not None else 0,
         sum(block.nbytes for block in blocks.values()) if blocks else 0,
         own.nbytes if own is not None else 0,
+        part.nbytes if part is not None else 0,
         sum(parameter.nbytes for parameter in network.parameters()) if network is not None else 0,
     )
     return Adapter(
@@ -65,7 +72,8 @@ def _assemble(artifact: Artifact, backbone: Backbone) -> Adapter:
         activation=TASKS[task].activation,
         features=features,
         weight_KF=weight_KF,
-        reading=reading_of(features),
+        reading=reading_of(features) if part is None else "terms",
+        lexical=part,
         bias_K=bias_K,
         thresholds=tuple(float(value) for value in manifest.get("thresholds") or ()),
         lora=lora,
@@ -102,7 +110,7 @@ def _own_encoder(tensors: Mapping[str, Tensor], backbone: Backbone, encoder: Pac
 
 def _own_network(tensors: Mapping[str, Tensor], backbone: Backbone) -> Any:
     """The base with everything that the version changed merged in; None if it changed nothing."""
-    if all(name.startswith("head.") for name in tensors):
+    if all(name.startswith(("head.", "lexical.")) for name in tensors):
         return None
     network = backbone.trainable_copy().requires_grad_(False).eval()
     state = network.state_dict()

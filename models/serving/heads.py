@@ -8,11 +8,14 @@ one padded matrix, so that activations cost one call per task whatever the heads
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from models.learning import terms
 from models.serving.adapters import Adapter
 from models.serving.readings import Vectors
 from models.serving.requests import NOTHING, Floats
@@ -45,6 +48,7 @@ def apply_heads(vectors: Vectors, adapters: Sequence[Adapter]) -> list[Floats]:
             if counts is not None:
                 owners = [owner for owner, count in zip(owners, counts, strict=True) for _ in range(count)]
             logits_UK = _multiply(features_UF, owners)
+            _add_lexical(logits_UK, [vectors.rows[row] for row in rows], [adapters[row] for row in rows])
             found = ACTIVATIONS[activation](logits_UK).cpu().numpy()
         if counts is not None:
             parts = np.split(found, np.cumsum(counts)[:-1])
@@ -73,3 +77,13 @@ def _multiply(features_BF: Tensor, adapters: Sequence[Adapter]) -> Tensor:
         )
         start = end
     return logits_BK
+
+
+def _add_lexical(logits_BK: Tensor, rows: Sequence[Any], adapters: Sequence[Adapter]) -> None:
+    """Add what the terms of a row say, where its adapter reads them, in place; equal adapters are neighbours."""
+    for adapter, members in groupby(range(len(rows)), key=adapters.__getitem__):
+        if adapter.lexical is None:
+            continue
+        at = list(members)
+        found_BK = adapter.lexical.logits(terms.join([rows[row].terms for row in at]))
+        logits_BK[at[0] : at[-1] + 1, : adapter.outputs] += torch.from_numpy(found_BK).to(logits_BK.device)

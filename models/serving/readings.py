@@ -1,6 +1,7 @@
 """How a version reads its rows: whole texts (or pictures, sounds), pairs of texts, or texts word by word.
 
-All of them leave in one batch. A pair is two texts of it; words are read off the hidden states where its tokens are.
+All of them leave in one batch. A pair is two texts of it; words are read off the hidden states where its tokens are; a
+text whose version has a lexical part carries its terms along.
 """
 
 from __future__ import annotations
@@ -17,9 +18,22 @@ from models.backbones.backbone import Backbone
 from models.backbones.pairs import PairRow
 from models.backbones.text import TextBackbone
 from models.backbones.words import WordRow
+from models.learning import terms
+from models.learning.terms import Terms
 
-Reading = Literal["whole", "pair", "words"]
+Reading = Literal["whole", "terms", "pair", "words"]
 _WORD = "word."
+
+
+@dataclass(frozen=True, slots=True)
+class TermRow:
+    """A whole text: what the base reads of it, and its terms."""
+
+    ids: Any
+    terms: Terms  # of this one text
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
 
 def reading_of(features: Sequence[str]) -> Reading:
@@ -52,6 +66,8 @@ def tokenize(backbone: Backbone, inputs: Sequence[Any], readings: Sequence[Readi
             if not isinstance(backbone, TextBackbone):
                 raise TypeError(f"words are read by a text base, not by {type(backbone).__name__}")
             found = words.tokenize(backbone, asked)
+        elif reading == "terms":
+            found = list(map(TermRow, backbone.tokenize(asked), terms.read(asked).each()))
         else:
             found = backbone.tokenize(asked)
         for at, row in zip(chosen, found, strict=True):
@@ -63,7 +79,7 @@ def parts_of(row: Any) -> tuple[Any, ...]:
     """The texts of a row, as the base's own rows."""
     if isinstance(row, PairRow):
         return (row.first, row.second)
-    return (row.ids,) if isinstance(row, WordRow) else (row,)
+    return (row.ids,) if isinstance(row, WordRow | TermRow) else (row,)
 
 
 @dataclass(slots=True)

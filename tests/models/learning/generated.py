@@ -62,3 +62,18 @@ def places(rows: int, *, seed: int) -> list[dict[str, Any]]:
             text += words[name] if part.startswith("{") else part
         found.append({"text": text, "spans": spans})
     return found
+
+
+def coded(rows: int, *, seed: int, classes: int = 8) -> list[tuple[str, str]]:
+    """Notes in a code that no base has ever read, and the desk that each goes to: two of its words tell."""
+    words = np.random.default_rng(0)  # the same code whatever the seed of the rows
+    letters = np.array(list("bcdfgklmnprstvzaeiou"))
+    codes = ["".join(words.choice(letters, 5)) for _ in range(200 + 10 * classes)]
+    usual, own = codes[:200], np.array(codes[200:]).reshape(classes, 10)
+    generator = np.random.default_rng(seed)
+    found = []
+    for row in range(rows):
+        desk = row % classes
+        text = [*generator.choice(usual, 6), *generator.choice(own[desk], 2)]
+        found.append((" ".join(generator.permutation(text)), f"desk {desk}"))
+    return found

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+from models.backbones.text import TextBackbone
+from models.learning import artifacts, inference, lexical, links, terms
+from models.learning.events import Candidate, Finished
+from models.learning.lexical import Fits, LexicalHead, Lexicon
+from models.learning.request import DatasetSource, TrainRequest
+from models.learning.training import train
+
+from .generated import coded
+
+Rows = list[tuple[str, str]]
+RequestFactory = Callable[..., TrainRequest]
+
+
+def _train(request: TrainRequest, backbone: TextBackbone) -> tuple[list[Candidate], Finished]:
+    found = list(train(request, backbone, stop=lambda: False))
+    assert isinstance(found[-1], Finished)
+    return [event for event in found if isinstance(event, Candidate)], found[-1]
+
+
+def _accuracy(candidate: Candidate, backbone: TextBackbone, rows: Rows) -> float:
+    predictions = inference.predict(artifacts.read(candidate.artifact_dir), backbone, [text for text, _ in rows])
+    return float(np.mean([found["label"] == label for found, (_, label) in zip(predictions, rows, strict=True)]))
+
+
+def _tfidf(rows: Rows, unseen: Rows) -> float:
+    """What scikit-learn makes of the words."""
+    model = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(C=10))
+    model.fit([text for text, _ in rows], [label for _, label in rows])
+    return float(model.score([text for text, _ in unseen], [label for _, label in unseen]))
+
+
+def test_a_term_is_in_the_same_bucket_everywhere() -> None:
+    found = terms.read(["Grüße an alle"])
+    code = "from models.learning import terms; print(terms.read(['Grüße an alle']).buckets.tolist())"
+    other = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert json.loads(other.stdout) == found.buckets.tolist()
+
+
+def test_terms_do_not_depend_on_neighbours_case_or_form() -> None:
+    texts = ["Wo ist meine Karte?", "", "wo  IST meine karte ?", "Ｗｏ ist meine Karte?", "今日は天気がいい"]
+    together = terms.read(texts)
+    for text, found in zip(texts, together.each(), strict=True):
+        alone = terms.read([text])
+        assert np.array_equal(alone.buckets, found.buckets)
+        assert np.array_equal(alone.counts, found.counts)
+    first, nothing, spaced, wide, signs = together.each()
+    assert np.array_equal(first.buckets, spaced.buckets)
+    assert np.array_equal(first.buckets, wide.buckets)
+    assert len(nothing.buckets) == 0
+    assert len(signs.buckets) >= 8 + 7  # each sign, and each pair of neighbours
+    # Words of neighbouring texts are no pair.
+    assert sum(map(len, (part.buckets for part in terms.read(["ab", "cd"]).each()))) == 2 * len(
+        terms.read(["ab"]).buckets
+    )
+
+
+def test_long_texts_are_read_up_to_a_limit() -> None:
+    assert len(terms.read(["wort " * 100_000]).buckets) == len(terms.read(["wort " * 1_000]).buckets)
+    many = terms.read([f"{number:x}" * 500 for number in range(400)])  # several chunks
+    assert len(many) == 400
+    assert np.array_equal(many.take(np.array([399])).buckets, terms.read([f"{399:x}" * 500]).buckets)
+
+
+@pytest.mark.parametrize("rows", [400, 2_400])
+def test_both_ways_of_fitting_find_the_same_head(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes = coded(rows, seed=1)
+    found = terms.read([text for text, _ in notes])
+    targets = torch.tensor([int(label[-1]) for _, label in notes])
+    weighed = Lexicon.learn(found, outputs=8).weigh(found)
+    few, rest = np.arange(0, rows, 4), np.arange(1, rows, 4)
+    heads = []
+    for most in (0, 10_000):
+        monkeypatch.setattr(lexical, "_GRAM_ROWS", most)
+        fits = Fits(weighed, targets, links.SOFTMAX, outputs=8)
+        weight_VK, bias_K = fits.fit_all(10.0)
+        heads.append((fits.fit(few, rest, 10.0), weighed @ weight_VK + bias_K))
+    for one, other in zip(*heads, strict=True):
+        assert np.abs(links.SOFTMAX.mean_of(one) - links.SOFTMAX.mean_of(other)).max() < 0.02
+
+
+def test_a_lexicon_is_bounded_by_its_labels() -> None:
+    found = terms.read([text for text, _ in coded(2_000, seed=1)])
+    assert len(Lexicon.learn(found, outputs=2).buckets_V) > 3_000
+    for outputs in (77, 500, 4_000):
+        lexicon = Lexicon.learn(found, outputs=outputs)
+        assert len(lexicon.buckets_V) * outputs * 2 <= 8 * 2**20
+        assert (np.diff(lexicon.buckets_V) > 0).all()
+
+
+def test_unknown_terms_say_nothing() -> None:
+    lexicon = Lexicon.learn(terms.read(["eins zwei", "drei vier"]), outputs=2)
+    head = LexicalHead(lexicon, np.ones((len(lexicon.buckets_V), 2), dtype=np.float16), np.array([0.5, -0.5], "f"))
+    assert head.logits(terms.read(["", "xyzzy"])).tolist() == [[0.5, -0.5]] * 2
+    assert head.logits(terms.read([])).shape == (0, 2)
+    assert lexical.load({}) is None
+    tensors = head.tensors()
+    with pytest.raises(ValueError, match="one weight per term"):
+        lexical.load({**tensors, "lexical.buckets": tensors["lexical.buckets"][:-1]})
+
+
+def test_a_code_that_the_base_does_not_know(backbone: TextBackbone, make_request: RequestFactory) -> None:
+    notes, unseen = coded(320, seed=1), coded(400, seed=2)
+    request = make_request(notes)
+    (candidate,), _ = _train(request, backbone)
+    (bare,), _ = _train(make_request(notes, hyperparameters={"lexical": False}), backbone)
+    accuracy, baseline = _accuracy(candidate, backbone, unseen), _tfidf(notes, unseen)
+    assert accuracy >= baseline - 0.01
+    assert baseline > _accuracy(bare, backbone, unseen) + 0.1
+    report = candidate.report
+    assert report["situation"]["similarity"] == "different"
+    assert report["situation"]["terms_beat_features"]
+    assert report["lexical"]["share"] >= 0.5
+    assert report["lexical"]["both"]["score"] == report["score"] > report["lexical"]["head"]["score"]
+    assert "lexical" not in bare.report
+    json.dumps(report, allow_nan=False)
+    (again,), _ = _train(replace(request, output_dir=request.output_dir.with_name("again")), backbone)
+    one, two = ((each.artifact_dir / artifacts.WEIGHTS).read_bytes() for each in (candidate, again))
+    assert one == two
+    # Beside it, nothing that old artifacts have not.
+    assert set(artifacts.read(bare.artifact_dir).tensors) == {"head.weight", "head.bias"}
+
+
+def test_what_is_read_back_answers_as_it_was_measured(backbone: TextBackbone, make_request: RequestFactory) -> None:
+    notes, unseen = coded(160, seed=1), coded(120, seed=2)
+    (candidate,), finished = _train(make_request(notes, validation=unseen), backbone)
+    assert candidate.report["measured_on"] == "validation_file"
+    assert _accuracy(candidate, backbone, unseen) == pytest.approx(finished.report["score"], abs=1e-9)
+    artifact = artifacts.read(candidate.artifact_dir)
+    texts = [text for text, _ in unseen]
+    together = inference.logits(artifact, backbone, texts)
+    assert np.abs(together[7:8] - inference.logits(artifact, backbone, texts[7:8])).max() < 1e-3
+
+
+def test_terms_are_left_out_where_the_base_knows_better(
+    backbone: TextBackbone, tickets: Rows, make_request: RequestFactory
+) -> None:
+    (candidate,), _ = _train(make_request(tickets), backbone)
+    assert candidate.report["lexical"]["share"] == 0
+    assert candidate.report["situation"]["similarity"] == "similar"
+    assert "lexical.weight" not in artifacts.read(candidate.artifact_dir).tensors
+    (asked,), _ = _train(make_request(tickets, hyperparameters={"lexical": True}), backbone)
+    assert asked.report["lexical"]["share"] > 0
+    assert "lexical.weight" in artifacts.read(asked.artifact_dir).tensors
+
+
+def test_several_labels(backbone: TextBackbone, make_request: RequestFactory, tmp_path: Path) -> None:
+    def pairs(rows: int, seed: int) -> list[tuple[str, list[str]]]:
+        notes = coded(2 * rows, seed=seed)
+        order = np.random.default_rng(seed).permutation(2 * rows)
+        both = zip((notes[at] for at in order[:rows]), (notes[at] for at in order[rows:]), strict=True)
+        return [(f"{one[0]} {two[0]}", sorted({one[1], two[1]})) for one, two in both]
+
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps({"text": text, "labels": labels}) + "\n" for text, labels in pairs(300, 1)))
+    request = replace(
+        make_request(coded(8, seed=1)),
+        training=DatasetSource(path, "jsonl", {"text": "text", "labels": "labels"}),
+        task="multi-label-classification",
+    )
+    (candidate,), _ = _train(request, backbone)
+    scores = candidate.report["lexical"]
+    assert scores["share"] >= 0.5
+    assert scores["both"]["score"] > scores["head"]["score"] + 0.05
+    unseen = pairs(100, 2)
+    predictions = inference.predict(artifacts.read(candidate.artifact_dir), backbone, [text for text, _ in unseen])
+    right = [set(found["labels"]) == set(labels) for found, (_, labels) in zip(predictions, unseen, strict=True)]
+    assert np.mean(right) > 0.5
+
+
+@pytest.mark.slow
+def test_refined_candidates_are_compared_with_both_parts(backbone: TextBackbone, make_request: RequestFactory) -> None:
+    notes, unseen = coded(320, seed=1), coded(400, seed=2)
+    request = make_request(notes, strategy="partial", hyperparameters={"n_epochs": 2})
+    found, finished = _train(request, backbone)
+    assert [candidate.name for candidate in found] == ["head", "partial"]
+    tried = next(entry for entry in finished.report["strategies_tried"] if entry["name"] == "partial")
+    both = finished.report["lexical"]["both"]["score"]
+    assert tried["head_score_on_these_rows"] > both - 0.1
+    assert tried["score"] > both - 0.1
+    assert "lexical.weight" in artifacts.read(found[1].artifact_dir).tensors
+    assert _accuracy(found[1], backbone, unseen) >= _tfidf(notes, unseen) - 0.05

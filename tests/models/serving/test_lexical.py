@@ -1,0 +1,103 @@
+"""Versions with a lexical part, beside those without one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from models.backbones.text import TextBackbone
+from models.learning import inference, terms
+from models.learning.lexical import LexicalHead, Lexicon
+from models.records.customers import Customer
+from models.serving.assembly import assemble
+from models.serving.depot import Artifact as StoredArtifact
+from models.serving.errors import ArtifactBroken
+from models.serving.passes import answer
+from models.serving.readings import tokenize
+
+from .conftest import TEXTS, call, lora_tensors, make_artifact
+from .test_passes import VERSION, make, own_base, own_blocks, stored
+
+
+def lexical_tensors(seed: int, *, outputs: int = 3) -> dict[str, torch.Tensor]:
+    """Random weights on the terms of every other text."""
+    random = np.random.default_rng(seed)
+    lexicon = Lexicon.learn(terms.read(TEXTS[::2]), outputs=outputs)
+    weight_VK = random.normal(size=(len(lexicon.buckets_V), outputs)).astype(np.float16)
+    return LexicalHead(lexicon, weight_VK, np.zeros(outputs, dtype=np.float32), factor=3.0).tensors()
+
+
+def test_served_as_it_was_measured(backbone: TextBackbone) -> None:
+    for seed, more in enumerate(({}, lora_tensors(1), own_blocks(backbone, 4, 2), own_base(backbone, 3))):
+        adapter, artifact = make(backbone, temperature=1.7, more={**more, **lexical_tensors(seed)})
+        assert adapter.reading == "terms"
+        rows = tokenize(backbone, TEXTS, ["terms"] * len(TEXTS))
+        outputs = answer(backbone, rows, [adapter] * len(TEXTS))
+        logits = inference.logits(artifact, backbone, TEXTS)
+        expected = torch.softmax(torch.from_numpy(logits) / 1.7, dim=1).numpy()
+        np.testing.assert_allclose(np.stack(outputs), expected, atol=2e-4)
+        bare, _ = make(backbone, temperature=1.7, more=more)
+        without = answer(backbone, backbone.tokenize(TEXTS), [bare] * len(TEXTS))
+        assert np.abs(np.stack(without) - expected).max() > 0.01
+
+
+def test_in_a_batch_with_others_each_gets_what_it_gets_alone(backbone: TextBackbone) -> None:
+    adapters = [
+        make(backbone, seed=1)[0],
+        make(backbone, seed=2, more=lexical_tensors(2))[0],
+        make(backbone, seed=3, labels=["a", "b", "c", "d", "e"], more=lexical_tensors(3, outputs=5))[0],
+        make(backbone, seed=4, task="multi-label-classification", more=lexical_tensors(4))[0],
+        make(backbone, seed=5, more={**lora_tensors(5), **lexical_tensors(5)})[0],
+        make(backbone, seed=6, features=("mean.3", "max.6"))[0],
+    ]
+    order = np.random.default_rng(0).permutation(len(adapters) * len(TEXTS))
+    owners = [adapters[at % len(adapters)] for at in order]
+    texts = [TEXTS[at // len(adapters)] for at in order]
+    mixed = answer(backbone, tokenize(backbone, texts, [owner.reading for owner in owners]), owners)
+    for text, owner, output in zip(texts, owners, mixed, strict=True):
+        (alone,) = answer(backbone, tokenize(backbone, [text], [owner.reading]), [owner])
+        np.testing.assert_allclose(output, alone, atol=1e-4)
+
+
+def test_its_bytes_are_counted(backbone: TextBackbone) -> None:
+    more = lexical_tensors(1)
+    head, both = make(backbone)[0], make(backbone, more=more)[0]
+    held = sum(tensor.nbytes for name, tensor in more.items() if name != "lexical.factor")
+    assert both.nbytes == head.nbytes + held
+
+
+def test_a_part_that_does_not_fit_is_a_broken_artifact(backbone: TextBackbone) -> None:
+    artifact = make_artifact(backbone, more=lexical_tensors(1))
+    for name, tensor in (
+        ("lexical.weight", artifact.tensors["lexical.weight"][:, :2]),
+        ("lexical.idf", artifact.tensors["lexical.idf"][1:]),
+        ("lexical.buckets", artifact.tensors["lexical.buckets"].flip(0)),
+    ):
+        broken = StoredArtifact(stored(artifact).manifest, {**artifact.tensors, name: tensor.contiguous()})
+        with pytest.raises(ArtifactBroken):
+            assemble(broken, VERSION, backbone)
+
+
+def test_predicting_for_two_customers_at_once(
+    customer: Callable[..., Customer], publish: Callable[..., Any], predicting: Any, backbone: TextBackbone
+) -> None:
+    acme, zeta = customer("acme"), customer("zeta")
+    publish(acme, seed=1)
+    publish(zeta, seed=1, more=lexical_tensors(1))
+    expected = inference.predict(make_artifact(backbone, seed=1, more=lexical_tensors(1)), backbone, TEXTS)
+
+    async def run() -> None:
+        async with predicting() as predictor:
+            answers = await asyncio.gather(*(predictor.predict(call(who)) for who in (acme, zeta) * 4))
+        assert all(found.predictions == answers[0].predictions for found in answers[::2])
+        for found in answers[1::2]:
+            for mine, other in zip(found.predictions, expected, strict=True):
+                assert mine["label"] == other["label"]
+                assert mine["score"] == pytest.approx(other["score"], abs=1e-3)
+
+    asyncio.run(run())
