@@ -60,6 +60,7 @@ def test_the_body_of_an_unknown_caller_is_not_read(server: Server) -> None:
         ({"training_file": "f", "hyperparameters": {"epochs": 3}}, "hyperparameters.epochs", "n_epochs"),
         ({"training_file": "f", "hyperparameters": {"n_epochs": "many"}}, "hyperparameters.n_epochs", '"auto" or'),
         ({"training_file": "f", "hyperparameters": {"n_epochs": True}}, "hyperparameters.n_epochs", '"auto" or'),
+        ({"training_file": "f", "hyperparameters": {"lexical": "often"}}, "hyperparameters.lexical", "true or false"),
         ({"training_file": "f", "hyperparameters": {"n_epochs": 0}}, "hyperparameters.n_epochs", '"auto" or'),
         ({"training_file": "f", "seed": "x"}, "seed", "integer"),
         ({"training_file": "f", "seed": -1}, "seed", "0"),

@@ -93,7 +93,7 @@ def test_one_form_with_the_file_starts_a_job(tenant: Tenant, table: str) -> None
         "suffix": "tickets",
         "seed": "11",
         "strategy": "head",
-        "hyperparameters": json.dumps({"n_epochs": 2}),
+        "hyperparameters": json.dumps({"n_epochs": 2, "lexical": False}),
         "metadata": json.dumps({"a": "b"}),
     }
     answer = tenant.http.post("/v1/fine_tuning/jobs", files={"file": ("t.csv", table)}, data=form)
@@ -101,6 +101,7 @@ def test_one_form_with_the_file_starts_a_job(tenant: Tenant, table: str) -> None
     job = answer.json()
     assert (job["suffix"], job["seed"], job["strategy"]) == ("tickets", 11, "head")
     assert (job["hyperparameters"]["n_epochs"], job["metadata"]) == (2, {"a": "b"})
+    assert job["hyperparameters"]["lexical"] is False
     assert tenant.http.get(f"/v1/files/{job['training_file']}").json()["filename"] == "t.csv"
 
 

@@ -62,11 +62,17 @@ def test_what_is_set_is_kept(bench: Bench, customer: MakeCustomer) -> None:
         suffix="tickets",
         strategy="lora",
         seed=7,
-        hyperparameters={"n_epochs": 3, "learning_rate": 1e-4, "batch_size": "auto", "features": "last:mean"},
+        hyperparameters={
+            "n_epochs": 3,
+            "learning_rate": 1e-4,
+            "batch_size": "auto",
+            "features": "last:mean",
+            "lexical": False,
+        },
     )
     assert (job.strategy, job.seed, job.suffix) == ("lora", 7, "tickets")
     chosen = {name: value for name, value in job.hyperparameters.items() if value != "auto"}
-    assert chosen == {"n_epochs": 3, "learning_rate": 1e-4, "features": "last:mean"}
+    assert chosen == {"n_epochs": 3, "learning_rate": 1e-4, "features": "last:mean", "lexical": False}
 
 
 @pytest.mark.parametrize(
@@ -81,6 +87,7 @@ def test_what_is_set_is_kept(bench: Bench, customer: MakeCustomer) -> None:
         ({"hyperparameters": {"learning_rate": 0}}, InvalidHyperparameter, "above 0"),
         ({"hyperparameters": {"learning_rate": float("nan")}}, InvalidHyperparameter, "nan"),
         ({"hyperparameters": {"trainable_blocks": 7}}, InvalidHyperparameter, "up to 6"),
+        ({"hyperparameters": {"lexical": "often"}}, InvalidHyperparameter, "true or false"),
         ({"seed": -1}, InvalidSeed, "-1"),
         ({"seed": 2**31}, InvalidSeed, "2147483648"),
         ({"suffix": "My Tickets"}, InvalidName, "lower-case"),
