@@ -60,7 +60,7 @@ class Settings(BaseSettings):
 
     # Serving
     adapter_memory_bytes: int = Field(512 * 2**20, ge=1, description="Adapters kept in memory.")
-    adapter_disk_bytes: int = Field(10 * 2**30, ge=1, description="Adapters kept on local disk.")
+    adapter_disk_bytes: int = Field(10 * 2**30, ge=1, description="Adapters that each predictor keeps on local disk.")
     batch_tokens: int = Field(8_192, ge=1, description="Token budget of one pass through the base.")
     queue_per_customer: int = Field(4_096, ge=1, description="Rows one customer may have waiting; 429 beyond.")
     directory_poll_s: float = Field(

@@ -3,12 +3,17 @@
 What lies on disk is a cache: bounded, the least recently used goes first, anything in it may vanish. Every load checks
 the manifest against the version's hash and the files against the manifest, so a damaged copy is fetched again and a
 damaged original is an error of its owner alone.
+
+Several predictors may share a data folder, and none may remove what another is reading or fetching: each has a numbered
+folder of its own in it, locked for as long as it lives.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
+import os
 import shutil
 import threading
 from collections import OrderedDict
@@ -36,6 +41,7 @@ MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 # Smaller files are read whole: a map of its own per head would run into the kernel's limit of maps per process.
 MAP_BYTES = 4 * 2**20
+_LOCK = ".owner"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +55,20 @@ class Artifact:
 class Depot:
     """The local disk before the object store. Thread-safe; all methods block."""
 
-    def __init__(self, store: ObjectStore, folder: Path, *, limit_bytes: int) -> None:
+    def __init__(self, store: ObjectStore, parent: Path, *, limit_bytes: int) -> None:
+        """`parent` may be shared with other depots; each is bounded by its own `limit_bytes`."""
         self._store = store
-        self._folder = folder
+        self._parent = parent
+        self._owned: int | None
+        self.folder, self._owned = _take_folder(parent)
         self._limit = limit_bytes
         self._lock = threading.Lock()
         self._held: OrderedDict[str, int] = OrderedDict()  # relative folder → bytes, least recently used first
         self._total = 0
         self._fetchers = ThreadPoolExecutor(8, "fetch")
-        folder.mkdir(parents=True, exist_ok=True)
-        for old in sorted(folder.glob("*/*/"), key=lambda path: path.stat().st_mtime):
+        for old in sorted(self.folder.glob("*/*/"), key=lambda path: path.stat().st_mtime):
             if (old / MANIFEST).is_file():
-                self._note(str(old.relative_to(folder)), _size(old))
+                self._note(str(old.relative_to(self.folder)), _size(old))
             else:  # a fetch that was cut off
                 shutil.rmtree(old, ignore_errors=True)
 
@@ -72,7 +80,7 @@ class Depot:
     def read(self, version: ResolvedVersion) -> Artifact:
         """A version's artifact. Raises ArtifactBroken, StorageUnavailable."""
         name = f"{version.customer_id}/{version.manifest_sha256}"
-        path = self._folder / name
+        path = self.folder / name
         if (path / MANIFEST).is_file():
             try:
                 artifact = _check(path, version)
@@ -97,10 +105,16 @@ class Depot:
         """Forget everything of one customer."""
         for name in [name for name in list(self._held) if name.startswith(f"{customer_id}/")]:
             self._remove(name)
+        # What predictors left that do not run any more, too. One that runs hears of it by itself.
+        for theirs in self._parent.glob(f"*/{customer_id}"):
+            shutil.rmtree(theirs, ignore_errors=True)
 
     def close(self) -> None:
-        """Stop fetching."""
+        """Stop fetching, and leave the folder to the next one."""
         self._fetchers.shutdown(wait=False, cancel_futures=True)
+        if self._owned is not None:
+            os.close(self._owned)
+            self._owned = None
 
     def _fetch(self, version: ResolvedVersion, path: Path) -> None:
         """Bring the files here; the folder appears complete or not at all."""
@@ -139,12 +153,31 @@ class Depot:
                 self._total -= freed
                 surplus.append(victim)
         for victim in surplus:  # memory that is mapped from a removed file stays valid
-            shutil.rmtree(self._folder / victim, ignore_errors=True)
+            shutil.rmtree(self.folder / victim, ignore_errors=True)
 
     def _remove(self, name: str) -> None:
         with self._lock:
             self._total -= self._held.pop(name, 0)
-        shutil.rmtree(self._folder / name, ignore_errors=True)
+        shutil.rmtree(self.folder / name, ignore_errors=True)
+
+
+def _take_folder(parent: Path) -> tuple[Path, int]:
+    """The first numbered folder that no living depot holds, and the descriptor that holds it.
+
+    The kernel drops a lock with its process, however that ends: what a dead process fetched serves the next one.
+    """
+    number = 0
+    while True:
+        folder = parent / str(number)
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            number += 1
+        else:
+            return folder, descriptor
 
 
 def _check(path: Path, version: ResolvedVersion) -> Artifact:

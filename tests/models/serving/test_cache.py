@@ -2,8 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import subprocess
+import sys
+import threading
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +15,12 @@ import pytest
 
 from models.records.customers import Customer
 from models.records.versions import ModelVersion
-from models.services import customers
+from models.services import catalog, customers
 from models.services.resources import Resources
 from models.serving.depot import Depot
 from models.serving.errors import ArtifactBroken
 from models.settings import Settings
+from models.storage.store import ObjectStore
 
 from .conftest import TEXTS, call, until
 
@@ -82,7 +87,7 @@ def test_a_damaged_copy_on_disk_is_fetched_again(
     async def run() -> None:
         async with predicting() as predictor:
             first = await predictor.predict(call(acme))
-        (copy,) = (settings.cache_dir / "adapters").glob("*/*/weights.safetensors")
+        (copy,) = (settings.cache_dir / "adapters").glob("*/*/*/weights.safetensors")
         copy.write_bytes(b"x" * 100)
         async with predicting() as predictor:
             assert (await predictor.predict(call(acme))).predictions == first.predictions
@@ -128,7 +133,7 @@ def test_memory_and_disk_stay_within_their_bounds(
             assert len(predictor.cache) == 2
             assert predictor.cache.bytes <= bounds["adapter_memory_bytes"]
             assert predictor.depot.disk_bytes <= bounds["adapter_disk_bytes"]
-            folders = list((settings.cache_dir / "adapters").glob("*/*/"))
+            folders = list((settings.cache_dir / "adapters").glob("*/*/*/"))
             assert len(folders) == 3
             # An adapter larger than the memory it may have still answers.
         async with predicting(adapter_memory_bytes=1) as predictor:
@@ -168,18 +173,100 @@ def test_nothing_of_a_deleted_customer_stays(
             await predictor.predict(call(other))
             await asyncio.to_thread(customers.delete, resources, acme.id)
             await until(lambda: len(predictor.cache) == 1)
-            await until(lambda: not list((settings.cache_dir / "adapters" / acme.id).glob("*")))
+            await until(lambda: not list((settings.cache_dir / "adapters").glob(f"*/{acme.id}/*")))
             assert (await predictor.predict(call(other))).predictions
 
     asyncio.run(run())
 
 
 def test_a_fetch_that_was_cut_off_is_swept_up(resources: Resources, tmp_path: Path) -> None:
-    (tmp_path / "depot" / "cus_1" / "fetch_x").mkdir(parents=True)
+    cut_off = tmp_path / "depot" / "0" / "cus_1" / "fetch_x"
+    cut_off.mkdir(parents=True)
     depot = Depot(resources.store, tmp_path / "depot", limit_bytes=100)
     assert depot.disk_bytes == 0
-    assert not (tmp_path / "depot" / "cus_1" / "fetch_x").exists()
+    assert not cut_off.exists()
     depot.close()
+
+
+class Pausing:
+    """The test's own store, which stops in the middle of a fetch until it is told to go on."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self.store = store
+        self.reached = threading.Event()
+        self.go_on = threading.Event()
+
+    def get_bytes(self, key: str) -> bytes:
+        return self.store.get_bytes(key)
+
+    def get_file(self, key: str, path: Path) -> None:
+        self.store.get_file(key, path)
+        self.reached.set()
+        assert self.go_on.wait(30)
+
+
+def test_depots_on_one_folder_do_not_touch_each_others_files(
+    customer: Callable[..., Customer], publish: Callable[..., ModelVersion], resources: Resources, tmp_path: Path
+) -> None:
+    owners = [customer() for _ in range(4)]
+    for at, owner in enumerate(owners):
+        publish(owner, seed=at)
+    versions = [catalog.resolve(resources, owner.id, "tickets") for owner in owners]
+    pausing: Any = Pausing(resources.store)
+    first = Depot(pausing, tmp_path / "depot", limit_bytes=2**30)
+    with ThreadPoolExecutor(1) as other_thread:
+        fetching = other_thread.submit(first.read, versions[0])
+        assert pausing.reached.wait(30)
+        # A second depot begins, sweeps up, fetches the same, and has room for one artifact only.
+        second = Depot(resources.store, tmp_path / "depot", limit_bytes=1)
+        for version in versions:
+            assert second.read(version).tensors
+        pausing.go_on.set()
+        assert fetching.result().tensors
+    held = first.disk_bytes
+    for version in reversed(versions):
+        second.read(version)
+    first._store = None  # type: ignore[assignment]  # what it fetched is still there
+    assert first.read(versions[0]).tensors
+    assert first.disk_bytes == held
+    # A customer who is deleted goes from every folder, also those of predictors that run no more.
+    first.close()
+    second.remove_customer(owners[0].id)
+    assert not list((tmp_path / "depot").glob(f"*/{owners[0].id}"))
+    second.close()
+
+
+_HOLDER = """
+import sys, time
+from pathlib import Path
+from models.serving.depot import Depot
+depot = Depot(None, Path(sys.argv[1]), limit_bytes=1)
+(depot.folder / "cus_1").mkdir()
+print(depot.folder, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.slow
+def test_the_folder_of_a_killed_process_serves_the_next_one(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _HOLDER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        theirs = Path(process.stdout.readline().strip())
+        beside: Any = Depot(None, tmp_path, limit_bytes=1)  # type: ignore[arg-type]
+        assert beside.folder != theirs
+        process.kill()
+        process.wait()
+        after = Depot(None, tmp_path, limit_bytes=1)  # type: ignore[arg-type]
+        assert after.folder == theirs
+        assert (after.folder / "cus_1").is_dir()
+        beside.close()
+        after.close()
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_broken_artifact_is_not_fetched_by_every_request(
