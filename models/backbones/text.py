@@ -60,7 +60,6 @@ class TextBackbone(RowEncoding):
         threads: int,
     ) -> None:
         self.entry = entry
-        self.encoder = encoder
         self.revision = revision  # SHA-256 over weights, configuration and vocabulary: what the features depend on
         self.blocks = len(encoder.blocks)
         self.linear = True
@@ -77,11 +76,18 @@ class TextBackbone(RowEncoding):
         self._pad_id: int = tokenizer.pad_token_id or 0
         has_types = getattr(encoder.embeddings, "token_type_embeddings", None)
         self._separator: int | None = tokenizer.sep_token_id if has_types and has_types.num_embeddings > 1 else None
-        # The same weights for the fast path; None where the network is not one that it knows.
-        self.packed: PackedEncoder | None = None
+        # The weights are held once: laid out for the fast path, where it knows the network, or as they came.
+        self.network: PackedEncoder | TextEncoder = encoder
         if is_packable(encoder.embeddings, encoder.blocks):
-            self.packed = PackedEncoder(encoder.embeddings, encoder.blocks, dtype=self.dtype, separator=self._separator)
-        self.width = int(self.features(self.collate(self.tokenize(["?"])), ["cls.0"])["cls.0"].shape[1])
+            self.network = PackedEncoder(
+                encoder.embeddings, encoder.blocks, dtype=self.dtype, separator=self._separator
+            )
+        self.width = int(self.frozen_features(self.tokenize(["?"]), ["cls.0"])["cls.0"].shape[1])
+
+    @property
+    def packed(self) -> PackedEncoder | None:
+        """The fast path; None for a network that it does not know."""
+        return self.network if isinstance(self.network, PackedEncoder) else None
 
     def tokenize(self, inputs: Sequence[str | TextPair]) -> list[TokenIds]:
         """One int32 array per input, special tokens included, truncated to `entry.max_tokens`."""
@@ -122,36 +128,20 @@ class TextBackbone(RowEncoding):
         )
 
     @torch.inference_mode()
-    def embed(self, batch: TextBatch) -> Tensor:
-        """hidden_BTD at depth 0."""
-        return self.encoder.embed(batch)
-
-    @torch.inference_mode()
-    def run(
-        self, batch: TextBatch, hidden_BTD: Tensor, start: int, stop: int, *, taps: Collection[int] = ()
-    ) -> tuple[Tensor, dict[int, Tensor]]:
-        """Blocks `start` to `stop - 1` of the base; see `TextEncoder.run`."""
-        return self.encoder.run(batch, hidden_BTD, start, stop, taps=taps)
-
-    @torch.inference_mode()
     def pool(self, hidden_BTD: Tensor, batch: TextBatch, kind: str) -> Tensor:
         """(B, D) float32; kinds `mean`, `max`, `cls`."""
         return encoding.pool(hidden_BTD, batch, kind)
 
     @torch.inference_mode()
-    def features(self, batch: TextBatch, names: Collection[str]) -> dict[str, Tensor]:
-        """Features such as `mean.6` or `max.0` of one batch, (B, D) float32 each."""
-        return encoding.features(self.encoder, batch, names)
-
-    @torch.inference_mode()
     def frozen_features(self, rows: Sequence[TokenIds], names: Collection[str]) -> dict[str, Tensor]:
         """Features of rows in one pass through the frozen base, by the fastest way that it has: (B, D) float32 each."""
-        if self.packed is None:
-            return self.features(self.collate(rows), names)
+        network = self.network
+        if isinstance(network, TextEncoder):
+            return encoding.features(network, self.collate(rows), names)
         wanted = {name: encoding.parse_feature(name) for name in names}
         depths = {depth for _, depth in wanted.values()}
-        batch = self.packed.pack(rows)
-        _, tapped = self.packed.run(batch, self.packed.embed(batch), 0, max(depths), taps=depths)
+        batch = network.pack(rows)
+        _, tapped = network.run(batch, network.embed(batch), 0, max(depths), taps=depths)
         return {name: packing.pool(tapped[depth], batch, kind) for name, (kind, depth) in wanted.items()}
 
     def feature_sets(self) -> Mapping[str, tuple[str, ...]]:

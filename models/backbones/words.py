@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from models.backbones.backbone import Encoder
 from models.backbones.batches import RowEncoding
+from models.backbones.encoder import TextEncoder
 from models.backbones.text import TextBackbone, TokenIds
 
 Ints = NDArray[np.int64]
@@ -220,16 +221,16 @@ class WordBackbone(RowEncoding):
         """Features of the rows' words in one pass, (W, D) float32 each."""
         wanted = {name: self.parse_feature(name) for name in names}
         depths = {depth for _, depth in wanted.values()}
-        packed = self._texts.packed
-        if packed is None:
+        network = self._texts.network
+        if isinstance(network, TextEncoder):
             batch = self.collate(rows)
-            _, tapped = self._texts.run(batch.texts, self._texts.embed(batch.texts), 0, max(depths), taps=depths)
+            _, tapped = network.run(batch.texts, network.embed(batch.texts), 0, max(depths), taps=depths)
         else:
-            texts = packed.pack([row.ids for row in rows])
+            texts = network.pack([row.ids for row in rows])
             starts = np.empty(len(rows), dtype=np.int64)
             starts[list(texts.order)] = texts.offsets
             batch = locate(rows, starts.tolist(), texts, self.device)
-            _, tapped = packed.run(texts, packed.embed(texts), 0, max(depths), taps=depths)
+            _, tapped = network.run(texts, network.embed(texts), 0, max(depths), taps=depths)
         return {name: pool(tapped[depth], batch, kind) for name, (kind, depth) in wanted.items()}
 
     def trainable_copy(self) -> WordEncoder:

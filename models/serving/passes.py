@@ -12,7 +12,7 @@ from torch import Tensor
 from models.backbones.backbone import Backbone
 from models.backbones.encoder import parse_feature
 from models.backbones.packed import PackedBatch, PackedEncoder, pool, select
-from models.backbones.text import TokenIds
+from models.backbones.text import TextBackbone, TokenIds
 from models.backbones.words import is_word_feature
 from models.serving.adapters import Adapter
 from models.serving.heads import apply_heads
@@ -75,7 +75,10 @@ def _run_padded(
     if network is None and not tagged:
         vectors.pooled = backbone.frozen_features(texts, names)
         return
-    network = network or backbone
+    if network is None:
+        if not isinstance(backbone, TextBackbone):
+            raise TypeError(f"words are read by a text base, not by {type(backbone).__name__}")
+        network = backbone.network
     wanted = {name: backbone.parse_feature(name) for name in names if name not in tagged}
     depths = {depth for _, depth in wanted.values()} | {int(name.partition(".")[2]) for name in tagged}
     batch = backbone.collate(texts)

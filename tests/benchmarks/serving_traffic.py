@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from deploy.local import threads
+from models.backbones import encoder as encoding
 from models.backbones.text import TextBackbone
 from models.serving.errors import QueueFull
 from tests.benchmarks import public_data
@@ -135,6 +136,7 @@ async def _saturation(ask: Ask, plan: Plan) -> float:
 def _bare_forward_ms(backbone: TextBackbone, texts: Sequence[str]) -> dict[str, float]:
     """Median time of one text through the base alone: our encoder on one thread, and transformers' on all."""
     count = torch.get_num_threads()
+    network = backbone.trainable_copy().to(backbone.dtype).eval().requires_grad_(False)
     found: dict[str, list[float]] = {"packed": [], "transformers": []}
     for text in texts:
         tokens = backbone.tokenize([text])
@@ -146,7 +148,7 @@ def _bare_forward_ms(backbone: TextBackbone, texts: Sequence[str]) -> dict[str, 
             found["packed"].append((time.perf_counter() - began) * 1e3)
             torch.set_num_threads(count)
             began = time.perf_counter()
-            backbone.features(collated, [f"mean.{backbone.blocks}"])
+            encoding.features(network, collated, [f"mean.{backbone.blocks}"])
             found["transformers"].append((time.perf_counter() - began) * 1e3)
     return medians({name: values[len(values) // 10 :] for name, values in found.items()})
 

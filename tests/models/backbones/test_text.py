@@ -1,10 +1,17 @@
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from models.backbones import encoder as encoding
+from models.backbones import loading
+from models.backbones.encoder import TextEncoder
 from models.backbones.errors import Stopped
+from models.backbones.packed import PackedEncoder
 from models.backbones.text import TextBackbone
 from models.datasets.examples import TextPair
 
@@ -30,11 +37,21 @@ def test_features_are_those_of_the_hugging_face_model(exact_backbone: TextBackbo
     np.testing.assert_allclose(found, expected.numpy(), atol=2e-5)
 
 
-def test_every_feature_has_its_meaning(exact_backbone: TextBackbone) -> None:
-    batch = exact_backbone.collate(exact_backbone.tokenize(TEXTS))
-    hidden, tapped = exact_backbone.run(batch, exact_backbone.embed(batch), 0, 6, taps={6})
+@pytest.fixture(scope="session")
+def network(exact_backbone: TextBackbone) -> TextEncoder:
+    return exact_backbone.trainable_copy().eval().requires_grad_(False)
+
+
+def test_every_feature_has_its_meaning(exact_backbone: TextBackbone, network: TextEncoder) -> None:
+    names = ["max.6", "cls.6", "unit_mean.6", "mean.6"]
+    rows = exact_backbone.tokenize(TEXTS)
+    batch = exact_backbone.collate(rows)
+    hidden, tapped = network.run(batch, network.embed(batch), 0, 6, taps={6})
     assert torch.equal(hidden, tapped[6])
-    found = exact_backbone.features(batch, ["max.6", "cls.6", "unit_mean.6", "mean.6"])
+    found = encoding.features(network, batch, names)
+    fast = exact_backbone.frozen_features(rows, names)
+    for name in names:
+        torch.testing.assert_close(fast[name], found[name], atol=2e-5, rtol=1e-4)
     for row, length in enumerate(batch.lengths):
         torch.testing.assert_close(found["max.6"][row], hidden[row, :length].amax(0))
         torch.testing.assert_close(found["cls.6"][row], hidden[row, 0])
@@ -42,11 +59,11 @@ def test_every_feature_has_its_meaning(exact_backbone: TextBackbone) -> None:
     torch.testing.assert_close(found["unit_mean.6"].norm(dim=1), torch.ones(len(TEXTS)))
 
 
-def test_a_prefix_and_the_rest_are_the_whole(exact_backbone: TextBackbone) -> None:
+def test_a_prefix_and_the_rest_are_the_whole(exact_backbone: TextBackbone, network: TextEncoder) -> None:
     batch = exact_backbone.collate(exact_backbone.tokenize(TEXTS))
-    whole, _ = exact_backbone.run(batch, exact_backbone.embed(batch), 0, 6)
-    prefix, _ = exact_backbone.run(batch, exact_backbone.embed(batch), 0, 4)
-    rest, tapped = exact_backbone.run(batch, prefix, 4, 6, taps={4, 6})
+    whole, _ = network.run(batch, network.embed(batch), 0, 6)
+    prefix, _ = network.run(batch, network.embed(batch), 0, 4)
+    rest, tapped = network.run(batch, prefix, 4, 6, taps={4, 6})
     assert torch.equal(whole, rest)
     assert torch.equal(tapped[4], prefix)
 
@@ -127,4 +144,19 @@ def test_trainable_copy_shares_nothing(backbone: TextBackbone) -> None:
         for parameter in copy.parameters():
             parameter.zero_()
     assert np.array_equal(backbone.encode(["hello"], ["mean.6"]), before)
-    assert not any(parameter.requires_grad for parameter in backbone.encoder.parameters())
+    assert backbone.packed is not None
+    assert not backbone.packed.words_VD.requires_grad
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_weights_are_in_memory_once(exact_backbone: TextBackbone, precision: str) -> None:
+    def layers() -> int:
+        gc.collect()
+        return sum(type(thing) is nn.Linear for thing in gc.get_objects())
+
+    before = layers()
+    loaded = loading.load(exact_backbone.entry, device="cpu", precision=precision, threads=1)
+    assert isinstance(loaded, TextBackbone)
+    assert layers() == before  # the network that was laid out for the fast path is gone
+    assert isinstance(loaded.network, PackedEncoder)
+    assert loaded.network.nbytes < 22.6e6 * loaded.dtype.itemsize

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random as python_random
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 
 from models.backbones import encoder as encoding
 from models.backbones import loading
+from models.backbones.encoder import TextEncoder
 from models.backbones.text import TextBackbone
 from models.learning import artifacts
 from models.learning.artifacts import Artifact
@@ -53,12 +55,18 @@ def stored(artifact: Artifact, **changes: Any) -> StoredArtifact:
     return StoredArtifact({**manifest, **changes}, artifact.tensors)
 
 
+@lru_cache
+def network_of(backbone: TextBackbone) -> TextEncoder:
+    """The base as Hugging Face's own blocks."""
+    return backbone.trainable_copy().eval().requires_grad_(False)
+
+
 def own_blocks(backbone: TextBackbone, first: int, seed: int) -> dict[str, torch.Tensor]:
     """The base's top blocks from `first` on, moved."""
     random = torch.Generator().manual_seed(seed)
     return {
         f"block.{index}.{name}": tensor + 0.02 * torch.randn(tensor.shape, generator=random)
-        for index, block in enumerate(backbone.encoder.blocks)
+        for index, block in enumerate(network_of(backbone).blocks)
         if index >= first
         for name, tensor in block.state_dict().items()
     }
@@ -66,7 +74,7 @@ def own_blocks(backbone: TextBackbone, first: int, seed: int) -> dict[str, torch
 
 def own_base(backbone: TextBackbone, seed: int) -> dict[str, torch.Tensor]:
     tensors = own_blocks(backbone, 0, seed)
-    for name, tensor in backbone.encoder.embeddings.state_dict().items():
+    for name, tensor in network_of(backbone).embeddings.state_dict().items():
         if tensor.is_floating_point():
             tensors[f"embeddings.{name}"] = tensor * 1.01
     return tensors
@@ -118,7 +126,7 @@ def test_each_kind_alone_is_the_merged_network(backbone: TextBackbone) -> None:
 
 def test_a_base_without_the_fast_path_answers_the_same(backbone: TextBackbone) -> None:
     plain = loading.load(backbone.entry, device="cpu", precision="fp32", threads=1)
-    plain.packed = None  # type: ignore[attr-defined]  # as of any architecture but BERT
+    plain.network = network_of(backbone)  # type: ignore[attr-defined]  # as of any architecture but BERT
     fast, slow = adapters_of_every_kind(backbone), adapters_of_every_kind(plain)
     tokens = [ids for ids in backbone.tokenize(TEXTS) for _ in fast]
     ours = answer(backbone, tokens, [adapter for adapter, _ in fast] * len(TEXTS))
@@ -196,7 +204,7 @@ def test_an_adapter_counts_the_bytes_that_it_holds(backbone: TextBackbone) -> No
     lora, _ = make(backbone, more=lora_tensors(1))
     partial, _ = make(backbone, more=own_blocks(backbone, 5, 1))
     full, _ = make(backbone, more=own_base(backbone, 1))
-    parameters = sum(tensor.numel() for tensor in backbone.encoder.blocks[5].state_dict().values())
+    parameters = sum(tensor.numel() for tensor in network_of(backbone).blocks[5].state_dict().values())
     assert 4 * 3 * 385 < head.nbytes < 4 * 3 * 385 + 8_192
     assert lora.nbytes > head.nbytes + 4 * sum(tensor.numel() for tensor in lora_tensors(1).values()) - 1
     assert partial.nbytes == pytest.approx(head.nbytes + 4 * parameters)
