@@ -6,7 +6,6 @@ Where it helps, a head on the terms of the texts is added to it (see `stacking`)
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,6 @@ import numpy as np
 import torch
 
 from models.backbones.backbone import Row
-from models.datasets.examples import Input
 from models.learning import features, selection, situation, stacking, suspects, zero_shot
 from models.learning.assessment import Assessment, HeldOut, assess
 from models.learning.bench import Setting, Table
@@ -28,7 +26,6 @@ from models.learning.run import Run, Trained, versions, write_candidate
 from models.learning.selection import Choice
 from models.learning.situation import Situation
 from models.learning.stacking import Stack
-from models.learning.terms import Ints
 
 # Rows per class up to which label names are tried as rows: one more among many changes nothing.
 _NAMED_ROWS = 50
@@ -176,15 +173,6 @@ def _stack(run: Run, choice: Choice) -> Stack | None:
     )
     run.seconds["lexical"] = time.monotonic() - began
     return stack
-
-
-def refit_part(run: Run, first: FirstVersion, train: Ints, held: Sequence[Input]) -> Floats | None:
-    """What the lexical part would say of `held`, fitted to some rows alone; None if the first version has none."""
-    if first.stack is None or first.stack.part is None:
-        return None
-    corpus = run.training.corpus
-    texts, held_texts = [str(corpus.inputs[row]) for row in train], [str(text) for text in held]
-    return stacking.refit(first.stack, texts, corpus.targets[train], held_texts, setting(run), seed=run.request.seed)
 
 
 def texts_of(corpus: Corpus) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from models.backbones.backbone import Row
 from models.datasets.examples import Input
-from models.learning import features, first_version, selection
+from models.learning import features, first_version, selection, stacking
 from models.learning.bench import Table
 from models.learning.checkpoints import Checkpoints
 from models.learning.contenders import Contender
@@ -101,6 +101,16 @@ def fold_head(run: Run, first: FirstVersion, train: Rows) -> Head:
     """The head that the first version's choice gives on these rows alone."""
     table = Table(run.training.features, run.training.corpus.targets).take(train)
     return selection.fit_final(table, first.label_names, first.choice, first_version.setting(run))
+
+
+def fold_lexical(run: Run, first: FirstVersion, part: Part) -> Floats | None:
+    """What the lexical part says of the held-out rows, fitted to the others alone; None if there is none."""
+    if first.stack is None or first.stack.part is None:
+        return None
+    corpus = run.training.corpus
+    texts, held_texts = [str(corpus.inputs[row]) for row in part.train], [str(text) for text in part.held_inputs]
+    targets, shared = corpus.targets[part.train], first_version.setting(run)
+    return stacking.refit(first.stack, texts, targets, held_texts, shared, seed=run.request.seed)
 
 
 def network_of(run: Run, first: FirstVersion, contender: Contender, head: Head, train: Rows) -> Network:

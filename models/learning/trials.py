@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.learning import evaluation, features, first_version, refinement
+from models.learning import evaluation, features, refinement
 from models.learning.assessment import Assessment, HeldOut, assess
 from models.learning.clock import Clock
 from models.learning.contenders import Contender
@@ -21,7 +21,7 @@ from models.learning.events import TrainEvent
 from models.learning.first_version import FirstVersion
 from models.learning.heads import Floats
 from models.learning.network import blend, trained_values
-from models.learning.parts import Part, checkpoints_of, fold_head, network_of, open_parts
+from models.learning.parts import Part, checkpoints_of, fold_head, fold_lexical, network_of, open_parts
 from models.learning.plans import TrialPlan
 from models.learning.ragged import Ragged, flat, join
 from models.learning.refinement import Epoch
@@ -90,7 +90,7 @@ def attempt(  # noqa: PLR0917
     seen.add_part(
         part.held_targets,
         head.logits(features.derive(part.held_features, first.choice.names)),
-        first_version.refit_part(run, first, part.train, part.held_inputs),
+        fold_lexical(run, first, part),
     )
     network = network_of(run, first, contender, head, part.train)
     start = trained_values(network)
