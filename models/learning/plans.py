@@ -12,6 +12,7 @@ from models.learning.first_version import FirstVersion
 
 # Of its answers, what share of the errors' number changes: the noise of a paired comparison comes from those alone.
 _USUAL_CHANGE = 0.4
+_HANDFUL = 200  # rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +106,15 @@ class Rung:
         return max(1, round(self.share * contender.schedule.epochs))
 
 
-def plan_rungs(contenders: int) -> list[Rung]:
-    """Successive halving (Jamieson and Talwalkar 2016): every rung drops half and gives the others twice as much."""
+def plan_rungs(contenders: int, *, rows: int) -> list[Rung]:
+    """Successive halving (Jamieson and Talwalkar 2016): every rung drops half and gives the others twice as much.
+
+    A handful of rows is refined to the end in seconds, and half-way nobody has learned anything from them yet.
+    """
     rungs: list[Rung] = []
     while contenders > 1:
         number = len(rungs) + 1
-        rungs.append(Rung(number, 1_000 * 2**number, 1_000, min(1.0, 0.2 * 2**number)))
+        share = 1.0 if rows <= _HANDFUL else min(1.0, 0.2 * 2**number)
+        rungs.append(Rung(number, 1_000 * 2**number, 1_000, share))
         contenders //= 2
     return rungs

@@ -102,7 +102,7 @@ def race(
 ) -> Generator[TrainEvent, None, Entry | None]:
     """The last one standing, None if nobody comes close to the head. Raises OverBudget if not even one fits."""
     standing = list(entries)
-    for rung in plan_rungs(len(standing)):
+    for rung in plan_rungs(len(standing), rows=run.rows_read):
         yield from _climb(run, first, standing, rung, plan, clock)
         ranked = sorted((entry for entry in standing if rung.number in entry.rungs), key=lambda e: _loss(e, rung))
         if not ranked:

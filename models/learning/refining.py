@@ -141,7 +141,8 @@ def _enter(search: Search) -> list[Entry]:
         search.plan = search.plan.trusting()
     row_s = search.outlook.seconds_per_row_epoch(standing[0].contender.name)
     if row_s is not None and search.clock.limit_s is not None and len(standing) > 1:
-        rows, rung = _rows(search.run), plan_rungs(len(standing))[0]
+        rows = _rows(search.run)
+        rung = plan_rungs(len(standing), rows=rows)[0]
         work = sum(racing.work_of(entry, rung, rows) for entry in standing)
         work += search.work(standing[0].contender, search.plan.work(rows))
         if row_s * work / standing[0].contender.weight > search.clock.limit_s:

@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 
 from models.backbones.backbone import Backbone
 from models.learning import zero_shot
+from models.learning.experience import SIMILAR
 from models.learning.ragged import Ragged, flat, spread
 from models.learning.stacking import Stack
 from models.learning.tasks.task import Floats, Targets, Task
 
 # Rows per class, as a share of the feature width, from which own weights in the base pay more than they overfit.
 _LARGE = 0.25
-# Share of the way from chance to perfection that frozen features go, from which the base knows the domain.
-_SIMILAR = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,7 @@ def measure(
     beaten = stack is not None and stack.terms_beat_head
     return Situation(
         size="large" if rows_per_class >= _LARGE * width else "small",
-        similarity="similar" if separability >= _SIMILAR and not beaten else "different",
+        similarity="similar" if separability >= SIMILAR and not beaten else "different",
         rows=len(targets),
         classes=len(supports_K),
         rows_per_class=rows_per_class,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from models.learning.contenders import Contender
-from models.learning.experience import HEAD, USUAL_RELIEF, Circumstances, Outcome, Outlook
+from models.learning.experience import HEAD, UNLIKE_RELIEF, USUAL_RELIEF, Circumstances, Outcome, Outlook
 from models.learning.plans import choose_field, plan_rungs
 from models.learning.request import DatasetSource, TrainRequest
 from models.learning.strategies import STRATEGIES, Schedule
@@ -48,11 +48,17 @@ def test_other_bases_and_tasks_say_nothing() -> None:
     assert outlook.relief("partial") == USUAL_RELIEF
 
 
+def test_more_is_expected_where_frozen_features_do_badly() -> None:
+    unlike = Outlook.of([], replace(HERE, separability=0.5), base_revision="f00d", task="text-classification")
+    assert unlike.relief("lora") == UNLIKE_RELIEF > _outlook().relief("lora")
+
+
 def test_nothing_known_everybody_races() -> None:
     assert [contender.name for contender in choose_field(FIELD, _outlook())] == ["partial", "partial-2", "lora"]
-    assert [(rung.number, rung.rows, rung.share) for rung in plan_rungs(3)] == [(1, 2_000, 0.4)]
-    assert [rung.number for rung in plan_rungs(5)] == [1, 2]
-    assert plan_rungs(1) == []
+    assert [(rung.number, rung.rows, rung.share) for rung in plan_rungs(3, rows=1_000)] == [(1, 2_000, 0.4)]
+    assert [rung.number for rung in plan_rungs(5, rows=1_000)] == [1, 2]
+    assert [(rung.number, rung.share) for rung in plan_rungs(3, rows=60)] == [(1, 1.0)]
+    assert plan_rungs(1, rows=1_000) == []
 
 
 def test_the_known_winner_goes_alone_and_for_as_long_as_it_took() -> None:
