@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from models.backbones.backbone import Row
-from models.learning import features, selection, situation, stacking, suspects, zero_shot
+from models.learning import features, heads, selection, situation, stacking, suspects, zero_shot
 from models.learning.assessment import Assessment, HeldOut, assess
 from models.learning.bench import Setting, Table
 from models.learning.corpus import Corpus
@@ -104,7 +104,7 @@ def measure(run: Run) -> FirstVersion:
         assessment=assessment,
         hyperparameters={
             "features": choice.features,
-            "regularization": 1.0 / choice.inverse_penalty,
+            "regularization": heads.regularization(choice.inverse_penalty),
             "label_names": choice.label_names,
         },
     )

@@ -69,6 +69,11 @@ class Design:
         return torch.cat([weight_KF, bias_K[:, None]], dim=1).float()
 
 
+def regularization(inverse_penalty: float) -> float:
+    """1 / C as people write it: 0.3 and not 0.30000000000000004."""
+    return float(f"{1.0 / inverse_penalty:.9g}")
+
+
 def prepare(features_NF: Floats, *, device: torch.device | None = None) -> Design:
     """Standardise and rotate. Exact: the heads that come out are those of the raw features."""
     raw_NF = torch.from_numpy(np.ascontiguousarray(features_NF)).to(device or torch.device("cpu"))

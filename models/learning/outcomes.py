@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
+from models.learning import heads
 from models.learning.experience import HEAD, Circumstances, Outcome, Outlook
 from models.learning.first_version import FirstVersion
 from models.learning.racing import Entry
@@ -39,7 +40,7 @@ def of(run: Run, first: FirstVersion, entries: Sequence[Entry]) -> tuple[Outcome
         **asdict(_circumstances(first.situation, head_score)),
         candidate=HEAD,
         features="" if named[0] else choice.features,
-        regularization=0.0 if named[1] else 1.0 / choice.inverse_penalty,
+        regularization=0.0 if named[1] else heads.regularization(choice.inverse_penalty),
         label_names=choice.label_names,
     )
     if any(getattr(asked, name) != "auto" for name in _DECISIVE):

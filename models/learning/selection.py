@@ -209,7 +209,7 @@ def describe(trials: Sequence[Trial]) -> list[dict[str, Any]]:
     return [
         {
             "features": trial.features,
-            "regularization": 1.0 / trial.inverse_penalty,
+            "regularization": heads.regularization(trial.inverse_penalty),
             "label_names": trial.label_names,
             "score": trial.score,
             "log_loss": trial.log_loss,
