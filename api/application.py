@@ -48,7 +48,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         # The outermost first. The error boundary is the innermost: what it makes of a fault is logged and marked.
         middleware=[
             Middleware(RequestIds),
-            Middleware(AccessLog),
+            Middleware(AccessLog, settings=settings),
             Middleware(RequestMetrics, metrics=metrics),
             Middleware(RateLimitHeaders),
             Middleware(errors.ErrorBoundary),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 
-import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models import logs
@@ -27,10 +26,9 @@ def configure(settings: Settings) -> None:
 class AccessLog:
     """ASGI: one line per request. Customer and job ids come from what the request bound on its way."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
-        # Bound once: a lazy logger would be assembled anew for every line.
-        self.log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("graft.access").bind()
+        self.log = logs.direct(settings, "graft.access")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Log one request when its answer is out."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import cast
 
+import orjson
 import structlog
 
 from models.settings import Settings
@@ -49,3 +51,25 @@ def configure(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level.upper())
+
+
+def direct(settings: Settings, name: str) -> structlog.typing.FilteringBoundLogger:
+    """A logger for what is written at every request: the same lines, past the standard library's records.
+
+    Those cost a quarter of the event loop's time under load.
+    """
+    if settings.log_format != "json":
+        return cast("structlog.typing.FilteringBoundLogger", structlog.stdlib.get_logger(name).bind())
+    return cast(
+        "structlog.typing.FilteringBoundLogger",
+        structlog.wrap_logger(
+            structlog.BytesLogger(sys.stderr.buffer),
+            processors=[
+                structlog.contextvars.merge_contextvars,
+                structlog.processors.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                structlog.processors.JSONRenderer(serializer=orjson.dumps),
+            ],
+            wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
+        ).bind(logger=name),
+    )
