@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib.metadata
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -96,6 +97,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
                 predictor = Predictor(settings, resources)
                 stack.push_async_callback(predictor.close)
                 await predictor.start()
+                # Libraries and the base stay as long as the process. A full collection that walks them as well stops
+                # everybody for a tenth of a second.
+                gc.collect()
+                gc.freeze()
                 context.predictor = predictor
             log.info("started", role=settings.role)
             yield

@@ -29,9 +29,12 @@ log = structlog.get_logger(__name__)
 
 EXPIRY_S = 5.0
 # Rows of the change log become visible in the order of their commits, not of their numbers: each poll reads again
-# what is this old. A writer that needs longer than that to commit is covered by MAX_AGE_S.
+# what is this old. A writer that needs longer than that to commit is noticed by a look back every minute, and one that
+# needs longer still by asking again what is so old. Asking every entry again each minute instead took half of the
+# throughput where 10,000 customers call.
 OVERLAP_S = 15.0
-MAX_AGE_S = 60.0
+LOOK_BACK_EVERY_S = 60.0
+MAX_AGE_S = 900.0
 # Unknown keys and names are remembered too, or guessing would be a way to load the database; but briefly, because a
 # new one is not a change of anything that was cached.
 NEGATIVE_S = 1.0
@@ -75,6 +78,7 @@ class Directory:
         self._used: dict[str, float] = {}  # key id → last use (Unix seconds), not written yet
         self._applied: dict[int, float] = {}  # numbers of the changes that were applied, with when (monotonic)
         self._polled_at: float | None = None  # when the last successful poll began (monotonic)
+        self._looked_back_at: float | None = None  # when the last one that read MAX_AGE_S began
         self._poller: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -156,8 +160,10 @@ class Directory:
             self._keys.clear()
             self._versions.clear()
             gap_s = 0.0
+        looks_back = self._looked_back_at is None or began_at >= self._looked_back_at + LOOK_BACK_EVERY_S
+        window_s = MAX_AGE_S if looks_back else OVERLAP_S
         try:
-            rows = await asyncio.to_thread(changes.since, self._resources, gap_s + OVERLAP_S)
+            rows = await asyncio.to_thread(changes.since, self._resources, gap_s + window_s)
         except Exception as error:
             log.warning("directory.poll_failed", error=str(error))
             return
@@ -166,7 +172,9 @@ class Directory:
                 self._apply(row)
             self._applied[row.seq] = began_at
         self._polled_at = began_at
-        horizon = began_at - OVERLAP_S * 2
+        if looks_back:
+            self._looked_back_at = began_at
+        horizon = began_at - 2 * MAX_AGE_S
         self._applied = {seq: at for seq, at in self._applied.items() if at > horizon}
 
     def _apply(self, change: Change) -> None:

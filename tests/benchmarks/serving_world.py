@@ -6,6 +6,7 @@ would have made, but many to a transaction.
 
 from __future__ import annotations
 
+import gc
 import random
 import shutil
 import time
@@ -202,6 +203,8 @@ async def predicting(world: World, **changes: Any) -> AsyncIterator[Predictor]:
     predictor = Predictor(world.resources.settings.model_copy(update=changes), world.resources)
     try:
         await predictor.start()
+        gc.collect()
+        gc.freeze()  # as the API does
         yield predictor
     finally:
         await predictor.close()

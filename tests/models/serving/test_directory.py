@@ -7,9 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from models.errors import NotFound
+from models.records import changes
+from models.records.changes import Change
 from models.records.customers import Customer
+from models.records.keys import ApiKey
 from models.records.versions import ModelVersion
 from models.services import customers, keys
 from models.services.resources import Resources
@@ -62,6 +66,31 @@ def test_a_revoked_key_dies_by_itself_when_changes_cannot_be_read(
         await directory.start()
         await directory.authenticate(issued.secret)
         await asyncio.to_thread(keys.revoke, resources, acme.id, issued.key.id)
+        await refused(directory, issued.secret)
+        await directory.close()
+
+    asyncio.run(run())
+
+
+def test_a_change_that_became_visible_late_is_noticed(
+    customer: Callable[..., Customer], resources: Resources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acme = customer()
+    issued = keys.issue(resources, acme.id, name="production")
+    monkeypatch.setattr(directory_module, "LOOK_BACK_EVERY_S", 0.1)
+
+    def revoke_slowly() -> None:
+        """As a writer does it whose transaction takes two minutes."""
+        with resources.database.transaction() as session:
+            session.execute(update(ApiKey).where(ApiKey.id == issued.key.id).values(revoked_at=time.time()))
+            changes.record(session, "key", keys.hash_secret(issued.secret))
+            session.execute(update(Change).values(created_at=Change.created_at - 120.0))
+
+    async def run() -> None:
+        directory = Directory(resources, poll_s=0.05)
+        await directory.start()
+        await directory.authenticate(issued.secret)
+        await asyncio.to_thread(revoke_slowly)
         await refused(directory, issued.secret)
         await directory.close()
 
