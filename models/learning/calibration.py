@@ -19,9 +19,14 @@ def probabilities(logits_NK: Floats, link: Link, temperature: float = 1.0) -> Fl
     return link.mean_of(logits_NK / np.float32(temperature))
 
 
+def losses(logits_NK: Floats, targets: Targets | Ragged, link: Link, temperature: float = 1.0) -> torch.Tensor:
+    """Negative log-likelihood of each row, or of each unit of the rows."""
+    return link.losses(torch.from_numpy(logits_NK) / temperature, torch.from_numpy(flat(targets)))
+
+
 def log_loss(logits_NK: Floats, targets: Targets | Ragged, link: Link, temperature: float = 1.0) -> float:
     """Mean negative log-likelihood of a row."""
-    return float(link.losses(torch.from_numpy(logits_NK) / temperature, torch.from_numpy(flat(targets))).mean())
+    return float(losses(logits_NK, targets, link, temperature).mean())
 
 
 def fit_temperature(logits_NK: Floats, targets: Targets | Ragged, link: Link) -> float:

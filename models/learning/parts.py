@@ -21,6 +21,7 @@ from models.learning.network import Network, build
 from models.learning.plans import Rung, TrialPlan
 from models.learning.ragged import Ragged, flat, join, units
 from models.learning.refinement import Material
+from models.learning.run import Rows as EncodedRows
 from models.learning.run import Run
 from models.learning.tasks.task import Targets
 
@@ -46,10 +47,10 @@ def open_parts(run: Run, plan: TrialPlan) -> list[Part]:
     """The parts that trials hold out in turn; the validation file, if there is one, is the only one."""
     everything = np.arange(len(run.training.corpus))
     if run.validation is not None:
-        return [_validation_part(run, "trial-0", everything, np.arange(len(run.validation.corpus)))]
+        return [_part("trial-0", run.validation, everything, np.arange(len(run.validation.corpus)))]
     fold_N = _fold(run, plan)
     return [
-        _held_out_part(run, f"trial-{number}", train, held)
+        _part(f"trial-{number}", run.training, train, held)
         for number, (train, held) in enumerate(splits(fold_N)[: plan.used])
     ]
 
@@ -59,52 +60,50 @@ def open_rung(run: Run, plan: TrialPlan, rung: Rung) -> Part:
     name, seed, strata_N = f"rung-{rung.number}", run.request.seed, run.task.strata(run.training.corpus.targets)
     if run.validation is not None:
         held = subsample(run.task.strata(run.validation.corpus.targets), rung.held, seed=seed)
-        return _validation_part(run, name, subsample(strata_N, rung.rows, seed=seed), held, with_surplus=False)
+        train = subsample(strata_N, rung.rows, seed=seed)
+        return _part(name, run.validation, train, held, with_surplus=False)
     train, held = splits(_fold(run, plan))[0]
     train = train[subsample(strata_N[train], rung.rows, seed=seed)]
     held = held[subsample(strata_N[held], rung.held, seed=seed)]
-    return _held_out_part(run, name, train, held, with_surplus=False)
+    return _part(name, run.training, train, held, with_surplus=False)
 
 
 def _fold(run: Run, plan: TrialPlan) -> Rows:
     return stratified_folds(run.task.strata(run.training.corpus.targets), plan.folds, seed=run.request.seed + 1)
 
 
-def _held_out_part(run: Run, name: str, train: Rows, held: Rows, *, with_surplus: bool = True) -> Part:
-    targets = run.training.corpus.targets
+def _part(name: str, source: EncodedRows, train: Rows, held: Rows, *, with_surplus: bool = True) -> Part:
+    """Learn from `train` of the training rows, answer `held` of `source`."""
+    targets = source.corpus.targets
     return Part(
         name,
         train,
-        [run.training.corpus.inputs[row] for row in held],
+        [source.corpus.inputs[row] for row in held],
         targets[held],
-        [run.training.tokens[row] for row in held],
-        {feature: values[units(targets, held)] for feature, values in run.training.features.items()},
+        [source.tokens[row] for row in held],
+        {feature: values[units(targets, held)] for feature, values in source.features.items()},
         with_surplus,
     )
 
 
-def _validation_part(run: Run, name: str, train: Rows, held: Rows, *, with_surplus: bool = True) -> Part:
-    assert run.validation is not None  # noqa: S101
-    targets = run.validation.corpus.targets
-    return Part(
-        name,
-        train,
-        [run.validation.corpus.inputs[row] for row in held],
-        targets[held],
-        [run.validation.tokens[row] for row in held],
-        {feature: values[units(targets, held)] for feature, values in run.validation.features.items()},
-        with_surplus,
-    )
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """The first version fitted to a part's rows alone, and what it says of the held-out ones."""
+
+    head: Head
+    logits_NK: Floats
+    lexical_NK: Floats | None  # None if it has no lexical part
 
 
-def fold_head(run: Run, first: FirstVersion, train: Rows) -> Head:
-    """The head that the first version's choice gives on these rows alone."""
-    table = Table(run.training.features, run.training.corpus.targets).take(train)
-    return selection.fit_final(table, first.label_names, first.choice, first_version.setting(run))
+def stand_of(run: Run, first: FirstVersion, part: Part) -> Stand:
+    """Where every candidate begins that is fitted to this part."""
+    table = Table(run.training.features, run.training.corpus.targets).take(part.train)
+    head = selection.fit_final(table, first.label_names, first.choice, first_version.setting(run))
+    logits_NK = head.logits(features.derive(part.held_features, first.choice.names))
+    return Stand(head, logits_NK, _lexical(run, first, part))
 
 
-def fold_lexical(run: Run, first: FirstVersion, part: Part) -> Floats | None:
-    """What the lexical part says of the held-out rows, fitted to the others alone; None if there is none."""
+def _lexical(run: Run, first: FirstVersion, part: Part) -> Floats | None:
     if first.stack is None or first.stack.part is None:
         return None
     corpus = run.training.corpus

@@ -16,7 +16,7 @@ from models.learning.contenders import Contender
 from models.learning.errors import Diverged
 from models.learning.events import TrainEvent
 from models.learning.first_version import FirstVersion
-from models.learning.parts import open_rung
+from models.learning.parts import open_rung, stand_of
 from models.learning.plans import Rung, TrialPlan, plan_rungs
 from models.learning.run import Run
 from models.learning.trials import Seen, Trial, attempt
@@ -127,6 +127,7 @@ def _climb(  # noqa: PLR0917
 ) -> Generator[TrainEvent, None, None]:
     """Refine everybody on this rung, the best expectation first; the budget may end it after the first one."""
     part = open_rung(run, plan, rung)
+    stand = stand_of(run, first, part)  # the same for all of them
     for entry in standing:
         more = work_of(entry, rung, len(part.train))
         needed = entry is standing[0]
@@ -138,7 +139,7 @@ def _climb(  # noqa: PLR0917
         short = entry.contender.lasting(rung.epochs(entry.contender))
         try:
             with Meter(run, clock, entry):
-                yield from attempt(run, first, short, part, seen, clock, f"{short.name}, rung {rung.number}")
+                yield from attempt(run, first, short, part, stand, seen, clock, f"{short.name}, rung {rung.number}")
         except Diverged:
             entry.left = f"diverged on rung {rung.number}"
         except OverBudget:

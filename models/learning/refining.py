@@ -13,17 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from models.learning import contenders, outcomes, racing, refinement, trials
+from models.learning import contenders, outcomes, racing, trials
 from models.learning.clock import ENDS, Clock, OverBudget
 from models.learning.contenders import Contender
 from models.learning.events import Progress, TrainEvent
 from models.learning.experience import Outlook
 from models.learning.first_version import FirstVersion, tensors_of
-from models.learning.network import Network, blend, own_tensors, trained_values
-from models.learning.parts import checkpoints_of, material_of, network_of
+from models.learning.fitting import fit
+from models.learning.network import Network, blend, own_tensors
+from models.learning.parts import material_of
 from models.learning.plans import TrialPlan, Verdict, choose_field, plan_rungs, plan_trials, worth_trying
 from models.learning.racing import Entry, Meter
-from models.learning.refinement import Epoch
 from models.learning.run import Run, Trained, write_candidate
 from models.learning.trials import Trial
 
@@ -175,33 +175,20 @@ def _train_on_all(
     run: Run, first: FirstVersion, contender: Contender, trial: Trial, clock: Clock
 ) -> Generator[TrainEvent, None, Network]:
     everything = np.arange(len(run.training.corpus))
-    network = network_of(run, first, contender, first.head, everything)
-    start = trained_values(network)
-    material = material_of(run, first, everything, []).behind(network, run.backbone, stop=run.stop)
-    steps = refinement.fit(
-        network,
-        contender.schedule,
-        material,
-        run.task.link,
-        run.backbone,
-        seed=run.request.seed,
-        checkpoints=checkpoints_of(run, contender, "final", everything),
-        stop=run.stop,
+    fitted = yield from fit(
+        run,
+        first,
+        contender,
+        first.head,
+        everything,
+        material_of(run, first, everything, []),
+        clock,
+        "all rows",
+        name="final",
         epochs=trial.epochs,
     )
-    row = len(material.tokens) * contender.weight
-    epoch = 0
-    for step in steps:
-        if isinstance(step, Epoch):
-            epoch = step.number
-            message = f"all rows, epoch {epoch} of {trial.epochs}"
-            yield clock.tell(row * epoch, message, loss=step.loss, epoch=float(epoch))
-        else:
-            yield clock.tell(row * (epoch + step), "all rows")
-    run.tokens_used += epoch * sum(len(row) for row in material.tokens)
-    clock.done += row * epoch
-    blend(network, start, trial.blend)
-    return network
+    blend(fitted.network, fitted.start, trial.blend)
+    return fitted.network
 
 
 def _trained(run: Run, first: FirstVersion, contender: Contender, trial: Trial, network: Network) -> Trained:

@@ -199,8 +199,7 @@ class _Try:
         task, link = setting.task, setting.task.link
         self.logits_NK = logits_NK
         temperature = calibration.fit_temperature(logits_NK, targets, link)
-        tempered = torch.from_numpy(logits_NK) / temperature
-        self.losses_N: NDArray[np.float32] = link.losses(tempered, torch.from_numpy(targets)).numpy()
+        self.losses_N: NDArray[np.float32] = calibration.losses(logits_NK, targets, link, temperature).numpy()
         chosen_NK = task.decide(calibration.probabilities(logits_NK, link, temperature), None)
         self.score = task.tally(targets, chosen_NK).score
 

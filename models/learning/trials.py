@@ -9,22 +9,21 @@ from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from models.learning import evaluation, features, refinement
+from models.learning import calibration, evaluation, refinement
 from models.learning.assessment import Assessment, HeldOut, assess
 from models.learning.clock import Clock
 from models.learning.contenders import Contender
 from models.learning.evaluation import Comparison
 from models.learning.events import TrainEvent
 from models.learning.first_version import FirstVersion
+from models.learning.fitting import fit
 from models.learning.heads import Floats
-from models.learning.network import blend, trained_values
-from models.learning.parts import Part, checkpoints_of, fold_head, fold_lexical, network_of, open_parts
+from models.learning.network import blend
+from models.learning.parts import Part, Stand, open_parts, stand_of
 from models.learning.plans import TrialPlan
 from models.learning.ragged import Ragged, flat, join
-from models.learning.refinement import Epoch
 from models.learning.run import Run
 from models.learning.stacking import Stack
 from models.learning.tasks.task import Targets
@@ -72,7 +71,7 @@ def hold(
     parts = open_parts(run, plan)
     for number, part in enumerate(parts, start=1):
         label = f"{contender.name}, trial {number} of at most {len(parts)}"
-        yield from attempt(run, first, contender, part, seen, clock, label)
+        yield from attempt(run, first, contender, part, stand_of(run, first, part), seen, clock, label)
         trial = seen.best_moment()
         if number < plan.least or number == len(parts):
             continue
@@ -83,42 +82,27 @@ def hold(
 
 
 def attempt(  # noqa: PLR0917
-    run: Run, first: FirstVersion, contender: Contender, part: Part, seen: Seen, clock: Clock, label: str
+    run: Run, first: FirstVersion, contender: Contender, part: Part, stand: Stand, seen: Seen, clock: Clock, label: str
 ) -> Generator[TrainEvent, None, None]:
     """One fit on a part of the rows; what it answers of the rest goes into `seen`. Raises OverBudget, Diverged."""
-    head = fold_head(run, first, part.train)
-    seen.add_part(
-        part.held_targets,
-        head.logits(features.derive(part.held_features, first.choice.names)),
-        fold_lexical(run, first, part),
+    seen.add_part(part.held_targets, stand.logits_NK, stand.lexical_NK)
+    fitted = yield from fit(
+        run,
+        first,
+        contender,
+        stand.head,
+        part.train,
+        part.material(run, first),
+        clock,
+        label,
+        name=part.name,
+        heard=lambda epoch: seen.add(epoch.number, 1.0, epoch.held_logits_NK, epoch.loss),
     )
-    network = network_of(run, first, contender, head, part.train)
-    start = trained_values(network)
-    material = part.material(run, first).behind(network, run.backbone, stop=run.stop)
-    steps = refinement.fit(
-        network,
-        contender.schedule,
-        material,
-        run.task.link,
-        run.backbone,
-        seed=run.request.seed,
-        checkpoints=checkpoints_of(run, contender, part.name, part.train),
-        stop=run.stop,
-    )
-    row = len(material.tokens) * contender.weight
-    epoch = 0
-    for step in steps:
-        if isinstance(step, Epoch):
-            epoch = step.number
-            seen.add(epoch, 1.0, step.held_logits_NK, step.loss)
-            yield clock.tell(row * epoch, f"{label}, epoch {epoch}", loss=step.loss, epoch=float(epoch))
-        else:
-            yield clock.tell(row * (epoch + step), label)
-    run.tokens_used += epoch * sum(len(row) for row in material.tokens)
-    clock.done += row * contender.schedule.epochs
+    held_tokens = fitted.material.held_tokens
     for share in _BLENDS[1:]:
-        blend(network, start, share)
-        seen.add(epoch, share, refinement.predict(network, material.held_tokens, run.backbone, stop=run.stop))
+        blend(fitted.network, fitted.start, share)
+        answers_NK = refinement.predict(fitted.network, held_tokens, run.backbone, stop=run.stop)
+        seen.add(fitted.epochs, share, answers_NK)
 
 
 class Seen:
@@ -211,8 +195,5 @@ class Seen:
 
 
 def _log_losses(run: Run, logits_NK: Floats, held: HeldOut, assessment: Assessment) -> NDArray[np.float64]:
-    tempered = torch.from_numpy(logits_NK) / assessment.temperature
-    losses_U: NDArray[np.float64] = (
-        run.task.link.losses(tempered, torch.from_numpy(flat(held.targets))).double().numpy()
-    )
-    return losses_U
+    losses_U = calibration.losses(logits_NK, held.targets, run.task.link, assessment.temperature)
+    return losses_U.double().numpy()

@@ -174,8 +174,8 @@ class Directory:
         self._polled_at = began_at
         if looks_back:
             self._looked_back_at = began_at
-        horizon = began_at - 2 * MAX_AGE_S
-        self._applied = {seq: at for seq, at in self._applied.items() if at > horizon}
+            horizon = began_at - 2 * MAX_AGE_S
+            self._applied = {seq: at for seq, at in self._applied.items() if at > horizon}
 
     def _apply(self, change: Change) -> None:
         if change.kind == "key":
