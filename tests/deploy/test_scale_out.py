@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -65,9 +66,11 @@ def _train(client: httpx.Client, path: Path, seed: int) -> None:
 def test_every_door_gives_the_same_answers(scaled, customers, proxy, wait_until):
     for customer in customers.values():
         doors = [scaled.client(url, customer.key) for url in (*_urls(scaled), proxy.url)]
-        # The last version may have gone live just now.
-        wait_until(lambda doors=doors: len({_version(door) for door in doors}) == 1, PROPAGATION_S, "for one version")
+        # The last version may have gone live just now; until a predictor hears of it, it answers with the one before.
+        newest = max(version["version"] for version in _ok(doors[0].get("/v1/models/tickets/versions"))["data"])
+        wait_until(partial(_all_answer, doors, newest), PROPAGATION_S, f"for version {newest}")
         answers = [_ok(door.post("/v1/models/tickets/predict", json={"inputs": TEXTS, "top_k": 3})) for door in doors]
+        assert {answer["version"] for answer in answers} == {newest}
         for answer in answers[1:]:
             for one, other in zip(answers[0]["predictions"], answer["predictions"], strict=True):
                 assert one["label"] == other["label"]
@@ -279,6 +282,10 @@ def _first_seen(
 
 def _version(door: httpx.Client) -> int:
     return int(_ok(door.post("/v1/models/tickets/predict", json={"input": "x"}))["version"])
+
+
+def _all_answer(doors: list[httpx.Client], version: int) -> bool:
+    return all(_version(door) == version for door in doors)
 
 
 def _say(line: str) -> None:
