@@ -20,10 +20,10 @@ INPUTS := pyproject.toml constraints.txt Makefile
 TEST_ENV := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve install install-dev check format test test-fast test-slow bench bench-table bench-regret bench-serving lint types imports readme clean distclean
+.PHONY: help demo serve install install-dev check format test test-fast test-slow bench bench-table bench-regret bench-carry-over bench-serving lint types imports readme clean distclean
 
 help:  ## List what there is to make
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: install  ## Train a model on sample tickets and call it, in one go (installs what it needs)
 	@$(BIN)/graft demo
@@ -68,6 +68,9 @@ bench-table: install-dev  ## Print the saved rows of `make bench` as Markdown
 
 bench-regret: $(VENV)/.installed-bench  ## Measure what `auto` loses to the best single strategy, and what it costs
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m bench -s tests/benchmarks/test_regret.py $(PYTEST_ARGS)
+
+bench-carry-over: $(VENV)/.installed-bench  ## Measure what the outcomes of earlier jobs save
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m bench -s tests/benchmarks/test_carry_over.py $(PYTEST_ARGS)
 
 bench-serving: $(VENV)/.installed-bench  ## Measure what serving claims (ROWS=1,3,6 for some of it, QUICK=1 to try it)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.benchmarks.serving $(if $(ROWS),--rows $(ROWS)) $(if $(QUICK),--quick)

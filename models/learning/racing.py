@@ -143,10 +143,12 @@ def _climb(  # noqa: PLR0917
         except Diverged:
             entry.left = f"diverged on rung {rung.number}"
         except OverBudget:
+            entry.left = "budget"
             if needed:
+                for other in standing[1:]:
+                    other.left = "budget"
                 raise
             clock.total -= more - (clock.done - done)
-            entry.left = "budget"
         else:
             entry.rungs[rung.number] = seen.best_moment()
 

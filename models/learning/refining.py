@@ -123,7 +123,7 @@ def _search(search: Search, verdict: Verdict) -> Iterator[TrainEvent]:
         yield from _settle(search, winner, verdict)
     except OverBudget:
         for entry in standing:
-            if entry.left in ("trial", "rung 1"):
+            if entry.left == "trial":
                 entry.left = "budget"
 
 
@@ -138,7 +138,7 @@ def _enter(search: Search) -> list[Entry]:
         by_name[contender.name].contender = contender
         standing.append(by_name[contender.name])
     if search.run.request.strategy == "auto" and search.outlook.knows(standing[0].contender.name):
-        search.plan = search.plan.trusting()
+        search.plan = search.plan.trusting(_rows(search.run))
     row_s = search.outlook.seconds_per_row_epoch(standing[0].contender.name)
     if row_s is not None and search.clock.limit_s is not None and len(standing) > 1:
         rows = _rows(search.run)

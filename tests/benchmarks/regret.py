@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from models.datasets.examples import Input, Media
 from models.datasets.validation import Limits, inspect
 from models.learning import artifacts, inference
 from models.learning.events import Candidate, Finished
+from models.learning.experience import Outcome
 from models.learning.request import DatasetSource, Strategy, TrainRequest
 from models.learning.training import train
 from tests.benchmarks import results, scoring
@@ -43,7 +45,15 @@ class Verdict:
         return 100 * (self.score - self.best_score)
 
 
-def run(data: TaskSet, strategy: Strategy, backbone: Backbone, *, budget_s: float, seed: int) -> dict[str, Any]:
+def run(
+    data: TaskSet,
+    strategy: Strategy,
+    backbone: Backbone,
+    *,
+    budget_s: float,
+    seed: int,
+    experience: tuple[Outcome, ...] = (),
+) -> dict[str, Any]:
     """Train, and judge what this strategy made (of `auto`: what it chose) by the test rows."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -56,6 +66,7 @@ def run(data: TaskSet, strategy: Strategy, backbone: Backbone, *, budget_s: floa
             strategy=strategy,
             seed=seed,
             refine_budget_s=budget_s,
+            experience=experience,
         )
         candidates: dict[str, Candidate] = {}
         for event in train(request, backbone, stop=lambda: False):
@@ -74,6 +85,23 @@ def run(data: TaskSet, strategy: Strategy, backbone: Backbone, *, budget_s: floa
         "tokens": finished.trained_tokens,
         "rows": finished.trained_rows,
         "situation": finished.report["situation"]["name"],
+        "passes": finished.report.get("refinement", {}).get("cost", {}).get("passes", 0),
+        "outcomes": [asdict(outcome) for outcome in finished.outcomes],
+    }
+
+
+def run_draws(cell: Cell, strategy: Strategy, backbone: Backbone, *, budget_s: float, seed: int) -> dict[str, Any]:
+    """All draws of a cell: the mean score, what they cost together, and what each of them made."""
+    runs = [run(cell.data(draw), strategy, backbone, budget_s=budget_s, seed=seed + draw) for draw in range(cell.draws)]
+    if len(runs) == 1:
+        return runs[0]
+    made = Counter(str(each["made"]) for each in runs)
+    return {
+        "score": sum(each["score"] for each in runs) / len(runs),
+        "made": ", ".join(name for name, _ in made.most_common()),
+        **{unit: sum(each[unit] for each in runs) for unit in ("seconds", "tokens", "rows")},
+        "situation": runs[0]["situation"],
+        "draws": runs,
     }
 
 

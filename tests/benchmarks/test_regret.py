@@ -40,12 +40,12 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Backbone]:
 
 @pytest.mark.parametrize("cell", _CHOSEN, ids=lambda cell: cell.name)
 def test_cell(cell: Cell, base: Callable[[str], Backbone]) -> None:
-    data, runs = cell.data(), regret.saved(cell)
+    runs = regret.saved(cell)
     wanted: tuple[Strategy, ...] = (*cell.singles, "auto")
     for strategy in wanted:
         if strategy in runs and strategy not in _AGAIN:
             continue
-        found = regret.run(data, strategy, base(cell.base), budget_s=_BUDGET_S, seed=task_sets.SEED)
+        found = regret.run_draws(cell, strategy, base(cell.base), budget_s=_BUDGET_S, seed=task_sets.SEED)
         runs[strategy] = found
         regret.save(cell, runs)
         made = found["made"]

@@ -38,7 +38,7 @@ def test_auto_is_compared_with_the_best_single_strategy() -> None:
     def made(score: float, seconds: float) -> dict[str, object]:
         return {"score": score, "seconds": seconds, "tokens": 10, "made": "partial", "situation": "small and similar"}
 
-    cell = Cell("a", lambda: TaskSet("text-classification", [], []), ("head", "partial", "full"))
+    cell = Cell("a", lambda _: TaskSet("text-classification", [], []), ("head", "partial", "full"))
     runs = {"head": made(0.8, 1), "partial": made(0.9, 40), "full": made(0.85, 59), "auto": made(0.895, 25)}
     verdict = regret.judge(cell, runs)
     assert verdict.best == "partial"
