@@ -14,7 +14,7 @@ from models.learning import lexical
 from models.learning.lora import merge
 from models.services.catalog import ResolvedVersion
 from models.serving.adapters import OVERHEAD_BYTES, Adapter, gather_lora
-from models.serving.decoding import TASKS
+from models.serving.decoding import served
 from models.serving.depot import Artifact
 from models.serving.errors import ArtifactBroken
 from models.serving.passes import packed_of
@@ -69,7 +69,7 @@ def _assemble(artifact: Artifact, backbone: Backbone) -> Adapter:
     return Adapter(
         task=task,
         labels=labels,
-        activation=TASKS[task].activation,
+        activation=served(task).activation,
         features=features,
         weight_KF=weight_KF,
         reading=reading_of(features) if part is None else "terms",

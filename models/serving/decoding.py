@@ -15,6 +15,7 @@ from models.datasets.examples import Input, Media, TextPair
 from models.datasets.limits import Limits
 from models.datasets.media import inputs as media
 from models.datasets.media.encodings import Medium
+from models.datasets.tasks import kind
 from models.learning import tasks
 from models.learning.tasks.task import Read
 from models.serving.adapters import Adapter
@@ -121,6 +122,11 @@ TASKS: dict[str, ServedTask] = {
     "text-regression": ServedTask("identity", read_text, decode_each),
     "token-classification": ServedTask("softmax", read_text, decode_each),
 }
+
+
+def served(task: str) -> ServedTask:
+    """What serving knows of a task; its own entry, or that of the task as which it is learned."""
+    return TASKS.get(task) or TASKS[kind(task)]
 
 
 def _tops(adapter: Adapter, outputs: Sequence[Floats], top_k: int) -> list[list[dict[str, Any]]]:

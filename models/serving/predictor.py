@@ -24,7 +24,7 @@ from models.services.resources import Resources, open_resources
 from models.serving.adapters import Adapter
 from models.serving.assembly import assemble
 from models.serving.cache import AdapterCache
-from models.serving.decoding import TASKS, read_inputs, read_text
+from models.serving.decoding import read_inputs, read_text, served
 from models.serving.depot import Depot
 from models.serving.directory import Directory, Principal
 from models.serving.engine import Engine
@@ -135,7 +135,7 @@ class Predictor:
         if adapter is None:
             await self._engine(version.base_model)
             adapter = await self.cache.get(version)
-        task = TASKS[adapter.task]
+        task = served(adapter.task)
         read = partial(
             read_inputs,
             task,

@@ -1,8 +1,8 @@
 """What remembering saves: the same job alone, and told of two earlier jobs on other rows of the same kind of data.
 
 The earlier jobs are real ones, on draws that share their situation with the one that is measured. What they leave is
-what the records keep: numbers. `make bench-carry-over` prints the table; the costs are rows passed through the base, and
-seconds of the whole job.
+what the records keep: numbers. `make bench-carry-over` prints the table: rows passed through the base, and seconds of
+the whole job.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from models.datasets.validation import inspect
 from models.learning import artifacts, inference
 from models.learning.request import DatasetSource, TrainRequest
 from models.learning.training import train
-from models.serving.decoding import TASKS
+from models.serving.decoding import served
 
 path = Path(sys.argv[1])
 found = inspect(path, filename=path.name, task="text-rating", limits=Limits())
@@ -43,7 +43,8 @@ artifact = artifacts.read(path.parent / "out" / "head")
 bad, good = inference.predict(artifact, base, ["awful, broken, a waste of money", "wonderful, I love it, perfect"])
 assert bad["value"] < 2.5 < 3.5 < good["value"], (bad, good)
 assert finished.report["metric"] == "pearson"
-assert artifact.task in TASKS
+assert artifact.task == "text-rating"
+assert served(artifact.task).activation == "identity"
 """
 _REVIEWS = [
     (f"{feeling} {thing}", stars)

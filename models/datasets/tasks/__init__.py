@@ -21,3 +21,9 @@ TASKS: dict[str, Task] = {
         AUDIO_CLASSIFICATION,
     )
 }
+
+
+def kind(name: str) -> str:
+    """The task as which `name` is learned and answered: itself, unless it says another."""
+    found = TASKS.get(name)
+    return name if found is None else found.learned_as or name

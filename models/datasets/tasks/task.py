@@ -37,6 +37,7 @@ class Task:
     - `verify(example, limits)`: the example again after a closer look at what it holds, or what is wrong with it. Done
       once, when a file is uploaded.
     - `noun`: what goes in, for messages.
+    - `learned_as`: the task whose way of learning and answering it shares; empty if it has its own.
     """
 
     name: str
@@ -46,3 +47,4 @@ class Task:
     optional: tuple[str, ...] = ()
     verify: Callable[[Example, Limits], Example | Problem] | None = None
     noun: str = "text"
+    learned_as: str = ""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any, cast
+
+from models.datasets import tasks as data_tasks
 from models.learning.errors import UnsupportedTask
 from models.learning.tasks.multi_label import MultiLabel
 from models.learning.tasks.regression import Regression
@@ -22,6 +26,8 @@ TASKS: dict[str, Task] = {task.name: task for task in _ALL}
 
 def find(name: str) -> Task:
     """The task called `name`; raises UnsupportedTask."""
-    if name not in TASKS:
+    kind = data_tasks.kind(name)
+    if kind not in TASKS:
         raise UnsupportedTask(task=name, known=", ".join(TASKS))
-    return TASKS[name]
+    task: Any = TASKS[kind]
+    return cast("Task", task if kind == name else replace(task, name=name))
