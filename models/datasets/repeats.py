@@ -23,7 +23,7 @@ class Repeats:
 
     def add(self, example: Example) -> None:
         """Remember one example by its hashes."""
-        self._inputs.append(hash(_normalised(example.input)))
+        self._inputs.append(hash(normalised(example.input)))
         self._targets.append(hash(example.target))
         self._rows.append(example.row)
 
@@ -83,9 +83,10 @@ def _listed(rows: list[int]) -> str:
     return ", ".join(str(row) for row in rows[:_SHOWN])
 
 
-def _normalised(value: object) -> object:
+def normalised(value: object) -> object:
+    """An input as it is compared: without case and white space."""
     if isinstance(value, str):
         return " ".join(value.casefold().split())
     if isinstance(value, TextPair):
-        return (_normalised(value.first), _normalised(value.second))
+        return (normalised(value.first), normalised(value.second))
     return value.data if isinstance(value, Media) else value

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from models.datasets.examples import Example, Input, Media, TextPair
 from models.datasets.reading import read
+from models.datasets.repeats import normalised
 from models.learning.errors import TooFewRows, UnknownLabel
 from models.learning.request import DatasetSource
 from models.learning.tasks.task import Task
@@ -25,6 +26,7 @@ class Corpus:
     targets: Any  # Targets as the task encodes them; Ragged where a row has several, once it is tokenised
     labels: tuple[str, ...]
     rows: NDArray[np.int64]  # row numbers in the file
+    alike_N: NDArray[np.int64]  # equal for inputs that are the same, case and spaces aside
     digest: str
 
     def __len__(self) -> int:
@@ -37,6 +39,7 @@ class Corpus:
             targets=self.targets[rows],
             labels=self.labels,
             rows=self.rows[rows],
+            alike_N=self.alike_N[rows],
             digest=hashlib.sha256(self.digest.encode() + rows.tobytes()).hexdigest(),
         )
 
@@ -77,6 +80,7 @@ def _corpus(examples: list[Example], task: Task, labels: tuple[str, ...]) -> Cor
         targets=task.encode([example.target for example in examples], labels),
         labels=labels,
         rows=np.array([example.row for example in examples], dtype=np.int64),
+        alike_N=np.array([hash(normalised(item)) for item in inputs], dtype=np.int64),
         digest=digest.hexdigest(),
     )
 

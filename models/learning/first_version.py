@@ -79,6 +79,7 @@ def measure(run: Run) -> FirstVersion:
         names_table if len(corpus) <= _NAMED_ROWS * run.outputs else None,
         selection.usual_first(sets, earlier.usual_features()),
         setting(run),
+        alike_N=corpus.alike_N,
         seed=run.request.seed,
         inverse_penalty=None if asked.regularization == "auto" else 1.0 / float(asked.regularization),
         start=None if usual_penalty is None else 1.0 / usual_penalty,
@@ -264,6 +265,7 @@ def _common_report(run: Run, first: FirstVersion, baseline: dict[str, Any]) -> d
             "rows": run.rows_read,
             "rows_of_head": len(corpus),
             "validation_rows": len(run.validation.corpus) if run.validation else 0,
+            "validation_rows_in_training": _common(corpus, run.validation.corpus) if run.validation else 0,
             "tokens": run.training.token_count,
             "labels": {label: int(count) for label, count in zip(run.labels, supports_K, strict=True)},
         },
@@ -275,6 +277,10 @@ def _common_report(run: Run, first: FirstVersion, baseline: dict[str, Any]) -> d
         "versions": versions(),
         "suspects": suspects.find(corpus, calibrated.probabilities_NK, run.labels),
     }
+
+
+def _common(training: Corpus, validation: Corpus) -> int:
+    return int(np.isin(validation.alike_N, training.alike_N).sum())
 
 
 def _tried(name: str, assessment: Assessment, seconds: float) -> dict[str, Any]:

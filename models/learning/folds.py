@@ -19,6 +19,19 @@ def stratified_folds(strata_N: NDArray[np.int64], folds: int, *, seed: int) -> N
     return fold_N
 
 
+def keep_together(fold_N: NDArray[np.int64], alike_N: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The folds with rows of equal `alike_N` in one of them: an input that was learned is no test of anything.
+
+    Unchanged where that would leave a fold less than half of its share, as of a file that repeats a few inputs.
+    """
+    _, first_G, group_N = np.unique(alike_N, return_index=True, return_inverse=True)
+    if len(first_G) == len(alike_N):
+        return fold_N
+    folds = int(fold_N.max()) + 1
+    together_N = fold_N[first_G][group_N]
+    return together_N if np.bincount(together_N, minlength=folds).min() * 2 * folds >= len(fold_N) else fold_N
+
+
 def splits(fold_N: NDArray[np.int64]) -> list[tuple[Rows, Rows]]:
     """(training rows, held-out rows) for every fold."""
     return [(np.flatnonzero(fold_N != fold), np.flatnonzero(fold_N == fold)) for fold in range(int(fold_N.max()) + 1)]

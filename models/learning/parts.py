@@ -15,7 +15,7 @@ from models.learning.bench import Table
 from models.learning.checkpoints import Checkpoints
 from models.learning.contenders import Contender
 from models.learning.first_version import FirstVersion
-from models.learning.folds import Rows, splits, stratified_folds, subsample
+from models.learning.folds import Rows, keep_together, splits, stratified_folds, subsample
 from models.learning.heads import Floats, Head
 from models.learning.network import Network, build
 from models.learning.plans import Rung, TrialPlan
@@ -69,7 +69,10 @@ def open_rung(run: Run, plan: TrialPlan, rung: Rung) -> Part:
 
 
 def _fold(run: Run, plan: TrialPlan) -> Rows:
-    return stratified_folds(run.task.strata(run.training.corpus.targets), plan.folds, seed=run.request.seed + 1)
+    corpus = run.training.corpus
+    return keep_together(
+        stratified_folds(run.task.strata(corpus.targets), plan.folds, seed=run.request.seed + 1), corpus.alike_N
+    )
 
 
 def _part(name: str, source: EncodedRows, train: Rows, held: Rows, *, with_surplus: bool = True) -> Part:

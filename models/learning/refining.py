@@ -16,6 +16,7 @@ import numpy as np
 from models.learning import contenders, outcomes, racing, trials
 from models.learning.clock import ENDS, Clock, OverBudget
 from models.learning.contenders import Contender
+from models.learning.errors import Diverged
 from models.learning.events import Progress, TrainEvent
 from models.learning.experience import Outlook
 from models.learning.first_version import FirstVersion, tensors_of
@@ -121,6 +122,12 @@ def _search(search: Search, verdict: Verdict) -> Iterator[TrainEvent]:
         clock.total += search.work(winner.contender, search.plan.work(_rows(run)))
         clock.total -= search.work(favourite.contender, search.plan.work(_rows(run)))
         yield from _settle(search, winner, verdict)
+    except Diverged:
+        if run.request.strategy != "auto":
+            raise
+        for entry in standing:
+            if entry.left == "trial":
+                entry.left = "diverged"
     except OverBudget:
         for entry in standing:
             if entry.left == "trial":

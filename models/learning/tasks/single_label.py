@@ -56,7 +56,9 @@ class SingleLabel(Labelled):
 
     def usual(self, encoded: Targets, held: Targets) -> NDArray[np.bool_]:
         """The most frequent class."""
-        return np.tile(np.arange(encoded.max() + 1) == np.bincount(encoded).argmax(), (len(held), 1))
+        # A class of few rows may be among the held ones alone.
+        classes = max(int(encoded.max()), int(held.max())) + 1
+        return np.tile(np.arange(classes) == np.bincount(encoded).argmax(), (len(held), 1))
 
     def tune_thresholds(self, encoded: Targets, probabilities_NK: Floats) -> Floats | None:  # noqa: ARG002
         """None: the most probable class needs no threshold."""

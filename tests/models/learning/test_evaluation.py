@@ -77,3 +77,9 @@ def test_thresholds_follow_the_evidence() -> None:
     assert thresholds is not None
     assert ((thresholds > 0.1) & (thresholds < 0.35)).all()
     assert task.tune_thresholds(np.zeros((5, 2), np.float32), probabilities[:5]) == pytest.approx([0.5, 0.5])
+
+
+def test_the_usual_class_may_be_asked_of_rows_of_a_class_that_was_not_learned() -> None:
+    task = find("text-classification")
+    chosen = task.usual(np.array([0, 0, 1]), held := np.array([0, 2]))
+    assert task.tally(held, chosen).score == 0.5
