@@ -10,6 +10,9 @@ from models.learning.strategies import STRATEGIES, Schedule, settle
 
 # Rows from which a base of random weights may catch up with a pretrained one that knows nothing of the domain.
 _SCRATCH_ROWS = 20_000
+# Up to here only low-rank matrices are tried. Sixty questions in six classes, three draws: 0.685 against 0.605 of top
+# blocks and 0.594 of everything.
+_LOW_RANK_ROWS = 100
 # Gradients cost two passes through what trains; through what does not, low-rank matrices still need one.
 _GRADIENTS, _PASSED_GRADIENTS = 2.0, 1.25
 
@@ -36,13 +39,17 @@ def line_up(run: Run, first: FirstVersion) -> list[Contender]:
     """What makes sense here, the usual choice first.
 
     The whole base is worth its cost where the data are large or unlike what the base knows; random weights only where
-    both are so. Where a few blocks are all of them, that is one candidate and not two.
+    both are so. Where a few blocks are all of them, that is one candidate and not two. Of very few rows the fewest
+    parameters learn best, and a race on them would be a draw of lots.
     """
     blocks, situation = run.backbone.blocks, first.situation
+    free = run.request.hyperparameters.trainable_blocks == "auto"
+    if run.rows_read <= _LOW_RANK_ROWS and run.backbone.linear and free:
+        return [_contender(run, "lora")]
     found = [_contender(run, "partial")]
     few = max(1, blocks // 3)
     most = found[0].schedule.own_blocks
-    if run.request.hyperparameters.trainable_blocks == "auto" and most is not None and few < most:
+    if free and most is not None and few < most:
         found.append(_contender(run, "partial", own_blocks=few))
     if run.backbone.linear:
         found.append(_contender(run, "lora"))

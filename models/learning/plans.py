@@ -12,7 +12,7 @@ from models.learning.first_version import FirstVersion
 
 # Of its answers, what share of the errors' number changes: the noise of a paired comparison comes from those alone.
 _USUAL_CHANGE = 0.4
-_HANDFUL = 200  # rows
+HANDFUL = 200  # rows
 # Held-out rows that confirm what earlier jobs say: they tell five points apart from none.
 _TELLING = 100
 
@@ -117,7 +117,7 @@ def plan_rungs(contenders: int, *, rows: int) -> list[Rung]:
     rungs: list[Rung] = []
     while contenders > 1:
         number = len(rungs) + 1
-        share = 1.0 if rows <= _HANDFUL else min(1.0, 0.2 * 2**number)
+        share = 1.0 if rows <= HANDFUL else min(1.0, 0.2 * 2**number)
         rungs.append(Rung(number, 1_000 * 2**number, 1_000, share))
         contenders //= 2
     return rungs

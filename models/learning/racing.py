@@ -72,6 +72,7 @@ class Entry:
             "mcnemar_p": trial.comparison.p_value,
             "log_loss": trial.new_loss,
             "head_log_loss": trial.old_loss,
+            "log_loss_noise": trial.loss_noise,
             "epochs": trial.epochs,
             "blend": trial.blend,
             "curve": trial.curve,

@@ -22,7 +22,7 @@ from models.learning.fitting import fit
 from models.learning.heads import Floats
 from models.learning.network import blend
 from models.learning.parts import Part, Stand, open_parts, stand_of
-from models.learning.plans import TrialPlan
+from models.learning.plans import HANDFUL, TrialPlan
 from models.learning.ragged import Ragged, flat, join
 from models.learning.run import Run
 from models.learning.stacking import Stack
@@ -32,6 +32,7 @@ from models.learning.tasks.task import Targets
 _BLENDS = (1.0, 0.5)
 # Probability of being better at which no further part is tried.
 _CLEAR_GAIN, _CLEAR_FAILURE = 0.98, 0.1
+_CLEAR_LOSS = 1.645  # standard errors: one chance in twenty
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +53,16 @@ class Trial:
 
     @property
     def improves(self) -> bool:
-        """More right answers, and not by luck: the loss, which sees every row's margin, agrees unless it is clear."""
-        if self.comparison.gain <= 0:
-            return False
-        return self.comparison.probability >= 0.9 or self.new_loss < self.old_loss
+        """More right answers, and not by luck: the loss, which sees every row's margin, agrees unless it is clear.
+
+        A handful of rows has too few answers to count. There a loss that is clearly less says more than they do, unless
+        they clearly say the contrary.
+        """
+        found = self.comparison
+        relieved = self.old_loss - self.new_loss
+        if len(self.held.targets) <= HANDFUL and relieved > _CLEAR_LOSS * self.loss_noise:
+            return found.probability > _CLEAR_FAILURE
+        return found.gain > 0 and (found.probability >= 0.9 or relieved > 0)
 
     @property
     def relief(self) -> float:
