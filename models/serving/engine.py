@@ -27,7 +27,7 @@ from models.serving.errors import QueueFull, ShuttingDown
 from models.serving.fairness import FairQueue
 from models.serving.passes import answer
 from models.serving.readings import tokenize
-from models.serving.requests import NOTHING, Request, Row, rows_of
+from models.serving.requests import NOTHING, Request, Row, is_quick, rows_of
 
 log = structlog.get_logger(__name__)
 
@@ -35,7 +35,6 @@ log = structlog.get_logger(__name__)
 # tokens. Measured with short bf16 texts on one core: 1,430 texts/s at 240 tokens a pass (11 ms), 1,480 at 480, 1,700
 # at 3,800 (150 ms).
 CPU_PASS_TOKENS = 320
-FEW_ROWS = 16
 TOKENIZE_COST = 4_096
 # A turn of deficit round-robin: a handful of short texts.
 QUANTUM = 64
@@ -114,8 +113,7 @@ class Engine:
             outputs=[NOTHING] * len(inputs),
             left=len(inputs),
         )
-        # What is quickly tokenised is so by the lane that computes it: one thread less to wake on the way.
-        queue = self._ready if len(inputs) <= FEW_ROWS else self._raw
+        queue = self._ready if is_quick(inputs) else self._raw
         queue.put(customer_id, rows_of(request, inputs))
         try:
             await request.answered

@@ -1,23 +1,33 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from models.backbones import loading, registry
+from models.backbones.backbone import Backbone
 from models.backbones.text import TextBackbone
+from models.datasets.examples import Media, TextPair
 from models.serving import engine as engine_module
 from models.serving.engine import Engine
 from models.serving.errors import QueueFull, ShuttingDown
+from models.serving.requests import QUICK_ROWS
+from models.settings import Settings
+from tests.models.backbones import media_checkpoints
+from tests.models.datasets.media_files import picture
 
 from .conftest import TEXTS, until
 
 
 @asynccontextmanager
-async def running(backbone: TextBackbone, **options: Any) -> AsyncIterator[Engine]:
+async def running(backbone: Backbone, **options: Any) -> AsyncIterator[Engine]:
     engine = Engine(backbone, **{"batch_tokens": 256, "queue_per_customer": 500, **options})
     engine.start()
     try:
@@ -123,8 +133,6 @@ def test_a_row_that_cannot_be_answered_fails_alone(backbone: TextBackbone, monke
 
     async def run() -> None:
         async with running(backbone) as engine:
-            from dataclasses import replace
-
             broken = replace(engine.embedding, task="broken")
             submitted = [engine.submit(name, engine.embedding, TEXTS) for name in "abc"]
             submitted.append(engine.submit("d", broken, TEXTS))
@@ -132,6 +140,58 @@ def test_a_row_that_cannot_be_answered_fails_alone(backbone: TextBackbone, monke
             assert isinstance(answers[3], RuntimeError)
             assert all(not isinstance(one, BaseException) for one in answers[:3])
             assert len((await engine.submit("d", engine.embedding, TEXTS)).outputs) == len(TEXTS)
+
+    asyncio.run(run())
+
+
+def test_the_budget_of_a_pass_is_of_what_pictures_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    media_checkpoints.write(tmp_path / "vit", "vit")
+    bases = tmp_path / "bases.json"
+    source = {"folder": str(tmp_path / "vit")}
+    bases.write_text(json.dumps({"vit": {"modality": "image", "source": source, "licence": "none"}}))
+    entry = registry.find(Settings(base_models_file=bases), "vit")
+    vit = loading.load(entry, device="cpu", precision="fp32", threads=1)
+    pictures = [Media("", picture(seed=at)) for at in range(QUICK_ROWS)]
+    (cost,) = {len(row) for row in vit.tokenize(pictures)}
+    passes: list[int] = []
+    answer = engine_module.answer
+
+    def note_and_answer(base: Any, rows: Any, adapters: Any) -> Any:
+        passes.append(len(rows))
+        return answer(base, rows, adapters)
+
+    monkeypatch.setattr(engine_module, "answer", note_and_answer)
+
+    async def run() -> None:
+        async with running(vit, batch_tokens=2 * cost) as engine:
+            request = await engine.submit("a", engine.embedding, pictures)
+            assert request.tokens == cost * len(pictures)
+
+    asyncio.run(run())
+    assert sum(passes) == len(pictures)
+    assert max(passes) <= 2
+
+
+def test_no_lane_reads_what_takes_long(backbone: TextBackbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    readers: set[str] = set()
+    tokenize = engine_module.tokenize
+
+    def note_and_tokenize(*arguments: Any) -> Any:
+        readers.add(threading.current_thread().name.partition("-")[0])
+        return tokenize(*arguments)
+
+    monkeypatch.setattr(engine_module, "tokenize", note_and_tokenize)
+
+    async def run() -> None:
+        async with running(backbone) as engine:
+            await engine.submit("a", engine.embedding, TEXTS)
+            assert readers == {"compute"}
+            readers.clear()
+            await engine.submit("a", engine.embedding, ["word " * 20_000])
+            await engine.submit("a", engine.embedding, ["word " * 1_000] * QUICK_ROWS)
+            paired = replace(engine.embedding, reading="pair")
+            await engine.submit("a", paired, [TextPair("?", "word " * 20_000)])
+            assert readers == {"tokenize"}
 
     asyncio.run(run())
 
