@@ -57,15 +57,18 @@ class WordBatch:
     words: int
 
 
-def word_spans(text: str) -> Ints:
-    """First character and one past the last of every word, (W, 2)."""
+def word_spans(text: str, last: int | None = None) -> Ints:
+    """First character and one past the last of every word, (W, 2); with `last`, up to a word that ends behind it."""
     spans: list[tuple[int, int]] = []
     joined = False
     for at, character in enumerate(text):
         kind = _kind(character)
         if kind == _JOINED and joined:
             spans[-1] = (spans[-1][0], at + 1)
-        elif kind != _SPACE:
+            continue
+        if last is not None and spans and spans[-1][1] > last:
+            break
+        if kind != _SPACE:
             spans.append((at, at + 1))
         joined = kind == _JOINED
     return np.array(spans, dtype=np.int64).reshape(-1, 2)
@@ -80,7 +83,8 @@ def tokenize(backbone: TextBackbone, inputs: Sequence[str]) -> list[WordRow]:
     """Token ids and the words that they are pieces of."""
     rows = []
     for text, (ids, offsets_T2) in zip(inputs, backbone.tokenize_with_offsets(inputs), strict=True):
-        spans_W2 = word_spans(text)
+        # No further than the base reads: of a long text that is a small part.
+        spans_W2 = word_spans(text, int(offsets_T2[:, 0].max(initial=0)))
         word_T = np.searchsorted(spans_W2[:, 1], offsets_T2[:, 0], side="right")  # the first that ends behind its begin
         # What stands for no characters, or for white space at the end.
         word_T[(offsets_T2[:, 0] == offsets_T2[:, 1]) | (word_T == len(spans_W2))] = -1

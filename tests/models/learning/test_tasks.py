@@ -147,6 +147,22 @@ def test_pieces_belong_to_their_words(backbone: TextBackbone) -> None:
     assert np.all(np.diff(row.word_T[1:-1]) >= 0)
 
 
+def test_words_behind_what_the_base_reads_are_not_looked_for(backbone: TextBackbone) -> None:
+    text = "Go to Unbelievable Zürich " * 100
+    assert len(word_spans(text)) == 400
+    for last in (0, 1, 2, 6, 12, 18, len(text) - 2, len(text) - 1):
+        found = word_spans(text, last)
+        assert np.array_equal(found, word_spans(text)[: len(found)])
+        assert found[-1, 1] > last or len(found) == 400
+    assert len(word_spans(text, 8)) == 3  # the word that holds it to its end, no other
+    (row,) = tokenize(backbone, [text])
+    ids, offsets_T2 = backbone.tokenize_with_offsets([text])[0]
+    assert len(ids) == backbone.entry.max_tokens
+    last = int(offsets_T2[:, 0].max())
+    assert row.spans_W2[-1, 0] <= last < row.spans_W2[-1, 1]
+    assert np.array_equal(row.spans_W2, word_spans(text)[: row.word_T.max() + 1])
+
+
 def test_tags_and_back() -> None:
     text = "Fly from New York to Rome"
     words = word_spans(text)
