@@ -113,8 +113,10 @@ class Engine:
             outputs=[NOTHING] * len(inputs),
             left=len(inputs),
         )
-        queue = self._ready if is_quick(inputs) else self._raw
-        queue.put(customer_id, rows_of(request, inputs))
+        if is_quick(inputs):
+            self._ready.put(customer_id, rows_of(request, inputs, most=self.backbone.entry.max_tokens))
+        else:
+            self._raw.put(customer_id, rows_of(request, inputs))
         try:
             await request.answered
         except asyncio.CancelledError:

@@ -93,18 +93,24 @@ class FairQueue(Generic[Row]):
 
     def _drain(self, budget: int) -> list[Row]:
         taken: list[Row] = []
+        saving = 0  # customers in a row whose first row costs more than they have
         while self._lanes:
+            if saving == len(self._lanes):
+                self._skip_laps()
+                saving = 0
             customer, lane = next(iter(self._lanes.items()))
             # A customer whose share was cut off by the end of the last batch goes on with what it had left.
-            if lane.deficit <= 0 or lane.rows[0].cost > lane.deficit:
+            if lane.rows[0].cost > lane.deficit:
                 lane.deficit += self._quantum
-            while lane.rows and (lane.rows[0].cost <= lane.deficit or not taken):
+            saving += 1
+            while lane.rows and lane.rows[0].cost <= lane.deficit:
                 cost = lane.rows[0].cost
                 if taken and cost > budget:
                     return self._left(taken)
                 taken.append(lane.rows.popleft())
                 lane.deficit -= cost
                 budget -= cost
+                saving = 0
             if lane.rows:
                 self._lanes.move_to_end(customer)
             else:
@@ -112,6 +118,16 @@ class FairQueue(Generic[Row]):
             if budget <= 0:
                 break
         return self._left(taken)
+
+    def _skip_laps(self) -> None:
+        """Give everybody at once what the laps would bring in which nobody could leave; in the next one somebody can.
+
+        A row is never taken on credit: whoever has long rows would leave first with every batch, and lanes that are
+        done are forgotten with what they owe.
+        """
+        laps = min(-(-(lane.rows[0].cost - lane.deficit) // self._quantum) for lane in self._lanes.values())
+        for lane in self._lanes.values():
+            lane.deficit += (laps - 1) * self._quantum
 
     def _left(self, taken: list[Row]) -> list[Row]:
         self._waiting -= len(taken)

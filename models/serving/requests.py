@@ -71,9 +71,12 @@ class Row:
     ids: Any = None  # what the base made of it, see `backbones.backbone.Row`
 
 
-def rows_of(request: Request, inputs: Sequence[Input]) -> list[Row]:
-    """The rows of a request, their cost guessed from their size: a token is about four characters."""
-    return [Row(request, index, item, 2 + _size(item) // 4) for index, item in enumerate(inputs)]
+def rows_of(request: Request, inputs: Sequence[Input], *, most: int | None = None) -> list[Row]:
+    """The rows of a request, their cost guessed from their size: a token is about four characters.
+
+    `most` is how many tokens of a text are read where they wait; None if all of it is, to tokenise it.
+    """
+    return [Row(request, index, item, _guess(item, most)) for index, item in enumerate(inputs)]
 
 
 def is_quick(inputs: Sequence[Input]) -> bool:
@@ -84,6 +87,13 @@ def is_quick(inputs: Sequence[Input]) -> bool:
     if len(inputs) > QUICK_ROWS or any(isinstance(item, Media) for item in inputs):
         return False
     return sum(map(_size, inputs)) <= QUICK_CHARS
+
+
+def _guess(item: Input, most: int | None) -> int:
+    if isinstance(item, TextPair):
+        return _guess(item.first, most) + _guess(item.second, most)
+    tokens = 2 + _size(item) // 4
+    return tokens if most is None else min(tokens, most)
 
 
 def _size(item: Input) -> int:

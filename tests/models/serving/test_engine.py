@@ -196,6 +196,28 @@ def test_no_lane_reads_what_takes_long(backbone: TextBackbone, monkeypatch: pyte
     asyncio.run(run())
 
 
+def test_a_long_text_waits_for_what_the_base_reads_of_it(
+    backbone: TextBackbone, held: Callable[[], threading.Event]
+) -> None:
+    release = held()
+    most = backbone.entry.max_tokens
+    pair = TextPair("word " * 800, "word " * 700)
+
+    async def run() -> None:
+        async with running(backbone) as engine:
+            first = asyncio.create_task(engine.submit("a", engine.embedding, TEXTS[:1]))
+            await until(lambda: engine.busy and engine.waiting_of("a") == 0)
+            long = asyncio.create_task(engine.submit("b", engine.embedding, ["word " * 1_500, "?"]))
+            paired = asyncio.create_task(engine.submit("c", replace(engine.embedding, reading="pair"), [pair]))
+            await until(lambda: engine.waiting_rows == 3)
+            costs = [[row.cost for row in lane.rows] for lane in engine._ready._lanes.values()]
+            assert costs == [[most, 2], [2 * most]]
+            release.set()
+            await asyncio.gather(first, long, paired)
+
+    asyncio.run(run())
+
+
 def test_a_closed_engine_answers_what_waits_and_takes_no_more(backbone: TextBackbone) -> None:
     async def run() -> None:
         async with running(backbone) as engine:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
+import pytest
+
 from models.serving.fairness import FairQueue
 
 
@@ -53,6 +55,43 @@ def test_a_row_over_the_budget_leaves_alone() -> None:
     queue.put("a", [Row("a", 500), Row("a", 1)])
     assert [row.cost for row in queue.take(100)] == [500]
     assert [row.cost for row in queue.take(100)] == [1]
+
+
+@pytest.mark.parametrize(("long", "short"), [(256, 64), (512, 20), (8_000, 64), (300, 8)])
+def test_long_rows_get_no_larger_share(long: int, short: int) -> None:
+    queue: FairQueue[Row] = FairQueue(quantum=64)
+    served = {"long": 0, "short": 0}
+    waiting = {"long": 0, "short": 0}
+    while sum(served.values()) < 40 * long:
+        for name, cost in (("long", long), ("short", short)):
+            missing = 1_000 - waiting[name]
+            queue.put(name, [Row(name, cost) for _ in range(missing)])
+            waiting[name] += missing
+        batch = queue.take(320)
+        assert batch
+        for row in batch:
+            served[str(row.owner)] += row.cost
+            waiting[str(row.owner)] -= 1
+    assert max(served.values()) / min(served.values()) < 1.3
+
+
+def test_a_customer_whose_rows_come_one_by_one_gets_no_larger_share() -> None:
+    queue: FairQueue[Row] = FairQueue(quantum=64)
+    queue.put("short", [Row("short", 20) for _ in range(2_000)])
+    served = {"long": 0, "short": 0}
+    for _ in range(100):
+        if not any(row == "long" for row in queue._lanes):
+            queue.put("long", [Row("long", 256)])
+        for row in queue.take(320):
+            served[str(row.owner)] += row.cost
+    assert served["long"] < 1.3 * served["short"]
+
+
+def test_a_batch_is_filled_up_with_what_still_fits() -> None:
+    queue: FairQueue[Row] = FairQueue(quantum=16)
+    for name in "abc":
+        queue.put(name, [Row(name, 100)])
+    assert sorted(str(row.owner) for row in queue.take(300)) == ["a", "b", "c"]
 
 
 def test_discarded_rows_are_gone() -> None:
