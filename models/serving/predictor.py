@@ -24,7 +24,7 @@ from models.services.resources import Resources, open_resources
 from models.serving.adapters import Adapter
 from models.serving.assembly import assemble
 from models.serving.cache import AdapterCache
-from models.serving.decoding import read_inputs, read_text, served
+from models.serving.decoding import decodes_at_once, read_inputs, read_text, served
 from models.serving.depot import Depot
 from models.serving.directory import Directory, Principal
 from models.serving.engine import Engine
@@ -34,9 +34,6 @@ from models.serving.usage import UsageMeter
 from models.settings import Settings
 
 log = structlog.get_logger(__name__)
-
-# From so many rows on, decoding leaves the event loop.
-DECODE_INLINE_ROWS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +145,7 @@ class Predictor:
         engine = await self._engine(version.base_model)
         request = await engine.submit(call.customer_id, adapter, inputs)
         self._count(call.customer_id, version.full_name, request, kind="prediction")
-        if len(inputs) <= DECODE_INLINE_ROWS:
+        if decodes_at_once(request):
             predictions = task.decode(request, call.top_k)
         else:
             predictions = await asyncio.to_thread(task.decode, request, call.top_k)

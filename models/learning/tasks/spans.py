@@ -92,15 +92,24 @@ def read_out(
     probabilities_WK: NDArray[np.float32], words_W2: Ints, text: str, labels: Sequence[str]
 ) -> list[dict[str, Any]]:
     """One row's spans as the API answers them. A span's score is its least probable word's."""
-    row = Ragged.of(probabilities_WK, np.array([len(probabilities_WK)]))
-    tags = viterbi(row)
-    own_W = probabilities_WK[np.arange(len(tags.values)), tags.values]
+    return read_out_all([probabilities_WK], [words_W2], [text], labels)[0]
+
+
+def read_out_all(
+    probabilities: Sequence[NDArray[np.float32]], words: Sequence[Ints], texts: Sequence[str], labels: Sequence[str]
+) -> list[list[dict[str, Any]]]:
+    """Each row's spans. All rows at once: Viterbi takes as many steps as the longest has words, whoever else is there."""
+    rows = Ragged.of(np.concatenate(probabilities), np.array([len(row_WK) for row_WK in probabilities]))
+    tags = viterbi(rows)
+    own_U = rows.values[np.arange(len(tags.values)), tags.values]
+    words_U2 = np.concatenate(words)
     found = entities(tags)
-    spans = []
-    for start, end, label in found.keys().tolist():
-        first, last = int(words_W2[start, 0]), int(words_W2[end, 1])
-        score = float(own_W[start : end + 1].min())
-        spans.append({"start": first, "end": last, "label": labels[label], "score": score, "text": text[first:last]})
+    spans: list[list[dict[str, Any]]] = [[] for _ in texts]
+    for row, (start, end, label) in zip(rows.owners[found.start_E].tolist(), found.keys().tolist(), strict=True):
+        first, last = int(words_U2[start, 0]), int(words_U2[end, 1])
+        score = float(own_U[start : end + 1].min())
+        text = texts[row][first:last]
+        spans[row].append({"start": first, "end": last, "label": labels[label], "score": score, "text": text})
     return spans
 
 

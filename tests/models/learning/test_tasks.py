@@ -173,6 +173,11 @@ def test_tags_and_back() -> None:
         {"start": 9, "end": 17, "label": "state", "score": 1.0, "text": "New York"},
         {"start": 21, "end": 25, "label": "city", "score": 1.0, "text": "Rome"},
     ]
+    both = spans.read_out_all(
+        [certain[:0], certain[2:4], certain], [words[:0], words[2:4], words], ["", text, text], ["city", "state"]
+    )
+    assert [[span["text"] for span in row] for row in both] == [[], ["New York"], ["New York", "Rome"]]
+    assert spans.read_out(certain[:0], words[:0], "", ["city", "state"]) == []
     assert spans.tags_of([(5, 7, 0)], words).tolist() == [0, 1, 0, 0, 0, 0]  # half a word is the word
 
 

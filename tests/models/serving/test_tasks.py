@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from models.backbones.text import TextBackbone
 from models.datasets.examples import TextPair
 from models.learning import artifacts, inference
 from models.learning.events import Candidate
+from models.learning.ragged import Ragged
 from models.learning.request import DatasetSource, Hyperparameters, Strategy, TrainRequest
+from models.learning.tasks import spans
 from models.learning.training import train
 from models.records.customers import Customer
 from models.records.versions import ModelVersion
@@ -107,6 +110,38 @@ def test_every_task_as_learning_says_it_and_mixed_in_one_batch(
             for (kind, _), answer in zip(calls, answers, strict=True):
                 assert_same(answer.predictions, wanted[kind])
             assert [row["label"] for row in classified.predictions] == [row["label"] for row in label]
+
+    asyncio.run(run())
+
+
+def test_spans_of_many_rows_are_found_at_once_and_beside_the_event_loop(
+    customer: Callable[..., Customer],
+    publish: Publish,
+    predicting: Any,
+    backbone: TextBackbone,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    acme = customer()
+    publish(acme, "spans", folder=learn(backbone, "spans", "head", tmp_path))
+    texts = [" ".join(inputs("spans") * repeats) for repeats in (1, 2, 3)] * 5
+    searches: list[bool] = []  # on the event loop?
+    viterbi = spans.viterbi
+
+    def note_and_search(probabilities: Ragged) -> Ragged:
+        searches.append(threading.current_thread() is threading.main_thread())
+        return viterbi(probabilities)
+
+    monkeypatch.setattr(spans, "viterbi", note_and_search)
+
+    async def run() -> None:
+        async with predicting() as predictor:
+            many = await predictor.predict(call(acme, "spans", [*texts, "\u00ad", *texts]))
+            assert searches == [False]
+            alone = [(await predictor.predict(call(acme, "spans", [text]))).predictions[0] for text in texts[:3]]
+            assert searches == [False, True, True, True]
+            assert sum(len(row["spans"]) for row in alone) > 10
+            assert_same(many.predictions, [*alone * 5, many.predictions[15], *alone * 5])
 
     asyncio.run(run())
 
