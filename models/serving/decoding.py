@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from models.serving.requests import Floats, Request
 # What is decoded on the event loop: up to 1 ms where labels are told, up to 5 where words are tagged one after the other.
 INLINE_VALUES = 4_096
 
+# Labels with scores in one answer: about 10 MB of JSON. 2,048 inputs of 1,000 labels would be 100 MB.
+MOST_LABELS_SHOWN = 200_000
+
 Decoder = Callable[[Request, int], list[dict[str, Any]]]
 Reader = Callable[[Any, str, Limits], Input]
 
@@ -39,6 +42,7 @@ class ServedTask:
     read: Reader  # (JSON value or the Media that came as a file, param, limits) → input
     decode: Decoder  # (answered request, top_k) → predictions
     reads_long: bool = False  # reading takes milliseconds: not on the event loop
+    shows: Literal["top", "all", "few"] = "few"  # of the labels: the `top_k` best, all, or what there is to say
 
 
 def read_text(value: Any, param: str, limits: Limits) -> Input:
@@ -73,11 +77,19 @@ def read_pair(value: Any, param: str, limits: Limits) -> Input:
 
 
 def read_inputs(
-    task: ServedTask, reading: Reading, inputs: Sequence[Any], *, max_inputs: int, limits: Limits
+    task: ServedTask,
+    reading: Reading,
+    inputs: Sequence[Any],
+    *,
+    labels: int,
+    top_k: int,
+    max_inputs: int,
+    limits: Limits,
 ) -> list[Input]:
-    """All inputs of a request; raises InvalidInput, whose `param` names the first bad one."""
+    """All inputs of a request to a model of so many labels; raises InvalidInput, whose `param` names what is wrong."""
     if not 1 <= len(inputs) <= max_inputs:
         raise InvalidInput(reason=f"inputs holds {len(inputs)}, 1 to {max_inputs} are accepted.", param="inputs")
+    _check_size(task, len(inputs), labels, top_k)
     read = read_pair if reading == "pair" else task.read
     return [read(value, f"inputs[{index}]", limits) for index, value in enumerate(inputs)]
 
@@ -132,10 +144,10 @@ def decodes_at_once(request: Request) -> bool:
 
 
 TASKS: dict[str, ServedTask] = {
-    "text-classification": ServedTask("softmax", read_text, decode_single),
-    "multi-label-classification": ServedTask("sigmoid", read_text, decode_multi),
-    "image-classification": ServedTask("softmax", read_picture, decode_single, reads_long=True),
-    "audio-classification": ServedTask("softmax", read_sound, decode_single, reads_long=True),
+    "text-classification": ServedTask("softmax", read_text, decode_single, shows="top"),
+    "multi-label-classification": ServedTask("sigmoid", read_text, decode_multi, shows="all"),
+    "image-classification": ServedTask("softmax", read_picture, decode_single, reads_long=True, shows="top"),
+    "audio-classification": ServedTask("softmax", read_sound, decode_single, reads_long=True, shows="top"),
     "text-regression": ServedTask("identity", read_text, decode_each),
     "token-classification": ServedTask("softmax", read_text, decode_spans),
 }
@@ -144,6 +156,21 @@ TASKS: dict[str, ServedTask] = {
 def served(task: str) -> ServedTask:
     """What serving knows of a task; its own entry, or that of the task as which it is learned."""
     return TASKS.get(task) or TASKS[kind(task)]
+
+
+def _check_size(task: ServedTask, rows: int, labels: int, top_k: int) -> None:
+    """Raises InvalidInput for a request whose answer would be too large."""
+    shown = {"top": min(top_k, labels), "all": labels, "few": 0}[task.shows]
+    if rows == 1 or rows * shown <= MOST_LABELS_SHOWN:
+        return
+    fewer = f"Send at most {max(1, MOST_LABELS_SHOWN // shown)} inputs"
+    if task.shows == "all":
+        how, param = f"all {labels} labels of this model are told for each input. {fewer}.", "inputs"
+    else:
+        how = f"top_k is {top_k}. {fewer}, or ask for a top_k of at most {max(1, MOST_LABELS_SHOWN // rows)}."
+        param = "top_k"
+    reason = f"The answer would hold {rows * shown} scores, at most {MOST_LABELS_SHOWN} are sent: {how}"
+    raise InvalidInput(reason=reason, param=param)
 
 
 def _tops(adapter: Adapter, outputs: Sequence[Floats], top_k: int) -> list[list[dict[str, Any]]]:

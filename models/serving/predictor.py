@@ -138,6 +138,8 @@ class Predictor:
             task,
             adapter.reading,
             call.inputs,
+            labels=len(adapter.labels),
+            top_k=call.top_k,
             max_inputs=self._settings.max_inputs,
             limits=self._limits,
         )
