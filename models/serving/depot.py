@@ -103,11 +103,13 @@ class Depot:
 
     def remove_customer(self, customer_id: str) -> None:
         """Forget everything of one customer."""
-        for name in [name for name in list(self._held) if name.startswith(f"{customer_id}/")]:
+        with self._lock:
+            theirs = [name for name in self._held if name.startswith(f"{customer_id}/")]
+        for name in theirs:
             self._remove(name)
         # What predictors left that do not run any more, too. One that runs hears of it by itself.
-        for theirs in self._parent.glob(f"*/{customer_id}"):
-            shutil.rmtree(theirs, ignore_errors=True)
+        for folder in self._parent.glob(f"*/{customer_id}"):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def close(self) -> None:
         """Stop fetching, and leave the folder to the next one."""

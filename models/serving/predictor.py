@@ -83,6 +83,7 @@ class Predictor:
         self._processor = threading.Semaphore(self._lanes)  # shared by the engines of all bases
         self._engines: dict[str, asyncio.Task[Engine]] = {}
         self._prefetches: set[asyncio.Task[None]] = set()
+        self._removals: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Load the default base, follow the changes, begin to count."""
@@ -100,6 +101,8 @@ class Predictor:
                 await (await loading_engine).close()
         await asyncio.sleep(0)  # callers that were answered just now count their usage first
         await self.directory.close()
+        while self._removals:  # nothing of a deleted customer stays
+            await asyncio.wait(self._removals)
         self.cache.close()
         self.depot.close()
         try:
@@ -239,4 +242,11 @@ class Predictor:
 
     def _forget_customer(self, customer_id: str) -> None:
         self.cache.drop_customer(customer_id)
-        self.depot.remove_customer(customer_id)
+        task = asyncio.create_task(asyncio.to_thread(self.depot.remove_customer, customer_id), name="remove")
+        self._removals.add(task)
+        task.add_done_callback(self._end_removal)
+
+    def _end_removal(self, task: asyncio.Task[None]) -> None:
+        self._removals.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("removal.failed", error=str(error))

@@ -15,7 +15,7 @@ import pytest
 
 from models.records.customers import Customer
 from models.records.versions import ModelVersion
-from models.services import catalog, customers
+from models.services import catalog
 from models.services.resources import Resources
 from models.serving.depot import Depot
 from models.serving.errors import ArtifactBroken
@@ -152,29 +152,6 @@ def test_a_published_version_is_fetched_before_it_is_asked_for(
         async with predicting() as predictor:
             await asyncio.to_thread(publish, acme)
             await until(lambda: len(predictor.cache) == 1)
-
-    asyncio.run(run())
-
-
-def test_nothing_of_a_deleted_customer_stays(
-    customer: Callable[..., Customer],
-    publish: Callable[..., ModelVersion],
-    predicting: Any,
-    resources: Resources,
-    settings: Settings,
-) -> None:
-    acme, other = customer(), customer()
-    publish(acme)
-    publish(other)
-
-    async def run() -> None:
-        async with predicting() as predictor:
-            await predictor.predict(call(acme))
-            await predictor.predict(call(other))
-            await asyncio.to_thread(customers.delete, resources, acme.id)
-            await until(lambda: len(predictor.cache) == 1)
-            await until(lambda: not list((settings.cache_dir / "adapters").glob(f"*/{acme.id}/*")))
-            assert (await predictor.predict(call(other))).predictions
 
     asyncio.run(run())
 
