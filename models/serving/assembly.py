@@ -56,8 +56,8 @@ def _assemble(artifact: Artifact, backbone: Backbone) -> Adapter:
         network = _own_network(tensors, backbone)
     else:
         lora = gather_lora(tensors, encoder)
-        blocks = _own_blocks(tensors, backbone, encoder)
         own = _own_encoder(tensors, backbone, encoder)
+        blocks = _own_blocks(tensors, backbone, encoder) if own is None else None  # a whole base has its blocks in it
     parts = (
         weight_KF.nbytes + bias_K.nbytes + sum(2 * len(label) for label in labels),
         lora.nbytes if lora is not None else 0,
@@ -77,7 +77,7 @@ def _assemble(artifact: Artifact, backbone: Backbone) -> Adapter:
         bias_K=bias_K,
         thresholds=tuple(float(value) for value in manifest.get("thresholds") or ()),
         lora=lora,
-        blocks=None if own is not None else blocks,
+        blocks=blocks,
         encoder=own,
         network=network,
         nbytes=OVERHEAD_BYTES + sum(parts),

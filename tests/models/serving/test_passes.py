@@ -209,3 +209,11 @@ def test_an_adapter_counts_the_bytes_that_it_holds(backbone: TextBackbone) -> No
     assert lora.nbytes > head.nbytes + 4 * sum(tensor.numel() for tensor in lora_tensors(1).values()) - 1
     assert partial.nbytes == pytest.approx(head.nbytes + 4 * parameters)
     assert full.nbytes > 80 * 2**20
+
+
+def test_a_base_of_its_own_is_counted_once(backbone: TextBackbone) -> None:
+    head, _ = make(backbone)
+    adapter, _ = make(backbone, more=own_base(backbone, 3))
+    assert adapter.encoder is not None
+    assert adapter.blocks is None
+    assert adapter.nbytes == head.nbytes + adapter.encoder.nbytes
