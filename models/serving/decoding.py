@@ -24,7 +24,7 @@ from models.serving.errors import InvalidInput
 from models.serving.readings import Reading
 from models.serving.requests import Floats, Request
 
-# What is decoded on the event loop: up to 1 ms where labels are told, up to 5 where words are tagged one after the other.
+# What is decoded on the event loop: up to 1 ms where labels are told, up to 5 where words are tagged one by one.
 INLINE_VALUES = 4_096
 
 # Labels with scores in one answer: about 10 MB of JSON. 2,048 inputs of 1,000 labels would be 100 MB.

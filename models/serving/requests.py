@@ -17,8 +17,8 @@ from models.serving.adapters import Adapter
 Floats = NDArray[np.float32]
 NOTHING: Floats = np.empty(0, dtype=np.float32)  # stands for an output that is not there yet
 
-# A request up to these is tokenised by the lane that computes it: one thread less to wake on the way. What takes longer
-# is not, as everybody in the pass would wait for it: 8,000 characters took 2 ms, word by word 4; 100,000 took 31 and 52.
+# A request up to these is tokenised by the lane that computes it: one thread less to wake on the way. Not what takes
+# longer, as everybody in the pass waits for it: 8,000 characters took 2 ms, word by word 4; 100,000 took 31 and 52.
 QUICK_ROWS = 16
 QUICK_CHARS = 8_000
 

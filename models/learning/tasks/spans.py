@@ -98,7 +98,7 @@ def read_out(
 def read_out_all(
     probabilities: Sequence[NDArray[np.float32]], words: Sequence[Ints], texts: Sequence[str], labels: Sequence[str]
 ) -> list[list[dict[str, Any]]]:
-    """Each row's spans. All rows at once: Viterbi takes as many steps as the longest has words, whoever else is there."""
+    """Each row's spans. All rows together: as many steps as the longest has words."""
     rows = Ragged.of(np.concatenate(probabilities), np.array([len(row_WK) for row_WK in probabilities]))
     tags = viterbi(rows)
     own_U = rows.values[np.arange(len(tags.values)), tags.values]
