@@ -159,7 +159,7 @@ def finish(resources: Resources, claim: Claim, finished: Finished) -> Job:
             "seconds": finished.seconds,
             "created_at": now,
         }
-        usage.add_once(session, record)
+        usage.add_once(session, [record])
         experience.keep(session, resources, job, finished)
         jobs.add_event(session, job.id, "The job has successfully completed.", data={"best": finished.best})
         return job

@@ -30,6 +30,9 @@ class UsageDelta:
     id: str = field(default_factory=lambda: new_id("usage_"))
 
 
+_FIELDS = tuple(UsageDelta.__dataclass_fields__)
+
+
 @dataclass(frozen=True, slots=True)
 class UsageSummary:
     """Sums of one hour, kind and model."""
@@ -50,10 +53,12 @@ def record_predictions(resources: Resources, deltas: list[UsageDelta]) -> None:
     with resources.database.transaction() as session:
         present = customers.keep(session, {delta.customer_id for delta in deltas})
         now = resources.database.now(session)
-        for delta in deltas:
-            if delta.customer_id in present:
-                values = {name: getattr(delta, name) for name in UsageDelta.__dataclass_fields__}
-                usage.add_once(session, {**values, "job_id": None, "created_at": now})
+        records = [
+            {**{name: getattr(delta, name) for name in _FIELDS}, "job_id": None, "created_at": now}
+            for delta in deltas
+            if delta.customer_id in present
+        ]
+        usage.add_once(session, records)
 
 
 def summarise(resources: Resources, customer_id: str, start: float, end: float) -> list[UsageSummary]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import structlog
 
 from models.errors import NotFound
-from models.records.changes import Change
+from models.records.changes import Changed
 from models.services import catalog, changes, keys
 from models.services.catalog import ResolvedVersion
 from models.services.keys import KeyRecord
@@ -177,7 +177,7 @@ class Directory:
             horizon = began_at - 2 * MAX_AGE_S
             self._applied = {seq: at for seq, at in self._applied.items() if at > horizon}
 
-    def _apply(self, change: Change) -> None:
+    def _apply(self, change: Changed) -> None:
         if change.kind == "key":
             self._keys.forget(change.subject)
             return

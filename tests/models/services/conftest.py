@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import redis
-from sqlalchemy import update
+from sqlalchemy import event, update
 
 from models.learning.events import Candidate, Finished
 from models.records.clock import clock
@@ -29,6 +29,20 @@ def database_kind(request: pytest.FixtureRequest) -> str:
     """Both, or the server that the environment names in place of the embedded one."""
     named = os.environ.get("GRAFT_TEST_DATABASE", "")
     return named if request.param == "postgresql" and "://" in named else request.param
+
+
+@pytest.fixture
+def statements(resources: Resources) -> Iterator[list[str]]:
+    """What the database is told, as it is told; many rows with one statement are one."""
+    told: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if not statement.startswith("BEGIN"):
+            told.append(statement)
+
+    event.listen(resources.database.engine, "before_cursor_execute", note)
+    yield told
+    event.remove(resources.database.engine, "before_cursor_execute", note)
 
 
 @dataclass

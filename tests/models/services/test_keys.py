@@ -80,6 +80,22 @@ def test_last_use_only_grows(resources: Resources, customer: MakeCustomer) -> No
     assert keys.list_page(resources, acme.id).data[0].last_used_at == 300.0
 
 
+def test_all_uses_are_noted_in_one_statement(
+    resources: Resources, customer: MakeCustomer, statements: list[str]
+) -> None:
+    acme = customer()
+    issued = [keys.issue(resources, acme.id, name=f"key {at}").key.id for at in range(20)]
+    statements.clear()
+    keys.touch(resources, {key_id: 100.0 + at for at, key_id in enumerate(issued)})
+    assert [statement.split()[0] for statement in statements] == ["UPDATE"]
+    found = {key.id: key.last_used_at for key in keys.list_page(resources, acme.id).data}
+    assert found == {key_id: 100.0 + at for at, key_id in enumerate(issued)}
+    statements.clear()
+    noted = changes.since(resources, 60)
+    assert len(noted) == 20
+    assert [statement.split("FROM")[0].count("changes.") for statement in statements] == [4]
+
+
 def test_customers_have_names_of_their_own(resources: Resources) -> None:
     acme = customers.create(resources, name="acme", metadata={"plan": "pro"})
     assert customers.get(resources, acme.id).meta == {"plan": "pro"}

@@ -29,3 +29,16 @@ def test_deltas_add_up_and_arrive_once(resources: Resources, customer: MakeCusto
     assert len(usage.summarise(resources, acme.id, 3_600, 7_200)) == 1
     assert usage.summarise(resources, acme.id, 7_201, 1e11) == []
     assert usage.summarise(resources, customer().id, 0, 1e11) == []
+
+
+def test_a_flush_is_one_insert_however_many_customers_it_is_of(
+    resources: Resources, customer: MakeCustomer, statements: list[str]
+) -> None:
+    owners = [customer() for _ in range(20)]
+    deltas = [UsageDelta(owner.id, "minilm", requests=1, rows=2, tokens=3, seconds=0.5, hour=0) for owner in owners]
+    statements.clear()
+    usage.record_predictions(resources, deltas)
+    assert sum(statement.startswith("INSERT") for statement in statements) == 1
+    assert len(statements) <= 3
+    for owner in owners:
+        assert usage.summarise(resources, owner.id, 0, 1) == [UsageSummary(0, "prediction", "minilm", 1, 2, 3, 0.5)]
