@@ -67,8 +67,15 @@ def read_config() -> dict[str, str]:
 
 
 def write_config(**values: str | None) -> Path:
-    """Keep values beside those that are kept already; the file is readable by its owner only."""
-    kept = read_config() | {name: value for name, value in values.items() if value}
+    """Keep values beside those that are kept already; the file is readable by its owner only.
+
+    Keys of another server do not stay: they would be sent to the new one.
+    """
+    kept = read_config()
+    server = values.get("server")
+    if server and normalise(server) != _kept_server(kept):
+        kept = {}
+    kept |= {name: value for name, value in values.items() if value}
     path = config_path()
     path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
     temporary = path.with_suffix(".new")
@@ -80,16 +87,23 @@ def write_config(**values: str | None) -> Path:
     return path
 
 
-def _resolve(server: str | None, key: str | None, kept_as: str, variable: str) -> Connection:
-    kept = read_config()
-    address = (server or kept.get("server") or DEFAULT_SERVER).rstrip("/")
+def normalise(address: str) -> str:
+    """A server's address in one form: with a scheme, without the slash and the `/v1` that people paste."""
     if "://" not in address:
         address = f"http://{address}"
-    # People paste the SDK's base URL.
-    address = address.removesuffix("/v1")
+    return address.rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+def _resolve(server: str | None, key: str | None, kept_as: str, variable: str) -> Connection:
+    kept = read_config()
+    address = normalise(server) if server else _kept_server(kept)
     # A kept key belongs to the kept server: it is not shown to another one.
-    same = address == kept.get("server", DEFAULT_SERVER).rstrip("/").removesuffix("/v1")
+    same = address == _kept_server(kept)
     found = key or (kept.get(kept_as) if same else None)
     if not found:
         raise NoKey(server=address, variable=variable)
     return Connection(server=address, key=found)
+
+
+def _kept_server(kept: dict[str, str]) -> str:
+    return normalise(kept.get("server", DEFAULT_SERVER))

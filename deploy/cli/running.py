@@ -15,7 +15,7 @@ from rich.text import Text
 from deploy import configuration
 from deploy.cli import console
 from deploy.cli.client import Client
-from deploy.cli.connection import DEFAULT_SERVER, Connection, write_config
+from deploy.cli.connection import DEFAULT_SERVER, Connection, normalise, write_config
 from deploy.cli.errors import ApiRefused, CommandError
 from deploy.cli.signals import interrupting, stop_event
 from deploy.local.launcher import Deployment, Plan, Role
@@ -100,7 +100,7 @@ def login(
     """Keep a server and keys for the commands of this user, in a file that only they can read."""
     if key is None and admin_key is None:
         key = typer.prompt("A customer's key (not shown)", hide_input=True)
-    server = server.rstrip("/").removesuffix("/v1")
+    server = normalise(server)
     for secret, path in ((key, "/v1/models"), (admin_key, "/v1/customers")):
         if secret:
             with Client(Connection(server, secret)) as client:
