@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING
 import openai
 import pytest
 
+from models.identifiers import new_id
+from models.records.files import File
+from models.services.resources import open_resources
+
 if TYPE_CHECKING:
     from tests.api.conftest import Server, Tenant
 
@@ -32,6 +36,22 @@ def test_the_sdk_pages_through_files(tenant: Tenant, table: str) -> None:
     made = [tenant.openai.files.create(file=(f"{n}.csv", table.encode()), purpose="fine-tune").id for n in range(5)]
     listed = [file.id for file in tenant.openai.files.list(limit=2)]
     assert listed == made[::-1]
+
+
+def test_no_page_of_files_is_larger_than_a_hundred_whatever_is_asked_for(server: Server, tenant: Tenant) -> None:
+    made = [new_id("file-") for _ in range(101)]
+    resources = open_resources(server.settings)
+    try:
+        with resources.database.transaction() as session:
+            session.add_all(_row(tenant, file_id, created_at=1e9 + n) for n, file_id in enumerate(made))
+    finally:
+        resources.close()
+    for asked in ({}, {"limit": 10_000}):
+        page = tenant.http.get("/v1/files", params=asked).json()
+        assert (len(page["data"]), page["has_more"]) == (100, True)
+    # The SDK asks for the rest by itself.
+    assert [file.id for file in tenant.openai.files.list(limit=10_000)] == made[::-1]
+    assert tenant.http.get("/v1/files", params={"limit": 10_001}).status_code == 400
 
 
 def test_bad_rows_are_named_with_their_mend(tenant: Tenant) -> None:
@@ -155,6 +175,21 @@ def test_a_repeated_upload_with_one_key_is_one_file(tenant: Tenant, table: str) 
 def _envelope() -> tuple[bytes, bytes]:
     head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\n'
     return head.encode(), f"\r\n--{_BOUNDARY}--\r\n".encode()
+
+
+def _row(tenant: Tenant, file_id: str, created_at: float) -> File:
+    profile = {"format": "csv", "task": "text-classification", "rows": 2, "columns": {}, "labels": {"a": 1, "b": 1}}
+    return File(
+        id=file_id,
+        customer_id=tenant.id,
+        filename="many.csv",
+        purpose="fine-tune",
+        bytes=1,
+        sha256="0" * 64,
+        object_key=f"customers/{tenant.id}/files/{file_id}",
+        profile=profile,
+        created_at=created_at,
+    )
 
 
 def _form_header() -> dict[str, str]:
