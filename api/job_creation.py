@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from api.schemas.files import PURPOSE
 from api.schemas.job_creation import CreateJob
 from api.uploads import Form, Upload
 from models.errors import GraftError
+from models.records.database import DatabaseUnavailable
 from models.records.jobs import Job
 from models.services import files, jobs
 from models.services.idempotency import IdempotencyToken
@@ -111,12 +112,24 @@ def submit(resources: Resources, customer_id: str, asked: AskedJob, token: Idemp
             metadata=body.metadata or {},
         )
         job = jobs.submit(resources, customer_id, request, idempotency=token)
-    except GraftError:
-        for stored_id in stored:
-            files.delete(resources, customer_id, stored_id)
+    except DatabaseUnavailable:
+        # The commit may have arrived, and the job need its files.
         raise
+    except GraftError:
+        _delete(resources, customer_id, stored)
+        raise
+    # A repeated request gets the job of the first one, which has copies of its own.
+    used = {job.training_file_id, job.validation_file_id}
+    _delete(resources, customer_id, [stored_id for stored_id in stored if stored_id not in used])
     log.info("job submitted", job_id=job.id, task=job.task, strategy=job.strategy)
     return job
+
+
+def _delete(resources: Resources, customer_id: str, file_ids: Sequence[str]) -> None:
+    for file_id in file_ids:
+        # The caller hears of what happened before, not of a file that has to stay.
+        with contextlib.suppress(GraftError):
+            files.delete(resources, customer_id, file_id)
 
 
 def _from_form(form: Form) -> AskedJob:

@@ -1,0 +1,94 @@
+"""Which files stay when a job that brought them along is refused, is a repetition, or has an unknown fate."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event, exc
+
+from api import job_creation
+from api.job_creation import AskedJob
+from api.schemas.job_creation import CreateJob
+from api.uploads import Upload
+from models.records.customers import Customer
+from models.records.database import DatabaseUnavailable
+from models.services import files, jobs
+from models.services.errors import FileInUse, TooManyJobs
+from models.services.idempotency import IdempotencyToken
+from models.services.resources import Resources
+
+
+@pytest.fixture
+def asked(tmp_path: Path, table: str) -> AskedJob:
+    """A job with both of its files."""
+    path = tmp_path / "t.csv"
+    path.write_text(table)
+    upload = Upload(path, path.name, len(table), hashlib.sha256(table.encode()).hexdigest())
+    return AskedJob(CreateJob(suffix="tickets"), upload, upload)
+
+
+@pytest.fixture
+def lose_answers(resources: Resources) -> Iterator[Callable[[], None]]:
+    """From the next transaction on that writes a job, commits arrive and their answers do not."""
+    engine = resources.database.engine
+    wrote_job = False
+
+    def watch(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        nonlocal wrote_job
+        wrote_job = wrote_job or statement.startswith("INSERT INTO jobs ")
+
+    def lose(connection: Any) -> None:
+        if wrote_job:
+            connection.connection.dbapi_connection.commit()
+            raise exc.OperationalError("COMMIT", {}, ConnectionResetError("the server went away"))
+
+    def begin() -> None:
+        event.listen(engine, "before_cursor_execute", watch)
+        event.listen(engine, "commit", lose)
+
+    yield begin
+    event.remove(engine, "before_cursor_execute", watch)
+    event.remove(engine, "commit", lose)
+
+
+def test_a_commit_of_unknown_fate_is_told_as_such_and_keeps_the_files(
+    resources: Resources, customer: Callable[..., Customer], asked: AskedJob, lose_answers: Callable[[], None]
+) -> None:
+    acme = customer()
+    lose_answers()
+    with pytest.raises(DatabaseUnavailable):
+        job_creation.submit(resources, acme.id, asked, None)
+    (job,) = jobs.list_page(resources, acme.id).data
+    assert _files(resources, acme) == {job.training_file_id, job.validation_file_id}
+
+
+def test_a_refused_job_takes_its_files_along(
+    resources: Resources, customer: Callable[..., Customer], asked: AskedJob
+) -> None:
+    acme = customer()
+    strict = replace(resources, settings=resources.settings.model_copy(update={"max_unfinished_jobs": 1}))
+    job = job_creation.submit(strict, acme.id, asked, None)
+    with pytest.raises(TooManyJobs):
+        job_creation.submit(strict, acme.id, asked, None)
+    assert _files(resources, acme) == {job.training_file_id, job.validation_file_id}
+
+
+def test_a_repetition_leaves_no_second_copy(
+    resources: Resources, customer: Callable[..., Customer], asked: AskedJob
+) -> None:
+    acme = customer()
+    token = IdempotencyToken("again", "a" * 64)
+    first, again = (job_creation.submit(resources, acme.id, asked, token) for _ in range(2))
+    assert again.id == first.id
+    assert _files(resources, acme) == {first.training_file_id, first.validation_file_id}
+    with pytest.raises(FileInUse):
+        files.delete(resources, acme.id, first.training_file_id)
+
+
+def _files(resources: Resources, customer: Customer) -> set[str | None]:
+    return {file.id for file in files.list_page(resources, customer.id, limit=100).data}
