@@ -38,6 +38,7 @@ class CustomerDeleted(Object):
     id: str
     deleted: Literal[True] = True
     removed: dict[str, int] = Field(description="Rows by table, and objects of the store.")
+    complete: bool = Field(description="false: the store was away; its objects go with a later sweep.")
 
 
 class IssueKey(Body):
@@ -86,7 +87,9 @@ def customer_object(customer: Customer) -> CustomerObject:
 
 def customer_deleted(customer_id: str, report: DeletionReport) -> CustomerDeleted:
     """What went, as the wire has it."""
-    return CustomerDeleted(id=customer_id, removed={**report.removed, "objects": report.objects})
+    return CustomerDeleted(
+        id=customer_id, removed={**report.removed, "objects": report.objects}, complete=report.complete
+    )
 
 
 def key_object(key: ApiKey) -> KeyObject:

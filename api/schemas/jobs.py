@@ -21,6 +21,9 @@ class JobError(Object):
     message: str
     param: str | None = None
     blame: Literal["user", "server"] | None = None
+    details: list[dict[str, Any]] = Field(
+        default_factory=list, description="For bad data: row, column, what is wrong, how to mend it."
+    )
 
 
 class JobObject(Object):
@@ -154,4 +157,5 @@ def _job_error(error: dict[str, Any]) -> JobError:
         message=str(error.get("message", "")),
         param=error.get("param"),
         blame=error.get("blame"),
+        details=error.get("details") or [],
     )

@@ -56,6 +56,8 @@ def delete_customer(
         found = client.delete(f"/v1/customers/{_customer_id(client, customer)}")
     removed = ", ".join(f"{count} {kind}" for kind, count in found.get("removed", {}).items() if count)
     out.print(f"{customer} is deleted. Removed: {removed or 'nothing else'}.")
+    if not found.get("complete", True):
+        console.err.print(Text("The object store was away: what it holds goes with a later sweep.", style="yellow"))
 
 
 @keys.command("create")

@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+import socket
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import pytest
+from pydantic import SecretStr
+
+from models.settings import Settings
 
 if TYPE_CHECKING:
     from tests.api.conftest import Server, Tenant
@@ -40,7 +46,7 @@ def test_a_repeated_issue_makes_one_key_and_shows_its_secret_once(server: Server
 def test_deleting_a_customer_says_what_went_and_ends_its_access(server: Server, tenant: Tenant, upload: str) -> None:
     tenant.openai.fine_tuning.jobs.create(training_file=upload, model="minilm", suffix="gone")
     answer = server.operator.delete(f"/v1/customers/{tenant.id}").json()
-    assert (answer["deleted"], answer["id"]) == (True, tenant.id)
+    assert (answer["deleted"], answer["id"], answer["complete"]) == (True, tenant.id, True)
     removed = answer["removed"]
     assert (removed["files"], removed["jobs"], removed["api_keys"], removed["customers"]) == (1, 1, 1, 1)
     assert removed["objects"] == 1
@@ -49,3 +55,21 @@ def test_deleting_a_customer_says_what_went_and_ends_its_access(server: Server, 
     while tenant.http.get("/v1/files").status_code != 401:
         assert time.monotonic() < deadline, "the deleted customer's key still works"
         time.sleep(0.05)
+
+
+def test_a_deletion_says_when_objects_are_still_to_go(
+    settings_for: Callable[..., Settings], run_server: Callable[[Settings], AbstractContextManager[Server]]
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        settings = settings_for(
+            object_store="s3://bucket/graft",
+            s3_endpoint_url=f"http://127.0.0.1:{probe.getsockname()[1]}",  # bound, nobody listens
+            s3_access_key_id=SecretStr("id"),
+            s3_secret_access_key=SecretStr("secret"),
+        )
+        with run_server(settings) as server:
+            tenant = server.tenant("acme")
+            answer = server.operator.delete(f"/v1/customers/{tenant.id}").json()
+            assert (answer["deleted"], answer["complete"], answer["removed"]["objects"]) == (True, False, 0)
+            assert server.operator.get(f"/v1/customers/{tenant.id}").status_code == 404

@@ -225,7 +225,9 @@ def test_a_running_job_shows_its_progress(server: Server, tenant: Tenant, upload
         assert running.status == "running"
         assert running.estimated_finish is not None
         assert (running.model_dump()["step"], running.model_dump()["percent"]) == ("fitting", 40.0)
-        claims.fail(resources, claim, {"code": "one_class", "message": "Only one label.", "blame": "user"})
+        details = [{"row": 2, "column": "label", "reason": "is empty", "mend": "Write a label."}]
+        error = {"code": "one_class", "message": "Only one label.", "blame": "user", "details": details}
+        claims.fail(resources, claim, error)
     finally:
         resources.close()
     failed = tenant.openai.fine_tuning.jobs.retrieve(job.id)
@@ -233,6 +235,7 @@ def test_a_running_job_shows_its_progress(server: Server, tenant: Tenant, upload
     assert failed.error is not None
     assert (failed.error.code, failed.error.message) == ("one_class", "Only one label.")
     assert failed.error.model_dump()["blame"] == "user"
+    assert failed.error.model_dump()["details"] == details
     assert failed.finished_at is not None
 
 
