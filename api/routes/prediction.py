@@ -24,6 +24,7 @@ from models.settings import Settings
 router = APIRouter(tags=["prediction"], route_class=DirectRoute)
 
 _MOST_LABELS = 1_000
+_TOP_K_DIGITS = len(str(_MOST_LABELS))
 _FIELDS = ("inputs", "input", "top_k")
 _BODY = {
     "parameters": [
@@ -116,7 +117,9 @@ async def _read_form(request: Request, settings: Settings) -> tuple[list[Any], i
         inputs = [Media(file.filename, await run_in_threadpool(file.path.read_bytes)) for file in files]
         body: dict[str, Any] = {"inputs": inputs, **form.fields}
     if "top_k" in form.fields:
-        body["top_k"] = int(form.fields["top_k"]) if form.fields["top_k"].isdecimal() else form.fields["top_k"]
+        text = form.fields["top_k"]
+        # Python refuses to read thousands of digits; any number that long is refused below, like what is none.
+        body["top_k"] = int(text) if text.isdecimal() and len(text) <= _TOP_K_DIGITS else text
     if "inputs" in form.fields or "input" in form.fields:
         raise InvalidBody(reason="In a form, the inputs are files; send texts as JSON.", param="inputs")
     return _read(body, settings.max_inputs)

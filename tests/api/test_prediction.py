@@ -226,6 +226,12 @@ def test_usage_adds_up(server: Server, tenant: Tenant, publish: Publish) -> None
     assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "start_time")
 
 
+@pytest.mark.parametrize("top_k", ["9" * 5_000, "10000", "1001", "0", "-1", "one", ""])
+def test_a_top_k_that_is_none_is_400_in_a_form_too(tenant: Tenant, top_k: str) -> None:
+    answer = tenant.http.post("/v1/models/any/predict", files={"file": ("a.png", b"x")}, data={"top_k": top_k})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "top_k")
+
+
 def test_a_client_that_leaves_takes_its_request_along(server: Server, tenant: Tenant) -> None:
     body = json.dumps({"input": ["a text that takes a while " * 30] * 200}).encode()
     head = f"POST /v1/embeddings HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {tenant.key}\r\n"
