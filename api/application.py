@@ -85,7 +85,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     try:
         async with contextlib.AsyncExitStack() as stack:
             context.resources = resources
-            _watch_books(context.metrics, resources)
+            if settings.role != "predictor":  # which neither keeps the books nor needs the database to be well
+                _watch_books(context.metrics, resources)
             if settings.role == "api":
                 directory = Directory(resources, poll_s=settings.directory_poll_s)
                 await directory.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable
 
@@ -11,6 +12,7 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.logging import route_template
+from models.errors import Unavailable
 
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
@@ -50,10 +52,15 @@ class _Jobs(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Count now."""
-        jobs = GaugeMetricFamily("graft_jobs", "Jobs by state.", labels=["status"])
-        for status, number in self._count().items():
-            jobs.add_metric([status], number)
-        yield jobs
+        # Without the database the other metrics matter most: its family is left out, the scrape is not refused.
+        counts: dict[str, int] = {}
+        with contextlib.suppress(Unavailable):
+            counts = self._count()
+        if counts:
+            jobs = GaugeMetricFamily("graft_jobs", "Jobs by state.", labels=["status"])
+            for status, number in counts.items():
+                jobs.add_metric([status], number)
+            yield jobs
         depth = self._queue_depth()
         if depth is not None:
             yield GaugeMetricFamily("graft_queue_depth", "Wake-up messages that no worker has taken.", value=depth)

@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING
 
 import openai
 import pytest
+from prometheus_client import generate_latest
 from pydantic import SecretStr
 
+from api.metrics import Metrics
+from models.services.jobs import count_by_status
+from models.services.resources import open_resources
 from models.settings import Settings
 
 if TYPE_CHECKING:
@@ -47,6 +51,7 @@ def test_each_role_has_its_routes(settings_for: SettingsFor, run_server: Run) ->
     with run_server(settings_for(role="predictor")) as predictor:
         assert predictor.anonymous.get("/readyz").json() == {"status": "ready", "checks": {"predictor": "ok"}}
         assert predictor.operator.get("/v1/customers").status_code == 404
+        assert "graft_jobs" not in predictor.anonymous.get("/metrics").text
 
 
 def test_readiness_names_a_broker_that_is_away_and_goes_on_without_it(
@@ -129,3 +134,17 @@ def test_metrics_count_requests_by_route_and_jobs_by_state(server: Server) -> No
     assert 'graft_jobs{status="queued"}' in text
     assert "graft_queue_depth" in text
     assert "file-123" not in text
+
+
+def test_a_scrape_without_the_database_leaves_out_what_only_that_knows(settings_for: SettingsFor) -> None:
+    nowhere = "postgresql://nobody@127.0.0.1:1/nothing"
+    resources = open_resources(settings_for().model_copy(update={"database_url": nowhere}))
+    try:
+        metrics = Metrics()
+        metrics.watch_jobs(lambda: count_by_status(resources), resources.queue.depth)
+        text = generate_latest(metrics.registry).decode()
+    finally:
+        resources.close()
+    assert "graft_jobs" not in text
+    assert "graft_queue_depth" in text
+    assert "graft_http_requests_in_flight" in text
