@@ -45,6 +45,11 @@ class AskedJob:
     validation: Upload | None = None
 
     @property
+    def brings_files(self) -> bool:
+        """Whether anything came along that has to be read whole."""
+        return self.training is not None or self.validation is not None
+
+    @property
     def fingerprint(self) -> list[Any]:
         """What makes this request the same as another one: its fields and the contents of its files."""
         sent = [(upload.filename, upload.sha256) if upload else None for upload in (self.training, self.validation)]

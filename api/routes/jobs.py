@@ -29,11 +29,14 @@ router = APIRouter(
 async def create(request: Request, caller: Caller, books: Books, settings: Configuration, once: OnceOnly) -> Response:
     """Start training: JSON that names an uploaded file or holds the rows, or one multipart form with the file in it."""
     async with job_creation.read(request, settings) as asked:
-        return await context.of(request).validate(
-            lambda: once.answer_job(
+
+        def submit() -> Response:
+            return once.answer_job(
                 asked.fingerprint, lambda token: job_creation.submit(books, caller.customer_id, asked, token)
             )
-        )
+
+        # A job on a file that is stored already is short work: it does not wait for other people's uploads.
+        return await (context.of(request).validate(submit) if asked.brings_files else run_in_threadpool(submit))
 
 
 @router.get("")

@@ -1,26 +1,32 @@
-"""Which files stay when a job that brought them along is refused, is a repetition, or has an unknown fate."""
+"""Jobs and the files that come along with them: what stays of a refusal or a repetition, and who waits for whom."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import anyio
+import httpx
 import pytest
+from fastapi import FastAPI
 from sqlalchemy import event, exc
 
 from api import job_creation
+from api.application import create_app
 from api.job_creation import AskedJob
 from api.schemas.job_creation import CreateJob
 from api.uploads import Upload
 from models.records.customers import Customer
 from models.records.database import DatabaseUnavailable
-from models.services import files, jobs
+from models.services import customers, files, jobs, keys
 from models.services.errors import FileInUse, TooManyJobs
 from models.services.idempotency import IdempotencyToken
-from models.services.resources import Resources
+from models.services.resources import Resources, open_resources
+from models.settings import Settings
 
 
 @pytest.fixture
@@ -88,6 +94,35 @@ def test_a_repetition_leaves_no_second_copy(
     assert _files(resources, acme) == {first.training_file_id, first.validation_file_id}
     with pytest.raises(FileInUse):
         files.delete(resources, acme.id, first.training_file_id)
+
+
+def test_a_job_on_a_stored_file_does_not_wait_for_validations(
+    settings_for: Callable[..., Settings], table: str
+) -> None:
+    settings = settings_for()
+    with contextlib.closing(open_resources(settings)) as resources:
+        resources.database.migrate()
+        acme = customers.create(resources, name="acme")
+        secret = keys.issue(resources, acme.id, name="tests").secret
+    app = create_app(settings)
+
+    async def post_while_others_validate() -> httpx.Response:
+        async with app.router.lifespan_context(app), _client(app, secret) as client:
+            form = {"file": ("t.csv", table)}
+            stored = (await client.post("/v1/files", files=form, data={"purpose": "fine-tune"})).json()
+            limiter = app.state.context.validations
+            for _ in range(int(limiter.total_tokens)):
+                limiter.acquire_on_behalf_of_nowait(object())
+            with anyio.fail_after(60):
+                return await client.post("/v1/fine_tuning/jobs", json={"training_file": stored["id"]})
+
+    answer = anyio.run(post_while_others_validate)
+    assert answer.status_code == 200, answer.text
+
+
+def _client(app: FastAPI, key: str) -> httpx.AsyncClient:
+    headers = {"authorization": f"Bearer {key}"}
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://graft", headers=headers)
 
 
 def _files(resources: Resources, customer: Customer) -> set[str | None]:
