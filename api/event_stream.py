@@ -10,6 +10,7 @@ from fastapi import Request
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
+from api.authentication import is_still_admitted
 from api.schemas.jobs import event_object, job_object
 from models.errors import NotFound
 from models.records.transitions import ENDED
@@ -24,13 +25,15 @@ _BATCH = 100
 async def stream_events(request: Request, resources: Resources, customer_id: str, job_id: str) -> EventSourceResponse:
     """`fine_tuning.job.event` for each event, `fine_tuning.job` when the job changes, `done` at its end.
 
+    Without `done` it ends when the caller's key does.
+
     Raises NotFound before the stream begins.
     """
     await run_in_threadpool(jobs.get, resources, customer_id, job_id)
     last = request.headers.get("last-event-id", "")
     seq = int(last) if last.isascii() and last.isdecimal() and len(last) < 19 else 0
     return EventSourceResponse(
-        _until_gone(_follow(resources, customer_id, job_id, seq)),
+        _until_gone(_follow(request, resources, customer_id, job_id, seq)),
         ping=_HEARTBEAT_S,
         headers={"cache-control": "no-store", "x-accel-buffering": "no"},
     )
@@ -43,9 +46,12 @@ async def _until_gone(events: AsyncIterator[ServerSentEvent]) -> AsyncIterator[S
             yield event
 
 
-async def _follow(resources: Resources, customer_id: str, job_id: str, seq: int) -> AsyncIterator[ServerSentEvent]:
+async def _follow(
+    request: Request, resources: Resources, customer_id: str, job_id: str, seq: int
+) -> AsyncIterator[ServerSentEvent]:
     shown = ""
-    while True:
+    # A stream may last for hours: a key that is revoked or expires meanwhile is dead here as fast as anywhere.
+    while await is_still_admitted(request):
         # The job first: whatever it did before it ended is then among the events that are read after it.
         job = await run_in_threadpool(jobs.get, resources, customer_id, job_id)
         while batch := await run_in_threadpool(jobs.events_since, resources, customer_id, job_id, seq):

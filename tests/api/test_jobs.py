@@ -214,6 +214,25 @@ def test_a_client_that_leaves_ends_its_stream(server: Server, tenant: Tenant, up
         time.sleep(0.05)
 
 
+def test_a_stream_ends_when_its_key_is_revoked(server: Server, tenant: Tenant, upload: str) -> None:
+    job = tenant.http.post("/v1/fine_tuning/jobs", json={"training_file": upload}).json()
+    keys = f"/v1/customers/{tenant.id}/keys"
+    with (
+        server.client(server.operator.post(keys, json={"name": "watcher"}).json()["key"]) as watcher,
+        watcher.stream("GET", f"/v1/fine_tuning/jobs/{job['id']}/events?stream=true") as stream,
+    ):
+        lines = stream.iter_lines()
+        next(lines)
+        newest = server.operator.get(keys).json()["data"][0]
+        assert newest["name"] == "watcher"
+        server.operator.delete(f"{keys}/{newest['id']}")
+        deadline = time.monotonic() + 30
+        for line in lines:  # a stream that goes on has a heartbeat every 15 s
+            assert time.monotonic() < deadline, "the stream goes on without a key"
+            assert "[DONE]" not in line
+    assert tenant.http.get(f"/v1/fine_tuning/jobs/{job['id']}").json()["status"] == "queued"
+
+
 def test_a_running_job_shows_its_progress(server: Server, tenant: Tenant, upload: str) -> None:
     job = tenant.openai.fine_tuning.jobs.create(training_file=upload, model="minilm")
     resources = open_resources(server.settings)
