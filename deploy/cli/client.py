@@ -11,8 +11,9 @@ import httpx
 from deploy.cli.connection import Connection
 from deploy.cli.errors import ApiRefused, NotGraft, ServerUnreachable
 
-# Training data may be large and the line slow; an answer is expected within a minute of the last byte.
-_TIMEOUT = httpx.Timeout(60.0, connect=5.0, write=300.0)
+_TIMEOUT = httpx.Timeout(60.0, connect=5.0)
+# Training data may be large and the line slow; and after the last byte the server reads all of it and stores it.
+_UPLOAD_TIMEOUT = httpx.Timeout(60.0, connect=5.0, write=300.0, read=900.0)
 
 
 class Client:
@@ -54,7 +55,7 @@ class Client:
 
     def upload(self, path: str, *, fields: dict[str, str], files: dict[str, Any]) -> dict[str, Any]:
         """POST a multipart form."""
-        return self._send("POST", path, data=fields, files=files)
+        return self._send("POST", path, data=fields, files=files, timeout=_UPLOAD_TIMEOUT)
 
     def each(self, path: str, *, most: int | None = None, **params: Any) -> Iterator[dict[str, Any]]:
         """Every item of a list, page by page, at most `most`."""
