@@ -10,7 +10,7 @@ from models.storage.errors import ObjectMissing
 from models.storage.keys import Place, locate
 
 # A file's object is stored before its row is written. Whoever takes longer than this between the two is dead.
-_UPLOAD_S = 3_600.0
+UPLOAD_S = 3_600.0
 
 
 def find(resources: Resources, keys: Sequence[str]) -> list[str]:
@@ -34,7 +34,7 @@ def find(resources: Resources, keys: Sequence[str]) -> list[str]:
         if place.artifact_prefix is not None:
             return place.artifact_prefix not in published and (place.job_id, place.attempt) not in running
         if place.file_id is not None and place.file_id not in file_ids:
-            return _age(resources, key, now) > _UPLOAD_S
+            return _age(resources, key, now) > UPLOAD_S
         return False
 
     return [key for key, place in places.items() if is_orphan(key, place)]

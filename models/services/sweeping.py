@@ -63,8 +63,8 @@ def reclaim_dead(resources: Resources) -> list[str]:
 
 
 def delete_orphans(resources: Resources) -> int:
-    """Remove objects that no row names and no running attempt may still publish; how many."""
-    removed = 0
+    """Remove objects that no row names and no running attempt may still publish, whole or in part; how many."""
+    removed = resources.store.remove_unfinished(older_than_s=orphans.UPLOAD_S)
     keys = iter(resources.store.list("customers/"))
     while batch := list(islice(keys, _KEYS)):
         for key in orphans.find(resources, batch):

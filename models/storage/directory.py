@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -102,6 +103,18 @@ class DirectoryStore:
         for key in keys:
             self.delete(key)
         return len(keys)
+
+    def remove_unfinished(self, older_than_s: float) -> int:
+        """Remove what processes left that were killed while they stored something; how many files."""
+        removed = 0
+        with _translated(None):
+            # Whoever is at work has just written: only what nobody has touched for long is nobody's.
+            for temporary in (self._root / _INCOMING).glob("*"):
+                with contextlib.suppress(FileNotFoundError):  # it was finished, or another sweeper was faster
+                    if time.time() - temporary.stat().st_mtime > older_than_s:
+                        temporary.unlink()
+                        removed += 1
+        return removed
 
     def _put(self, key: str, source: BinaryIO, *, expected: int) -> None:
         with self._incoming(key) as (target, temporary):

@@ -157,6 +157,10 @@ class S3Store:
             self.delete(key)
         return len(keys)
 
+    def remove_unfinished(self, older_than_s: float) -> int:  # noqa: ARG002
+        """None: parts of uploads are no objects, and ending them is for a lifecycle rule of the bucket."""
+        return 0
+
     def _copy(self, key: str, target: IO[bytes]) -> None:
         response = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)
         digest = hashlib.sha256()

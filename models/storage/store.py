@@ -42,3 +42,6 @@ class ObjectStore(Protocol):
 
     def delete_prefix(self, prefix: str) -> int:
         """Remove everything below a prefix, which ends with a slash; how many objects went."""
+
+    def remove_unfinished(self, older_than_s: float) -> int:
+        """Remove what processes left that were killed while they stored something; how many pieces."""

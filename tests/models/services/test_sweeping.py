@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import os
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from sqlalchemy import update
@@ -13,6 +16,7 @@ from models.records.customers import Customer
 from models.records.files import File
 from models.services import changes, customers, jobs, orphans, sweeping
 from models.services.resources import Resources
+from models.storage.directory import DirectoryStore
 from models.storage.s3 import S3Store
 
 from .conftest import Bench
@@ -136,9 +140,20 @@ def test_orphans_go_and_nothing_else(
     assert sweeping.delete_orphans(resources) == len(goes)
     assert set(resources.store.list("")) == stays | {fresh}
     # The upload was never completed.
-    monkeypatch.setattr(orphans, "_UPLOAD_S", -60.0)
+    monkeypatch.setattr(orphans, "UPLOAD_S", -60.0)
     assert sweeping.delete_orphans(resources) == 1
     assert set(resources.store.list("")) == stays
+
+
+def test_half_of_an_object_goes_with_the_orphans(resources: Resources, tmp_path: Path) -> None:
+    resources = replace(resources, store=DirectoryStore(tmp_path / "store"))
+    left = tmp_path / "store" / ".incoming" / "left-by-a-killed-process"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"x")
+    assert sweeping.delete_orphans(resources) == 0
+    os.utime(left, (time.time() - 7_200,) * 2)
+    assert sweeping.delete_orphans(resources) == 1
+    assert not left.exists()
 
 
 def test_what_has_expired_is_forgotten(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:

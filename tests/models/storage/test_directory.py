@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -29,6 +34,28 @@ def test_a_failed_put_leaves_nothing(tmp_path: Path) -> None:
         store.put_bytes("file/below", b"y")
     assert list(store.list("")) == ["file"]
     assert list((tmp_path / "root" / ".incoming").iterdir()) == []
+
+
+def test_what_killed_processes_left_is_removed_when_it_is_old(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    program = (
+        "import os\n"
+        "from pathlib import Path\n"
+        "from models.storage.directory import DirectoryStore\n"
+        "os.fsync = lambda _: os.kill(os.getpid(), 9)\n"  # killed between the last byte and the rename
+        f"DirectoryStore(Path({str(root)!r})).put_bytes('key', b'x')\n"
+    )
+    for _ in range(2):
+        assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -signal.SIGKILL
+    store = DirectoryStore(root)
+    store.put_bytes("whole", b"x")
+    old, young = (root / ".incoming").iterdir()
+    os.utime(old, (time.time() - 7_200,) * 2)
+    os.utime(root / "whole", (time.time() - 7_200,) * 2)
+    assert store.remove_unfinished(older_than_s=3_600) == 1
+    assert list((root / ".incoming").iterdir()) == [young]
+    assert list(store.list("")) == ["whole"]
+    assert DirectoryStore(tmp_path / "never used").remove_unfinished(older_than_s=0) == 0
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
