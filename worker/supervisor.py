@@ -5,6 +5,7 @@ This process never imports torch. It is small, starts at once, answers signals a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import socket
@@ -16,6 +17,7 @@ from typing import Any
 
 import structlog
 
+from models.errors import Unavailable
 from models.services import claims
 from models.services.resources import Resources
 from worker import metrics, workspace
@@ -86,5 +88,8 @@ class Supervisor:
         settings = self._resources.settings
         litter = workspace.remove_litter(settings.cache_dir)
         freed = workspace.shrink_caches(settings.cache_dir, settings.feature_cache_bytes)
-        if litter or freed:
-            log.info("tidied", scratch_folders=litter, freed_bytes=freed)
+        forgotten = 0
+        with contextlib.suppress(Unavailable):  # the next attempt's tidying asks again
+            forgotten = workspace.remove_forgotten(self._resources)
+        if litter or freed or forgotten:
+            log.info("tidied", scratch_folders=litter, freed_bytes=freed, forgotten_folders=forgotten)

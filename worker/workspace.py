@@ -17,7 +17,9 @@ from pathlib import Path
 import structlog
 
 from models.records.files import File
+from models.services import orphans
 from models.services.claims import Claim
+from models.services.resources import Resources
 from models.storage.store import ObjectStore
 from worker.errors import DatasetCorrupt
 
@@ -124,6 +126,18 @@ def shrink_caches(cache_dir: Path, limit_bytes: int) -> int:
             break
         path.unlink(missing_ok=True)
         removed += size
+    return removed
+
+
+def remove_forgotten(resources: Resources) -> int:
+    """Remove the features of customers and the checkpoints of jobs that were deleted; how many folders there were."""
+    removed = 0
+    for kind, find_unknown in (("features", orphans.unknown_customers), ("checkpoints", orphans.unknown_jobs)):
+        # Listed first, asked second: whoever makes a folder has its row already.
+        folders = {folder.name: folder for folder in _folders(resources.settings.cache_dir / kind)}
+        for name in find_unknown(resources, list(folders)):
+            shutil.rmtree(folders[name], ignore_errors=True)
+            removed += 1
     return removed
 
 

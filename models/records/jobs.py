@@ -279,3 +279,8 @@ def running_attempts(session: Session, job_ids: Collection[str]) -> set[tuple[st
     """Job and attempt of those that run now, of any customer: the sweeper asks."""
     statement = select(Job.id, Job.attempt).where(Job.id.in_(job_ids), Job.status == "running")
     return {(row[0], row[1]) for row in session.execute(statement)}
+
+
+def known_ids(session: Session, job_ids: Collection[str]) -> set[str]:
+    """Those of the ids that exist, of any customer: workers ask about what they have cached."""
+    return set(session.scalars(select(Job.id).where(Job.id.in_(job_ids))))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+
+from sqlalchemy.orm import Session
 
 from models.records import customers, files, jobs, versions
 from models.services.resources import Resources
@@ -11,6 +13,8 @@ from models.storage.keys import Place, locate
 
 # A file's object is stored before its row is written. Whoever takes longer than this between the two is dead.
 UPLOAD_S = 3_600.0
+# Databases limit how many values a statement may name.
+_IDS = 1_000
 
 
 def find(resources: Resources, keys: Sequence[str]) -> list[str]:
@@ -38,6 +42,26 @@ def find(resources: Resources, keys: Sequence[str]) -> list[str]:
         return False
 
     return [key for key, place in places.items() if is_orphan(key, place)]
+
+
+def unknown_customers(resources: Resources, customer_ids: Sequence[str]) -> set[str]:
+    """Those of the ids, which were found before this call, that are no customer's any more."""
+    return _unknown(resources, customer_ids, customers.known_ids)
+
+
+def unknown_jobs(resources: Resources, job_ids: Sequence[str]) -> set[str]:
+    """Those of the ids, which were found before this call, that are no job's any more."""
+    return _unknown(resources, job_ids, jobs.known_ids)
+
+
+def _unknown(
+    resources: Resources, ids: Sequence[str], known_ids: Callable[[Session, Sequence[str]], set[str]]
+) -> set[str]:
+    unknown = set(ids)
+    with resources.database.reading() as session:
+        for start in range(0, len(ids), _IDS):
+            unknown -= known_ids(session, ids[start : start + _IDS])
+    return unknown
 
 
 def _age(resources: Resources, key: str, now: float) -> float:

@@ -80,7 +80,7 @@ def test_the_customers_fault_ends_the_job_at_once_in_its_own_words(supervisor, s
 )
 def test_poison_fails_after_three_attempts_and_the_next_job_runs(resources, supervisor, submit, fetch, how, code):
     poison, healthy = submit(how), submit("quick")
-    features = resources.settings.cache_dir / "features" / "somebody" / "f"
+    features = resources.settings.cache_dir / "features" / fetch(healthy).customer_id / "f"
     features.parent.mkdir(parents=True)
     features.write_bytes(b"x")
     assert [supervisor.run(poison) for _ in range(3)] == ["queued", "queued", "failed"]

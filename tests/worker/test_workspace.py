@@ -8,9 +8,11 @@ import sys
 import pytest
 
 from models.records.files import File
+from models.services import customers
 from models.storage.directory import DirectoryStore
 from worker import workspace
 from worker.errors import DatasetCorrupt
+from worker.supervisor import Supervisor
 from worker.workspace import Workspace
 
 
@@ -77,3 +79,31 @@ def test_the_least_recently_used_features_go_first(tmp_path):
         False,
     ]
     assert workspace.shrink_caches(tmp_path, 250) == 0
+
+
+def test_what_is_kept_for_a_deleted_customer_goes(resources, submit, fetch):
+    kept, gone = (fetch(submit("quick")) for _ in range(2))
+    cache = resources.settings.cache_dir
+    for job in (kept, gone):
+        place = Workspace(cache, customer_id=job.customer_id, job_id=job.id, attempt=1, worker="host:1:abc")
+        place.create()
+        (place.features / "f").write_text("x")
+        (place.checkpoints / "state").write_text("x")
+        place.remove(job_ended=False)
+    assert workspace.remove_forgotten(resources) == 0
+    customers.delete(resources, gone.customer_id)
+    assert workspace.remove_forgotten(resources) == 2
+    assert [folder.name for folder in (cache / "features").iterdir()] == [kept.customer_id]
+    assert [folder.name for folder in (cache / "checkpoints").iterdir()] == [kept.id]
+
+
+def test_a_worker_that_starts_forgets_deleted_customers(resources, submit, fetch, stand_in, until):
+    job = fetch(submit("quick"))
+    features = resources.settings.cache_dir / "features" / job.customer_id
+    features.mkdir(parents=True)
+    (features / "f").write_text("x")
+    customers.delete(resources, job.customer_id)
+    supervisor = Supervisor(resources, stand_in)
+    supervisor.start()
+    until(lambda: not features.exists())
+    supervisor.close()
