@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from models.learning.contenders import Contender
+from models.learning.contenders import HANDFUL, Contender
 from models.learning.experience import Outlook
 from models.learning.first_version import FirstVersion
 
 # Of its answers, what share of the errors' number changes: the noise of a paired comparison comes from those alone.
 _USUAL_CHANGE = 0.4
-HANDFUL = 200  # rows
 # Held-out rows that confirm what earlier jobs say: they tell five points apart from none.
 _TELLING = 100
 

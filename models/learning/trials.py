@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from models.learning import calibration, evaluation, refinement
 from models.learning.assessment import Assessment, HeldOut, assess
 from models.learning.clock import Clock
-from models.learning.contenders import Contender
+from models.learning.contenders import HANDFUL, Contender
 from models.learning.evaluation import Comparison
 from models.learning.events import TrainEvent
 from models.learning.first_version import FirstVersion
@@ -22,7 +22,7 @@ from models.learning.fitting import fit
 from models.learning.heads import Floats
 from models.learning.network import blend
 from models.learning.parts import Part, Stand, open_parts, stand_of
-from models.learning.plans import HANDFUL, TrialPlan
+from models.learning.plans import TrialPlan
 from models.learning.ragged import Ragged, flat, join
 from models.learning.run import Run
 from models.learning.stacking import Stack

@@ -38,6 +38,7 @@ class Verdict:
     score: float
     seconds_share: float  # of what all single strategies cost together
     tokens_share: float
+    passes_share: float  # of refining, of what lora, partial, full and scratch would pass with all their trials
 
     @property
     def gain(self) -> float:
@@ -74,6 +75,7 @@ def run(
                 candidates[event.name] = event
             elif isinstance(event, Finished):
                 finished = event
+        spent = finished.report.get("refinement", {}).get("cost", {})
         # A single strategy stands for itself, even where its own trials found the head to be better.
         made = finished.best if strategy == "auto" else list(candidates)[-1]
         artifact = artifacts.read(candidates[made].artifact_dir)
@@ -85,7 +87,8 @@ def run(
         "tokens": finished.trained_tokens,
         "rows": finished.trained_rows,
         "situation": finished.report["situation"]["name"],
-        "passes": finished.report.get("refinement", {}).get("cost", {}).get("passes", 0),
+        "passes": spent.get("passes", 0),
+        "share_of_all": spent.get("of_trying_every_strategy", 0.0),
         "outcomes": [asdict(outcome) for outcome in finished.outcomes],
     }
 
@@ -99,7 +102,8 @@ def run_draws(cell: Cell, strategy: Strategy, backbone: Backbone, *, budget_s: f
     return {
         "score": sum(each["score"] for each in runs) / len(runs),
         "made": ", ".join(name for name, _ in made.most_common()),
-        **{unit: sum(each[unit] for each in runs) for unit in ("seconds", "tokens", "rows")},
+        **{unit: sum(each[unit] for each in runs) for unit in ("seconds", "tokens", "rows", "passes")},
+        "share_of_all": sum(each["share_of_all"] for each in runs) / len(runs),
         "situation": runs[0]["situation"],
         "draws": runs,
     }
@@ -131,6 +135,7 @@ def judge(cell: Cell, runs: Runs) -> Verdict:
         score=auto["score"],
         seconds_share=auto["seconds"] / sum(run["seconds"] for run in singles.values()),
         tokens_share=auto["tokens"] / max(1, sum(run["tokens"] for run in singles.values())),
+        passes_share=auto.get("share_of_all", 0.0),
     )
 
 

@@ -233,7 +233,10 @@ def test_every_strategy_makes_a_servable_candidate(
     assert refined.report["hyperparameters"]["learning_rate"] > 0
     tried = {entry["name"]: entry for entry in refined.report["strategies_tried"]}
     assert {"head", "zero-shot", strategy} <= set(tried)
-    assert refined.improves == (tried[strategy]["gain"] > 0) or not refined.improves
+    if refined.improves:  # by its answers, or of a handful by a loss that is clearly less
+        shown = tried[strategy]
+        relieved = shown["head_log_loss"] - shown["log_loss"]
+        assert shown["gain"] > 0 or relieved > 1.6 * shown["log_loss_noise"]
     assert head.improves
 
 
