@@ -46,11 +46,10 @@ def line_up(run: Run, first: FirstVersion) -> list[Contender]:
     """
     blocks, situation = run.backbone.blocks, first.situation
     free = run.request.hyperparameters.trainable_blocks == "auto"
-    if run.rows_read <= _LOW_RANK_ROWS and run.backbone.linear and free:
-        return [_contender(run, "lora")]
     found = [_contender(run, "partial")]
     if run.rows_read <= HANDFUL and run.backbone.linear and free:
-        return [*found, _contender(run, "lora")]
+        low_rank = _contender(run, "lora")
+        return [low_rank] if run.rows_read <= _LOW_RANK_ROWS else [*found, low_rank]
     few = max(1, blocks // 3)
     most = found[0].schedule.own_blocks
     if free and most is not None and few < most:

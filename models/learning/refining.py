@@ -122,16 +122,13 @@ def _search(search: Search, verdict: Verdict) -> Iterator[TrainEvent]:
         clock.total += search.work(winner.contender, search.plan.work(_rows(run)))
         clock.total -= search.work(favourite.contender, search.plan.work(_rows(run)))
         yield from _settle(search, winner, verdict)
-    except Diverged:
-        if run.request.strategy != "auto":
+    except (Diverged, OverBudget) as error:
+        diverged = isinstance(error, Diverged)
+        if diverged and run.request.strategy != "auto":
             raise
         for entry in standing:
             if entry.left == "trial":
-                entry.left = "diverged"
-    except OverBudget:
-        for entry in standing:
-            if entry.left == "trial":
-                entry.left = "budget"
+                entry.left = "diverged" if diverged else "budget"
 
 
 def _enter(search: Search) -> list[Entry]:

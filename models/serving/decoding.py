@@ -155,7 +155,7 @@ TASKS: dict[str, ServedTask] = {
 
 def served(task: str) -> ServedTask:
     """What serving knows of a task; its own entry, or that of the task as which it is learned."""
-    return TASKS.get(task) or TASKS[kind(task)]
+    return TASKS[kind(task)]
 
 
 def _check_size(task: ServedTask, rows: int, labels: int, top_k: int) -> None:

@@ -8,16 +8,13 @@ the whole job.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import pytest
 
-from models.backbones import loading, registry
 from models.backbones.loading import Backbone
 from models.learning.experience import Outcome
-from models.settings import Settings
-from tests.benchmarks import public_data, regret, regret_cells, results, rows, task_sets
+from tests.benchmarks import regret, regret_cells, results, task_sets
 from tests.benchmarks.regret_cells import Cell
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(7200)]
@@ -25,14 +22,6 @@ _NAMES = ("banking77_5", "trec_100", "xquad_de_3")
 _CELLS = [cell for cell in regret_cells.cells() if cell.name in _NAMES]
 _BUDGET_S = 600.0
 _RESULT = "carry_over"
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Backbone]:
-    """Base models by name, each loaded once."""
-    public_data.folder()
-    settings = Settings(base_models_file=rows.write_base_models(tmp_path_factory.mktemp("bases") / "bases.json"))
-    return cache(lambda name: loading.load(registry.find(settings, name), device="cpu", precision="auto", threads=0))
 
 
 @pytest.fixture(scope="module")

@@ -12,17 +12,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from models.backbones import loading, registry
 from models.backbones.loading import Backbone
 from models.learning.request import Strategy
-from models.settings import Settings
-from tests.benchmarks import public_data, regret, regret_cells, results, rows, task_sets
+from tests.benchmarks import regret, regret_cells, results, task_sets
 from tests.benchmarks.regret_cells import Cell
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(7200)]
@@ -31,14 +28,6 @@ _ASKED = [name for name in os.environ.get("GRAFT_BENCH_CELLS", "").split(",") if
 _CHOSEN = [cell for cell in regret_cells.cells() if cell.name in _ASKED or not _ASKED]
 # As an operator sets it who wants answers soon; the single strategies have no budget.
 _BUDGET_S = float(os.environ.get("GRAFT_BENCH_BUDGET_S", "150"))
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Backbone]:
-    """Base models by name, each loaded once."""
-    public_data.folder()
-    settings = Settings(base_models_file=rows.write_base_models(tmp_path_factory.mktemp("bases") / "bases.json"))
-    return cache(lambda name: loading.load(registry.find(settings, name), device="cpu", precision="auto", threads=0))
 
 
 @pytest.mark.parametrize("cell", _CHOSEN, ids=lambda cell: cell.name)
