@@ -71,12 +71,15 @@ class PrepackedLinear:
 
 def linear(weight_OI: Tensor, bias_O: Tensor) -> Linear:
     """The fastest one that this device has."""
-    if weight_OI.device.type == "cpu" and _has_prepacked_linear():
+    if weight_OI.device.type == "cpu" and _has_prepacked_linear(weight_OI.dtype):
         return PrepackedLinear(weight_OI, bias_O)
     return PlainLinear(weight_OI, bias_O)
 
 
-def _has_prepacked_linear() -> bool:
+def _has_prepacked_linear(dtype: torch.dtype) -> bool:
     # Private operators of torch that its own compiler uses; a build without them takes the plain product.
     available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return bool(available) and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
+    if not available or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
+        return False
+    # They refuse bf16 on a processor without AVX-512, where the plain product is slow and right.
+    return dtype is not torch.bfloat16 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
