@@ -25,6 +25,7 @@ def load(entry: BackboneEntry, *, device: str = "auto", precision: str = "auto",
     threads this process gets, 0 for one per core. Raises BaseModelUnreachable and UnsupportedBaseModel.
     """
     threads = formats.use_threads(threads)
+    formats.use_exact_convolutions()
     loader = import_module(_LOADERS[entry.modality])
     backbone: Backbone = loader.load(entry, device=formats.resolve_device(device), precision=precision, threads=threads)
     return backbone

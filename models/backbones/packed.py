@@ -2,7 +2,8 @@
 
 Three things make it fast on a CPU, each measured: no padded token is ever multiplied; linear layers run on prepacked
 weights with what follows them fused in (`backbones.linear`); attention is one product per run of rows of equal length,
-without a mask. It also makes a row's numbers independent of its neighbours' lengths.
+without a mask. It also makes a row's numbers independent of its neighbours' lengths. A GPU gets the same batch with its
+segments (`backbones.segments`).
 
 Shapes: N tokens of B rows in one batch, D the width, H heads, T the length of the rows of one run.
 """
@@ -21,6 +22,7 @@ from torch.nn import functional as F  # noqa: N812 - the name that everybody kno
 
 from models.backbones.encoder import UNIT
 from models.backbones.linear import linear
+from models.backbones.segments import Segments, lay_out
 
 # Products this small are not what AMX is for: attention of short rows is 5 to 25 % faster in fp32, conversion included.
 FP32_ATTENTION_TOKENS = 20
@@ -62,6 +64,7 @@ class PackedBatch:
     order: tuple[int, ...]
     lengths: tuple[int, ...]  # of the packed rows
     offsets: tuple[int, ...]  # of the packed rows' first tokens
+    segments: Segments | None = None  # None on a processor
 
     @property
     def rows(self) -> int:
@@ -81,21 +84,24 @@ class PackedBatch:
 def pack(
     rows: Sequence[NDArray[np.int32]], *, separator: int | None = None, device: torch.device | str = "cpu"
 ) -> PackedBatch:
-    """Lay rows of token ids end to end, shortest first. `separator` ends a text: with it, pairs get their segments."""
+    """Lay rows of token ids end to end, shortest first. `separator` ends a text: with it, pairs get their types."""
+    device = torch.device(device)
     lengths_B = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
     order_B = np.argsort(lengths_B, kind="stable")
     lengths_B = lengths_B[order_B]
     ids_N = np.concatenate([rows[index] for index in order_B])
     offsets_B = np.cumsum(lengths_B) - lengths_B
     positions_N = np.arange(len(ids_N)) - np.repeat(offsets_B, lengths_B)
+    ids, positions, segments = _place(ids_N, positions_N, lengths_B, order_B, device)
     return PackedBatch(
-        ids_N=torch.from_numpy(ids_N).to(device),
-        positions_N=torch.from_numpy(positions_N).to(device),
+        ids_N=ids,
+        positions_N=positions,
         types_N=None if separator is None else _types(ids_N, separator, offsets_B, lengths_B, device),
         runs=_runs(lengths_B.tolist()),
         order=tuple(order_B.tolist()),
         lengths=tuple(lengths_B.tolist()),
         offsets=tuple(offsets_B.tolist()),
+        segments=segments,
     )
 
 
@@ -103,6 +109,8 @@ def pool(hidden_ND: Tensor, batch: PackedBatch, kind: str) -> Tensor:
     """As `encoder.pool`: mean, max or first token of each row, in fp32 and in the caller's order: BD."""
     if kind.startswith(UNIT):
         return F.normalize(pool(hidden_ND, batch, kind.removeprefix(UNIT)), dim=1)
+    if batch.segments is not None:
+        return batch.segments.pool(hidden_ND, kind)
     pooled_BD = torch.empty(batch.rows, hidden_ND.shape[1], dtype=torch.float32, device=hidden_ND.device)
     for run in batch.runs:
         tokens_BTD = hidden_ND[run.offset : run.end].view(run.rows, run.length, -1)
@@ -124,10 +132,8 @@ def select(hidden_ND: Tensor, batch: PackedBatch, packed_rows: Sequence[int]) ->
     """A part of a batch: these packed rows, ascending. The part's `order` counts within `packed_rows`."""
     lengths = [batch.lengths[row] for row in packed_rows]
     offsets = np.cumsum([0, *lengths])[:-1]
-    index_N = torch.from_numpy(
-        np.concatenate([np.arange(batch.offsets[row], batch.span(row).stop) for row in packed_rows])
-    )
-    index_N = index_N.to(hidden_ND.device)
+    kept_N = np.concatenate([np.arange(batch.offsets[row], batch.span(row).stop) for row in packed_rows])
+    index_N, _, segments = _place(kept_N, kept_N, np.array(lengths), np.arange(len(lengths)), hidden_ND.device)
     return hidden_ND[index_N], PackedBatch(
         ids_N=batch.ids_N[index_N],
         positions_N=batch.positions_N[index_N],
@@ -136,7 +142,18 @@ def select(hidden_ND: Tensor, batch: PackedBatch, packed_rows: Sequence[int]) ->
         order=tuple(range(len(packed_rows))),
         lengths=tuple(lengths),
         offsets=tuple(offsets.tolist()),
+        segments=segments,
     )
+
+
+def _place(
+    first_N: NDArray[Any], second_N: NDArray[Any], lengths_B: NDArray[Any], order_B: NDArray[Any], device: torch.device
+) -> tuple[Tensor, Tensor, Segments | None]:
+    """Two columns of tokens on the device, and what a GPU wants to know of the rows."""
+    if device.type == "cpu":
+        return torch.from_numpy(first_N), torch.from_numpy(second_N), None
+    (first, second), segments = lay_out((first_N, second_N), lengths_B, order_B, device)
+    return first, second, segments
 
 
 def _runs(lengths: Sequence[int]) -> tuple[Run, ...]:
@@ -306,6 +323,8 @@ def _norm(state: Mapping[str, Tensor], name: str, dtype: torch.dtype) -> tuple[T
 
 
 def _attend(qkv_NE: Tensor, batch: PackedBatch, heads: int) -> Tensor:
+    if batch.segments is not None:
+        return batch.segments.attend(qkv_NE, heads)
     tokens, tripled = qkv_NE.shape
     width = tripled // 3
     context_ND = torch.empty(tokens, width, dtype=qkv_NE.dtype, device=qkv_NE.device)

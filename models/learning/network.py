@@ -46,17 +46,14 @@ class Network(nn.Module):
         weight_KF = torch.from_numpy(head.weight_KF).to(mean_F)
         self.head_weight = nn.Parameter(weight_KF * scale_F)
         self.head_bias = nn.Parameter(torch.from_numpy(head.bias_K).to(mean_F) + weight_KF @ mean_F)
-        self.masters = {name: value.detach().clone() for name, value in self.named_parameters() if value.requires_grad}
-
-    def trained(self) -> dict[str, nn.Parameter]:
-        """The parameters that compute, by name: as in `masters`, in serving precision."""
-        return {name: value for name, value in self.named_parameters() if value.requires_grad}
+        # The parameters that compute, by name: as in `masters`, in serving precision.
+        self.trained = {name: value for name, value in self.named_parameters() if value.requires_grad}
+        self.masters = {name: value.detach().clone() for name, value in self.trained.items()}
 
     def take_masters(self) -> None:
         """Round the masters into the parameters that compute."""
         with torch.no_grad():
-            for name, value in self.trained().items():
-                value.copy_(self.masters[name])
+            torch._foreach_copy_(list(self.trained.values()), list(self.masters.values()))
 
     def forward(self, batch: Any) -> Tensor:
         """logits_BK in float32."""
@@ -198,7 +195,9 @@ def _randomise(encoder: Any, seed: int) -> None:
             if isinstance(module, nn.Linear) and module.bias is not None:
                 module.bias.data.zero_()
         elif isinstance(module, nn.Conv1d | nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", generator=generator)
+            drawn = torch.empty(module.weight.shape)  # where the generator draws, whatever the device
+            nn.init.kaiming_normal_(drawn, mode="fan_out", generator=generator)
+            module.weight.data.copy_(drawn)
             if module.bias is not None:
                 module.bias.data.zero_()
         elif isinstance(module, nn.LayerNorm):

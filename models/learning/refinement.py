@@ -149,23 +149,23 @@ def _step(
     backbone: Backbone,
 ) -> float:
     """One update; returns the summed loss."""
-    trained = network.trained()
+    trained, masters = list(network.trained.values()), list(network.masters.values())
 
     def differentiate(shard: NDArray[np.int64]) -> tuple[float, tuple[Tensor, ...]]:
         with torch.enable_grad():
             logits_BK = trunk.logits(network, [tokens[row] for row in shard], backbone)
             loss = link.losses(logits_BK, torch.from_numpy(flat(targets[shard])).to(backbone.device)).sum()
-            gradients = torch.autograd.grad(loss / len(rows), list(trained.values()), materialize_grads=True)
+            gradients = torch.autograd.grad(loss / len(rows), trained, materialize_grads=True)
         return float(loss.detach()), gradients
 
     shards = [rows[part::_SHARDS] for part in range(_SHARDS)] if backbone.device.type == "cpu" else [rows]
     with _attention(backbone):
         results = list(in_parallel(differentiate, [shard for shard in shards if len(shard)], threads=backbone.threads))
-    masters = [network.masters[name] for name in trained]
-    for index, master in enumerate(masters):
-        master.grad = results[0][1][index].to(master.dtype)
-        for _, gradients in results[1:]:
-            master.grad += gradients[index]
+    summed = [gradient.float() for gradient in results[0][1]]
+    for _, gradients in results[1:]:
+        torch._foreach_add_(summed, [gradient.float() for gradient in gradients])
+    for master, gradient in zip(masters, summed, strict=True):
+        master.grad = gradient
     torch.nn.utils.clip_grad_norm_(masters, _CLIP)
     optimizer.step()
     network.take_masters()

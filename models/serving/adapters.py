@@ -35,6 +35,10 @@ class LowRankPair:
     down_IR: Tensor  # ranks of all projections side by side
     ups: tuple[tuple[slice, slice, Tensor], ...]  # (ranks, outputs, up_RO) of each projection
 
+    def matrices(self) -> tuple[Tensor, ...]:
+        """Down, then the ups."""
+        return (self.down_IR, *(up_RO for *_, up_RO in self.ups))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoraWeights:
@@ -43,7 +47,8 @@ class LoraWeights:
     pairs: Mapping[tuple[int, str], LowRankPair]
     shape: tuple[object, ...]
     nbytes: int
-    addresses: NDArray[np.int64]  # of every pair's matrices, in the order of the pairs: down, then the ups
+    flat_P: Tensor  # all matrices one after the other, in the order of the pairs: down, then the ups
+    addresses: NDArray[np.int64]  # of the matrices, in that order
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,9 +106,29 @@ def gather_lora(tensors: Mapping[str, Tensor], encoder: PackedEncoder) -> LoraWe
         (at, tuple(pair.down_IR.shape), tuple((ranks.start, outputs.start) for ranks, outputs, _ in pair.ups))
         for at, pair in pairs.items()
     )
-    nbytes = sum(pair.down_IR.nbytes + sum(up_RO.nbytes for *_, up_RO in pair.ups) for pair in pairs.values())
-    matrices = [matrix for pair in pairs.values() for matrix in (pair.down_IR, *(up_RO for *_, up_RO in pair.ups))]
-    return LoraWeights(pairs, shape, nbytes, np.array([matrix.data_ptr() for matrix in matrices], dtype=np.int64))
+    flat_P, pairs = _lay_together(pairs)
+    matrices = [matrix for pair in pairs.values() for matrix in pair.matrices()]
+    addresses = np.array([matrix.data_ptr() for matrix in matrices], dtype=np.int64)
+    return LoraWeights(pairs, shape, flat_P.nbytes, flat_P, addresses)
+
+
+def _lay_together(pairs: Mapping[tuple[int, str], LowRankPair]) -> tuple[Tensor, dict[tuple[int, str], LowRankPair]]:
+    """The same matrices as views of one tensor: those of many adapters are stacked by one copy each."""
+    flat_P = torch.cat([matrix.reshape(-1) for pair in pairs.values() for matrix in pair.matrices()])
+    at = 0
+
+    def view(matrix: Tensor) -> Tensor:
+        nonlocal at
+        at += matrix.numel()
+        return flat_P[at - matrix.numel() : at].view(matrix.shape)
+
+    laid = {
+        place: LowRankPair(
+            view(pair.down_IR), tuple((ranks, outputs, view(up_RO)) for ranks, outputs, up_RO in pair.ups)
+        )
+        for place, pair in pairs.items()
+    }
+    return flat_P, laid
 
 
 def _join(tensors: Mapping[str, Tensor], names: list[str], encoder: PackedEncoder) -> LowRankPair | None:

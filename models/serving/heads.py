@@ -1,8 +1,9 @@
 """Every customer's own head on the shared features, for all rows of a batch at once.
 
-Rows come sorted by adapter within each choice of features. A head's product runs on its rows where they lie: no head is
-copied, so a batch of one customer and a batch of as many customers as rows read the same bytes once. All logits land in
-one padded matrix, so that activations cost one call per task whatever the heads' class counts.
+Rows come sorted by adapter within each choice of features. On a processor a head's product runs on its rows where they
+lie: no head is copied, so a batch of one customer and a batch of as many customers as rows read the same bytes once. On
+a GPU every product would be a kernel: there the heads are gathered. All logits land in one padded matrix, so that
+activations cost one call per task whatever the heads' class counts.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ from models.learning import terms
 from models.serving.adapters import Adapter
 from models.serving.readings import Vectors
 from models.serving.requests import NOTHING, Floats
+
+# Heads of a pass from which on a GPU gathers them, and how many factors it gathers at a time (4 bytes each, twice).
+_GATHERED_HEADS = 4
+_GATHERED_PRODUCTS = 2**26
 
 # How a task's logits become what its decoder reads. An empty slot of the padded matrix is -inf: zero after both.
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -64,19 +69,42 @@ def _multiply(features_BF: Tensor, adapters: Sequence[Adapter]) -> Tensor:
     """Padded logits; `adapters` are sorted so that equal ones are neighbours."""
     widest = max((adapter.outputs for adapter in adapters), default=1)
     logits_BK = features_BF.new_full((len(adapters), widest), -torch.inf)
+    owners = [(adapter, len(list(rows))) for adapter, rows in groupby(adapters)]
+    if features_BF.device.type != "cpu" and len(owners) >= _GATHERED_HEADS:
+        _multiply_gathered(features_BF, owners, logits_BK)
+        return logits_BK
     start = 0
-    while start < len(adapters):
-        adapter = adapters[start]
-        end = start + 1
-        while end < len(adapters) and adapters[end] is adapter:
-            end += 1
-        if adapter.weight_KF is None or adapter.bias_K is None:
-            raise ValueError("an adapter without a head among those that have one")
-        logits_BK[start:end, : adapter.outputs] = torch.addmm(
-            adapter.bias_K, features_BF[start:end], adapter.weight_KF.T
-        )
+    for adapter, rows in owners:
+        weight_KF, bias_K = _head_of(adapter)
+        end = start + rows
+        logits_BK[start:end, : adapter.outputs] = torch.addmm(bias_K, features_BF[start:end], weight_KF.T)
         start = end
     return logits_BK
+
+
+def _multiply_gathered(features_BF: Tensor, owners: Sequence[tuple[Adapter, int]], logits_BK: Tensor) -> None:
+    """Fill in the logits by a few kernels, however many heads: each logit is the product of two gathered vectors.
+
+    `owners` are the adapters and how many rows each has.
+    """
+    heads = [_head_of(adapter) for adapter, _ in owners]
+    weight_SF, bias_S = torch.cat([weight_KF for weight_KF, _ in heads]), torch.cat([bias_K for _, bias_K in heads])
+    classes_G = np.array([len(bias_K) for _, bias_K in heads])
+    counts_G = np.array([rows for _, rows in owners])
+    classes_B = np.repeat(classes_G, counts_G)
+    row_P = np.repeat(np.arange(len(classes_B)), classes_B)
+    column_P = np.arange(len(row_P)) - np.repeat(np.cumsum(classes_B) - classes_B, classes_B)
+    class_P = column_P + np.repeat(np.repeat(np.cumsum(classes_G) - classes_G, counts_G), classes_B)
+    at_3P = torch.from_numpy(np.stack([row_P, column_P, class_P])).to(features_BF.device)
+    most = max(1, _GATHERED_PRODUCTS // features_BF.shape[1])
+    for row, column, of_class in (part.unbind(0) for part in torch.split(at_3P, most, dim=1)):
+        logits_BK[row, column] = torch.linalg.vecdot(features_BF[row], weight_SF[of_class]) + bias_S[of_class]
+
+
+def _head_of(adapter: Adapter) -> tuple[Tensor, Tensor]:
+    if adapter.weight_KF is None or adapter.bias_K is None:
+        raise ValueError("an adapter without a head among those that have one")
+    return adapter.weight_KF, adapter.bias_K
 
 
 def _add_lexical(logits_BK: Tensor, rows: Sequence[Any], adapters: Sequence[Adapter]) -> None:

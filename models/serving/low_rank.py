@@ -9,7 +9,7 @@ is added to a stretch of the batch, which is three times as fast as adding it to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,11 @@ from models.serving.products import FLOAT_BYTES, Ints, Products
 ALONE_TOKENS = 96
 # Tiles go together as long as the longest is no longer than this many times the shortest, and two tokens.
 STRETCH = 1.3
+# On a GPU a kernel costs more than the padding: more tokens before an adapter is multiplied alone, and fewer groups.
+# The matrices of a group are stacked once per pass: not of more adapters than this, as it takes their memory again.
+GPU_ALONE_TOKENS = 512
+GPU_STRETCH = 4.0
+GPU_GROUP = 256
 
 At = tuple[int, str]
 
@@ -59,21 +64,20 @@ class _Together:
     tokens_M: Tensor  # and which tokens those are
     stretch: slice | None  # the tokens, if they are neighbours
     dense: bool  # neighbours, and no padding: the tiles are a view of the batch
+    stacked: Mapping[tuple[At, int], Tensor] | None  # all adapters' matrices: down, then the ups; None: on demand
 
     def add(self, at: At, x_NI: Tensor, y_NO: Tensor) -> None:
-        pairs = [weights.pairs.get(at) for weights in self.weights]
-        first = pairs[0]
+        first = self.weights[0].pairs.get(at)
         if first is None:  # all are of one shape
             return
-        present: list[LowRankPair] = [pair for pair in pairs if pair is not None]
         groups, longest = self.index_GT.shape
         if self.dense and self.stretch is not None:
             x_GTI = x_NI[self.stretch].view(groups, longest, -1)
         else:
             x_GTI = x_NI.index_select(0, self.index_GT.view(-1)).view(groups, longest, -1)
-        ranks_GTR = torch.bmm(x_GTI, torch.stack([pair.down_IR for pair in present]))
+        ranks_GTR = torch.bmm(x_GTI, self._stack(at, 0))
         for position, (ranks, outputs, _) in enumerate(first.ups):
-            up_GRO = torch.stack([pair.ups[position][2] for pair in present])
+            up_GRO = self._stack(at, 1 + position)
             mine_GTR = ranks_GTR if len(first.ups) == 1 else ranks_GTR[:, :, ranks]
             delta_PO = torch.bmm(mine_GTR, up_GRO).view(groups * longest, -1)
             if self.stretch is None:
@@ -82,6 +86,11 @@ class _Together:
                 y_NO[self.stretch, outputs].add_(delta_PO)
             else:
                 y_NO[self.stretch, outputs].add_(delta_PO.index_select(0, self.places_M))
+
+    def _stack(self, at: At, matrix: int) -> Tensor:
+        if self.stacked is not None:
+            return self.stacked[at, matrix]
+        return torch.stack([weights.pairs[at].matrices()[matrix] for weights in self.weights])
 
 
 @dataclass(slots=True)
@@ -219,22 +228,27 @@ def _scatter(members: Sequence[tuple[LoraWeights, list[int]]], batch: PackedBatc
 def _tile(members: Sequence[tuple[LoraWeights, list[int]]], batch: PackedBatch) -> list[_Part]:
     parts: list[_Part] = []
     small: dict[tuple[object, ...], list[tuple[LoraWeights, list[int]]]] = {}
+    on_gpu = batch.ids_N.device.type != "cpu"
+    alone = GPU_ALONE_TOKENS if on_gpu else ALONE_TOKENS
     for weights, rows in members:
         tokens = [token for row in rows for token in batch.span(row)]
-        if len(tokens) >= ALONE_TOKENS:
+        if len(tokens) >= alone:
             parts.append(_Alone(weights, torch.tensor(tokens, device=batch.ids_N.device)))
         else:
             small.setdefault(weights.shape, []).append((weights, tokens))
     for same in small.values():
-        parts += [_stack(group, batch) for group in _by_length(same)]
+        groups = _by_length(same, GPU_STRETCH, GPU_GROUP) if on_gpu else _by_length(same, STRETCH, len(same))
+        parts += [_stack(group, batch) for group in groups]
     return parts
 
 
-def _by_length(members: list[tuple[LoraWeights, list[int]]]) -> list[list[tuple[LoraWeights, list[int]]]]:
+def _by_length(
+    members: list[tuple[LoraWeights, list[int]]], stretch: float, most: int
+) -> list[list[tuple[LoraWeights, list[int]]]]:
     members.sort(key=lambda member: (len(member[1]), member[1][0]))
     groups: list[list[tuple[LoraWeights, list[int]]]] = []
     for member in members:
-        if groups and len(member[1]) <= STRETCH * len(groups[-1][0][1]) + 2:
+        if groups and len(member[1]) <= stretch * len(groups[-1][0][1]) + 2 and len(groups[-1]) < most:
             groups[-1].append(member)
         else:
             groups.append([member])
@@ -260,4 +274,18 @@ def _stack(members: Sequence[tuple[LoraWeights, list[int]]], batch: PackedBatch)
         tokens_M=torch.tensor(tokens, device=device),
         stretch=slice(tokens[0], tokens[-1] + 1) if neighbours else None,
         dense=neighbours and places == list(range(len(members) * longest)),
+        stacked=None if device.type == "cpu" else _stack_all([weights for weights, _ in members]),
     )
+
+
+def _stack_all(weights: Sequence[LoraWeights]) -> dict[tuple[At, int], Tensor]:
+    """Every matrix of some adapters of one shape, (G, …), as views of one copy."""
+    flat_GP = torch.stack([own.flat_P for own in weights])
+    found: dict[tuple[At, int], Tensor] = {}
+    start = 0
+    for at, pair in weights[0].pairs.items():
+        for number, matrix in enumerate(pair.matrices()):
+            end = start + matrix.numel()
+            found[at, number] = flat_GP[:, start:end].view(len(weights), *matrix.shape)
+            start = end
+    return found

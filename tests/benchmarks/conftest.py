@@ -18,4 +18,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Backbone]:
     """Base models by name, each loaded once."""
     public_data.folder()
     settings = Settings(base_models_file=rows.write_base_models(tmp_path_factory.mktemp("bases") / "bases.json"))
-    return cache(lambda name: loading.load(registry.find(settings, name), device="cpu", precision="auto", threads=0))
+    return cache(
+        lambda name: loading.load(registry.find(settings, name), device=settings.device, precision="auto", threads=0)
+    )

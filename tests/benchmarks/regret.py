@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from models.backbones.loading import Backbone
-from models.datasets.examples import Input, Media
+from models.datasets.examples import Input, Media, TextPair
 from models.datasets.validation import Limits, inspect
 from models.learning import artifacts, inference
 from models.learning.events import Candidate, Finished
@@ -180,6 +180,8 @@ def plot(verdicts: Sequence[Verdict], path: Path) -> None:
 
 
 def _input(row: Row, medium: str | None) -> Input:
+    if "text_pair" in row:
+        return TextPair(row["text"], row["text_pair"])
     if medium is None:
         return str(row["text"])
     path = Path(row[medium])

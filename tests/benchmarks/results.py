@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -26,7 +27,8 @@ def machine() -> dict[str, Any]:
     packages = ("torch", "transformers", "sentence-transformers", "peft", "scikit-learn", "numpy")
     return {
         "processor": processor,
-        "cores": os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        **({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}),
         "python": platform.python_version(),
         **{package: version(package) for package in packages},
     }

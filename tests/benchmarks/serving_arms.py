@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import psutil
+from tests.benchmarks.serving_load import resident_bytes
 
 
 class Arm:
@@ -86,10 +86,11 @@ def _pipelines(count: int, texts: list[str], labels: int) -> None:
     """One Hugging Face pipeline per customer, called one after the other."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-    from models.backbones import registry
+    from models.backbones import precision, registry
     from models.settings import Settings
 
     folder = registry.folder_of(registry.find(Settings(), "minilm"))
+    device = precision.resolve_device(Settings().device)
     with tempfile.TemporaryDirectory(prefix="graft-pipelines-") as scratch:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         fresh = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=labels)
@@ -99,7 +100,7 @@ def _pipelines(count: int, texts: list[str], labels: int) -> None:
         del fresh
         made, resident = [], []
         for number in range(count):
-            made.append(pipeline("text-classification", model=f"{scratch}/{number}"))
+            made.append(pipeline("text-classification", model=f"{scratch}/{number}", device=device))
             made[-1](texts[0])
             resident.append(_resident()["resident_bytes"])
         _say(**_resident(), models=count, resident_by_model=resident)
@@ -113,7 +114,7 @@ def _pipelines(count: int, texts: list[str], labels: int) -> None:
 
 
 def _resident() -> dict[str, int]:
-    return {"resident_bytes": psutil.Process().memory_info().rss}
+    return {"resident_bytes": resident_bytes()}
 
 
 def _say(**found: Any) -> None:

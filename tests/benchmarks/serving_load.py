@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import psutil
+import torch
 from numpy.typing import NDArray
 
 # A request of the given number.
@@ -62,6 +64,11 @@ async def closed_loop(ask: Ask, *, seconds: float, connections: int = 64, first:
 
     await asyncio.gather(*(caller() for _ in range(connections)))
     return Run(len(latencies) / (time.perf_counter() - began), np.array(latencies) * 1e3)
+
+
+def resident_bytes() -> int:
+    """Of this process: in its GPU's memory if it has one, which is what runs out there, else in the machine's."""
+    return torch.cuda.memory_allocated() if torch.cuda.is_available() else psutil.Process().memory_info().rss
 
 
 async def each(ask: Ask, numbers: Iterable[int], *, connections: int = 64) -> None:

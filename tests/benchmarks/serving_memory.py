@@ -6,11 +6,10 @@ import asyncio
 import gc
 
 import numpy as np
-import psutil
 
 from models.serving.predictor import Predictor
 from tests.benchmarks.serving_compute import load
-from tests.benchmarks.serving_load import each
+from tests.benchmarks.serving_load import each, resident_bytes
 from tests.benchmarks.serving_plan import Found, Plan
 from tests.benchmarks.serving_world import World, asking, build, predicting
 
@@ -41,14 +40,14 @@ async def _served(world: World) -> dict[int, int]:
 
 async def warm_in_steps(predictor: Predictor, world: World) -> dict[int, int]:
     """Ask once for everybody; the resident bytes after each tenth of them."""
-    process, resident = psutil.Process(), {}
+    resident = {}
     ask = asking(predictor, world, range(world.count), ["warm up"])
     step = max(1, world.count // STEPS)
     for start in range(0, world.count, step):
         end = min(start + step, world.count)
         await each(ask, range(start, end))
         gc.collect()
-        resident[end] = process.memory_info().rss
+        resident[end] = resident_bytes()
     return resident
 
 

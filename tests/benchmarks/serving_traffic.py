@@ -21,7 +21,7 @@ from models.backbones import encoder as encoding
 from models.backbones.text import TextBackbone
 from models.serving.errors import QueueFull
 from tests.benchmarks import public_data
-from tests.benchmarks.serving_compute import bare_pass
+from tests.benchmarks.serving_compute import bare_pass, synchronize
 from tests.benchmarks.serving_load import (
     Ask,
     Run,
@@ -149,6 +149,7 @@ def _bare_forward_ms(backbone: TextBackbone, texts: Sequence[str]) -> dict[str, 
             torch.set_num_threads(count)
             began = time.perf_counter()
             encoding.features(network, collated, [f"mean.{backbone.blocks}"])
+            synchronize(backbone.device)
             found["transformers"].append((time.perf_counter() - began) * 1e3)
     return medians({name: values[len(values) // 10 :] for name, values in found.items()})
 

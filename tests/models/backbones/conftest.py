@@ -8,13 +8,14 @@ import pytest
 
 from models.backbones import loading, registry
 from models.backbones.text import TextBackbone
+from tests.device import DEVICE
 
 
 @pytest.fixture(scope="session")
 def backbone() -> TextBackbone:
-    return loading.load(registry.MINILM, device="cpu", threads=1)
+    return loading.load(registry.MINILM, device=DEVICE, threads=1)
 
 
 @pytest.fixture(scope="session")
 def exact_backbone() -> TextBackbone:
-    return loading.load(registry.MINILM, device="cpu", precision="fp32", threads=1)
+    return loading.load(registry.MINILM, device=DEVICE, precision="fp32", threads=1)

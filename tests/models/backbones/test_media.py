@@ -15,6 +15,7 @@ from models.backbones.errors import BaseModelUnreachable, Stopped, UnsupportedBa
 from models.backbones.media import MediaBackbone
 from models.backbones.registry import BackboneEntry, FolderSource
 from models.datasets.examples import Media
+from tests.device import DEVICE
 from tests.models.backbones import media_checkpoints
 from tests.models.datasets.media_files import picture, sound
 
@@ -28,7 +29,7 @@ def inputs_for(modality: str, count: int = 5) -> list[Media]:
 
 
 def load(entry: BackboneEntry, **options: object) -> MediaBackbone:
-    backbone = loading.load(entry, device="cpu", **{"precision": "fp32", "threads": 1, **options})
+    backbone = loading.load(entry, device=DEVICE, **{"precision": "fp32", "threads": 1, **options})
     assert isinstance(backbone, MediaBackbone)
     return backbone
 
@@ -44,7 +45,7 @@ def vit(tmp_path_factory) -> MediaBackbone:
 
 
 def test_the_last_features_are_those_of_the_model_itself(backbone):
-    model = from_pretrained(torch_model(), backbone.entry, backbone.entry.source.path).eval()
+    model = from_pretrained(torch_model(), backbone.entry, backbone.entry.source.path).eval().to(DEVICE)
     for media in inputs_for(backbone.entry.modality, 3):
         batch = backbone.collate(backbone.tokenize([media]))
         with torch.inference_mode():
@@ -54,7 +55,7 @@ def test_the_last_features_are_those_of_the_model_itself(backbone):
         else:
             expected = hidden[:, backbone.encoder.special :].mean((0, 1))
         found = backbone.encode([media], [f"mean.{backbone.blocks}"])[0]
-        np.testing.assert_allclose(found, expected.numpy(), atol=2e-5)
+        np.testing.assert_allclose(found, expected.cpu().numpy(), atol=2e-5)
 
 
 def torch_model():
@@ -130,6 +131,7 @@ def test_feature_names(vit):
     np.testing.assert_allclose(np.linalg.norm(units, axis=1), 1.0, atol=1e-5)
 
 
+@pytest.mark.skipif(DEVICE != "cpu", reason="a GPU takes all of it in one batch")
 def test_encoding_stops_and_tells_how_far_it_is(vit):
     inputs, shares = inputs_for("image", 9), list[float]()
     vit.encode(inputs, ["mean.3"], progress=shares.append)

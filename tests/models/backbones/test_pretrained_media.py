@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from models.backbones import loading, log_mel, sizes
 from models.backbones.registry import BackboneEntry, FolderSource, Modality
 from models.datasets.examples import Media
+from tests.device import DEVICE
 
 SHARED = Path(os.environ.get("GRAFT_SHARED_DIR", Path(__file__).parents[4] / "shared"))
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not (SHARED / "backbones").is_dir(), reason="no weights here")]
@@ -75,7 +76,7 @@ def test_yamnet_hears_a_tone_for_what_it_is():
 
 
 def test_ants_and_bees():
-    backbone = loading.load(entry("mobilenet_v2_1.0_224", "image"), device="cpu", precision="fp32", threads=1)
+    backbone = loading.load(entry("mobilenet_v2_1.0_224", "image"), device=DEVICE, precision="fp32", threads=1)
     assert list(sizes.read(SHARED / "backbones/mobilenet_v2_1.0_224")["widths"]) == backbone.widths
     names = list(backbone.feature_sets()["last"])
     (train, train_labels), (test, test_labels) = photos("train"), photos("val")
@@ -84,7 +85,7 @@ def test_ants_and_bees():
 
 
 def test_spoken_digits():
-    backbone = loading.load(entry("yamnet", "audio"), device="cpu", precision="auto", threads=1)
+    backbone = loading.load(entry("yamnet", "audio"), device=DEVICE, precision="auto", threads=1)
     names = list(backbone.feature_sets()["bands"])
     (train, train_labels), (test, test_labels) = digits("train"), digits("test")
     score = accuracy((backbone.encode(train, names), train_labels), (backbone.encode(test, names), test_labels))

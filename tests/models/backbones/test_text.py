@@ -14,6 +14,7 @@ from models.backbones.errors import Stopped
 from models.backbones.packed import PackedEncoder
 from models.backbones.text import TextBackbone
 from models.datasets.examples import TextPair
+from tests.device import DEVICE
 
 TEXTS = ["hello", "My card has not arrived yet, where is it?", "no", "a b c d e f g h i j k l m n o p", "?"] * 3
 
@@ -56,7 +57,7 @@ def test_every_feature_has_its_meaning(exact_backbone: TextBackbone, network: Te
         torch.testing.assert_close(found["max.6"][row], hidden[row, :length].amax(0))
         torch.testing.assert_close(found["cls.6"][row], hidden[row, 0])
         torch.testing.assert_close(found["mean.6"][row], hidden[row, :length].mean(0), atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(found["unit_mean.6"].norm(dim=1), torch.ones(len(TEXTS)))
+    torch.testing.assert_close(found["unit_mean.6"].norm(dim=1).cpu(), torch.ones(len(TEXTS)))
 
 
 def test_a_prefix_and_the_rest_are_the_whole(exact_backbone: TextBackbone, network: TextEncoder) -> None:
@@ -155,7 +156,7 @@ def test_the_weights_are_in_memory_once(exact_backbone: TextBackbone, precision:
         return sum(type(thing) is nn.Linear for thing in gc.get_objects())
 
     before = layers()
-    loaded = loading.load(exact_backbone.entry, device="cpu", precision=precision, threads=1)
+    loaded = loading.load(exact_backbone.entry, device=DEVICE, precision=precision, threads=1)
     assert isinstance(loaded, TextBackbone)
     assert layers() == before  # the network that was laid out for the fast path is gone
     assert isinstance(loaded.network, PackedEncoder)

@@ -12,13 +12,14 @@ import pytest
 from models.backbones import loading, registry
 from models.backbones.text import TextBackbone
 from models.learning.request import DatasetSource, Hyperparameters, TrainRequest
+from tests.device import DEVICE
 
 SAMPLES = Path(__file__).parents[3] / "deploy" / "cli" / "samples"
 
 
 @pytest.fixture(scope="session")
 def backbone() -> TextBackbone:
-    return loading.load(registry.MINILM, device="cpu", threads=1)
+    return loading.load(registry.MINILM, device=DEVICE, threads=1)
 
 
 @pytest.fixture(scope="session")

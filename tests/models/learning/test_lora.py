@@ -15,7 +15,7 @@ def trained(backbone: TextBackbone) -> torch.nn.Module:
     generator = torch.Generator().manual_seed(1)
     for module in encoder.modules():
         if isinstance(module, lora.LoraLinear):
-            module.lora_up.data = torch.randn(module.lora_up.shape, generator=generator) * 0.05
+            module.lora_up.data.copy_(torch.randn(module.lora_up.shape, generator=generator) * 0.05)
     return encoder
 
 

@@ -17,6 +17,7 @@ from models.learning import artifacts, inference
 from models.learning.events import Candidate, Finished
 from models.learning.request import DatasetSource, Hyperparameters, Strategy, TrainRequest
 from models.learning.training import train
+from tests.device import DEVICE
 from tests.models.backbones import media_checkpoints
 from tests.models.datasets.media_files import archive, sound, stripes
 
@@ -36,7 +37,7 @@ def pictures(tmp_path_factory) -> DatasetSource:
 @pytest.fixture(scope="module")
 def eyes(tmp_path_factory) -> Backbone:
     entry = media_checkpoints.write(tmp_path_factory.mktemp("eyes"), "vit")
-    return loading.load(entry, device="cpu", precision="fp32", threads=1)
+    return loading.load(entry, device=DEVICE, precision="fp32", threads=1)
 
 
 def run(request: TrainRequest, backbone: Backbone) -> tuple[list[Candidate], Finished]:
@@ -71,7 +72,7 @@ def test_a_head_on_sounds(tmp_path):
         for n in range(12)
     }
     entry = media_checkpoints.write(tmp_path / "ears", "yamnet")
-    ears = loading.load(entry, device="cpu", precision="fp32", threads=1)
+    ears = loading.load(entry, device=DEVICE, precision="fp32", threads=1)
     request = TrainRequest(
         training=source(tmp_path / "sounds.zip", members), task="audio-classification", output_dir=tmp_path / "out",
         strategy="head",

@@ -18,6 +18,7 @@ from models.learning.events import Finished, Progress
 from models.learning.experience import Outcome
 from models.learning.request import Hyperparameters, TrainRequest
 from models.learning.training import train
+from tests.device import DEVICE
 from tests.models.backbones import media_checkpoints
 from tests.models.learning.test_media import source
 
@@ -40,7 +41,7 @@ def stripes(label: str, seed: int) -> bytes:
 @pytest.fixture(scope="module")
 def eyes(tmp_path_factory) -> Backbone:
     entry = media_checkpoints.write(tmp_path_factory.mktemp("eyes"), "vit")
-    return loading.load(entry, device="cpu", precision="fp32", threads=1)
+    return loading.load(entry, device=DEVICE, precision="fp32", threads=1)
 
 
 def run(folder: Path, eyes: Backbone, *, seed: int, rows: int, experience: Sequence[Outcome] = (), **values: object):

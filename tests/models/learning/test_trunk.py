@@ -11,6 +11,7 @@ from models.learning import heads, network, refinement, trunk
 from models.learning.links import SOFTMAX
 from models.learning.refinement import Epoch, Material
 from models.learning.strategies import STRATEGIES, Schedule
+from tests.device import DEVICE
 from tests.models.backbones import media_checkpoints
 from tests.models.datasets.media_files import picture
 
@@ -20,7 +21,7 @@ def test_kept_rows_train_alike(tmp_path, below):
     from models.datasets.examples import Media
 
     entry = media_checkpoints.write(tmp_path, "mobilenet_v2")
-    eyes = loading.load(entry, device="cpu", precision="fp32", threads=1)
+    eyes = loading.load(entry, device=DEVICE, precision="fp32", threads=1)
     names = (*below, f"mean.{eyes.blocks}")
     pictures = [Media("", picture("PNG", size=(8 if n % 2 else 40, 40), seed=n)) for n in range(16)]
     targets = np.arange(12) % 2

@@ -24,6 +24,7 @@ from models.services.jobs import JobRequest
 from models.services.resources import Resources
 from models.serving.predictor import PredictCall, Predictor
 from models.settings import Settings
+from tests.device import DEVICE
 
 WIDTH = 384
 TEXTS = [
@@ -46,7 +47,7 @@ def settings(settings: Settings) -> Settings:
 @pytest.fixture(scope="session")
 def backbone() -> TextBackbone:
     entry = registry.find(Settings(), "minilm")
-    return loading.load(entry, device="cpu", precision="fp32", threads=1)
+    return loading.load(entry, device=DEVICE, precision="fp32", threads=1)
 
 
 def make_artifact(

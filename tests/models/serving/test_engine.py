@@ -20,6 +20,7 @@ from models.serving.engine import Engine
 from models.serving.errors import QueueFull, ShuttingDown
 from models.serving.requests import QUICK_ROWS
 from models.settings import Settings
+from tests.device import DEVICE
 from tests.models.backbones import media_checkpoints
 from tests.models.datasets.media_files import picture
 
@@ -150,7 +151,7 @@ def test_the_budget_of_a_pass_is_of_what_pictures_cost(tmp_path: Path, monkeypat
     source = {"folder": str(tmp_path / "vit")}
     bases.write_text(json.dumps({"vit": {"modality": "image", "source": source, "licence": "none"}}))
     entry = registry.find(Settings(base_models_file=bases), "vit")
-    vit = loading.load(entry, device="cpu", precision="fp32", threads=1)
+    vit = loading.load(entry, device=DEVICE, precision="fp32", threads=1)
     pictures = [Media("", picture(seed=at)) for at in range(QUICK_ROWS)]
     (cost,) = {len(row) for row in vit.tokenize(pictures)}
     passes: list[int] = []

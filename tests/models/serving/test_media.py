@@ -26,6 +26,7 @@ from models.services.resources import Resources
 from models.serving.errors import InvalidInput
 from models.serving.predictor import PredictCall
 from models.settings import Settings
+from tests.device import DEVICE
 from tests.models.backbones import media_checkpoints
 from tests.models.datasets.media_files import archive, picture, sound
 
@@ -67,7 +68,7 @@ def trained(
     claim = claims.claim(resources, job.id, "worker-of-the-tests")
     assert claim is not None
     entry = registry.find(resources.settings, job.base_model)
-    backbone = loading.load(entry, device="cpu", precision="fp32", threads=1)
+    backbone = loading.load(entry, device=DEVICE, precision="fp32", threads=1)
     source = DatasetSource(upload, file.profile["format"], file.profile["columns"])
     request = TrainRequest(source, job.task, folder / "out" / medium, base_model=entry.name, strategy=strategy)
     for event in train(request, backbone, stop=lambda: False):

@@ -26,6 +26,7 @@ from models.serving.assembly import assemble
 from models.serving.depot import Artifact as StoredArtifact
 from models.serving.errors import ArtifactBroken
 from models.serving.passes import answer
+from tests.device import DEVICE
 
 from .conftest import TEXTS, lora_tensors, make_artifact
 
@@ -65,7 +66,7 @@ def own_blocks(backbone: TextBackbone, first: int, seed: int) -> dict[str, torch
     """The base's top blocks from `first` on, moved."""
     random = torch.Generator().manual_seed(seed)
     return {
-        f"block.{index}.{name}": tensor + 0.02 * torch.randn(tensor.shape, generator=random)
+        f"block.{index}.{name}": tensor.cpu() + 0.02 * torch.randn(tensor.shape, generator=random)
         for index, block in enumerate(network_of(backbone).blocks)
         if index >= first
         for name, tensor in block.state_dict().items()
@@ -76,7 +77,7 @@ def own_base(backbone: TextBackbone, seed: int) -> dict[str, torch.Tensor]:
     tensors = own_blocks(backbone, 0, seed)
     for name, tensor in network_of(backbone).embeddings.state_dict().items():
         if tensor.is_floating_point():
-            tensors[f"embeddings.{name}"] = tensor * 1.01
+            tensors[f"embeddings.{name}"] = tensor.cpu() * 1.01
     return tensors
 
 
@@ -88,7 +89,7 @@ def expected(backbone: TextBackbone, artifact: Artifact, texts: list[str]) -> np
             _, block, module = name.removesuffix(".A").split(".", 2)
             up = artifact.tensors[f"lora.{block}.{module}.B"]
             layer: Any = network.blocks[int(block)].get_submodule(module)
-            layer.weight += up @ tensor
+            layer.weight += (up @ tensor).to(DEVICE)
         elif name.startswith("block."):
             _, block, parameter = name.split(".", 2)
             network.blocks[int(block)].get_parameter(parameter).copy_(tensor)
@@ -96,7 +97,7 @@ def expected(backbone: TextBackbone, artifact: Artifact, texts: list[str]) -> np
             network.embeddings.get_parameter(name.removeprefix("embeddings.")).copy_(tensor)
     batch = backbone.collate(backbone.tokenize(texts))
     found = encoding.features(network, batch, artifact.features)
-    features = torch.cat([found[name] for name in artifact.features], dim=1)
+    features = torch.cat([found[name] for name in artifact.features], dim=1).cpu()
     logits = features @ artifact.tensors["head.weight"].T + artifact.tensors["head.bias"]
     probabilities: np.ndarray[Any, Any] = torch.softmax(logits, dim=1).numpy()
     return probabilities
@@ -125,7 +126,7 @@ def test_each_kind_alone_is_the_merged_network(backbone: TextBackbone) -> None:
 
 
 def test_a_base_without_the_fast_path_answers_the_same(backbone: TextBackbone) -> None:
-    plain = loading.load(backbone.entry, device="cpu", precision="fp32", threads=1)
+    plain = loading.load(backbone.entry, device=DEVICE, precision="fp32", threads=1)
     plain.network = network_of(backbone)  # type: ignore[attr-defined]  # as of any architecture but BERT
     fast, slow = adapters_of_every_kind(backbone), adapters_of_every_kind(plain)
     tokens = [ids for ids in backbone.tokenize(TEXTS) for _ in fast]
@@ -176,7 +177,7 @@ def test_one_low_rank_adapter_among_others_is_the_merged_network(backbone: TextB
 
 
 def test_in_bf16_neighbours_change_little(backbone: TextBackbone) -> None:
-    fast = loading.load(backbone.entry, device="cpu", precision="bf16", threads=1)
+    fast = loading.load(backbone.entry, device=DEVICE, precision="bf16", threads=1)
     kinds = [make(fast, seed=seed, temperature=10.0, more=lora_tensors(seed)) for seed in range(4)]
     kinds += [make(fast, seed=9, temperature=10.0), make(fast, seed=8, temperature=10.0, more=own_blocks(fast, 4, 8))]
     rows = [(adapter, at) for adapter, _ in kinds for at in range(len(TEXTS))]
