@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
 from models.backbones import encoder as encoding
-from models.backbones import packed as packing
+from models.backbones import packed_batch as packing
 from models.backbones import precision as formats
 from models.backbones import registry
 from models.backbones.batches import RowEncoding

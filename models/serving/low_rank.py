@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.backbones.packed import PackedBatch
+from models.backbones.packed_batch import PackedBatch
 from models.serving import products
 from models.serving.adapters import Adapter, LoraWeights, LowRankPair
 from models.serving.products import FLOAT_BYTES, Ints, Products
@@ -28,7 +28,7 @@ STRETCH = 1.3
 # On a GPU a kernel costs more than the padding: more tokens before an adapter is multiplied alone, and fewer groups.
 # The matrices of a group are stacked once per pass: not of more adapters than this, as it takes their memory again.
 GPU_ALONE_TOKENS = 512
-GPU_STRETCH = 4.0
+GPU_STRETCH = 16.0
 GPU_GROUP = 256
 
 At = tuple[int, str]

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from models.backbones.backbone import Backbone
 from models.backbones.encoder import parse_feature
-from models.backbones.packed import PackedBatch, PackedEncoder, pool, select
+from models.backbones.packed import PackedEncoder
+from models.backbones.packed_batch import PackedBatch, pool, select
 from models.backbones.text import TextBackbone, TokenIds
 from models.backbones.words import is_word_feature
 from models.serving.adapters import Adapter

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from models.backbones import loading, registry
 from models.backbones import precision as formats
-from models.backbones.packed import pool
+from models.backbones.packed_batch import pool
 from models.backbones.text import TextBackbone
 from models.learning.heads import fit_head
 from models.learning.links import SOFTMAX

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.backbones.packed import pack, pool
+from models.backbones.packed_batch import pack, pool
 from models.backbones.segments import lay_out
 from tests.device import DEVICE
 
