@@ -59,7 +59,9 @@ class Settings(BaseSettings):
     threads: int = Field(0, ge=0, description="Compute threads of one process; 0: the number of cores.")
 
     # Serving
-    adapter_memory_bytes: int = Field(512 * 2**20, ge=1, description="Adapters kept in memory.")
+    adapter_memory_bytes: int = Field(
+        512 * 2**20, ge=1, description="Adapters kept in memory: the GPU's, where the base is on one."
+    )
     adapter_disk_bytes: int = Field(10 * 2**30, ge=1, description="Adapters that each predictor keeps on local disk.")
     batch_tokens: int = Field(8_192, ge=1, description="Token budget of one pass through the base.")
     queue_per_customer: int = Field(4_096, ge=1, description="Rows one customer may have waiting; 429 beyond.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from models.backbones.backbone import Backbone
@@ -16,15 +17,17 @@ from models.services.catalog import ResolvedVersion
 from models.serving.adapters import OVERHEAD_BYTES, Adapter, gather_lora
 from models.serving.decoding import served
 from models.serving.depot import Artifact
-from models.serving.errors import ArtifactBroken
+from models.serving.errors import ArtifactBroken, DeviceMemoryFull
 from models.serving.passes import packed_of
 from models.serving.readings import reading_of
 
 
 def assemble(artifact: Artifact, version: ResolvedVersion, backbone: Backbone) -> Adapter:
-    """Raises ArtifactBroken for files that are intact and cannot be an adapter of this base."""
+    """Raises ArtifactBroken for files that are intact and cannot be an adapter of this base, and DeviceMemoryFull."""
     try:
         return _assemble(artifact, backbone)
+    except torch.OutOfMemoryError as error:
+        raise DeviceMemoryFull(what=f"the model '{version.full_name}'") from error
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise ArtifactBroken(
             model=version.full_name, version=version.number, reason=f"its content does not fit ({error})"

@@ -23,7 +23,7 @@ import torch
 from models.backbones.backbone import Backbone
 from models.datasets.examples import Input
 from models.serving.adapters import Adapter, embedding_adapter
-from models.serving.errors import QueueFull, ShuttingDown
+from models.serving.errors import DeviceMemoryFull, QueueFull, ShuttingDown
 from models.serving.fairness import FairQueue
 from models.serving.passes import answer
 from models.serving.readings import tokenize
@@ -248,11 +248,24 @@ class Engine:
     def _isolate(self, rows: Sequence[Row], error: Exception) -> None:
         """A pass failed: run it again customer by customer, so that only whose rows fail alone are failed."""
         owners = list({id(row.owner): row.owner for row in rows}.values())
+        if isinstance(error, torch.OutOfMemoryError):
+            self._halve(rows)
+            return
         if len(owners) == 1:
             self._fail(rows, error)
             return
         for owner in owners:
             self._compute([row for row in rows if row.owner is owner])
+
+    def _halve(self, rows: Sequence[Row]) -> None:
+        """Whoever shares the GPU has taken the memory that such a pass had before: two smaller ones."""
+        if len(rows) == 1:
+            self._fail(rows, DeviceMemoryFull(what="one of the inputs"))
+            return
+        half = len(rows) // 2
+        for part in (rows[:half], rows[half:]):
+            if present := [row for row in part if row.owner.error is None]:
+                self._compute(present)
 
     def _fail(self, rows: Iterable[Row], error: Exception) -> None:
         owners = {id(row.owner): row.owner for row in rows if row.owner.error is None}

@@ -41,6 +41,15 @@ class ArtifactBroken(Unavailable):
     message = "The files of the model '{model}' (version {version}) cannot be used: {reason}."
 
 
+class DeviceMemoryFull(Unavailable):
+    """The GPU has no room for what the request needs: 503, nothing is wrong with the model."""
+
+    message = (
+        "The GPU's memory is full: {what} does not fit beside what is in use. Try again, or ask the operator to lower "
+        "GRAFT_ADAPTER_MEMORY_BYTES or GRAFT_BATCH_TOKENS."
+    )
+
+
 class ShuttingDown(Unavailable):
     """The predictor is closing: 503, another one answers."""
 

@@ -9,7 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from models.backbones import loading, registry
 from models.backbones.backbone import Backbone
@@ -17,7 +19,7 @@ from models.backbones.text import TextBackbone
 from models.datasets.examples import Media, TextPair
 from models.serving import engine as engine_module
 from models.serving.engine import Engine
-from models.serving.errors import QueueFull, ShuttingDown
+from models.serving.errors import DeviceMemoryFull, QueueFull, ShuttingDown
 from models.serving.requests import QUICK_ROWS
 from models.settings import Settings
 from tests.device import DEVICE
@@ -120,6 +122,31 @@ def test_large_requests_are_cut_into_slices(backbone: TextBackbone) -> None:
             assert engine.passes > 10
 
     asyncio.run(run())
+
+
+def test_a_pass_that_does_not_fit_into_the_gpu_is_divided(
+    backbone: TextBackbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer, sizes = engine_module.answer, []
+
+    def answer_in_little_memory(base: Any, rows: list[Any], adapters: Any) -> Any:
+        sizes.append(len(rows))
+        if len(rows) > 2 or len(rows[0]) > 30:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return answer(base, rows, adapters)
+
+    async def go() -> None:
+        async with running(backbone, batch_tokens=4_096) as engine:
+            whole = await engine.submit("a", engine.embedding, TEXTS)
+            monkeypatch.setattr(engine_module, "answer", answer_in_little_memory)
+            again = await engine.submit("a", engine.embedding, TEXTS)
+            for one, other in zip(whole.outputs, again.outputs, strict=True):
+                np.testing.assert_allclose(one, other, atol=1e-5)
+            assert max(sizes) > 2
+            with pytest.raises(DeviceMemoryFull, match="GRAFT_BATCH_TOKENS"):
+                await engine.submit("a", engine.embedding, ["word " * 60])
+
+    asyncio.run(go())
 
 
 def test_a_row_that_cannot_be_answered_fails_alone(backbone: TextBackbone, monkeypatch: pytest.MonkeyPatch) -> None:
