@@ -19,8 +19,9 @@ HEAD = "head"
 SIMILAR = 0.7
 # The usual expectation counts like so many jobs in the very same situation.
 _USUAL_MASS = 1.0
-# From here on the mean of what earlier jobs saw is worth more than another look on a few hundred rows.
-_KNOWN_MASS = 2.0
+# From here on the mean of what earlier jobs saw is worth more than another look on a few hundred rows: two jobs. No two
+# situations are the same to the last digit, so 2 would ask for three.
+_KNOWN_MASS = 1.5
 # How far the expectation of a candidate that is not known yet may be off.
 _UNKNOWN_RELIEF = 0.04
 # Differences at which a situation counts for 0.6: a factor of e in rows, 0.2 in shares.

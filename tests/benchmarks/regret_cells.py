@@ -53,6 +53,7 @@ def cells() -> tuple[Cell, ...]:
         Cell("xquad_de_10", _few(task_sets.xquad_de, 10)),
         Cell("stsb_de_1500", _drawn(partial(task_sets.stsb, "de"), 1_500)),
         Cell("wnut17_1000", _drawn(task_sets.wnut17, 1_000)),
+        Cell("wnut17_1500", _drawn(task_sets.wnut17, 1_500)),
         Cell("hymenoptera_15", _few(task_sets.hymenoptera, 15), _CONVOLVED, "mobilenet", _DRAWS),
         Cell("hymenoptera_all", lambda _: task_sets.hymenoptera(), _CONVOLVED, "mobilenet"),
         Cell("fsdd_digits_10", _few(task_sets.fsdd_digits, 10), _CONVOLVED, "yamnet", _DRAWS),

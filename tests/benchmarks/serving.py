@@ -67,6 +67,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="few customers, short and few rounds; saved apart")
     parser.add_argument("--readme", type=Path, help="write the last run's table and plots there and stop")
     parser.add_argument("--customers", type=int, help="of the common world: 10,000, or 500 with --quick")
+    parser.add_argument("--seconds", type=float, help="of one arm in one round: 4, or 1 with --quick")
     options = parser.parse_args()
     asked = options.rows.split(",")
     if unknown := set(asked) - set(ROWS):
@@ -76,7 +77,9 @@ def main() -> int:
         return 0
     name = f"{_NAME}-quick" if options.quick else _NAME
     customers = options.customers or (500 if options.quick else 10_000)
-    rows = _last_rows(name) | _measure([row for row in ROWS if row in asked], customers, quick=options.quick)
+    seconds = options.seconds or (1.0 if options.quick else 4.0)
+    rounds = 2 if options.quick else 5
+    rows = _last_rows(name) | _measure([row for row in ROWS if row in asked], customers, seconds, rounds)
     rows = {row: rows[row] for row in ROWS if row in rows}
     saved = {"data": public_data.short_texts()[0], "lines": serving_table.lines(rows), "rows": rows}
     path = results.save(name, saved)
@@ -92,7 +95,7 @@ def main() -> int:
     return sum("missing" in rows[row] for row in asked)
 
 
-def _measure(asked: list[str], customers: int, *, quick: bool) -> dict[str, Found]:
+def _measure(asked: list[str], customers: int, seconds: float, rounds: int) -> dict[str, Found]:
     rows: dict[str, Found] = {}
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="graft-bench-") as scratch:
@@ -100,8 +103,8 @@ def _measure(asked: list[str], customers: int, *, quick: bool) -> dict[str, Foun
         plan = Plan(
             folder=Path(scratch),
             customers=customers,
-            rounds=2 if quick else 5,
-            seconds=1.0 if quick else 4.0,
+            rounds=rounds,
+            seconds=seconds,
             data=data,
             train=train,
             test=test,
@@ -117,9 +120,9 @@ def _measure(asked: list[str], customers: int, *, quick: bool) -> dict[str, Foun
             except Exception as error:  # the other rows are worth having
                 rows[row] = {"missing": str(error)}
                 said = rows[row]["missing"]
-            seconds = time.perf_counter() - started
-            rows[row] |= {"at": time.time(), "seconds": seconds, "rounds_asked": plan.rounds}
-            print(f"row {row}: {said} ({seconds:.0f} s)", flush=True)
+            took = time.perf_counter() - started
+            rows[row] |= {"at": time.time(), "seconds": took, "rounds_asked": plan.rounds}
+            print(f"row {row}: {said} ({took:.0f} s)", flush=True)
     print(f"altogether {time.perf_counter() - began:.0f} s")
     return rows
 

@@ -85,3 +85,10 @@ def test_a_request_carries_them_across_processes(tmp_path: Path) -> None:
     request = TrainRequest(source, "text-classification", tmp_path, experience=(SEEN, replace(SEEN, candidate="lora")))
     assert TrainRequest.from_dict(json.loads(json.dumps(request.to_dict()))) == request
     assert Outcome.from_dict({**asdict(SEEN), "of_a_later_version": 1}) == SEEN
+
+
+def test_two_jobs_that_were_nearly_the_same_are_enough() -> None:
+    twice = [replace(SEEN, separability=0.83, head_score=0.85), replace(SEEN, rows=760, separability=0.87)]
+    assert max(HERE.nearness(each.circumstances) for each in twice) < 1.0
+    assert _outlook(*twice).knows("partial")
+    assert not _outlook(twice[0]).knows("partial")
