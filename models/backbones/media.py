@@ -209,9 +209,11 @@ def assemble(
     similarity = torch.nn.functional.cosine_similarity(
         exact.features(batch, [last])[last], reduced.features(batch, [last])[last]
     )
-    if float(similarity.min()) > _PARITY_COSINE:
+    cosine = float(similarity.min())
+    if cosine > _PARITY_COSINE:
+        _log.info("bf16_parity", base=entry.name, cosine=round(cosine, 6), needed=_PARITY_COSINE)
         return reduced
-    _log.warning("bf16_without_parity", base=entry.name, cosine=float(similarity.min()), needed=_PARITY_COSINE)
+    _log.warning("bf16_without_parity", base=entry.name, cosine=cosine, needed=_PARITY_COSINE)
     return exact
 
 

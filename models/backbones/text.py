@@ -214,6 +214,7 @@ def load(entry: BackboneEntry, *, device: torch.device, precision: str, threads:
     reduced = TextBackbone(entry, tokenizer, encoder.to(dtype), revision=revision, reload=reload, threads=threads)
     cosine = _cosine(exact_NF, reduced.encode(_PARITY_TEXTS, last))
     if cosine > _PARITY_COSINE:
+        _log.info("bf16_parity", base=entry.name, cosine=round(cosine, 6), needed=_PARITY_COSINE)
         return reduced
     _log.warning("bf16_without_parity", base=entry.name, cosine=cosine, needed=_PARITY_COSINE)
     return TextBackbone(

@@ -23,6 +23,7 @@ import torch
 from models.backbones.backbone import Backbone
 from models.datasets.examples import Input
 from models.serving.adapters import Adapter, embedding_adapter
+from models.serving.dominance import Dominance
 from models.serving.errors import DeviceMemoryFull, QueueFull, ShuttingDown
 from models.serving.fairness import FairQueue
 from models.serving.passes import answer
@@ -53,9 +54,14 @@ class Engine:
         queue_per_customer: int,
         lanes: int = 1,
         device: threading.Semaphore | None = None,
+        merged_bytes: int = 0,
     ) -> None:
-        """`lanes` is how many passes run at a time; `device` limits them across the engines that share a device."""
+        """`lanes` is how many passes run at a time; `device` limits them across the engines that share a device.
+
+        `merged_bytes` is what a dominant adapter's own blocks may take.
+        """
         self.backbone = backbone
+        self.dominance = Dominance(backbone, limit_bytes=merged_bytes)
         self.embedding = embedding_adapter(backbone.blocks)
         on_cpu = backbone.device.type == "cpu"
         self._budget = min(batch_tokens, CPU_PASS_TOKENS) if on_cpu else batch_tokens
@@ -221,7 +227,8 @@ class Engine:
             if not row.owner.started_at:
                 row.owner.started_at = began_at
         try:
-            outputs = answer(self.backbone, [row.ids for row in rows], [row.owner.adapter for row in rows])
+            adapters = self.dominance.stand_in([row.owner.adapter for row in rows], [row.cost for row in rows])
+            outputs = answer(self.backbone, [row.ids for row in rows], adapters)
         except Exception as error:
             # Not the renderer's own traceback: it prints the frames' tensors.
             log.error("engine.pass_failed", rows=len(rows), error=repr(error), trace=traceback.format_exc(limit=-4))

@@ -35,6 +35,9 @@ from models.settings import Settings
 
 log = structlog.get_logger(__name__)
 
+# What a dominant adapter's own blocks may take beside the adapters: this part of what those may.
+MERGED_SHARE = 4
+
 
 @dataclass(frozen=True, slots=True)
 class PredictCall:
@@ -213,6 +216,7 @@ class Predictor:
             queue_per_customer=settings.queue_per_customer,
             lanes=self._lanes if on_cpu else 1,
             device=self._processor if on_cpu else None,
+            merged_bytes=settings.adapter_memory_bytes // MERGED_SHARE,
         )
         engine.start()
         log.info("engine.started", base_model=entry.name, device=str(backbone.device), precision=str(backbone.dtype))
@@ -241,7 +245,9 @@ class Predictor:
             log.info("prefetch.failed", model=model_name, error=str(error))
 
     def _forget_customer(self, customer_id: str) -> None:
-        self.cache.drop_customer(customer_id)
+        dropped = self.cache.drop_customer(customer_id)
+        for engine in self.engines():
+            engine.dominance.forget(dropped)
         task = asyncio.create_task(asyncio.to_thread(self.depot.remove_customer, customer_id), name="remove")
         self._removals.add(task)
         task.add_done_callback(self._end_removal)

@@ -173,7 +173,7 @@ def plot(verdicts: Sequence[Verdict], path: Path) -> None:
     left.invert_yaxis()
     right.barh(names, [100 * verdict.seconds_share for verdict in verdicts], color="tab:orange")
     right.axvline(30, color="black", linewidth=0.8, linestyle="--")
-    right.set_xlabel("seconds of auto, % of the single strategies run here")
+    right.set_xlabel("seconds of auto, % of all single strategies together")
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     pyplot.close(figure)

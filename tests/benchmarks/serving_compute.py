@@ -21,6 +21,7 @@ from models.services.catalog import ResolvedVersion
 from models.serving.adapters import Adapter
 from models.serving.assembly import assemble
 from models.serving.depot import Artifact as StoredArtifact
+from models.serving.dominance import merge
 from models.serving.engine import Engine
 from models.serving.passes import answer
 from models.settings import Settings
@@ -30,6 +31,7 @@ from tests.benchmarks.serving_plan import Found, Plan
 from tests.benchmarks.serving_world import head_artifact, lora_of
 
 LORA_BATCH = 64
+FEW_OTHERS = 4
 
 
 def load(precision: str, threads: int = 0) -> TextBackbone:
@@ -140,10 +142,16 @@ def mixed_lora(plan: Plan) -> Found:
         backbone = load(precision, threads=1)
         tokens = backbone.tokenize(texts)
         adapters = [adapter(backbone, seed, lora=True) for seed in range(LORA_BATCH)]
+        dominant = merge(adapters[0], backbone, limit_bytes=2**30)
+        if dominant is None:
+            raise RuntimeError("the adapter was not merged")
+        mostly = [dominant] * (LORA_BATCH - FEW_OTHERS) + adapters[1 : 1 + FEW_OTHERS]
         arms = {
             "bare base": _bare_batch(backbone, tokens),
             "64 adapters": lambda: answer(backbone, tokens, adapters),  # noqa: B023 - used before the next turn
             "one adapter": lambda: answer(backbone, tokens, adapters[:1] * LORA_BATCH),  # noqa: B023
+            "one adapter, merged": lambda: answer(backbone, tokens, [dominant] * LORA_BATCH),  # noqa: B023
+            "60 of a merged one": lambda: answer(backbone, tokens, mostly),  # noqa: B023
             "peft adapter_names": _peft_batch(backbone, texts, precision),
         }
         found = interleave(
@@ -154,6 +162,8 @@ def mixed_lora(plan: Plan) -> Found:
             "rows_per_s": middle,
             "over_base": middle["64 adapters"] / middle["bare base"],
             "one_over_base": middle["one adapter"] / middle["bare base"],
+            "dominant_over_base": middle["one adapter, merged"] / middle["bare base"],
+            "mostly_dominant_over_base": middle["60 of a merged one"] / middle["bare base"],
             "over_peft": middle["64 adapters"] / middle["peft adapter_names"],
             "rounds": found,
             "tokens": sum(map(len, tokens)),

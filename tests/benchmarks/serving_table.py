@@ -76,6 +76,13 @@ CLAIMS = (
                     row[at], "64 adapters", "peft adapter_names", key="rows_per_s", unit=" texts/s"
                 ),
             ),
+            Claim(
+                "3", f"a dominant adapter, merged, over the bare base, {precision}",
+                lambda row, at=precision: row[at]["dominant_over_base"], "≥", 0.97,
+                also=lambda row, at=precision: _rate(
+                    row[at], "one adapter, merged", "bare base", key="rows_per_s", unit=" texts/s"
+                ) + f"; 60 of 64 rows {row[at]['mostly_dominant_over_base']:.2f}",
+            ),
         )
     ),
     Claim(

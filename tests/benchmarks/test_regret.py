@@ -4,8 +4,8 @@ Each run is saved when it ends, and a later session goes on from there. `GRAFT_B
 keeps the single strategies; `GRAFT_BENCH_CELLS=trec_10,trec_100` (or `-k`) runs some cells; the table and the plot have
 whatever is complete. To begin anew, remove `results/regret`.
 
-Costs are given twice. `s` and `tokens`: of the single strategies that the cell runs, which are not all there are. `of
-all`: the refinement's rows passed through the base, of those that lora, partial, full and scratch would pass together.
+Costs are given three times. `s` and `tokens`: of all single strategies, each run to its end. `of all`: the refinement's
+rows passed through the base, of those that lora, partial, full and scratch would pass with every trial.
 """
 
 from __future__ import annotations
