@@ -36,6 +36,16 @@ from models.storage.store import ObjectStore
 _TEMPLATE = f"graft_template_{os.getpid()}"
 
 
+# Of a slow test: a machine without AVX-512 takes several times as long as one with AMX.
+_SLOW_TIMEOUT_S = 900
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(_SLOW_TIMEOUT_S))
+
+
 @pytest.fixture
 def database_kind() -> str:
     """`sqlite`, `postgresql`, or a URL."""
