@@ -54,6 +54,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             Middleware(RateLimitHeaders),
             Middleware(errors.ErrorBoundary),
         ],
+        # Its own tracing asks for its providers at every request; there are /metrics and the log instead.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         swagger_ui_parameters={"tryItOutEnabled": True, "persistAuthorization": True, "displayRequestDuration": True},
     )
     app.state.context = Context(settings=settings, metrics=metrics, limits=RateLimits(settings.rate_limit))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import cast
+from typing import BinaryIO, cast
 
 import orjson
 import structlog
 
+from models.log_lines import LogLines
 from models.settings import Settings
 
 # Without the values of local variables, which hold customers' texts and our own secrets.
@@ -54,7 +55,7 @@ def configure(settings: Settings) -> None:
 
 
 def direct(settings: Settings, name: str) -> structlog.typing.FilteringBoundLogger:
-    """A logger for what is written at every request: the same lines, past the standard library's records.
+    """A logger for what is written at every request: the same lines, past the standard library's records, together.
 
     Those cost a quarter of the event loop's time under load.
     """
@@ -63,7 +64,7 @@ def direct(settings: Settings, name: str) -> structlog.typing.FilteringBoundLogg
     return cast(
         "structlog.typing.FilteringBoundLogger",
         structlog.wrap_logger(
-            structlog.BytesLogger(sys.stderr.buffer),
+            structlog.BytesLogger(cast("BinaryIO", LogLines(sys.stderr.buffer))),
             processors=[
                 structlog.contextvars.merge_contextvars,
                 structlog.processors.add_log_level,

@@ -1,0 +1,48 @@
+"""Lines of one process, written together: one system call for all that an event loop logs in a moment.
+
+A system call lets go of the interpreter's lock, and beside busy compute threads the event loop then waits until it gets
+the lock back. A line per request was a quarter of the event loop's time under load, most of it that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+from typing import BinaryIO
+
+# What a killed process may lose of its access log, and a reader of it wait.
+_DELAY_S = 0.05
+
+
+class LogLines:
+    """A file for `structlog.BytesLogger`: on an event loop lines wait a moment for each other, elsewhere not."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._lines: list[bytes] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        atexit.register(self.drain)
+
+    def write(self, line: bytes) -> int:
+        """Keep a line, and see that it is written soon."""
+        self._lines.append(line)
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self.drain()
+            return len(line)
+        if self._timer is None or self._loop is not loop:  # a loop that ended has taken its timer along
+            self._loop, self._timer = loop, loop.call_later(_DELAY_S, self.drain)
+        return len(line)
+
+    def flush(self) -> None:
+        """Nothing: what asks for it asks after every line."""
+
+    def drain(self) -> None:
+        """Write what waits."""
+        self._timer = None
+        lines, self._lines = self._lines, []
+        if lines:
+            self._file.write(b"".join(lines))
+            self._file.flush()
