@@ -15,14 +15,18 @@ import boto3
 import numpy as np
 from pydantic import SecretStr
 
+from models.serving.predictor import Predictor
 from tests.benchmarks.serving_compute import load
-from tests.benchmarks.serving_load import Ask, each, medians, turns
+from tests.benchmarks.serving_load import Ask, closed_loop, each, medians, turns, uniform
 from tests.benchmarks.serving_plan import Found, Plan
 from tests.benchmarks.serving_world import World, asking, build, predicting
 
 CUSTOMERS = 250
 # Smaller than two adapters: whoever asks after somebody else is evicted.
 ONE_ADAPTER = 1
+# Of all adapters, what there is memory for; and more requests than any arm sends.
+SHARES = (1.0, 0.5, 0.25, 0.1)
+DRAWN = 100_000
 
 
 def evicted(plan: Plan) -> Found:
@@ -45,9 +49,10 @@ async def _evicted(plan: Plan, world: World) -> Found:
     async with contextlib.AsyncExitStack() as stack:
         customers = range(world.count)
         asks: dict[str, Ask] = {}
+        predictors: dict[str, Predictor] = {}
         for name, home in homes.items():
-            predictor = await stack.enter_async_context(home)
-            asks[name] = asking(predictor, world, customers, plan.texts)
+            predictors[name] = await stack.enter_async_context(home)
+            asks[name] = asking(predictors[name], world, customers, plan.texts)
             await each(asks[name], customers)
         for _ in range(plan.rounds):
             found: dict[str, list[float]] = {name: [] for name in homes}
@@ -57,6 +62,8 @@ async def _evicted(plan: Plan, world: World) -> Found:
                 found[name].append((time.perf_counter() - began) * 1e3)
             for name, values in found.items():
                 latencies[name].append(values)
+        working_set = predictors["memory"].cache.bytes
+    rates = await _beyond_memory(plan, world, working_set)
     p99 = medians({name: [float(np.percentile(values, 99)) for values in found] for name, found in latencies.items()})
     p50 = medians({name: [float(np.percentile(values, 50)) for values in found] for name, found in latencies.items()})
     return {
@@ -64,7 +71,27 @@ async def _evicted(plan: Plan, world: World) -> Found:
         "from_disk": p99["disk"] / p99["memory"],
         "p99_ms": p99,
         "p50_ms": p50,
+        "requests_per_s": rates,
+        "tenth_over_all": rates[str(SHARES[-1])] / rates[str(SHARES[0])],
     }
+
+
+async def _beyond_memory(plan: Plan, world: World, working_set: int) -> dict[str, float]:
+    """Answers per second, everybody equally popular, with room for a share of the adapters; the rest is on disk."""
+    runs: dict[str, list[float]] = {str(share): [] for share in SHARES}
+    async with contextlib.AsyncExitStack() as stack:
+        asks: dict[str, Ask] = {}
+        for share in SHARES:
+            limit = max(1, int(share * working_set))
+            home = predicting(world, data_dir=plan.folder / f"share-{share}", adapter_memory_bytes=limit)
+            predictor = await stack.enter_async_context(home)
+            await each(asking(predictor, world, range(world.count), plan.texts), range(world.count))
+            asks[str(share)] = asking(predictor, world, uniform(world.count, DRAWN), plan.texts)
+            await closed_loop(asks[str(share)], seconds=plan.seconds / 4)
+        for number, share_name in enumerate(turns(asks, plan.rounds)):
+            run = await closed_loop(asks[share_name], seconds=plan.seconds, first=1_000 * number)
+            runs[share_name].append(run.rate)
+    return medians(runs)
 
 
 @contextlib.contextmanager
