@@ -179,6 +179,10 @@ class TextBackbone(RowEncoding):
                 start = end
         return batches
 
+    def pretrained(self) -> TextEncoder:
+        """A fresh fp32 encoder in the machine's own memory, read from the base's files."""
+        return self._reload()
+
     def trainable_copy(self) -> TextEncoder:
         """A fresh fp32 encoder with the pretrained weights on the same device; shares nothing with the frozen one."""
         fresh = self._reload().to(self.device)

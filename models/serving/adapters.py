@@ -69,6 +69,7 @@ class Adapter:
     encoder: PackedEncoder | None = None  # a whole base of its own, on the fast path
     network: Encoder | None = None  # the same where the base has no fast path, all that the version changed merged in
     nbytes: int = 0
+    customer_id: str = ""  # whose it is; "" stands for nobody's
     extras: Mapping[str, object] = field(default_factory=dict)
 
     @property

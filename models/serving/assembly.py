@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ from models.serving.readings import reading_of
 def assemble(artifact: Artifact, version: ResolvedVersion, backbone: Backbone) -> Adapter:
     """Raises ArtifactBroken for files that are intact and cannot be an adapter of this base, and DeviceMemoryFull."""
     try:
-        return _assemble(artifact, backbone)
+        return replace(_assemble(artifact, backbone), customer_id=version.customer_id)
     except torch.OutOfMemoryError as error:
         raise DeviceMemoryFull(what=f"the model '{version.full_name}'") from error
     except (KeyError, ValueError, TypeError, RuntimeError) as error:

@@ -64,13 +64,12 @@ class AdapterCache:
         if self.peek(version) is None:
             self._start(version)
 
-    def drop_customer(self, customer_id: str) -> list[Adapter]:
-        """Forget everything of one customer; what was in memory."""
-        dropped = [self._held.pop(key) for key in list(self._held) if key[0] == customer_id]
-        self.bytes -= sum(adapter.nbytes for adapter in dropped)
+    def drop_customer(self, customer_id: str) -> None:
+        """Forget everything of one customer."""
+        for key in [key for key in self._held if key[0] == customer_id]:
+            self.bytes -= self._held.pop(key).nbytes
         if any(key[0] == customer_id for key in self._loading):
             self._gone.add(customer_id)
-        return dropped
 
     def close(self) -> None:
         """Stop loading and let go of everything."""

@@ -10,7 +10,8 @@ Its numbers change by the rounding of merged weights: by less than a neighbour m
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Sequence
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import replace
 
 import structlog
@@ -27,6 +28,8 @@ log = structlog.get_logger(__name__)
 TAKES, LOSES = 0.5, 0.25
 # Tokens after which the shares are looked at again: some seconds of a busy processor.
 WINDOW_TOKENS = 20_000
+# Customers that were deleted while requests of theirs may still be on their way.
+_GONE = 100
 
 
 class Dominance:
@@ -42,10 +45,11 @@ class Dominance:
         self._limit = limit_bytes
         self._window = window_tokens
         self._lock = threading.Lock()
-        self._candidate: Adapter | None = None
+        self._candidate: Adapter | None = None  # None: whoever has no low-rank matrices
         self._votes = 0
         # Tokens since the shares were looked at: the candidate's, those of the one that is merged, everybody's.
         self._candidate_tokens = self._original_tokens = self._total = 0
+        self._gone: deque[str] = deque(maxlen=_GONE)
         self._merging: threading.Thread | None = None
         self._original: Adapter | None = None
         self._merged: Adapter | None = None
@@ -67,25 +71,28 @@ class Dominance:
             return list(adapters)
         return [merged if adapter is original else adapter for adapter in adapters]
 
-    def forget(self, adapters: Collection[Adapter]) -> None:
-        """Let go of these: their customer is gone."""
+    def forget(self, customer_id: str) -> None:
+        """Let go of what is this customer's; rows of its that are still on their way are not looked at."""
         with self._lock:
-            if self._original in adapters:
+            self._gone.append(customer_id)
+            if self._original is not None and self._original.customer_id == customer_id:
                 self._original = self._merged = None
-            if self._candidate in adapters:
-                self._candidate, self._votes, self._candidate_tokens = None, 0, 0
+            if self._candidate is not None and self._candidate.customer_id == customer_id:
+                self._begin_anew()
 
     def _count(self, adapter: Adapter, tokens: int) -> None:
+        mergeable = adapter.lora is not None and adapter.customer_id not in self._gone
+        voter = adapter if mergeable else None
         self._total += tokens
-        if adapter is self._original:
+        if voter is self._original:
             self._original_tokens += tokens
-        if adapter is self._candidate:
+        if voter is self._candidate:
             self._votes += tokens
             self._candidate_tokens += tokens
         elif self._votes >= tokens:
             self._votes -= tokens
         else:
-            self._candidate = adapter
+            self._candidate = voter
             self._votes = tokens - self._votes
             self._candidate_tokens = tokens
 
@@ -93,12 +100,20 @@ class Dominance:
         if self._original is not None and self._original_tokens < LOSES * self._total:
             self._original = self._merged = None
         leader = self._candidate
-        if leader is not None and leader.lora is not None and leader is not self._original:
-            takes = self._candidate_tokens >= TAKES * self._total
-            if takes and (self._merging is None or not self._merging.is_alive()):
-                self._original, self._merged = leader, None
-                self._merging = threading.Thread(target=self._merge, args=(leader,), name="merge", daemon=True)
-                self._merging.start()
+        takes = leader is not None and leader is not self._original and self._candidate_tokens >= TAKES * self._total
+        self._begin_anew()
+        if leader is not None and takes and (self._merging is None or not self._merging.is_alive()):
+            merging = threading.Thread(target=self._merge, args=(leader,), name="merge", daemon=True)
+            try:
+                merging.start()
+            except RuntimeError as error:  # no more threads: then not now
+                log.warning("merge.not_started", error=repr(error))
+                return
+            self._original, self._merged, self._merging = leader, None, merging
+
+    def _begin_anew(self) -> None:
+        """Votes of the last window would keep a successor waiting for as long as its predecessor was in front."""
+        self._candidate, self._votes = None, 0
         self._candidate_tokens = self._original_tokens = self._total = 0
 
     def _merge(self, adapter: Adapter) -> None:
@@ -117,13 +132,15 @@ def merge(adapter: Adapter, backbone: Backbone, *, limit_bytes: int) -> Adapter 
     """The adapter with own blocks in place of low-rank matrices; None if that is too large or there is no such way."""
     encoder = getattr(backbone, "packed", None)
     lora = adapter.lora
-    if lora is None or not isinstance(backbone, TextBackbone) or not isinstance(encoder, PackedEncoder):
+    if lora is None or adapter.blocks or adapter.encoder is not None:
+        return None
+    if not isinstance(backbone, TextBackbone) or not isinstance(encoder, PackedEncoder):
         return None
     touched = {block for block, _ in lora.pairs}
     if sum(encoder.blocks[index].nbytes for index in range(min(touched), backbone.blocks)) > limit_bytes:
         return None
     with torch.no_grad():
-        base = backbone.trainable_copy()  # in fp32: rounded once, with the matrices in them
+        base = backbone.pretrained()  # in fp32: rounded once, with the matrices in them
         blocks = {
             index: _merged_block(base.blocks[index].state_dict(), lora, index, encoder)
             for index in range(min(touched), backbone.blocks)
@@ -132,6 +149,7 @@ def merge(adapter: Adapter, backbone: Backbone, *, limit_bytes: int) -> Adapter 
 
 
 def _merged_block(state: dict[str, torch.Tensor], lora: LoraWeights, index: int, encoder: PackedEncoder) -> PackedBlock:
+    state = {name: tensor.to(encoder.device) for name, tensor in state.items()}  # a block at a time
     for module, names in LORA_MODULES.items():
         pair = lora.pairs.get((index, module))
         for ranks, outputs, up_RO in pair.ups if pair is not None else ():

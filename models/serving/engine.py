@@ -226,13 +226,17 @@ class Engine:
         for row in rows:
             if not row.owner.started_at:
                 row.owner.started_at = began_at
+        adapters = self.dominance.stand_in([row.owner.adapter for row in rows], [row.cost for row in rows])
+        failure: Exception | None = None
         try:
-            adapters = self.dominance.stand_in([row.owner.adapter for row in rows], [row.cost for row in rows])
             outputs = answer(self.backbone, [row.ids for row in rows], adapters)
         except Exception as error:
             # Not the renderer's own traceback: it prints the frames' tensors.
             log.error("engine.pass_failed", rows=len(rows), error=repr(error), trace=traceback.format_exc(limit=-4))
-            self._isolate(rows, error)
+            failure = error.with_traceback(None)
+            failure.__context__ = None
+        if failure is not None:  # out here nothing holds what the pass had in memory
+            self._isolate(rows, failure)
             return
         ended_at = time.perf_counter()
         spent_s = ended_at - began_at

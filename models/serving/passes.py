@@ -125,7 +125,8 @@ def _run_packed(
                 if rows is None:
                     vectors.hidden[name] = hidden_ND
                 else:
-                    vectors.hidden[name][[token for row in rows for token in batch.span(row)]] = hidden_ND
+                    tokens = [token for row in rows for token in batch.span(row)]
+                    vectors.hidden[name][tokens] = hidden_ND[: part.used]
 
     hidden_ND, part, rows, depth = encoder.embed(batch), batch, list(range(batch.rows)), 0
     whole = True

@@ -245,9 +245,9 @@ class Predictor:
             log.info("prefetch.failed", model=model_name, error=str(error))
 
     def _forget_customer(self, customer_id: str) -> None:
-        dropped = self.cache.drop_customer(customer_id)
+        self.cache.drop_customer(customer_id)
         for engine in self.engines():
-            engine.dominance.forget(dropped)
+            engine.dominance.forget(customer_id)
         task = asyncio.create_task(asyncio.to_thread(self.depot.remove_customer, customer_id), name="remove")
         self._removals.add(task)
         task.add_done_callback(self._end_removal)

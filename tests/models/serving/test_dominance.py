@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from models.serving.passes import answer
 from tests.device import DEVICE
 
 from .conftest import TEXTS, lora_tensors
-from .test_passes import make
+from .test_passes import make, own_blocks
 
 PLENTY = 2**30
 
@@ -60,7 +61,7 @@ def test_what_is_too_large_is_not_merged(backbone: TextBackbone) -> None:
 def test_the_dominant_adapter_is_merged_while_it_dominates(backbone: TextBackbone) -> None:
     often, rare, plain = (make(backbone, seed=1, more=lora_tensors(1)), make(backbone, seed=2, more=lora_tensors(2)),
                           make(backbone, seed=3))  # fmt: skip
-    adapters: list[Adapter] = [adapter for adapter, _ in (often, rare, plain)]
+    adapters = [replace(made[0], customer_id=f"customer-{at}") for at, made in enumerate((often, rare, plain))]
 
     async def run() -> None:
         engine = Engine(backbone, batch_tokens=512, queue_per_customer=1_000, merged_bytes=PLENTY)
@@ -84,11 +85,37 @@ def test_the_dominant_adapter_is_merged_while_it_dominates(backbone: TextBackbon
         await settled([1, 1, 1, 1, 2], adapters[1])
         await settled([0, 1, 2, 2, 2, 2, 2, 2], None)
         await settled([0, 0, 0, 1], adapters[0])
-        engine.dominance.forget([adapters[0]])
+        engine.dominance.forget("customer-0")
+        assert engine.dominance.adapter is None
+        for _ in range(30):  # what is still on its way
+            await ask([0, 0, 0, 1])
         assert engine.dominance.adapter is None
         await engine.close()
 
     asyncio.run(run())
+
+
+def test_a_successor_waits_no_longer_however_long_the_first_was_in_front(backbone: TextBackbone) -> None:
+    first, second = (make(backbone, seed=seed, more=lora_tensors(seed))[0] for seed in range(2))
+    dominance = Dominance(backbone, limit_bytes=PLENTY, window_tokens=100)
+
+    def ask_until_merged(adapter: Adapter, most: int) -> None:
+        for _ in range(most):
+            dominance.stand_in([adapter], [50])
+            if dominance._original is adapter:
+                return
+        raise AssertionError("it was never chosen")
+
+    ask_until_merged(first, 4)
+    for _ in range(1_000):
+        dominance.stand_in([first], [50])
+    dominance._merging.join(60)  # type: ignore[union-attr]
+    ask_until_merged(second, 6)
+
+
+def test_own_blocks_stay_a_customers_own(backbone: TextBackbone) -> None:
+    both, _ = make(backbone, more={**lora_tensors(1), **own_blocks(backbone, 4, 7)})
+    assert merge(both, backbone, limit_bytes=PLENTY) is None
 
 
 def test_no_majority_no_merging(backbone: TextBackbone) -> None:

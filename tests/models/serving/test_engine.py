@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -147,6 +148,29 @@ def test_a_pass_that_does_not_fit_into_the_gpu_is_divided(
                 await engine.submit("a", engine.embedding, ["word " * 60])
 
     asyncio.run(go())
+
+
+def test_what_a_failed_pass_had_in_memory_is_gone_before_it_is_tried_again(
+    backbone: TextBackbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer, held, alive = engine_module.answer, list[Any](), list[int]()
+
+    def answer_in_little_memory(base: Any, rows: list[Any], adapters: Any) -> Any:
+        alive.append(sum(reference() is not None for reference in held))
+        if len(rows) > 1:
+            activations = np.zeros(10)
+            held.append(weakref.ref(activations))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return answer(base, rows, adapters)
+
+    async def go() -> None:
+        async with running(backbone, batch_tokens=4_096) as engine:
+            monkeypatch.setattr(engine_module, "answer", answer_in_little_memory)
+            await engine.submit("a", engine.embedding, TEXTS)
+
+    asyncio.run(go())
+    assert len(held) > 2
+    assert max(alive) == 0
 
 
 def test_a_row_that_cannot_be_answered_fails_alone(backbone: TextBackbone, monkeypatch: pytest.MonkeyPatch) -> None:

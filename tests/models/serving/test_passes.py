@@ -17,7 +17,8 @@ from models.backbones import encoder as encoding
 from models.backbones import loading
 from models.backbones.encoder import TextEncoder
 from models.backbones.text import TextBackbone
-from models.learning import artifacts
+from models.backbones.words import WordBackbone
+from models.learning import artifacts, inference
 from models.learning.artifacts import Artifact
 from models.services.catalog import ResolvedVersion
 from models.serving import products
@@ -26,6 +27,7 @@ from models.serving.assembly import assemble
 from models.serving.depot import Artifact as StoredArtifact
 from models.serving.errors import ArtifactBroken
 from models.serving.passes import answer
+from models.serving.readings import tokenize
 from tests.device import DEVICE
 
 from .conftest import TEXTS, lora_tensors, make_artifact
@@ -218,3 +220,27 @@ def test_a_base_of_its_own_is_counted_once(backbone: TextBackbone) -> None:
     assert adapter.encoder is not None
     assert adapter.blocks is None
     assert adapter.nbytes == head.nbytes + adapter.encoder.nbytes
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_words_of_a_part_of_a_batch(backbone: TextBackbone, precision: str) -> None:
+    """Taggers with own blocks, with low-rank matrices and with neither, alone and beside each other."""
+    base = loading.load(backbone.entry, device=DEVICE, precision=precision, threads=1)
+    assert isinstance(base, TextBackbone)
+    tagged = {"task": "token-classification", "labels": ("city", "name"), "features": ("word.5", "before.5", "word.0")}
+    head = {"head.weight": torch.randn(5, 3 * 384), "head.bias": torch.zeros(5)}
+    texts = [" ".join(["words", "and", "more", "of", "them", "to", "be", "tagged"][:count]) for count in range(1, 9)]
+    made = [
+        make(base, **tagged, more={**head, **more})
+        for more in (own_blocks(base, 4, 1), lora_tensors(2), {}, own_blocks(base, 5, 3))
+    ]
+    rows = [(text, adapter, artifact) for text in texts for adapter, artifact in made]
+    ids = tokenize(base, [text for text, *_ in rows], ["words"] * len(rows))
+    mixed = answer(base, ids, [adapter for _, adapter, _ in rows])
+    for (text, adapter, artifact), row, output in zip(rows, ids, mixed, strict=True):
+        (alone,) = answer(base, [row], [adapter])
+        logits_WK = torch.from_numpy(inference.logits(artifact, WordBackbone(base), [text]))
+        right_WK = torch.softmax(logits_WK, dim=1).numpy()
+        assert output.shape == right_WK.shape
+        for found in (output, alone):
+            np.testing.assert_allclose(found, right_WK, atol=1e-3 if precision == "fp32" else 0.35)
