@@ -36,6 +36,10 @@ log = structlog.get_logger(__name__)
 # tokens. Measured with short bf16 texts on one core: 1,430 texts/s at 240 tokens a pass (11 ms), 1,480 at 480, 1,700
 # at 3,800 (150 ms).
 CPU_PASS_TOKENS = 320
+# Where tokens are dear, fewer: with AVX2 and fp32 a pass of 320 took 230 ms, and one customer's flood made the others'
+# p99 that long. Below a handful of texts a pass is not worth its start.
+CPU_PASS_S = 0.03
+CPU_LEAST_PASS_TOKENS = 96
 TOKENIZE_COST = 4_096
 # A turn of deficit round-robin: a handful of short texts.
 QUANTUM = 64
@@ -74,6 +78,8 @@ class Engine:
         self._waiting: Counter[str] = Counter()  # rows that no pass has taken yet, by customer
         self._waiting_lock = threading.Lock()
         self._rows_per_s = 500.0  # what `retry-after` is guessed from; follows the passes
+        # Of the last passes, earlier ones counting less.
+        self._tokens_done, self._seconds_spent = float(CPU_PASS_TOKENS), CPU_PASS_S
         self._threads: list[threading.Thread] = []
         self._closed = False
         # Lanes write these.
@@ -212,7 +218,7 @@ class Engine:
         while self._ready.wait():
             with self._device:
                 # Another lane may have been quicker: then there is nothing to take, and nothing to do.
-                rows = self._ready.take(self._budget, takers=self._lanes, least=LEAST_TOKENS)
+                rows = self._ready.take(self._pass_budget(), takers=self._lanes, least=LEAST_TOKENS)
                 self._leave(rows)
                 with self._counting:
                     self._running += 1
@@ -220,6 +226,13 @@ class Engine:
                     self._compute(present)
                 with self._counting:
                     self._running -= 1
+
+    def _pass_budget(self) -> int:
+        """Tokens of the next pass."""
+        if not self._one_thread:
+            return self._budget
+        affordable = int(CPU_PASS_S * self._tokens_done / self._seconds_spent)
+        return min(self._budget, max(CPU_LEAST_PASS_TOKENS, affordable))
 
     def _compute(self, rows: Sequence[Row]) -> None:
         began_at = time.perf_counter()
@@ -245,6 +258,8 @@ class Engine:
         with self._counting:
             self.passes += 1
             self.rows += len(rows)
+            self._tokens_done = 0.9 * self._tokens_done + tokens
+            self._seconds_spent = 0.9 * self._seconds_spent + spent_s
             self._rows_per_s += 0.1 * (self._lanes * len(rows) / max(spent_s, 1e-6) - self._rows_per_s)
             for row, output in zip(rows, outputs, strict=True):
                 owner = row.owner

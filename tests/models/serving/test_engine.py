@@ -125,6 +125,26 @@ def test_large_requests_are_cut_into_slices(backbone: TextBackbone) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.skipif(DEVICE != "cpu", reason="a GPU's passes are bounded by memory")
+def test_where_passes_are_slow_they_are_short(backbone: TextBackbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer, sizes = engine_module.answer, []
+
+    def answer_on_a_slow_machine(base: Any, rows: list[Any], adapters: Any) -> Any:
+        sizes.append(sum(map(len, rows)))
+        threading.Event().wait(0.005 * sizes[-1])
+        return answer(base, rows, adapters)
+
+    monkeypatch.setattr(engine_module, "answer", answer_on_a_slow_machine)
+
+    async def go() -> None:
+        async with running(backbone, batch_tokens=1_000) as engine:
+            await engine.submit("a", engine.embedding, TEXTS * 20)
+
+    asyncio.run(go())
+    assert max(sizes) > 200
+    assert sizes[-2] <= engine_module.CPU_LEAST_PASS_TOKENS
+
+
 def test_a_pass_that_does_not_fit_into_the_gpu_is_divided(
     backbone: TextBackbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
