@@ -169,7 +169,7 @@ def lines(rows: Mapping[str, Found]) -> list[dict[str, Any]]:
                 line["measured"] = f"{claim.read(row):.{claim.digits}f}{claim.unit}"
                 line["met"] = claim.met(row)
             except KeyError as absent:  # a row that is kept from a run of an earlier version
-                no_bf16 = "bf16" in str(absent)
+                no_bf16 = "bf16" in str(absent) or "bf16" in claim.what
                 line["figures"] = (
                     "not measured: no bf16 in hardware" if no_bf16 else f"not measured: the saved row has no {absent}"
                 )
