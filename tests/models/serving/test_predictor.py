@@ -81,12 +81,13 @@ def test_mixed_customers_get_what_each_gets_alone(
         async with predicting() as predictor:
             alone = [await predictor.predict(call(owner, top_k=99)) for owner in customers]
             before = predictor_passes(predictor)
+            asked = [(owner, at) for owner in range(len(customers)) for at in range(3)]
             mixed = await asyncio.gather(
-                *(predictor.predict(call(owner, top_k=99)) for owner in customers for _ in range(3))
+                *(predictor.predict(call(customers[owner], inputs=TEXTS[at : at + 1], top_k=99)) for owner, at in asked)
             )
             assert predictor_passes(predictor) - before < len(mixed)  # they rode together
-            for at, answer in enumerate(mixed):
-                assert_same(answer.predictions, alone[at // 3].predictions)
+            for (owner, at), answer in zip(asked, mixed, strict=True):
+                assert_same(answer.predictions, alone[owner].predictions[at : at + 1])
 
     asyncio.run(run())
 
