@@ -1,7 +1,7 @@
 """Lines of one process, written together: one system call for all that an event loop logs in a moment.
 
 A system call lets go of the interpreter's lock, and beside busy compute threads the event loop then waits until it gets
-the lock back. A line per request was a quarter of the event loop's time under load, most of it that.
+the lock back. Writing a line per request to a pipe was a fifth of its profile.
 """
 
 from __future__ import annotations

@@ -185,7 +185,7 @@ class TextBackbone(RowEncoding):
 
     def trainable_copy(self) -> TextEncoder:
         """A fresh fp32 encoder with the pretrained weights on the same device; shares nothing with the frozen one."""
-        fresh = self._reload().to(self.device)
+        fresh = self.pretrained().to(self.device)
         return fresh.requires_grad_(True).train()
 
     def _types(self, ids_BT: NDArray[np.int64], mask_BT: NDArray[np.bool_]) -> Tensor | None:

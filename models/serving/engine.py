@@ -273,10 +273,10 @@ class Engine:
 
     def _isolate(self, rows: Sequence[Row], error: Exception) -> None:
         """A pass failed: run it again customer by customer, so that only whose rows fail alone are failed."""
-        owners = list({id(row.owner): row.owner for row in rows}.values())
         if isinstance(error, torch.OutOfMemoryError):
             self._halve(rows)
             return
+        owners = list({id(row.owner): row.owner for row in rows}.values())
         if len(owners) == 1:
             self._fail(rows, error)
             return

@@ -75,12 +75,11 @@ def _drawn(data: Callable[[], TaskSet], rows: int) -> Callable[[int], TaskSet]:
 
 def _drawn_labels(data: Callable[[], TaskSet], rows: int) -> Callable[[int], TaskSet]:
     def build(draw: int) -> TaskSet:
-        whole = data()
-        train = task_sets.drawn(whole.train, rows, task_sets.SEED + draw)
+        drawn = _drawn(data, rows)(draw)
         # A label of a single row is refused at the upload. The test keeps it: what cannot be learned is missed.
-        counts = Counter(label for row in train for label in row["labels"])
-        train = [{**row, "labels": [label for label in row["labels"] if counts[label] > 1]} for row in train]
-        return _tested(replace(whole, train=train))
+        counts = Counter(label for row in drawn.train for label in row["labels"])
+        train = [{**row, "labels": [label for label in row["labels"] if counts[label] > 1]} for row in drawn.train]
+        return replace(drawn, train=train)
 
     return build
 

@@ -17,16 +17,16 @@ from pydantic import SecretStr
 
 from models.serving.predictor import Predictor
 from tests.benchmarks.serving_compute import load
-from tests.benchmarks.serving_load import Ask, closed_loop, each, medians, turns, uniform
+from tests.benchmarks.serving_load import Ask, each, medians, turns, uniform
 from tests.benchmarks.serving_plan import Found, Plan
+from tests.benchmarks.serving_traffic import DRAWN, closed_loops
 from tests.benchmarks.serving_world import World, asking, build, predicting
 
 CUSTOMERS = 250
 # Smaller than two adapters: whoever asks after somebody else is evicted.
 ONE_ADAPTER = 1
-# Of all adapters, what there is memory for; and more requests than any arm sends.
+# Of all adapters, what there is memory for.
 SHARES = (1.0, 0.5, 0.25, 0.1)
-DRAWN = 100_000
 
 
 def evicted(plan: Plan) -> Found:
@@ -78,7 +78,6 @@ async def _evicted(plan: Plan, world: World) -> Found:
 
 async def _beyond_memory(plan: Plan, world: World, working_set: int) -> dict[str, float]:
     """Answers per second, everybody equally popular, with room for a share of the adapters; the rest is on disk."""
-    runs: dict[str, list[float]] = {str(share): [] for share in SHARES}
     async with contextlib.AsyncExitStack() as stack:
         asks: dict[str, Ask] = {}
         for share in SHARES:
@@ -87,11 +86,8 @@ async def _beyond_memory(plan: Plan, world: World, working_set: int) -> dict[str
             predictor = await stack.enter_async_context(home)
             await each(asking(predictor, world, range(world.count), plan.texts), range(world.count))
             asks[str(share)] = asking(predictor, world, uniform(world.count, DRAWN), plan.texts)
-            await closed_loop(asks[str(share)], seconds=plan.seconds / 4)
-        for number, share_name in enumerate(turns(asks, plan.rounds)):
-            run = await closed_loop(asks[share_name], seconds=plan.seconds, first=1_000 * number)
-            runs[share_name].append(run.rate)
-    return medians(runs)
+        runs = await closed_loops(asks, plan)
+    return medians({name: [run.rate for run in found] for name, found in runs.items()})
 
 
 @contextlib.contextmanager

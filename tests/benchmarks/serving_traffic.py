@@ -57,7 +57,7 @@ async def _many_customers(plan: Plan, world: World) -> Found:
     async with predicting(world) as predictor:
         resident = await warm_in_steps(predictor, world)
         arms = {name: asking(predictor, world, customers, plan.texts) for name, customers in traffic.items()}
-        runs = await _closed_loops(arms, plan)
+        runs = await closed_loops(arms, plan)
         evictions, loads = predictor.cache.evictions, predictor.cache.loads
     rates = medians({name: [run.rate for run in found] for name, found in runs.items()})
     everybody = rates[f"{sizes[-1]} customers"]
@@ -75,7 +75,8 @@ async def _many_customers(plan: Plan, world: World) -> Found:
     }
 
 
-async def _closed_loops(arms: dict[str, Ask], plan: Plan) -> dict[str, list[Run]]:
+async def closed_loops(arms: dict[str, Ask], plan: Plan) -> dict[str, list[Run]]:
+    """Stretches of traffic, the arms in turn."""
     runs: dict[str, list[Run]] = {name: [] for name in arms}
     for ask in arms.values():
         await closed_loop(ask, seconds=plan.seconds / 4)
