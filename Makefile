@@ -72,8 +72,8 @@ bench-regret: $(VENV)/.installed-bench  ## Measure what `auto` loses to the best
 bench-carry-over: $(VENV)/.installed-bench  ## Measure what the outcomes of earlier jobs save
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m bench -s tests/benchmarks/test_carry_over.py $(PYTEST_ARGS)
 
-bench-serving: $(VENV)/.installed-bench  ## Measure what serving claims (ROWS=1,3,6 for some of it, QUICK=1 to try it)
-	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.benchmarks.serving $(if $(ROWS),--rows $(ROWS)) $(if $(QUICK),--quick)
+bench-serving: $(VENV)/.installed-bench  ## Measure what serving claims (ROWS=1,3,6 for some, SECONDS= of an arm, QUICK=1 to try it)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.benchmarks.serving $(if $(ROWS),--rows $(ROWS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(QUICK),--quick)
 
 readme: install-dev  ## Write the table of settings into README.md
 	$(BIN)/python -m deploy.configuration README.md
