@@ -26,25 +26,20 @@ from models.serving.adapters import Adapter, embedding_adapter
 from models.serving.dominance import Dominance
 from models.serving.errors import DeviceMemoryFull, QueueFull, ShuttingDown
 from models.serving.fairness import FairQueue
+from models.serving.pass_cost import PassCost, next_pass
 from models.serving.passes import answer
 from models.serving.readings import tokenize
 from models.serving.requests import NOTHING, Request, Row, is_quick, rows_of
 
 log = structlog.get_logger(__name__)
 
-# Everybody who arrives while a pass runs waits for its end, and a pass on a processor gains little beyond this many
-# tokens. Measured with short bf16 texts on one core: 1,430 texts/s at 240 tokens a pass (11 ms), 1,480 at 480, 1,700
-# at 3,800 (150 ms).
+# Where a pass can be cheap, too, it gains little beyond this many tokens. Measured with short bf16 texts on one core:
+# 1,430 texts/s at 240 tokens a pass (11 ms), 1,480 at 480, 1,700 at 3,800 (150 ms).
 CPU_PASS_TOKENS = 320
-# Where tokens are dear, fewer: with AVX2 and fp32 a pass of 320 took 230 ms, and one customer's flood made the others'
-# p99 that long. Below a handful of texts a pass is not worth its start.
-CPU_PASS_S = 0.03
-CPU_LEAST_PASS_TOKENS = 96
 TOKENIZE_COST = 4_096
-# A turn of deficit round-robin: a handful of short texts.
-QUANTUM = 64
-# What is not worth dividing between two lanes.
-LEAST_TOKENS = 128
+# Turns of deficit round-robin: a short text, and of a customer who had nothing waiting a handful.
+QUANTUM = 16
+FIRST_TURN = 64
 
 
 class Engine:
@@ -73,13 +68,11 @@ class Engine:
         self._lanes = lanes
         self._device = device or threading.Semaphore(lanes)
         self._limit = queue_per_customer
-        self._raw: FairQueue[Row] = FairQueue(quantum=QUANTUM)
-        self._ready: FairQueue[Row] = FairQueue(quantum=QUANTUM)
+        self._raw: FairQueue[Row] = FairQueue(quantum=QUANTUM, first=FIRST_TURN)
+        self._ready: FairQueue[Row] = FairQueue(quantum=QUANTUM, first=FIRST_TURN)
         self._waiting: Counter[str] = Counter()  # rows that no pass has taken yet, by customer
         self._waiting_lock = threading.Lock()
-        self._rows_per_s = 500.0  # what `retry-after` is guessed from; follows the passes
-        # Of the last passes, earlier ones counting less.
-        self._tokens_done, self._seconds_spent = float(CPU_PASS_TOKENS), CPU_PASS_S
+        self._cost = PassCost()
         self._threads: list[threading.Thread] = []
         self._closed = False
         # Lanes write these.
@@ -156,7 +149,7 @@ class Engine:
             waiting = self._waiting[customer_id]
             # A request that is larger than the limit would never fit: it may wait alone.
             if waiting and waiting + rows > self._limit:
-                seconds = max(1, round(waiting / self._rows_per_s))
+                seconds = max(1, round(waiting / (self._lanes * self._cost.rows_per_s)))
                 raise QueueFull(waiting=waiting, limit=self._limit, rows=rows, seconds=seconds, retry_after_s=seconds)
             self._waiting[customer_id] = waiting + rows
 
@@ -218,7 +211,10 @@ class Engine:
         while self._ready.wait():
             with self._device:
                 # Another lane may have been quicker: then there is nothing to take, and nothing to do.
-                rows = self._ready.take(self._pass_budget(), takers=self._lanes, least=LEAST_TOKENS)
+                if self._one_thread:
+                    rows = next_pass(self._ready, self._cost, most=self._budget, lanes=self._lanes)
+                else:
+                    rows = self._ready.take(self._budget, takers=self._lanes)
                 self._leave(rows)
                 with self._counting:
                     self._running += 1
@@ -226,13 +222,6 @@ class Engine:
                     self._compute(present)
                 with self._counting:
                     self._running -= 1
-
-    def _pass_budget(self) -> int:
-        """Tokens of the next pass."""
-        if not self._one_thread:
-            return self._budget
-        affordable = int(CPU_PASS_S * self._tokens_done / self._seconds_spent)
-        return min(self._budget, max(CPU_LEAST_PASS_TOKENS, affordable))
 
     def _compute(self, rows: Sequence[Row]) -> None:
         began_at = time.perf_counter()
@@ -258,9 +247,7 @@ class Engine:
         with self._counting:
             self.passes += 1
             self.rows += len(rows)
-            self._tokens_done = 0.9 * self._tokens_done + tokens
-            self._seconds_spent = 0.9 * self._seconds_spent + spent_s
-            self._rows_per_s += 0.1 * (self._lanes * len(rows) / max(spent_s, 1e-6) - self._rows_per_s)
+            self._cost.observe(tokens, len(rows), spent_s)
             for row, output in zip(rows, outputs, strict=True):
                 owner = row.owner
                 owner.outputs[row.index] = output

@@ -50,9 +50,10 @@ def apply_heads(vectors: Vectors, adapters: Sequence[Adapter]) -> list[Floats]:
             found = torch.nn.functional.normalize(features_UF, dim=1).cpu().numpy()
         else:
             owners = [adapters[row] for row in rows]
+            widest = max(owner.outputs for owner in owners)  # also where no row has a word
             if counts is not None:
                 owners = [owner for owner, count in zip(owners, counts, strict=True) for _ in range(count)]
-            logits_UK = _multiply(features_UF, owners)
+            logits_UK = _multiply(features_UF, owners, widest)
             _add_lexical(logits_UK, [vectors.rows[row] for row in rows], [adapters[row] for row in rows])
             found = ACTIVATIONS[activation](logits_UK).cpu().numpy()
         if counts is not None:
@@ -65,9 +66,8 @@ def apply_heads(vectors: Vectors, adapters: Sequence[Adapter]) -> list[Floats]:
     return outputs
 
 
-def _multiply(features_BF: Tensor, adapters: Sequence[Adapter]) -> Tensor:
-    """Padded logits; `adapters` are sorted so that equal ones are neighbours."""
-    widest = max((adapter.outputs for adapter in adapters), default=1)
+def _multiply(features_BF: Tensor, adapters: Sequence[Adapter], widest: int) -> Tensor:
+    """Logits, padded to `widest`; `adapters` are sorted so that equal ones are neighbours."""
     logits_BK = features_BF.new_full((len(adapters), widest), -torch.inf)
     owners = [(adapter, len(list(rows))) for adapter, rows in groupby(adapters)]
     if features_BF.device.type != "cpu" and len(owners) >= _GATHERED_HEADS:

@@ -20,14 +20,18 @@ import httpx
 import psutil
 import pytest
 import redis
+import torch
 from sqlalchemy import text
 
 from deploy.local.folder import DataFolder
 from deploy.local.valkey import Valkey
+from models.backbones.precision import bf16_is_fast
 from models.records.database import Database
 
 ADMIN_KEY = "gr-admin-for-tests"
 ROOT = Path(__file__).parents[2]
+# That the trainer is at work on for some seconds, beside another test.
+ROWS_OF_A_WHILE = 6_000 if bf16_is_fast(torch.device("cpu")) else 1_500
 WORKER = ("-m", "celery", "-A", "worker.app", "worker", "-Q", "graft", "--loglevel=INFO")
 
 _WORDS = {
@@ -254,7 +258,7 @@ class Customer:
 
     def train_for_a_while(self, suffix: str) -> str:
         """A job that a test can catch at work, and that ends by itself soon after."""
-        return self.train(self._deployment.write_tickets(6_000), suffix, strategy="head")
+        return self.train(self._deployment.write_tickets(ROWS_OF_A_WHILE), suffix, strategy="head")
 
     def predict(self, model: str, inputs: list[str]) -> list[dict[str, Any]]:
         answer = _ok(self.http.post(f"/v1/models/{model}/predict", json={"inputs": inputs}))

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -114,11 +115,14 @@ def test_unknown_terms_say_nothing() -> None:
         lexical.load({**tensors, "lexical.buckets": tensors["lexical.buckets"][:-1]})
 
 
-def test_a_code_that_the_base_does_not_know(backbone: TextBackbone, make_request: RequestFactory) -> None:
-    notes, unseen = coded(320, seed=1), coded(400, seed=2)
-    request = make_request(notes)
+def test_a_code_that_the_base_does_not_know(
+    backbone: TextBackbone, make_request: RequestFactory, tmp_path: Path
+) -> None:
+    notes, unseen = coded(320, seed=1), coded(160, seed=2)
+    make = partial(make_request, notes, feature_cache_dir=tmp_path / "features")
+    request = make()
     (candidate,), _ = _train(request, backbone)
-    (bare,), _ = _train(make_request(notes, hyperparameters={"lexical": False}), backbone)
+    (bare,), _ = _train(make(hyperparameters={"lexical": False}), backbone)
     accuracy, baseline = _accuracy(candidate, backbone, unseen), _tfidf(notes, unseen)
     assert accuracy >= baseline - 0.01
     assert baseline > _accuracy(bare, backbone, unseen) + 0.1

@@ -126,23 +126,33 @@ def test_large_requests_are_cut_into_slices(backbone: TextBackbone) -> None:
 
 
 @pytest.mark.skipif(DEVICE != "cpu", reason="a GPU's passes are bounded by memory")
-def test_where_passes_are_slow_they_are_short(backbone: TextBackbone, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("start_s", "token_s", "least", "most"), [(0.0, 0.001, 0, 120), (0.02, 0.0, 200, 320)])
+def test_passes_are_as_long_as_pays_off(
+    backbone: TextBackbone,
+    monkeypatch: pytest.MonkeyPatch,
+    start_s: float,
+    token_s: float,
+    least: int,
+    most: int,
+) -> None:
     answer, sizes = engine_module.answer, []
 
-    def answer_on_a_slow_machine(base: Any, rows: list[Any], adapters: Any) -> Any:
+    def answer_on_such_a_machine(base: Any, rows: list[Any], adapters: Any) -> Any:
         sizes.append(sum(map(len, rows)))
-        threading.Event().wait(0.005 * sizes[-1])
+        threading.Event().wait(start_s + token_s * sizes[-1])
         return answer(base, rows, adapters)
 
-    monkeypatch.setattr(engine_module, "answer", answer_on_a_slow_machine)
+    monkeypatch.setattr(engine_module, "answer", answer_on_such_a_machine)
 
     async def go() -> None:
         async with running(backbone, batch_tokens=1_000) as engine:
-            await engine.submit("a", engine.embedding, TEXTS * 20)
+            for rows in [1, 6, 3, 8, 2, 5] * 3:
+                await engine.submit("a", engine.embedding, (TEXTS * 2)[:rows])
+            sizes.clear()
+            await engine.submit("a", engine.embedding, TEXTS * 12)
 
     asyncio.run(go())
-    assert max(sizes) > 200
-    assert sizes[-2] <= engine_module.CPU_LEAST_PASS_TOKENS
+    assert least <= max(sizes) <= most
 
 
 def test_a_pass_that_does_not_fit_into_the_gpu_is_divided(

@@ -94,6 +94,41 @@ def test_a_batch_is_filled_up_with_what_still_fits() -> None:
     assert sorted(str(row.owner) for row in queue.take(300)) == ["a", "b", "c"]
 
 
+def test_more_rows_of_one_customer_fill_a_batch_only_so_far_while_others_come_and_go() -> None:
+    queue: FairQueue[Row] = FairQueue(quantum=16, first=64)
+    queue.put("flood", [Row("flood", 10) for _ in range(1_000)])
+    assert len(queue.take(200, fill=50)) == 20  # nobody else has been there
+    for at in range(20):
+        queue.put(f"quiet-{at}", [Row("quiet", 10)])
+        taken = queue.take(200, fill=50)
+        assert [row.owner for row in taken].count("quiet") == 1
+        assert sum(row.cost for row in taken) == (50 if at else 200)  # the first one is a surprise
+    for at in range(30):
+        queue.put(f"more-{at}", [Row("quiet", 10)])
+    assert sum(row.cost for row in queue.take(200, fill=50)) == 200
+    sizes = [sum(row.cost for row in queue.take(200, fill=50)) for _ in range(12)]
+    assert sizes[1] == 50  # who was there may come back
+    assert sizes[-1] == 200
+
+
+def test_of_two_with_many_rows_neither_is_kept_from_filling_a_batch() -> None:
+    queue: FairQueue[Row] = FairQueue(quantum=16, first=64)
+    for name in "ab":
+        queue.put(name, [Row(name, 10) for _ in range(1_000)])
+    for _ in range(30):
+        taken = queue.take(200, fill=50)
+        assert sum(row.cost for row in taken) == 200
+        assert 8 <= [row.owner for row in taken].count("a") <= 12
+
+
+def test_who_had_nothing_waiting_leaves_at_once_with_a_long_row() -> None:
+    queue: FairQueue[Row] = FairQueue(quantum=16, first=64)
+    queue.put("flood", [Row("flood", 10) for _ in range(1_000)])
+    queue.take(200)
+    queue.put("quiet", [Row("quiet", 60)])
+    assert any(row.owner == "quiet" for row in queue.take(100))
+
+
 def test_discarded_rows_are_gone() -> None:
     queue: FairQueue[Row] = FairQueue(quantum=16)
     mine, other = object(), object()

@@ -222,6 +222,15 @@ def test_a_base_of_its_own_is_counted_once(backbone: TextBackbone) -> None:
     assert adapter.nbytes == head.nbytes + adapter.encoder.nbytes
 
 
+def test_a_text_without_words_alone_in_a_pass(backbone: TextBackbone) -> None:
+    head = {"head.weight": torch.randn(5, 384), "head.bias": torch.zeros(5)}
+    parts = {"task": "token-classification", "labels": ("city", "name"), "features": ("word.6",)}
+    adapter, _ = make(backbone, **parts, more=head)
+    (alone,) = answer(backbone, tokenize(backbone, ["\u00ad"], ["words"]), [adapter])
+    beside, _ = answer(backbone, tokenize(backbone, ["\u00ad", "a word"], ["words"] * 2), [adapter] * 2)
+    assert alone.shape == beside.shape == (0, 5)
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_words_of_a_part_of_a_batch(backbone: TextBackbone, precision: str) -> None:
     """Taggers with own blocks, with low-rank matrices and with neither, alone and beside each other."""
