@@ -29,7 +29,9 @@ _START_TOKENS = 20.0
 _ROWS_PER_S = 500.0
 # A start can be told from the tokens after so many passes, if their sizes spread by so much of the mean.
 _LEAST_PASSES = 8.0
-_LEAST_SPREAD = 0.25
+_LEAST_SPREAD = 0.2
+# As long as sizes do not spread, every eighth pass is a quarter as long: it costs a hundredth, and they do.
+_PROBE_EVERY, _PROBE_PART = 8, 4
 # What a busy machine makes of a fit stays within what processors show.
 _LEAST_START_TOKENS, _MOST_START_TOKENS = 4.0, 160.0
 
@@ -42,6 +44,7 @@ class PassCost:
         self._passes = self._rows = self._tokens = self._squares = self._seconds = self._products = 0.0
         self.start_tokens = _START_TOKENS  # how many tokens cost as much as the start of a pass
         self.rows_per_s = _ROWS_PER_S  # in passes such as the last ones, one after the other
+        self._silent = 0  # passes since their sizes told something
 
     def observe(self, tokens: int, rows: int, seconds: float) -> None:
         """A pass has ended."""
@@ -56,6 +59,11 @@ class PassCost:
             self._tell_start_from_tokens()
         self.rows_per_s = self._rows / self._seconds
 
+    @property
+    def probes(self) -> bool:
+        """Whether the next pass should be a short one, to learn from it."""
+        return self._silent % _PROBE_EVERY == _PROBE_EVERY - 1
+
     def _tell_start_from_tokens(self) -> None:
         """Least squares of seconds = start + tokens * token_s."""
         mean, mean_s = self._tokens / self._passes, self._seconds / self._passes
@@ -64,13 +72,17 @@ class PassCost:
         if variance >= (_LEAST_SPREAD * mean) ** 2 and covariance > 0:
             fitted = mean_s * variance / covariance - mean
             self.start_tokens = min(max(fitted, _LEAST_START_TOKENS), _MOST_START_TOKENS)
+            self._silent = 0
+        else:
+            self._silent += 1
 
 
 def next_pass(queue: FairQueue[Row], cost: PassCost, *, most: int, lanes: int) -> list[Row]:
     """The rows that one of several lanes takes from the queue now, of up to `most` tokens."""
     start = cost.start_tokens
+    budget = min(most, _tokens(_WORTH_STARTS * start))
     return queue.take(
-        min(most, _tokens(_WORTH_STARTS * start)),
+        budget // _PROBE_PART if cost.probes else budget,
         takers=lanes,
         least=int(_DIVISIBLE_STARTS * start),
         fill=_tokens(_FILL_STARTS * start),
