@@ -141,7 +141,7 @@ def test_a_code_that_the_base_does_not_know(
 
 
 def test_what_is_read_back_answers_as_it_was_measured(backbone: TextBackbone, make_request: RequestFactory) -> None:
-    notes, unseen = coded(160, seed=1), coded(120, seed=2)
+    notes, unseen = coded(120, seed=1), coded(60, seed=2)
     (candidate,), finished = _train(make_request(notes, validation=unseen), backbone)
     assert candidate.report["measured_on"] == "validation_file"
     assert _accuracy(candidate, backbone, unseen) == pytest.approx(finished.report["score"], abs=1e-9)
@@ -152,13 +152,14 @@ def test_what_is_read_back_answers_as_it_was_measured(backbone: TextBackbone, ma
 
 
 def test_terms_are_left_out_where_the_base_knows_better(
-    backbone: TextBackbone, tickets: Rows, make_request: RequestFactory
+    backbone: TextBackbone, tickets: Rows, make_request: RequestFactory, tmp_path: Path
 ) -> None:
-    (candidate,), _ = _train(make_request(tickets), backbone)
+    make = partial(make_request, tickets[::2], feature_cache_dir=tmp_path / "features")
+    (candidate,), _ = _train(make(), backbone)
     assert candidate.report["lexical"]["share"] == 0
     assert candidate.report["situation"]["similarity"] == "similar"
     assert "lexical.weight" not in artifacts.read(candidate.artifact_dir).tensors
-    (asked,), _ = _train(make_request(tickets, hyperparameters={"lexical": True}), backbone)
+    (asked,), _ = _train(make(hyperparameters={"lexical": True}), backbone)
     assert asked.report["lexical"]["share"] > 0
     assert "lexical.weight" in artifacts.read(asked.artifact_dir).tensors
 
@@ -181,7 +182,7 @@ def test_several_labels(backbone: TextBackbone, make_request: RequestFactory, tm
     scores = candidate.report["lexical"]
     assert scores["share"] >= 0.5
     assert scores["both"]["score"] > scores["head"]["score"] + 0.05
-    unseen = pairs(100, 2)
+    unseen = pairs(50, 2)
     predictions = inference.predict(artifacts.read(candidate.artifact_dir), backbone, [text for text, _ in unseen])
     right = [set(found["labels"]) == set(labels) for found, (_, labels) in zip(predictions, unseen, strict=True)]
     assert np.mean(right) > 0.5
@@ -189,8 +190,8 @@ def test_several_labels(backbone: TextBackbone, make_request: RequestFactory, tm
 
 @pytest.mark.slow
 def test_refined_candidates_are_compared_with_both_parts(backbone: TextBackbone, make_request: RequestFactory) -> None:
-    notes, unseen = coded(320, seed=1), coded(400, seed=2)
-    request = make_request(notes, strategy="partial", hyperparameters={"n_epochs": 2})
+    notes, unseen = coded(320, seed=1), coded(120, seed=2)
+    request = make_request(notes, validation=coded(80, seed=3), strategy="partial", hyperparameters={"n_epochs": 2})
     found, finished = _train(request, backbone)
     assert [candidate.name for candidate in found] == ["head", "partial"]
     tried = next(entry for entry in finished.report["strategies_tried"] if entry["name"] == "partial")

@@ -57,13 +57,13 @@ def test_ten_intents_from_ten_rows_each(backbone: TextBackbone, make_request: Ca
 @pytest.mark.slow
 def test_all_intents_from_ten_rows_each(backbone: TextBackbone, make_request: Callable[..., TrainRequest]) -> None:
     request = make_request(_read("train.csv", None, 10))
-    assert _accuracies(request, backbone, _read("test.csv", None, None))["head"] >= 0.855
+    assert _accuracies(request, backbone, _read("test.csv", None, None)[::2])["head"] >= 0.855
 
 
 @pytest.mark.slow
-def test_all_intents_from_all_rows(backbone: TextBackbone, make_request: Callable[..., TrainRequest]) -> None:
-    request = make_request(_read("train.csv", None, None))
-    assert _accuracies(request, backbone, _read("test.csv", None, None))["head"] >= 0.938
+def test_all_intents_from_thirty_rows_each(backbone: TextBackbone, make_request: Callable[..., TrainRequest]) -> None:
+    request = make_request(_read("train.csv", None, 30))
+    assert _accuracies(request, backbone, _read("test.csv", None, None)[::2])["head"] >= 0.9
 
 
 def _stsb(part: str) -> list[dict[str, Any]]:
@@ -98,23 +98,23 @@ def _train_lines(rows: list[dict[str, Any]], task: str, backbone: TextBackbone, 
 
 @pytest.mark.parametrize(
     ("rows", "floor"),
-    [(600, 0.82), pytest.param(5_749, 0.835, marks=pytest.mark.slow)],
+    [(300, 0.8), pytest.param(1_900, 0.82, marks=pytest.mark.slow)],
 )
 def test_nearness_of_sentences(backbone: TextBackbone, tmp_path: Path, rows: int, floor: float) -> None:
     artifact = _train_lines(_stsb("train")[:: 5_749 // rows][:rows], "text-regression", backbone, tmp_path)
-    test = _stsb("test")
+    test = _stsb("test")[:: 1 if rows > 1_000 else 4]
     answers = inference.predict(artifact, backbone, [TextPair(row["text"], row["text_pair"]) for row in test])
     values, true = ([row["value"] for row in found] for found in (answers, test))
     assert np.corrcoef(values, true)[0, 1] >= floor
 
 
 def test_spans_in_bookings(backbone: TextBackbone, tmp_path: Path) -> None:
-    artifact = _train_lines(_bookings("train_0")[::10], "token-classification", backbone, tmp_path)
-    test = _bookings("test")[::4]
+    artifact = _train_lines(_bookings("train_0")[::20], "token-classification", backbone, tmp_path)
+    test = _bookings("test")[::12]
     answers = inference.predict(artifact, backbone, [row["text"] for row in test])
     said, true = (
         [{(span["start"], span["end"], span["label"]) for span in row["spans"]} for row in found]
         for found in (answers, test)
     )
     right = sum(len(one & other) for one, other in zip(said, true, strict=True))
-    assert 2 * right / (sum(map(len, said)) + sum(map(len, true))) >= 0.83
+    assert 2 * right / (sum(map(len, said)) + sum(map(len, true))) >= 0.75

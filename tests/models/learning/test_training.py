@@ -71,7 +71,9 @@ def test_progress_only_grows_and_events_cross_processes(
 
 def test_same_seed_same_bytes(backbone: TextBackbone, few: Rows, make_request: RequestFactory) -> None:
     # A validation file makes it one trial instead of four.
-    request = make_request(few[::2], validation=few[1::4], strategy="lora", hyperparameters=FAST_LORA)
+    request = make_request(
+        few[::2], validation=few[1::4], strategy="lora", hyperparameters={**FAST_LORA, "n_epochs": 1}
+    )
     again = replace(request, output_dir=request.output_dir.with_name("again"))
     other = replace(request, output_dir=request.output_dir.with_name("other"), seed=8)
     first, second, third = (_candidates(_run(each, backbone)) for each in (request, again, other))

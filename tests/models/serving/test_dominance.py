@@ -87,7 +87,7 @@ def test_the_dominant_adapter_is_merged_while_it_dominates(backbone: TextBackbon
         await settled([0, 0, 0, 1], adapters[0])
         engine.dominance.forget("customer-0")
         assert engine.dominance.adapter is None
-        for _ in range(30):  # what is still on its way
+        for _ in range(10):  # what is still on its way
             await ask([0, 0, 0, 1])
         assert engine.dominance.adapter is None
         await engine.close()

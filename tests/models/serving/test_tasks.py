@@ -79,7 +79,9 @@ def assert_same(found: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> No
             assert one == pytest.approx(other, abs=2e-3)
 
 
-@pytest.mark.parametrize("strategy", ["head", "lora", pytest.param("partial", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "strategy", ["head", *(pytest.param(strategy, marks=pytest.mark.slow) for strategy in ("lora", "partial"))]
+)
 def test_every_task_as_learning_says_it_and_mixed_in_one_batch(
     customer: Callable[..., Customer],
     publish: Publish,
