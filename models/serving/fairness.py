@@ -29,9 +29,10 @@ Row = TypeVar("Row", bound=Costed)
 class _Lane(Generic[Row]):
     deficit: int
     rows: deque[Row] = field(default_factory=deque)
+    staying: bool = False  # a batch has left without all of it
 
 
-# After so many batches in which nobody's last row left while others' had to wait, those others are thought to be alone.
+# After so many batches in which nobody came and went while others' rows waited, those others are thought to be alone.
 _ALONE_AFTER = 8
 
 
@@ -82,10 +83,11 @@ class FairQueue(Generic[Row]):
             budget = min(budget, max(least, -(-self._cost // takers)))
             if fill is None or self._batches_alone >= _ALONE_AFTER:
                 fill = budget
-            waiting = len(self._lanes)
-            taken = self._drain(budget, min(fill, budget))
-            done = waiting - len(self._lanes)
-            self._batches_alone = 0 if done and self._lanes else self._batches_alone + 1
+            taken, went = self._drain(budget, min(fill, budget))
+            if went and self._lanes:
+                self._batches_alone = 0
+            elif taken:
+                self._batches_alone += 1
             return taken
 
     def discard(self, customer: Hashable, owner: object) -> list[Row]:
@@ -109,9 +111,10 @@ class FairQueue(Generic[Row]):
             self._closed = True
             self._changed.notify_all()
 
-    def _drain(self, budget: int, fill: int) -> list[Row]:
+    def _drain(self, budget: int, fill: int) -> tuple[list[Row], bool]:
+        """The rows, and whether they are all that somebody had who came since the last batch."""
         taken: list[Row] = []
-        spent = 0
+        spent, went = 0, False
         served: set[Hashable] = set()
         full: set[Hashable] = set()  # whose next row is not their first and goes beyond what such rows may fill
         saving = 0  # customers in a row whose first row costs more than they have
@@ -121,7 +124,9 @@ class FairQueue(Generic[Row]):
                 self._lanes.move_to_end(customer)
                 continue
             if saving == len(self._lanes) - len(full):
-                self._skip_laps([lane for name, lane in self._lanes.items() if name not in full])
+                if full:  # they would get no laps, and long rows more than their share
+                    break
+                self._skip_laps()
                 saving = 0
             # A customer whose share was cut off by the end of the last batch goes on with what it had left.
             if lane.rows[0].cost > lane.deficit:
@@ -130,7 +135,7 @@ class FairQueue(Generic[Row]):
             while lane.rows and lane.rows[0].cost <= lane.deficit:
                 cost = lane.rows[0].cost
                 if taken and spent + cost > budget:
-                    return self._left(taken)
+                    return self._left(taken, served), went
                 if customer in served and spent + cost > fill:
                     full.add(customer)
                     saving = max(0, saving - 1)
@@ -143,22 +148,26 @@ class FairQueue(Generic[Row]):
             if lane.rows:
                 self._lanes.move_to_end(customer)
             else:
+                went = went or not lane.staying
                 del self._lanes[customer]
             if spent >= budget:
                 break
-        return self._left(taken)
+        return self._left(taken, served), went
 
-    def _skip_laps(self, lanes: Sequence[_Lane[Row]]) -> None:
-        """Give them at once what the laps would bring in which nobody could leave; in the next one somebody can.
+    def _skip_laps(self) -> None:
+        """Give everybody at once what the laps would bring in which nobody could leave; in the next one somebody can.
 
         A row is never taken on credit: whoever has long rows would leave first with every batch, and lanes that are
         done are forgotten with what they owe.
         """
-        laps = min(-(-(lane.rows[0].cost - lane.deficit) // self._quantum) for lane in lanes)
-        for lane in lanes:
+        laps = min(-(-(lane.rows[0].cost - lane.deficit) // self._quantum) for lane in self._lanes.values())
+        for lane in self._lanes.values():
             lane.deficit += (laps - 1) * self._quantum
 
-    def _left(self, taken: list[Row]) -> list[Row]:
+    def _left(self, taken: list[Row], served: set[Hashable]) -> list[Row]:
+        for customer in served:
+            if (lane := self._lanes.get(customer)) is not None:
+                lane.staying = True
         self._waiting -= len(taken)
         self._cost -= sum(row.cost for row in taken)
         return taken

@@ -29,7 +29,8 @@ _START_TOKENS = 20.0
 _ROWS_PER_S = 500.0
 # A start can be told from the tokens after so many passes, if their sizes spread by so much of the mean.
 _LEAST_PASSES = 8.0
-_LEAST_SPREAD = 0.2
+_LEAST_SPREAD = 0.15
+_MOST_TIMES = 1.5  # what it should have taken: a machine that became slower is believed step by step
 # As long as sizes do not spread, every eighth pass is a quarter as long: it costs a hundredth, and they do.
 _PROBE_EVERY, _PROBE_PART = 8, 4
 # What a busy machine makes of a fit stays within what processors show.
@@ -41,7 +42,8 @@ class PassCost:
 
     def __init__(self) -> None:
         # Sums over the last passes, earlier ones counting less.
-        self._passes = self._rows = self._tokens = self._squares = self._seconds = self._products = 0.0
+        self._passes = self._rows = self._tokens = self._squares = self._products = 0.0
+        self._seconds = self._believed_s = 0.0  # as they were, and as much of them as the fit believes
         self.start_tokens = _START_TOKENS  # how many tokens cost as much as the start of a pass
         self.rows_per_s = _ROWS_PER_S  # in passes such as the last ones, one after the other
         self._silent = 0  # passes since their sizes told something
@@ -49,12 +51,17 @@ class PassCost:
     def observe(self, tokens: int, rows: int, seconds: float) -> None:
         """A pass has ended."""
         seconds = max(seconds, 1e-6)
+        believed_s = seconds
+        if self._passes >= _LEAST_PASSES:  # one that stalled would count for as much as fifty others
+            token_s = self._believed_s / (self._tokens + self.start_tokens * self._passes)
+            believed_s = min(seconds, _MOST_TIMES * token_s * (tokens + self.start_tokens))
         self._passes = _KEPT * self._passes + 1.0
         self._rows = _KEPT * self._rows + rows
         self._tokens = _KEPT * self._tokens + tokens
         self._squares = _KEPT * self._squares + tokens * tokens
         self._seconds = _KEPT * self._seconds + seconds
-        self._products = _KEPT * self._products + tokens * seconds
+        self._believed_s = _KEPT * self._believed_s + believed_s
+        self._products = _KEPT * self._products + tokens * believed_s
         if self._passes >= _LEAST_PASSES:
             self._tell_start_from_tokens()
         self.rows_per_s = self._rows / self._seconds
@@ -66,7 +73,7 @@ class PassCost:
 
     def _tell_start_from_tokens(self) -> None:
         """Least squares of seconds = start + tokens * token_s."""
-        mean, mean_s = self._tokens / self._passes, self._seconds / self._passes
+        mean, mean_s = self._tokens / self._passes, self._believed_s / self._passes
         variance = self._squares / self._passes - mean * mean
         covariance = self._products / self._passes - mean * mean_s
         if variance >= (_LEAST_SPREAD * mean) ** 2 and covariance > 0:
@@ -82,7 +89,7 @@ def next_pass(queue: FairQueue[Row], cost: PassCost, *, most: int, lanes: int) -
     start = cost.start_tokens
     budget = min(most, _tokens(_WORTH_STARTS * start))
     return queue.take(
-        budget // _PROBE_PART if cost.probes else budget,
+        max(1, budget // _PROBE_PART) if cost.probes else budget,
         takers=lanes,
         least=int(_DIVISIBLE_STARTS * start),
         fill=_tokens(_FILL_STARTS * start),

@@ -79,6 +79,6 @@ def latencies(processor: Processor, requests: Sequence[Arrival]) -> dict[str, ND
     return {owner: np.array(times[len(times) // 20 :]) for owner, times in found.items()}
 
 
-def saturation(processor: Processor, lengths: Sequence[int], *, tokens: int = CPU_PASS_TOKENS) -> float:
+def saturation(processor: Processor, lengths: Sequence[int], *, tokens: int) -> float:
     """Requests a second in passes of so many tokens on all lanes."""
     return float(processor.lanes * tokens / np.mean(lengths) / processor.pass_s(tokens))

@@ -121,6 +121,33 @@ def test_of_two_with_many_rows_neither_is_kept_from_filling_a_batch() -> None:
         assert 8 <= [row.owner for row in taken].count("a") <= 12
 
 
+@pytest.mark.parametrize(
+    ("short", "long", "budget", "fill"), [(13, 128, 320, 104), (13, 60, 96, 32), (16, 197, 160, 40)]
+)
+def test_long_rows_get_no_larger_share_while_others_come_and_go(short: int, long: int, budget: int, fill: int) -> None:
+    queue: FairQueue[Row] = FairQueue(quantum=16, first=64)
+    served = {"short": 0, "long": 0, "light": 0}
+    for name, cost in (("short", short), ("long", long)):
+        queue.put(name, [Row(name, cost) for _ in range(5_000)])
+    for at in range(400):
+        queue.put(f"light-{at}", [Row("light", 12)])
+        for row in queue.take(budget, fill=fill):
+            served[str(row.owner)] += row.cost
+    assert served["light"] >= 395 * 12
+    assert 0.4 < served["long"] / served["short"] < 2.5
+
+
+def test_several_with_many_rows_are_not_others_that_come_and_go() -> None:
+    queue: FairQueue[Row] = FairQueue(quantum=16, first=64)
+    sizes = []
+    for _ in range(60):
+        for name in "abcd":
+            if name not in queue._lanes:
+                queue.put(name, [Row(name, 10) for _ in range(50)])
+        sizes.append(sum(row.cost for row in queue.take(200, fill=50)))
+    assert min(sizes) > 50
+
+
 def test_who_had_nothing_waiting_leaves_at_once_with_a_long_row() -> None:
     queue: FairQueue[Row] = FairQueue(quantum=16, first=64)
     queue.put("flood", [Row("flood", 10) for _ in range(1_000)])

@@ -73,6 +73,13 @@ def test_a_machine_that_becomes_busy_is_noticed() -> None:
     assert cost.rows_per_s == pytest.approx(rate / 10, rel=0.2)
 
 
+@pytest.mark.parametrize("tokens", [13, 96])
+def test_a_pass_that_stalls_counts_for_little(tokens: int) -> None:
+    cost = _after(8.5e-3, 0.68e-3, passes=100)
+    cost.observe(tokens, 1, 1.0)
+    assert cost.start_tokens == pytest.approx(12.5, rel=0.5)
+
+
 def test_before_the_first_pass_something_is_believed() -> None:
     cost = PassCost()
     assert _taken(cost, 1_000) >= LEAST_PASS_TOKENS
