@@ -23,9 +23,9 @@ from api.metrics import Metrics, RequestMetrics
 from api.request_ids import RequestIds
 from api.routes import catalog, customers, files, health, jobs, keys, usage
 from models import settings as process_settings
+from models.services.access.resolver import AccessResolver
 from models.services.jobs import count_by_status
 from models.services.resources import Resources, open_resources
-from models.serving.directory import Directory
 from models.settings import Settings
 
 log = structlog.get_logger("graft.api")
@@ -90,7 +90,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             if settings.role != "predictor":  # which neither keeps the books nor needs the database to be well
                 _watch_books(context.metrics, resources)
             if settings.role == "api":
-                directory = Directory(resources, poll_s=settings.directory_poll_s)
+                directory = AccessResolver(resources, poll_s=settings.directory_poll_s)
                 await directory.start()
                 stack.push_async_callback(directory.close)
                 context.directory = directory

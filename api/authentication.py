@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from api import context
 from models.errors import Forbidden, Unauthenticated
-from models.serving.directory import Principal
+from models.services.access.resolver import Principal
 
 OPERATOR = "operator"
 

@@ -15,7 +15,7 @@ from models.settings import Settings
 if TYPE_CHECKING:
     from api.limits import RateLimits
     from api.metrics import Metrics
-    from models.serving.directory import Directory, Principal
+    from models.services.access.resolver import AccessResolver, Principal
     from models.serving.predictor import Predictor
 
 
@@ -32,7 +32,7 @@ class Context:
     metrics: Metrics
     limits: RateLimits
     resources: Resources | None = None
-    directory: Directory | None = None
+    directory: AccessResolver | None = None
     predictor: Predictor | None = None
     validations: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_VALIDATIONS))
 

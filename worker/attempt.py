@@ -14,8 +14,8 @@ from typing import Any, Literal
 import structlog
 
 from models.errors import Unavailable
-from models.learning.events import Candidate, Finished, Progress
-from models.learning.request import TrainRequest
+from models.learning.contract.events import Finished, Progress, VersionReady
+from models.learning.contract.request import TrainRequest
 from models.records.jobs import Job
 from models.services import claims
 from models.services.claims import Claim
@@ -98,9 +98,9 @@ class Attempt:
         match message:
             case Progress():
                 self._progress.note(message)
-            case Candidate() | Finished() if self._is_ending:
-                self._training = self._training and isinstance(message, Candidate)
-            case Candidate():
+            case VersionReady() | Finished() if self._is_ending:
+                self._training = self._training and isinstance(message, VersionReady)
+            case VersionReady():
                 self._report()
                 promote = message.servable_before_end
                 publish = lambda: claims.publish(self._resources, self._claim, message, promote=promote)  # noqa: E731

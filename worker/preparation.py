@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-from models.learning.request import DatasetSource, Hyperparameters, TrainRequest
+from models.learning.contract.request import DatasetSource, Hyperparameters, TrainRequest
 from models.records.files import File
 from models.services import experience
 from models.services.claims import Claim

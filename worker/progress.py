@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from models.learning.events import Progress
+from models.learning.contract.events import Progress
 from models.services.claims import Event
 
 _MOST_EVENTS = 50  # between two heartbeats: a chart needs no more

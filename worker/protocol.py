@@ -11,9 +11,9 @@ from typing import Any
 
 import orjson
 
-from models.learning import events as learning_events
-from models.learning.events import TrainEvent
-from models.learning.request import TrainRequest
+from models.learning.contract import events as learning_events
+from models.learning.contract.events import TrainEvent
+from models.learning.contract.request import TrainRequest
 
 EVENTS_FD_VARIABLE = "GRAFT_TRAINER_EVENTS_FD"
 PARENT_VARIABLE = "GRAFT_TRAINER_PARENT"

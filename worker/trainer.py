@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from models import settings as graft_settings
-from models.learning.events import Finished
+from models.learning.contract.events import Finished
 from models.settings import Settings
 from worker import failures, logs, parent_death, protocol
 from worker.protocol import Failed, Ready, Stop, Stopped, Train, TrainerEvent
@@ -156,7 +156,8 @@ def _run(command: Train, backbones: WarmBackbones, inbox: Inbox, outbox: Outbox)
     request = command.request
     log.info("run_started", base_model=request.base_model, task=request.task, strategy=request.strategy)
     try:
-        from models.learning import errors, training  # noqa: PLC0415  # torch comes with it
+        from models.learning import training  # noqa: PLC0415  # torch comes with it
+        from models.learning.contract import errors  # noqa: PLC0415  # torch comes with it
 
         try:
             finished = False

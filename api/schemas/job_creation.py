@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from api.schemas.base import Body, Columns, Metadata, auto_or
-from models.learning.request import STRATEGIES, Strategy
+from models.learning.contract.request import STRATEGIES, Strategy
 
 Auto = Literal["auto"]
 AutoCount = Annotated[Annotated[int, Field(ge=1, le=10_000)] | Auto, auto_or("a whole number from 1 to 10000")]

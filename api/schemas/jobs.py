@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from api.schemas.base import Object, UnixSeconds
-from models.learning.request import Hyperparameters
+from models.learning.contract.request import Hyperparameters
 from models.records.jobs import Job, JobEvent
 from models.records.versions import ModelVersion
 

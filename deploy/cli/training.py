@@ -17,7 +17,7 @@ from deploy.cli.connection import Key, Server, as_customer
 from deploy.cli.console import out, show_table
 from deploy.cli.errors import CommandError
 from deploy.cli.progress import follow
-from models.learning.request import STRATEGIES
+from models.learning.contract.request import STRATEGIES
 
 JobId = Annotated[str, typer.Argument(help="The job's id: ftjob-…", metavar="JOB")]
 JOBS = "/v1/fine_tuning/jobs"

@@ -11,17 +11,16 @@ from typing import Any
 
 import torch
 
+from models.artifacts.folder import Artifact, finite, write_artifact
 from models.backbones.backbone import Row
 from models.backbones.loading import Backbone
-from models.learning import artifacts
-from models.learning.artifacts import Artifact
-from models.learning.assessment import Assessment, HeldOut
-from models.learning.corpus import Corpus
-from models.learning.errors import Diverged, Stopped
-from models.learning.events import Candidate
-from models.learning.experience import Outcome
-from models.learning.heads import Floats
-from models.learning.request import TrainRequest
+from models.learning.contract.errors import Diverged, Stopped
+from models.learning.contract.events import VersionReady
+from models.learning.contract.outcomes import Outcome
+from models.learning.contract.request import TrainRequest
+from models.learning.data.corpus import Corpus
+from models.learning.evaluation.assessment import Assessment, HeldOut
+from models.learning.heads.linear import Floats
 from models.learning.tasks.task import Task
 
 
@@ -99,14 +98,14 @@ class Trained:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-def write_candidate(run: Run, trained: Trained, held: HeldOut, *, improves: bool) -> Candidate:
+def write_candidate(run: Run, trained: Trained, held: HeldOut, *, improves: bool) -> VersionReady:
     """Write the artifact and say what it is worth. Raises Diverged if a weight is not a number."""
-    if not artifacts.finite(trained.tensors):
+    if not finite(trained.tensors):
         raise Diverged(epoch="the last", learning_rate=float(trained.hyperparameters.get("learning_rate", 0.0)))
     assessment = trained.assessment
-    folder = run.request.output_dir / trained.name
+    output = run.request.output_dir / trained.name
     thresholds = None if assessment.thresholds is None else tuple(float(value) for value in assessment.thresholds)
-    artifacts.write(
+    write_artifact(
         Artifact(
             task=run.task.name,
             strategy=trained.name,
@@ -119,7 +118,7 @@ def write_candidate(run: Run, trained: Trained, held: HeldOut, *, improves: bool
             tensors=_in_own_unit(trained.tensors, run.task),
             details={**trained.details, "versions": versions()},
         ),
-        folder,
+        output,
     )
     report = {
         **run.report,
@@ -136,7 +135,7 @@ def write_candidate(run: Run, trained: Trained, held: HeldOut, *, improves: bool
         "baseline": run.report["baseline"]["gate"],
         **{name: report["calibration"][name] for name in ("ece",) if "calibration" in report},
     }
-    return Candidate(trained.name, folder, metrics, report, improves)
+    return VersionReady(trained.name, output, metrics, report, improves)
 
 
 def _in_own_unit(tensors: Mapping[str, torch.Tensor], task: Task) -> dict[str, torch.Tensor]:

@@ -13,13 +13,16 @@ import torch
 from models.backbones.backbone import Row
 from models.backbones.loading import Backbone
 from models.backbones.parallel import one_thread_each
-from models.learning import features, first_version, refining, tasks
-from models.learning.corpus import Corpus, read_training, read_validation
-from models.learning.errors import NoLinearLayers
-from models.learning.events import Candidate, Finished, Progress, TrainEvent
-from models.learning.folds import subsample
-from models.learning.request import TrainRequest
+from models.learning import tasks
+from models.learning.contract.errors import NoLinearLayers
+from models.learning.contract.events import Finished, Progress, TrainEvent, VersionReady
+from models.learning.contract.request import TrainRequest
+from models.learning.data import features
+from models.learning.data.corpus import Corpus, read_training, read_validation
+from models.learning.data.folds import subsample
+from models.learning.heads import first_version
 from models.learning.run import Rows, Run
+from models.learning.search import search
 
 __all__ = ["train"]
 
@@ -29,7 +32,7 @@ _FEATURE_BYTES = 2**30
 
 
 def train(request: TrainRequest, backbone: Backbone, *, stop: Callable[[], bool]) -> Iterator[TrainEvent]:
-    """Train one model: `Progress* (Candidate Progress*)+ Finished`.
+    """Train one model: `Progress* (VersionReady Progress*)+ Finished`.
 
     Artifacts are written below `request.output_dir`, one folder per candidate. Raises Stopped soon after `stop()` says
     True, InvalidRequest errors for what the customer can mend, other GraftErrors for what is ours.
@@ -45,9 +48,9 @@ def _train(request: TrainRequest, backbone: Backbone, stop: Callable[[], bool]) 
     yield Progress("fitting", _share(run, 30, 90), metrics={"score": first.trained.assessment.score.value})
     best = first_version.publish(run, first)
     yield best
-    candidates: list[Candidate] = [best]
-    for event in refining.refine(run, first):
-        if isinstance(event, Candidate):
+    candidates: list[VersionReady] = [best]
+    for event in search.refine(run, first):
+        if isinstance(event, VersionReady):
             candidates.append(event)
             if event.improves:
                 best = event

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Index, String, delete, func, insert, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from models.learning.experience import Outcome
+from models.learning.contract.outcomes import Outcome
 from models.records.base import Base
 
 

@@ -41,7 +41,7 @@ class ModelVersion(Base):
     model_id: Mapped[str] = mapped_column(ForeignKey("models.id", ondelete="CASCADE"), index=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
     number: Mapped[int]
-    candidate: Mapped[str] = mapped_column(String(40))  # learning.events.Candidate.name
+    candidate: Mapped[str] = mapped_column(String(40))  # learning.events.VersionReady.name
     artifact_prefix: Mapped[str] = mapped_column(String(512))  # in the object store; manifest.json below it
     manifest_sha256: Mapped[str] = mapped_column(String(64))
     bytes: Mapped[int]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from models.errors import GraftError
 from models.identifiers import is_name, new_id
-from models.learning.events import Candidate
+from models.learning.contract.events import VersionReady
 from models.records.versions import Model, ModelVersion
 from models.services.errors import ArtifactIncomplete
 from models.storage.errors import ObjectCorrupt, ObjectMissing, StorageUnavailable
@@ -28,7 +28,7 @@ class StoredArtifact:
     bytes: int
 
 
-def upload(store: ObjectStore, model: Model, job_id: str, attempt: int, candidate: Candidate) -> StoredArtifact:
+def upload(store: ObjectStore, model: Model, job_id: str, attempt: int, candidate: VersionReady) -> StoredArtifact:
     """Store a candidate's folder below a prefix of this attempt alone.
 
     Every object is checked as it arrives; the manifest is read back. Raises ArtifactIncomplete, StorageUnavailable.

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from sqlalchemy.orm import Session
 
 from models.errors import Unavailable
-from models.learning.events import Candidate, Finished
+from models.learning.contract.events import Finished, VersionReady
 from models.records import changes, customers, files, jobs, usage, versions
 from models.records.clock import clock, read_clock
 from models.records.customers import Customer
@@ -86,7 +86,7 @@ def heartbeat(
         return job.stop_requested
 
 
-def publish(resources: Resources, claim: Claim, candidate: Candidate, *, promote: bool) -> ModelVersion:
+def publish(resources: Resources, claim: Claim, candidate: VersionReady, *, promote: bool) -> ModelVersion:
     """Upload an artifact and make it a version, once per job and candidate; what an earlier attempt made is returned.
 
     With `promote` it goes live at once if the model has no live version, or one of this very job that it improves on;
@@ -236,7 +236,7 @@ def _find_finished(session: Session, claim: Claim) -> Job | None:
 
 
 def _add_version(
-    session: Session, claim: Claim, candidate: Candidate, artifact: artifacts.StoredArtifact
+    session: Session, claim: Claim, candidate: VersionReady, artifact: artifacts.StoredArtifact
 ) -> ModelVersion:
     if versions.lock_model(session, claim.model.id) is None:
         raise LeaseLost(attempt=claim.attempt, job_id=claim.job.id)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
-from models.learning.events import Finished
-from models.learning.experience import Outcome
+from models.learning.contract.events import Finished
+from models.learning.contract.outcomes import Outcome
 from models.records import outcomes
 from models.records.jobs import Job
 from models.services.resources import Resources

@@ -10,8 +10,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from models.backbones.registry import BackboneEntry
-from models.learning.errors import NoLinearLayers
-from models.learning.request import STRATEGIES, Hyperparameters
+from models.learning.contract.errors import NoLinearLayers
+from models.learning.contract.request import STRATEGIES, Hyperparameters
 from models.services.errors import (
     InvalidHyperparameter,
     InvalidSeed,

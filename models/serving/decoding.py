@@ -19,10 +19,10 @@ from models.datasets.tasks import kind
 from models.learning import tasks
 from models.learning.tasks import spans
 from models.learning.tasks.task import Read
-from models.serving.adapters import Adapter
+from models.serving.adapters.adapter import Adapter
+from models.serving.encoders.input_modes import InputMode
+from models.serving.encoders.requests import Floats, Request
 from models.serving.errors import InvalidInput
-from models.serving.readings import Reading
-from models.serving.requests import Floats, Request
 
 # What is decoded on the event loop: up to 1 ms where labels are told, up to 5 where words are tagged one by one.
 INLINE_VALUES = 4_096
@@ -78,7 +78,7 @@ def read_pair(value: Any, param: str, limits: Limits) -> Input:
 
 def read_inputs(
     task: ServedTask,
-    reading: Reading,
+    reading: InputMode,
     inputs: Sequence[Any],
     *,
     labels: int,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.errors import InvalidRequest, RateLimited, Unauthenticated, Unavailable
+from models.errors import InvalidRequest, RateLimited, Unavailable
 
 
 class QueueFull(RateLimited):
@@ -15,24 +15,6 @@ class InvalidInput(InvalidRequest):
     """One of the inputs cannot be read: 400, `param` names it (`inputs[3]`)."""
 
     message = "{reason}"
-
-
-class InvalidKey(Unauthenticated):
-    """No such key: 401."""
-
-    message = "Incorrect API key provided. The operator issues keys: POST /v1/customers/{{id}}/keys."
-
-
-class KeyRevoked(InvalidKey):
-    """The key was revoked: 401."""
-
-    message = "This API key was revoked. Ask the operator for a new one."
-
-
-class KeyExpired(InvalidKey):
-    """The key's time is over: 401."""
-
-    message = "This API key has expired. Ask the operator for a new one, or to rotate it in time."
 
 
 class ArtifactBroken(Unavailable):

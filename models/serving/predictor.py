@@ -18,18 +18,18 @@ from numpy.typing import NDArray
 from models.backbones import loading, registry
 from models.backbones.precision import count_threads
 from models.errors import GraftError
+from models.services.access.resolver import AccessResolver, Principal
 from models.services.catalog import ResolvedVersion
 from models.services.files import limits_from
 from models.services.resources import Resources, open_resources
-from models.serving.adapters import Adapter
-from models.serving.assembly import assemble
-from models.serving.cache import AdapterCache
+from models.serving.adapters.adapter import Adapter
+from models.serving.adapters.assembly import assemble
+from models.serving.adapters.cache import AdapterCache
+from models.serving.adapters.disk_cache import ArtifactDiskCache
 from models.serving.decoding import decodes_at_once, read_inputs, read_text, served
-from models.serving.depot import Depot
-from models.serving.directory import Directory, Principal
-from models.serving.engine import Engine
+from models.serving.encoders.engine import Engine
+from models.serving.encoders.requests import Request
 from models.serving.errors import InvalidInput
-from models.serving.requests import Request
 from models.serving.usage import UsageMeter
 from models.settings import Settings
 
@@ -71,13 +71,13 @@ class Predictor:
         self._limits = limits_from(settings)
         self._owns_resources = resources is None
         self._resources = open_resources(settings) if resources is None else resources
-        self.directory = Directory(
+        self.directory = AccessResolver(
             self._resources,
             poll_s=settings.directory_poll_s,
             on_change=self._prefetch,
             on_customer_gone=self._forget_customer,
         )
-        self.depot = Depot(
+        self.depot = ArtifactDiskCache(
             self._resources.store, settings.cache_dir / "adapters", limit_bytes=settings.adapter_disk_bytes
         )
         self.cache = AdapterCache(self._load_adapter, limit_bytes=settings.adapter_memory_bytes)

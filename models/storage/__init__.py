@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from models.settings import Settings
-from models.storage.directory import DirectoryStore
+from models.storage.filesystem import DirectoryStore
 from models.storage.store import ObjectStore
 
 

@@ -23,10 +23,9 @@ from fastapi import FastAPI
 from sqlalchemy import Engine, text
 
 from api.application import create_app
+from models.artifacts.folder import Artifact, write_artifact
 from models.backbones import loading, registry
-from models.learning import artifacts
-from models.learning.artifacts import Artifact
-from models.learning.events import Candidate, Finished
+from models.learning.contract.events import Finished, VersionReady
 from models.services import claims
 from models.services.resources import open_resources
 from models.settings import Settings
@@ -228,7 +227,9 @@ def publish(
                 folder = tmp_path / job["id"] / str(number)
                 write_head(folder, labels, base_revision=base_revision, seed=number)
                 score = {"score": 0.5 + number / 100}
-                candidate = Candidate(f"head-{number}", folder, score, {"metric": "accuracy", **score}, improves=True)
+                candidate = VersionReady(
+                    f"head-{number}", folder, score, {"metric": "accuracy", **score}, improves=True
+                )
                 claims.publish(resources, claim, candidate, promote=True)
             report = {"metric": "accuracy", "score": 0.5 + versions / 100, "versions": {"graft": "0"}}
             finished = Finished(f"head-{versions}", report, trained_rows=6, trained_tokens=60, seconds=1.0)
@@ -267,4 +268,4 @@ def write_head(folder: Path, labels: Sequence[str], *, base_revision: str, seed:
             "head.bias": torch.randn(len(labels), generator=random),
         },
     )
-    artifacts.write(artifact, folder)
+    write_artifact(artifact, folder)

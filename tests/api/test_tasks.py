@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from models.backbones import loading, registry
-from models.learning.events import Candidate, Finished
-from models.learning.request import DatasetSource, TrainRequest
+from models.learning.contract.events import Finished, VersionReady
+from models.learning.contract.request import DatasetSource, TrainRequest
 from models.learning.training import train
 from models.services import claims
 from models.services.resources import open_resources
@@ -50,7 +50,7 @@ def work(server: Server, job: dict[str, Any], rows: list[dict[str, Any]], folder
         source = DatasetSource(path, file.profile["format"], file.profile["columns"], file.sha256)
         base = loading.load(registry.find(server.settings, job["model"]), device="cpu", precision="fp32", threads=1)
         for event in train(TrainRequest(source, claim.job.task, folder / "out", strategy="head"), base, stop=bool):
-            if isinstance(event, Candidate):
+            if isinstance(event, VersionReady):
                 claims.publish(resources, claim, event, promote=True)
             elif isinstance(event, Finished):
                 claims.finish(resources, claim, event)

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from models.learning.evaluation import Score
+from models.learning.evaluation.scores import Score
 from tests.benchmarks import scoring
 from tests.benchmarks.embedded import Embedded
 from tests.benchmarks.task_sets import Row, TaskSet

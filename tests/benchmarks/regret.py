@@ -10,17 +10,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from models.artifacts.folder import read_artifact
 from models.backbones.loading import Backbone
 from models.datasets.examples import Input, Media, TextPair
 from models.datasets.validation import Limits, inspect
-from models.learning import artifacts, inference
-from models.learning.events import Candidate, Finished
-from models.learning.experience import Outcome
-from models.learning.request import DatasetSource, Strategy, TrainRequest
+from models.learning.contract.events import Finished, VersionReady
+from models.learning.contract.outcomes import Outcome
+from models.learning.contract.request import DatasetSource, Strategy, TrainRequest
 from models.learning.training import train
 from tests.benchmarks import results, scoring
 from tests.benchmarks.regret_cells import Cell
 from tests.benchmarks.task_sets import Row, TaskSet
+from tests.models.learning import inference
 
 FOLDER = "regret"
 Runs = dict[str, dict[str, Any]]  # strategy → what came of it
@@ -69,16 +70,16 @@ def run(
             refine_budget_s=budget_s,
             experience=experience,
         )
-        candidates: dict[str, Candidate] = {}
+        candidates: dict[str, VersionReady] = {}
         for event in train(request, backbone, stop=lambda: False):
-            if isinstance(event, Candidate):
+            if isinstance(event, VersionReady):
                 candidates[event.name] = event
             elif isinstance(event, Finished):
                 finished = event
         spent = finished.report.get("refinement", {}).get("cost", {})
         # A single strategy stands for itself, even where its own trials found the head to be better.
         made = finished.best if strategy == "auto" else list(candidates)[-1]
-        artifact = artifacts.read(candidates[made].artifact_dir)
+        artifact = read_artifact(candidates[made].artifact_dir)
         answers = inference.predict(artifact, backbone, [_input(row, data.medium) for row in data.test])
     return {
         "score": scoring.score(data.task, data.test, answers).value,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
-from models.learning.request import Strategy
+from models.learning.contract.request import Strategy
 from tests.benchmarks import task_sets
 from tests.benchmarks.task_sets import TaskSet
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from models.learning import evaluation
-from models.learning.evaluation import Score
+from models.learning.evaluation import scores
+from models.learning.evaluation.scores import Score
 from models.learning.tasks import find
 from models.learning.tasks.task import Tally, hits, shares
 
@@ -32,7 +32,7 @@ def metric(task: str) -> str:
 def score(task: str, rows: Sequence[Row], answers: Sequence[Row]) -> Score:
     """The score of `answers` for `rows` with its 95 % interval."""
     assert len(rows) == len(answers)
-    return evaluation.score(_tally(task, rows, answers))
+    return scores.score(_tally(task, rows, answers))
 
 
 def _tally(task: str, rows: Sequence[Row], answers: Sequence[Row]) -> Tally:

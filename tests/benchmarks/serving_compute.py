@@ -15,15 +15,15 @@ from models.backbones import loading, registry
 from models.backbones import precision as formats
 from models.backbones.packed_batch import pool
 from models.backbones.text import TextBackbone
-from models.learning.heads import fit_head
-from models.learning.links import SOFTMAX
+from models.learning.heads.linear import fit_head
+from models.learning.tasks.link_functions import SOFTMAX
 from models.services.catalog import ResolvedVersion
-from models.serving.adapters import Adapter
-from models.serving.assembly import assemble
-from models.serving.depot import Artifact as StoredArtifact
-from models.serving.dominance import merge
-from models.serving.engine import Engine
-from models.serving.passes import answer
+from models.serving.adapters.adapter import Adapter
+from models.serving.adapters.assembly import assemble
+from models.serving.adapters.disk_cache import Artifact as StoredArtifact
+from models.serving.encoders.engine import Engine
+from models.serving.encoders.hot_adapter_merge import merge
+from models.serving.encoders.passes import answer
 from models.settings import Settings
 from tests.benchmarks.public_data import Rows
 from tests.benchmarks.serving_load import medians, turns

@@ -19,10 +19,9 @@ from typing import Any
 
 import torch
 
+from models.artifacts.folder import Artifact, write_artifact
 from models.backbones.text import TextBackbone
-from models.learning import artifacts
-from models.learning.artifacts import Artifact
-from models.learning.events import Candidate
+from models.learning.contract.events import VersionReady
 from models.records.customers import Customer
 from models.records.files import File
 from models.records.jobs import Job
@@ -129,8 +128,8 @@ def build(
         rows = _rows(number, now)
         model, job = (next(row for row in rows if isinstance(row, kind)) for kind in (Model, Job))
         scratch = home / "scratch" / str(number)
-        artifacts.write(head_artifact(backbone, number, classes=classes(number)), scratch)
-        candidate = Candidate("head", scratch, metrics={}, report={}, improves=True)
+        write_artifact(head_artifact(backbone, number, classes=classes(number)), scratch)
+        candidate = VersionReady("head", scratch, metrics={}, report={}, improves=True)
         stored = upload(world.resources.store, model, job.id, 1, candidate)
         shutil.rmtree(scratch)
         return [*rows, *_version(model, job, stored, now)]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from models.backbones.loading import Backbone
-from models.learning.experience import Outcome
+from models.learning.contract.outcomes import Outcome
 from tests.benchmarks import regret, regret_cells, results, task_sets
 from tests.benchmarks.regret_cells import Cell
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from models.learning.evaluation import Score
+from models.learning.evaluation.scores import Score
 from tests.benchmarks import over_http, peers, results, rows, scoring, table, task_sets
 from tests.benchmarks.embedded import Embedded, running
 from tests.benchmarks.rows import BenchRow

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from models.backbones.loading import Backbone
-from models.learning.request import Strategy
+from models.learning.contract.request import Strategy
 from tests.benchmarks import regret, regret_cells, results, task_sets
 from tests.benchmarks.regret_cells import Cell
 

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from models.errors import InvalidRequest
-from models.learning.events import Candidate, Finished, Progress
+from models.learning.contract.events import Finished, Progress, VersionReady
 from worker import failures, parent_death, protocol, trainer
 from worker.protocol import Ready, Stopped
 
@@ -107,7 +107,7 @@ def publish_nothing(request, stopped):
 
 
 def publish_rubbish(request, stopped):
-    yield Candidate("head", request.output_dir, {"score": 0.9}, {"score": 0.9}, improves=True)
+    yield VersionReady("head", request.output_dir, {"score": 0.9}, {"score": 0.9}, improves=True)
     yield Finished("head", {"score": 0.9}, trained_rows=10, trained_tokens=100, seconds=0.1)
 
 
@@ -136,7 +136,7 @@ def write_candidate(request):
         "files": {"weights.safetensors": {"sha256": hashlib.sha256(weights).hexdigest(), "bytes": len(weights)}}
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    return Candidate("head", folder, {"score": 0.9}, {"score": 0.9}, improves=True)
+    return VersionReady("head", folder, {"score": 0.9}, {"score": 0.9}, improves=True)
 
 
 if __name__ == "__main__":

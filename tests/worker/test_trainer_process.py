@@ -12,8 +12,8 @@ from queue import SimpleQueue
 import psutil
 import pytest
 
-from models.learning.events import Candidate, Finished, Progress
-from models.learning.request import DatasetSource, TrainRequest
+from models.learning.contract.events import Finished, Progress, VersionReady
+from models.learning.contract.request import DatasetSource, TrainRequest
 from models.settings import Settings
 from worker.keeper import TrainerKeeper
 from worker.protocol import Died, Failed, Stop, Stopped, Train
@@ -54,7 +54,7 @@ def test_a_run_sends_its_events_in_order_and_leaves_the_trainer_warm(keeper, req
     trainer.send(Train("job/1", request_for("quick")))
     events = [mailbox.get(timeout=30) for _ in range(4)]
     assert [run for run, _ in events] == ["job/1"] * 4
-    assert [type(event) for _, event in events] == [Progress, Candidate, Progress, Finished]
+    assert [type(event) for _, event in events] == [Progress, VersionReady, Progress, Finished]
     assert events[2][1].metrics == {"loss": 0.5}
     assert keeper.current() is trainer
 

@@ -9,7 +9,7 @@ import pytest
 
 from models.records.files import File
 from models.services import customers
-from models.storage.directory import DirectoryStore
+from models.storage.filesystem import DirectoryStore
 from worker import workspace
 from worker.errors import DatasetCorrupt
 from worker.supervisor import Supervisor

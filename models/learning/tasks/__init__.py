@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from models.datasets import tasks as data_tasks
-from models.learning.errors import UnsupportedTask
+from models.learning.contract.errors import UnsupportedTask
 from models.learning.tasks.multi_label import MultiLabel
 from models.learning.tasks.regression import Regression
 from models.learning.tasks.single_label import SingleLabel

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.datasets.examples import Target
-from models.learning.links import SIGMOID, Link
 from models.learning.tasks.labelled import Labelled
+from models.learning.tasks.link_functions import SIGMOID, LinkFunction
 from models.learning.tasks.task import Floats, Read, Tally, Targets, best_labels, shares
 
 _THRESHOLDS = np.arange(0.1, 0.91, 0.05, dtype=np.float32)
@@ -25,7 +25,7 @@ class MultiLabel(Labelled):
 
     name: str = "multi-label-classification"
     metric: str = "micro_f1"
-    link: Link = SIGMOID
+    link: LinkFunction = SIGMOID
 
     def labels(self, targets: Sequence[Target]) -> tuple[str, ...]:
         """Sorted, so that the order of the rows does not change the model."""

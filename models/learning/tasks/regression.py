@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from models.backbones.backbone import Backbone
 from models.backbones.pairs import PairBackbone
 from models.datasets.examples import Input, Target, TextPair
-from models.learning.errors import UnevenPairs
-from models.learning.links import IDENTITY, Link
+from models.learning.contract.errors import UnevenPairs
+from models.learning.tasks.link_functions import IDENTITY, LinkFunction
 from models.learning.tasks.task import Chosen, Floats, Read, Tally, Targets
 
 _STRATA = 10  # folds see every tenth of the range of values alike
@@ -26,7 +26,7 @@ class Regression:
 
     name: str = "text-regression"
     metric: str = "pearson"
-    link: Link = IDENTITY
+    link: LinkFunction = IDENTITY
     scale: tuple[float, float] = (0.0, 1.0)
 
     def bind(self, targets: Sequence[Target]) -> Regression:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.datasets.examples import Target
-from models.learning.links import SOFTMAX, Link
 from models.learning.tasks.labelled import Labelled
+from models.learning.tasks.link_functions import SOFTMAX, LinkFunction
 from models.learning.tasks.task import Floats, Read, Tally, Targets, best_labels, hits
 
 
@@ -21,7 +21,7 @@ class SingleLabel(Labelled):
 
     name: str = "text-classification"
     metric: str = "accuracy"
-    link: Link = SOFTMAX
+    link: LinkFunction = SOFTMAX
 
     def labels(self, targets: Sequence[Target]) -> tuple[str, ...]:
         """Sorted, so that the order of the rows does not change the model."""

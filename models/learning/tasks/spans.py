@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.learning.ragged import Ragged
+from models.learning.data.ragged import Ragged
 
 Ints = NDArray[np.int64]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from models.backbones.backbone import Backbone
 from models.datasets.examples import Input, Target
-from models.learning.links import Link
+from models.learning.tasks.link_functions import LinkFunction
 
 Floats = NDArray[np.float32]
 # (N,) int64 for one label, (N, K) float32 of 0 and 1 for several, (N, 1) float32 for a value
@@ -70,7 +70,7 @@ class Task(Protocol):
         """Name of the score."""
 
     @property
-    def link(self) -> Link:
+    def link(self) -> LinkFunction:
         """From logits to probabilities or values, and the loss."""
 
     @property

@@ -13,10 +13,10 @@ from models.backbones.backbone import Backbone
 from models.backbones.text import TextBackbone
 from models.backbones.words import WordBackbone, WordRow
 from models.datasets.examples import Input, Span, Target
-from models.learning.links import SOFTMAX, Link
-from models.learning.ragged import Ragged
+from models.learning.data.ragged import Ragged
 from models.learning.tasks import spans
 from models.learning.tasks.class_figures import precision_and_recall
+from models.learning.tasks.link_functions import SOFTMAX, LinkFunction
 from models.learning.tasks.task import Chosen, Floats, Read, Tally, Targets, shares
 
 
@@ -26,7 +26,7 @@ class TokenLabels:
 
     name: str = "token-classification"
     metric: str = "entity_f1"
-    link: Link = SOFTMAX
+    link: LinkFunction = SOFTMAX
     scale: tuple[float, float] = (0.0, 1.0)
 
     def bind(self, targets: Sequence[Target]) -> TokenLabels:  # noqa: ARG002

@@ -11,7 +11,7 @@ import pytest
 
 from models.backbones import loading, registry
 from models.backbones.text import TextBackbone
-from models.learning.request import DatasetSource, Hyperparameters, TrainRequest
+from models.learning.contract.request import DatasetSource, Hyperparameters, TrainRequest
 from tests.device import DEVICE
 
 SAMPLES = Path(__file__).parents[3] / "deploy" / "cli" / "samples"

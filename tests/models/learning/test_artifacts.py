@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.learning import artifacts
-from models.learning.artifacts import Artifact
-from models.learning.errors import CorruptArtifact
+from models.artifacts.folder import MANIFEST, WEIGHTS, Artifact, read_artifact, write_artifact
+from models.learning.contract.errors import CorruptArtifact
 
 
 @pytest.fixture
@@ -29,14 +28,14 @@ def artifact() -> Artifact:
 
 
 def test_round_trip(artifact: Artifact, tmp_path: Path) -> None:
-    artifacts.write(artifact, tmp_path)
-    found = artifacts.read(tmp_path)
+    write_artifact(artifact, tmp_path)
+    found = read_artifact(tmp_path)
     assert replace(found, tensors={}) == replace(artifact, tensors={})
     assert all(torch.equal(found.tensors[name], tensor) for name, tensor in artifact.tensors.items())
 
 
 def test_same_artifact_same_bytes(artifact: Artifact, tmp_path: Path) -> None:
-    assert artifacts.write(artifact, tmp_path / "a") == artifacts.write(artifact, tmp_path / "b")
+    assert write_artifact(artifact, tmp_path / "a") == write_artifact(artifact, tmp_path / "b")
 
 
 def _flip(path: Path) -> None:
@@ -45,26 +44,26 @@ def _flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-def _manifest(folder: Path, **changes: object) -> None:
-    manifest = json.loads((folder / artifacts.MANIFEST).read_text())
-    (folder / artifacts.MANIFEST).write_text(json.dumps({**manifest, **changes}))
+def _manifest(at: Path, **changes: object) -> None:
+    manifest = json.loads((at / MANIFEST).read_text())
+    (at / MANIFEST).write_text(json.dumps({**manifest, **changes}))
 
 
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda folder: _flip(folder / artifacts.WEIGHTS),
-        lambda folder: (folder / artifacts.WEIGHTS).unlink(),
-        lambda folder: (folder / artifacts.MANIFEST).unlink(),
-        lambda folder: (folder / artifacts.MANIFEST).write_text("{"),
-        lambda folder: _manifest(folder, format=99),
-        lambda folder: _manifest(folder, labels=["a", "b", "c"]),
-        lambda folder: _manifest(folder, files={}),
+        lambda at: _flip(at / WEIGHTS),
+        lambda at: (at / WEIGHTS).unlink(),
+        lambda at: (at / MANIFEST).unlink(),
+        lambda at: (at / MANIFEST).write_text("{"),
+        lambda at: _manifest(at, format=99),
+        lambda at: _manifest(at, labels=["a", "b", "c"]),
+        lambda at: _manifest(at, files={}),
     ],
     ids=["bit flipped", "no weights", "no manifest", "half a manifest", "other format", "other labels", "no hash"],
 )
 def test_damage_is_refused(artifact: Artifact, tmp_path: Path, damage: object) -> None:
-    artifacts.write(artifact, tmp_path)
+    write_artifact(artifact, tmp_path)
     damage(tmp_path)  # type: ignore[operator]
     with pytest.raises(CorruptArtifact):
-        artifacts.read(tmp_path)
+        read_artifact(tmp_path)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from models.learning import evaluation, folds
+from models.learning.data import folds
+from models.learning.evaluation import scores
 from models.learning.tasks import class_figures, find
 from models.learning.tasks.task import Tally, hits
 
@@ -14,22 +15,22 @@ def _hits(values: list[int]) -> Tally:
 
 
 def test_accuracy_has_wilsons_interval() -> None:
-    score = evaluation.score(_hits([1] * 80 + [0] * 20))
+    score = scores.score(_hits([1] * 80 + [0] * 20))
     theirs = binomtest(80, 100).proportion_ci(method="wilson")
     assert (score.low, score.high) == pytest.approx((theirs.low, theirs.high), abs=1e-6)
-    perfect = evaluation.score(_hits([1] * 10))
+    perfect = scores.score(_hits([1] * 10))
     assert perfect.high == pytest.approx(1.0)
     assert perfect.low < 0.8
 
 
 def test_pairs_are_compared_row_by_row() -> None:
     old, new = [1] * 50 + [0] * 50, [1] * 50 + [1] * 10 + [0] * 40
-    comparison = evaluation.compare(_hits(new), _hits(old))
+    comparison = scores.compare(_hits(new), _hits(old))
     assert comparison.gain == pytest.approx(0.1)
     assert comparison.low > 0
     assert comparison.probability > 0.99
     assert comparison.p_value == pytest.approx(binomtest(0, 10).pvalue)
-    same = evaluation.compare(_hits(old), _hits(old))
+    same = scores.compare(_hits(old), _hits(old))
     assert (same.gain, same.p_value, same.probability) == (0.0, 1.0, 0.5)
 
 

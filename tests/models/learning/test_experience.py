@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from models.learning.contenders import Contender
-from models.learning.experience import HEAD, UNLIKE_RELIEF, USUAL_RELIEF, Circumstances, Outcome, Outlook
-from models.learning.plans import choose_field, plan_rungs
-from models.learning.request import DatasetSource, TrainRequest
-from models.learning.strategies import STRATEGIES, Schedule
+from models.learning.contract.outcomes import HEAD, Circumstances, Outcome
+from models.learning.contract.request import DatasetSource, TrainRequest
+from models.learning.finetuning.strategies import STRATEGIES, TrainingConfig
+from models.learning.search.candidates import Candidate
+from models.learning.search.policy import choose_field, plan_rungs
+from models.learning.search.priors import UNLIKE_RELIEF, USUAL_RELIEF, Prior
 
 HERE = Circumstances(770, 77, 10.0, 0.85, 0.86, (0.3, 0.6, 0.8))
 SEEN = Outcome(
@@ -21,16 +22,16 @@ SEEN = Outcome(
 )  # fmt: skip
 
 
-def _contender(name: str, weight: float = 3.0) -> Contender:
+def _contender(name: str, weight: float = 3.0) -> Candidate:
     strategy = STRATEGIES[name.split("-", maxsplit=1)[0]]
-    return Contender(name, Schedule(strategy, strategy.epochs, 32, 1e-4, 1e-3, strategy.low_rank, 6), weight)
+    return Candidate(name, TrainingConfig(strategy, strategy.epochs, 32, 1e-4, 1e-3, strategy.low_rank, 6), weight)
 
 
 FIELD = [_contender("partial"), _contender("partial-2"), _contender("lora")]
 
 
-def _outlook(*outcomes: Outcome) -> Outlook:
-    return Outlook.of(outcomes, HERE, base_revision="f00d", task="text-classification")
+def _outlook(*outcomes: Outcome) -> Prior:
+    return Prior.of(outcomes, HERE, base_revision="f00d", task="text-classification")
 
 
 def test_the_nearer_the_more_it_counts() -> None:
@@ -49,12 +50,12 @@ def test_other_bases_and_tasks_say_nothing() -> None:
 
 
 def test_more_is_expected_where_frozen_features_do_badly() -> None:
-    unlike = Outlook.of([], replace(HERE, separability=0.5), base_revision="f00d", task="text-classification")
+    unlike = Prior.of([], replace(HERE, separability=0.5), base_revision="f00d", task="text-classification")
     assert unlike.relief("lora") == UNLIKE_RELIEF > _outlook().relief("lora")
 
 
 def test_nothing_known_everybody_races() -> None:
-    assert [contender.name for contender in choose_field(FIELD, _outlook())] == ["partial", "partial-2", "lora"]
+    assert [candidate.name for candidate in choose_field(FIELD, _outlook())] == ["partial", "partial-2", "lora"]
     assert [(rung.number, rung.rows, rung.share) for rung in plan_rungs(3, rows=1_000)] == [(1, 2_000, 0.4)]
     assert [rung.number for rung in plan_rungs(5, rows=1_000)] == [1, 2]
     assert [(rung.number, rung.share) for rung in plan_rungs(3, rows=60)] == [(1, 1.0)]

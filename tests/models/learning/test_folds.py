@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from models.learning import selection
-from models.learning.bench import Setting, Table
-from models.learning.folds import keep_together, stratified_folds
-from models.learning.ragged import Ragged
+from models.learning.data.folds import keep_together, stratified_folds
+from models.learning.data.ragged import Ragged
+from models.learning.heads import selection
+from models.learning.heads.cross_validation import DesignMatrix, FitContext
 from models.learning.tasks import find
 
 
@@ -34,8 +34,8 @@ def test_words_are_learned_whatever_their_number(rows: int, words: int) -> None:
     generator = np.random.default_rng(0)
     tags_U = generator.integers(0, 2, rows * words)
     features_UD = np.stack([tags_U, generator.normal(size=len(tags_U))], axis=1).astype(np.float32)
-    table = Table({"a": features_UD}, Ragged.of(tags_U, np.full(rows, words)))
-    setting = Setting(find("token-classification"), 3, torch.device("cpu"), threads=1, stop=lambda: False)
+    table = DesignMatrix({"a": features_UD}, Ragged.of(tags_U, np.full(rows, words)))
+    setting = FitContext(find("token-classification"), 3, torch.device("cpu"), threads=1, stop=lambda: False)
     choice = selection.choose(table, None, {"a": ("a",)}, setting, alike_N=np.arange(rows), seed=0)
     assert choice.logits_NK.shape == (rows * words, 3)
     assert (choice.logits_NK.argmax(1) == tags_U).mean() > 0.99

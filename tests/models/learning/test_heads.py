@@ -5,8 +5,9 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from models.learning import calibration, heads
-from models.learning.links import SIGMOID, SOFTMAX, Link
+from models.learning.evaluation import calibration
+from models.learning.heads import linear
+from models.learning.tasks.link_functions import SIGMOID, SOFTMAX, LinkFunction
 
 
 def _data(rows: int, width: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -22,7 +23,7 @@ def test_heads_are_those_of_scikit_learn(rows: int, width: int) -> None:
     features, labels = _data(rows, width, 4)
     standard = (features - features.mean(0)) / features.std(0) / width**0.5
     theirs = LogisticRegression(C=10.0, tol=1e-8, max_iter=5_000).fit(standard, labels).predict_proba(standard)
-    head = heads.fit_head(features, torch.from_numpy(labels), SOFTMAX, outputs=4, inverse_penalty=10.0, tolerance=1e-7)
+    head = linear.fit_head(features, torch.from_numpy(labels), SOFTMAX, outputs=4, inverse_penalty=10.0, tolerance=1e-7)
     ours = calibration.probabilities(head.logits(features), SOFTMAX)
     np.testing.assert_allclose(ours, theirs, atol=2e-3)
 
@@ -31,7 +32,7 @@ def test_sigmoid_heads_are_one_logistic_regression_per_label() -> None:
     features, labels = _data(200, 10, 3)
     targets = np.eye(3, dtype=np.float32)[labels]
     targets[:50, 1] = 1.0
-    head = heads.fit_head(features, torch.from_numpy(targets), SIGMOID, outputs=3, inverse_penalty=5.0, tolerance=1e-7)
+    head = linear.fit_head(features, torch.from_numpy(targets), SIGMOID, outputs=3, inverse_penalty=5.0, tolerance=1e-7)
     standard = (features - features.mean(0)) / features.std(0) / 10**0.5
     for label in range(3):
         theirs = LogisticRegression(C=5.0, tol=1e-8, max_iter=5_000).fit(standard, targets[:, label])
@@ -43,15 +44,15 @@ def test_features_that_hardly_vary_stay_quiet() -> None:
     features, labels = _data(100, 10, 2)
     features[:, 3] = 1.0
     features[:, 4] = 1.0 + 1e-7 * np.arange(100)
-    head = heads.fit_head(features, torch.from_numpy(labels), SOFTMAX, outputs=2, inverse_penalty=10.0)
+    head = linear.fit_head(features, torch.from_numpy(labels), SOFTMAX, outputs=2, inverse_penalty=10.0)
     assert np.isfinite(head.weight_KF).all()
     assert np.abs(head.weight_KF[:, 3:5]).max() < 1e-3
 
 
 def test_folding_is_the_inverse_of_unfolding() -> None:
     features, labels = _data(200, 12, 3)
-    design = heads.prepare(features)
-    weights = heads.fit(
+    design = linear.prepare(features)
+    weights = linear.fit(
         design.rotated_NR,
         torch.from_numpy(labels),
         SOFTMAX,
@@ -66,7 +67,7 @@ def test_folding_is_the_inverse_of_unfolding() -> None:
 
 
 @pytest.mark.parametrize("link", [SOFTMAX, SIGMOID])
-def test_temperature_mends_overconfidence(link: Link) -> None:
+def test_temperature_mends_overconfidence(link: LinkFunction) -> None:
     generator = np.random.default_rng(0)
     logits = generator.normal(size=(2_000, 3)).astype(np.float32)
     probabilities = calibration.probabilities(logits, link)

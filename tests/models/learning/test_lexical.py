@@ -15,12 +15,15 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
+from models.artifacts.folder import WEIGHTS, read_artifact
 from models.backbones.text import TextBackbone
-from models.learning import artifacts, inference, lexical, links, terms
-from models.learning.events import Candidate, Finished
-from models.learning.lexical import Fits, LexicalHead, Lexicon
-from models.learning.request import DatasetSource, TrainRequest
+from models.learning.contract.events import Finished, VersionReady
+from models.learning.contract.request import DatasetSource, TrainRequest
+from models.learning.heads import ngram_head, ngrams
+from models.learning.heads.ngram_head import Fits, NgramHead, NgramVocabulary
+from models.learning.tasks import link_functions
 from models.learning.training import train
+from tests.models.learning import inference
 
 from .generated import coded
 
@@ -28,14 +31,14 @@ Rows = list[tuple[str, str]]
 RequestFactory = Callable[..., TrainRequest]
 
 
-def _train(request: TrainRequest, backbone: TextBackbone) -> tuple[list[Candidate], Finished]:
+def _train(request: TrainRequest, backbone: TextBackbone) -> tuple[list[VersionReady], Finished]:
     found = list(train(request, backbone, stop=lambda: False))
     assert isinstance(found[-1], Finished)
-    return [event for event in found if isinstance(event, Candidate)], found[-1]
+    return [event for event in found if isinstance(event, VersionReady)], found[-1]
 
 
-def _accuracy(candidate: Candidate, backbone: TextBackbone, rows: Rows) -> float:
-    predictions = inference.predict(artifacts.read(candidate.artifact_dir), backbone, [text for text, _ in rows])
+def _accuracy(candidate: VersionReady, backbone: TextBackbone, rows: Rows) -> float:
+    predictions = inference.predict(read_artifact(candidate.artifact_dir), backbone, [text for text, _ in rows])
     return float(np.mean([found["label"] == label for found, (_, label) in zip(predictions, rows, strict=True)]))
 
 
@@ -47,17 +50,17 @@ def _tfidf(rows: Rows, unseen: Rows) -> float:
 
 
 def test_a_term_is_in_the_same_bucket_everywhere() -> None:
-    found = terms.read(["Grüße an alle"])
-    code = "from models.learning import terms; print(terms.read(['Grüße an alle']).buckets.tolist())"
+    found = ngrams.read(["Grüße an alle"])
+    code = "from models.learning.heads import ngrams; print(ngrams.read(['Grüße an alle']).buckets.tolist())"
     other = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert json.loads(other.stdout) == found.buckets.tolist()
 
 
 def test_terms_do_not_depend_on_neighbours_case_or_form() -> None:
     texts = ["Wo ist meine Karte?", "", "wo  IST meine karte ?", "Ｗｏ ist meine Karte?", "今日は天気がいい"]
-    together = terms.read(texts)
+    together = ngrams.read(texts)
     for text, found in zip(texts, together.each(), strict=True):
-        alone = terms.read([text])
+        alone = ngrams.read([text])
         assert np.array_equal(alone.buckets, found.buckets)
         assert np.array_equal(alone.counts, found.counts)
     first, nothing, spaced, wide, signs = together.each()
@@ -66,53 +69,53 @@ def test_terms_do_not_depend_on_neighbours_case_or_form() -> None:
     assert len(nothing.buckets) == 0
     assert len(signs.buckets) >= 8 + 7  # each sign, and each pair of neighbours
     # Words of neighbouring texts are no pair.
-    assert sum(map(len, (part.buckets for part in terms.read(["ab", "cd"]).each()))) == 2 * len(
-        terms.read(["ab"]).buckets
+    assert sum(map(len, (part.buckets for part in ngrams.read(["ab", "cd"]).each()))) == 2 * len(
+        ngrams.read(["ab"]).buckets
     )
 
 
 def test_long_texts_are_read_up_to_a_limit() -> None:
-    assert len(terms.read(["wort " * 100_000]).buckets) == len(terms.read(["wort " * 1_000]).buckets)
-    many = terms.read([f"{number:x}" * 500 for number in range(400)])  # several chunks
+    assert len(ngrams.read(["wort " * 100_000]).buckets) == len(ngrams.read(["wort " * 1_000]).buckets)
+    many = ngrams.read([f"{number:x}" * 500 for number in range(400)])  # several chunks
     assert len(many) == 400
-    assert np.array_equal(many.take(np.array([399])).buckets, terms.read([f"{399:x}" * 500]).buckets)
+    assert np.array_equal(many.take(np.array([399])).buckets, ngrams.read([f"{399:x}" * 500]).buckets)
 
 
 @pytest.mark.parametrize("rows", [400, 2_400])
 def test_both_ways_of_fitting_find_the_same_head(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     notes = coded(rows, seed=1)
-    found = terms.read([text for text, _ in notes])
+    found = ngrams.read([text for text, _ in notes])
     targets = torch.tensor([int(label[-1]) for _, label in notes])
-    weighed = Lexicon.learn(found, outputs=8).weigh(found)
+    weighed = NgramVocabulary.learn(found, outputs=8).weigh(found)
     few, rest = np.arange(0, rows, 4), np.arange(1, rows, 4)
     heads = []
     for most in (0, 10_000):
-        monkeypatch.setattr(lexical, "_GRAM_ROWS", most)
-        fits = Fits(weighed, targets, links.SOFTMAX, outputs=8)
+        monkeypatch.setattr(ngram_head, "_GRAM_ROWS", most)
+        fits = Fits(weighed, targets, link_functions.SOFTMAX, outputs=8)
         weight_VK, bias_K = fits.fit_all(10.0)
         heads.append((fits.fit(few, rest, 10.0), weighed @ weight_VK + bias_K))
     for one, other in zip(*heads, strict=True):
-        assert np.abs(links.SOFTMAX.mean_of(one) - links.SOFTMAX.mean_of(other)).max() < 0.02
+        assert np.abs(link_functions.SOFTMAX.mean_of(one) - link_functions.SOFTMAX.mean_of(other)).max() < 0.02
 
 
 def test_a_lexicon_is_bounded_by_its_labels() -> None:
-    found = terms.read([text for text, _ in coded(2_000, seed=1)])
-    assert len(Lexicon.learn(found, outputs=2).buckets_V) > 3_000
+    found = ngrams.read([text for text, _ in coded(2_000, seed=1)])
+    assert len(NgramVocabulary.learn(found, outputs=2).buckets_V) > 3_000
     for outputs in (77, 500, 4_000):
-        lexicon = Lexicon.learn(found, outputs=outputs)
+        lexicon = NgramVocabulary.learn(found, outputs=outputs)
         assert len(lexicon.buckets_V) * outputs * 2 <= 8 * 2**20
         assert (np.diff(lexicon.buckets_V) > 0).all()
 
 
 def test_unknown_terms_say_nothing() -> None:
-    lexicon = Lexicon.learn(terms.read(["eins zwei", "drei vier"]), outputs=2)
-    head = LexicalHead(lexicon, np.ones((len(lexicon.buckets_V), 2), dtype=np.float16), np.array([0.5, -0.5], "f"))
-    assert head.logits(terms.read(["", "xyzzy"])).tolist() == [[0.5, -0.5]] * 2
-    assert head.logits(terms.read([])).shape == (0, 2)
-    assert lexical.load({}) is None
+    lexicon = NgramVocabulary.learn(ngrams.read(["eins zwei", "drei vier"]), outputs=2)
+    head = NgramHead(lexicon, np.ones((len(lexicon.buckets_V), 2), dtype=np.float16), np.array([0.5, -0.5], "f"))
+    assert head.logits(ngrams.read(["", "xyzzy"])).tolist() == [[0.5, -0.5]] * 2
+    assert head.logits(ngrams.read([])).shape == (0, 2)
+    assert ngram_head.load({}) is None
     tensors = head.tensors()
     with pytest.raises(ValueError, match="one weight per term"):
-        lexical.load({**tensors, "lexical.buckets": tensors["lexical.buckets"][:-1]})
+        ngram_head.load({**tensors, "lexical.buckets": tensors["lexical.buckets"][:-1]})
 
 
 def test_a_code_that_the_base_does_not_know(
@@ -134,10 +137,10 @@ def test_a_code_that_the_base_does_not_know(
     assert "lexical" not in bare.report
     json.dumps(report, allow_nan=False)
     (again,), _ = _train(replace(request, output_dir=request.output_dir.with_name("again")), backbone)
-    one, two = ((each.artifact_dir / artifacts.WEIGHTS).read_bytes() for each in (candidate, again))
+    one, two = ((each.artifact_dir / WEIGHTS).read_bytes() for each in (candidate, again))
     assert one == two
     # Beside it, nothing that old artifacts have not.
-    assert set(artifacts.read(bare.artifact_dir).tensors) == {"head.weight", "head.bias"}
+    assert set(read_artifact(bare.artifact_dir).tensors) == {"head.weight", "head.bias"}
 
 
 def test_what_is_read_back_answers_as_it_was_measured(backbone: TextBackbone, make_request: RequestFactory) -> None:
@@ -145,7 +148,7 @@ def test_what_is_read_back_answers_as_it_was_measured(backbone: TextBackbone, ma
     (candidate,), finished = _train(make_request(notes, validation=unseen), backbone)
     assert candidate.report["measured_on"] == "validation_file"
     assert _accuracy(candidate, backbone, unseen) == pytest.approx(finished.report["score"], abs=1e-9)
-    artifact = artifacts.read(candidate.artifact_dir)
+    artifact = read_artifact(candidate.artifact_dir)
     texts = [text for text, _ in unseen]
     together = inference.logits(artifact, backbone, texts)
     assert np.abs(together[7:8] - inference.logits(artifact, backbone, texts[7:8])).max() < 1e-3
@@ -158,10 +161,10 @@ def test_terms_are_left_out_where_the_base_knows_better(
     (candidate,), _ = _train(make(), backbone)
     assert candidate.report["lexical"]["share"] == 0
     assert candidate.report["situation"]["similarity"] == "similar"
-    assert "lexical.weight" not in artifacts.read(candidate.artifact_dir).tensors
+    assert "lexical.weight" not in read_artifact(candidate.artifact_dir).tensors
     (asked,), _ = _train(make(hyperparameters={"lexical": True}), backbone)
     assert asked.report["lexical"]["share"] > 0
-    assert "lexical.weight" in artifacts.read(asked.artifact_dir).tensors
+    assert "lexical.weight" in read_artifact(asked.artifact_dir).tensors
 
 
 def test_several_labels(backbone: TextBackbone, make_request: RequestFactory, tmp_path: Path) -> None:
@@ -183,7 +186,7 @@ def test_several_labels(backbone: TextBackbone, make_request: RequestFactory, tm
     assert scores["share"] >= 0.5
     assert scores["both"]["score"] > scores["head"]["score"] + 0.05
     unseen = pairs(50, 2)
-    predictions = inference.predict(artifacts.read(candidate.artifact_dir), backbone, [text for text, _ in unseen])
+    predictions = inference.predict(read_artifact(candidate.artifact_dir), backbone, [text for text, _ in unseen])
     right = [set(found["labels"]) == set(labels) for found, (_, labels) in zip(predictions, unseen, strict=True)]
     assert np.mean(right) > 0.5
 
@@ -198,5 +201,5 @@ def test_refined_candidates_are_compared_with_both_parts(backbone: TextBackbone,
     both = finished.report["lexical"]["both"]["score"]
     assert tried["head_score_on_these_rows"] > both - 0.1
     assert tried["score"] > both - 0.1
-    assert "lexical.weight" in artifacts.read(found[1].artifact_dir).tensors
+    assert "lexical.weight" in read_artifact(found[1].artifact_dir).tensors
     assert _accuracy(found[1], backbone, unseen) >= _tfidf(notes, unseen) - 0.05

@@ -5,7 +5,7 @@ import torch
 
 from models.backbones.encoder import features
 from models.backbones.text import TextBackbone
-from models.learning import lora
+from models.learning.finetuning import lora
 
 
 @pytest.fixture

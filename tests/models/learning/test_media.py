@@ -8,18 +8,19 @@ import numpy as np
 import pytest
 import torch
 
+from models.artifacts.folder import read_artifact
 from models.backbones import loading
 from models.backbones.backbone import Backbone
 from models.datasets.examples import Media
 from models.datasets.reading import read
 from models.datasets.validation import Limits, inspect
-from models.learning import artifacts, inference
-from models.learning.events import Candidate, Finished
-from models.learning.request import DatasetSource, Hyperparameters, Strategy, TrainRequest
+from models.learning.contract.events import Finished, VersionReady
+from models.learning.contract.request import DatasetSource, Hyperparameters, Strategy, TrainRequest
 from models.learning.training import train
 from tests.device import DEVICE
 from tests.models.backbones import media_checkpoints
 from tests.models.datasets.media_files import archive, sound, stripes
+from tests.models.learning import inference
 
 
 def source(path: Path, members: dict[str, bytes]) -> DatasetSource:
@@ -40,10 +41,10 @@ def eyes(tmp_path_factory) -> Backbone:
     return loading.load(entry, device=DEVICE, precision="fp32", threads=1)
 
 
-def run(request: TrainRequest, backbone: Backbone) -> tuple[list[Candidate], Finished]:
+def run(request: TrainRequest, backbone: Backbone) -> tuple[list[VersionReady], Finished]:
     events = list(train(request, backbone, stop=lambda: False))
     assert isinstance(events[-1], Finished)
-    return [event for event in events if isinstance(event, Candidate)], events[-1]
+    return [event for event in events if isinstance(event, VersionReady)], events[-1]
 
 
 @pytest.mark.parametrize("strategy", ["head", "zero-shot", "lora", "partial", "full"])
@@ -59,7 +60,7 @@ def test_every_strategy_on_pictures(tmp_path, pictures, eyes, strategy: Strategy
     assert candidates[-1].name == strategy if strategy not in ("head", "zero-shot") else finished.best == strategy
     examples = list(read(pictures.path, format="zip", task="image-classification", columns=pictures.columns))
     for candidate in candidates:
-        artifact = artifacts.read(candidate.artifact_dir)
+        artifact = read_artifact(candidate.artifact_dir)
         answers = inference.predict(artifact, eyes, [example.input for example in examples])
         right = np.mean([answer["label"] == example.target for answer, example in zip(answers, examples, strict=True)])
         assert right >= (0.5 if candidate.name == "zero-shot" else 0.8)
@@ -80,7 +81,7 @@ def test_a_head_on_sounds(tmp_path):
     _, finished = run(request, ears)
     assert finished.report["score"] > 0.9
     answers = inference.predict(
-        artifacts.read(tmp_path / "out" / "head"), ears, [Media("", sound(seconds=0.3, rate=4_000, seed=99))]
+        read_artifact(tmp_path / "out" / "head"), ears, [Media("", sound(seconds=0.3, rate=4_000, seed=99))]
     )
     assert answers[0]["label"] == "low"
 

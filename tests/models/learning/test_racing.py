@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from models.artifacts.folder import read_artifact
 from models.backbones import loading
 from models.backbones.backbone import Backbone
 from models.datasets.examples import Media
-from models.learning import artifacts, inference
-from models.learning.events import Finished, Progress
-from models.learning.experience import Outcome
-from models.learning.request import Hyperparameters, TrainRequest
+from models.learning.contract.events import Finished, Progress
+from models.learning.contract.outcomes import Outcome
+from models.learning.contract.request import Hyperparameters, TrainRequest
 from models.learning.training import train
 from tests.device import DEVICE
 from tests.models.backbones import media_checkpoints
+from tests.models.learning import inference
 from tests.models.learning.test_media import source
 
 LABELS = ("narrow", "wide")
@@ -61,7 +62,7 @@ def run(folder: Path, eyes: Backbone, *, seed: int, rows: int, experience: Seque
 def accuracy(folder: Path, finished: Finished, eyes: Backbone) -> float:
     """Of its best model, on other pictures."""
     unseen = [(label, Media("", stripes(label, 900_000 + n))) for label in LABELS for n in range(150)]
-    artifact = artifacts.read(folder / "out" / finished.best)
+    artifact = read_artifact(folder / "out" / finished.best)
     answers = inference.predict(artifact, eyes, [media for _, media in unseen])
     return float(np.mean([answer["label"] == label for answer, (label, _) in zip(answers, unseen, strict=True)]))
 

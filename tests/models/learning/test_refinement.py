@@ -9,51 +9,52 @@ import pytest
 import torch
 
 from models.backbones.text import TextBackbone
-from models.learning import heads, network, refinement
-from models.learning.checkpoints import Checkpoints
-from models.learning.errors import Diverged, Stopped
-from models.learning.links import SOFTMAX
-from models.learning.network import Network
-from models.learning.refinement import Epoch, Material
-from models.learning.strategies import STRATEGIES, Schedule
+from models.learning.contract.errors import Diverged, Stopped
+from models.learning.finetuning import network, training_loop
+from models.learning.finetuning.checkpoints import Checkpoints
+from models.learning.finetuning.network import Network
+from models.learning.finetuning.strategies import STRATEGIES, TrainingConfig
+from models.learning.finetuning.training_loop import Epoch, TrainingRows
+from models.learning.heads import linear
+from models.learning.tasks.link_functions import SOFTMAX
 
 Rows = list[tuple[str, str]]
 NAMES = ("unit_mean.6",)
-SCHEDULE = Schedule(
+SCHEDULE = TrainingConfig(
     STRATEGIES["lora"], epochs=3, batch_size=8, learning_rate=1e-3, head_rate=1e-3, low_rank=2, own_blocks=0
 )
 
 
 @pytest.fixture(scope="module")
-def material(backbone: TextBackbone, few: Rows) -> Material:
+def material(backbone: TextBackbone, few: Rows) -> TrainingRows:
     labels = sorted({label for _, label in few})
     targets = np.array([labels.index(label) for _, label in few[:24]])
     tokens = backbone.tokenize([text for text, _ in few])
-    return Material(tokens[:24], targets, tokens[24:32])
+    return TrainingRows(tokens[:24], targets, tokens[24:32])
 
 
 @pytest.fixture
-def fresh(backbone: TextBackbone, material: Material) -> Callable[[Schedule], Network]:
+def fresh(backbone: TextBackbone, material: TrainingRows) -> Callable[[TrainingConfig], Network]:
     features = backbone.encode_tokens(material.tokens, NAMES)
-    head = heads.fit_head(features, torch.from_numpy(material.targets), SOFTMAX, outputs=8, inverse_penalty=1.0)
+    head = linear.fit_head(features, torch.from_numpy(material.targets), SOFTMAX, outputs=8, inverse_penalty=1.0)
     return lambda schedule: network.build(backbone, schedule, NAMES, head, features, seed=0)
 
 
 def _fit(
     net: Network,
-    material: Material,
+    material: TrainingRows,
     backbone: TextBackbone,
     *,
-    schedule: Schedule = SCHEDULE,
+    schedule: TrainingConfig = SCHEDULE,
     checkpoints: Checkpoints | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> list[Epoch]:
-    steps = refinement.fit(net, schedule, material, SOFTMAX, backbone, seed=5, checkpoints=checkpoints, stop=stop)
+    steps = training_loop.fit(net, schedule, material, SOFTMAX, backbone, seed=5, checkpoints=checkpoints, stop=stop)
     return [step for step in steps if isinstance(step, Epoch)]
 
 
 def test_loss_falls_and_held_rows_are_answered(
-    backbone: TextBackbone, material: Material, fresh: Callable[[Schedule], Network]
+    backbone: TextBackbone, material: TrainingRows, fresh: Callable[[TrainingConfig], Network]
 ) -> None:
     epochs = _fit(fresh(SCHEDULE), material, backbone)
     assert [epoch.number for epoch in epochs] == [1, 2, 3]
@@ -62,16 +63,16 @@ def test_loss_falls_and_held_rows_are_answered(
 
 
 def test_starts_from_the_fitted_head(
-    backbone: TextBackbone, material: Material, fresh: Callable[[Schedule], Network]
+    backbone: TextBackbone, material: TrainingRows, fresh: Callable[[TrainingConfig], Network]
 ) -> None:
     net = fresh(SCHEDULE)
-    logits = refinement.predict(net, material.held_tokens, backbone, stop=lambda: False)
+    logits = training_loop.predict(net, material.held_tokens, backbone, stop=lambda: False)
     expected = net.head().logits(backbone.encode_tokens(material.held_tokens, NAMES))
     np.testing.assert_allclose(logits, expected, atol=0.05, rtol=0.02)  # two ways through the base in bf16
 
 
 def test_resumed_equals_uninterrupted(
-    backbone: TextBackbone, material: Material, fresh: Callable[[Schedule], Network], tmp_path: Path
+    backbone: TextBackbone, material: TrainingRows, fresh: Callable[[TrainingConfig], Network], tmp_path: Path
 ) -> None:
     whole = fresh(SCHEDULE)
     expected = _fit(whole, material, backbone)
@@ -98,7 +99,11 @@ def test_resumed_equals_uninterrupted(
 
 @pytest.mark.parametrize("damage", ["other fit", "bit flipped", "no manifest"])
 def test_a_foreign_or_damaged_checkpoint_is_not_used(
-    backbone: TextBackbone, material: Material, fresh: Callable[[Schedule], Network], tmp_path: Path, damage: str
+    backbone: TextBackbone,
+    material: TrainingRows,
+    fresh: Callable[[TrainingConfig], Network],
+    tmp_path: Path,
+    damage: str,
 ) -> None:
     short = replace(SCHEDULE, epochs=1)
     _fit(fresh(short), material, backbone, schedule=short, checkpoints=Checkpoints(tmp_path / "fit", "this", every_s=0))
@@ -113,7 +118,7 @@ def test_a_foreign_or_damaged_checkpoint_is_not_used(
 
 
 def test_half_way_back_is_the_mean(
-    backbone: TextBackbone, material: Material, fresh: Callable[[Schedule], Network]
+    backbone: TextBackbone, material: TrainingRows, fresh: Callable[[TrainingConfig], Network]
 ) -> None:
     schedule = replace(SCHEDULE, strategy=STRATEGIES["partial"], low_rank=0, own_blocks=1, epochs=1)
     net = fresh(schedule)
@@ -129,7 +134,7 @@ def test_half_way_back_is_the_mean(
 
 
 def test_threads_do_not_change_the_bits(
-    backbone: TextBackbone, material: Material, fresh: Callable[[Schedule], Network]
+    backbone: TextBackbone, material: TrainingRows, fresh: Callable[[TrainingConfig], Network]
 ) -> None:
     alone, together = fresh(SCHEDULE), fresh(SCHEDULE)
     _fit(alone, material, backbone)
@@ -142,7 +147,9 @@ def test_threads_do_not_change_the_bits(
         assert torch.equal(value, together.masters[name]), name
 
 
-def test_divergence_is_said(backbone: TextBackbone, material: Material, fresh: Callable[[Schedule], Network]) -> None:
+def test_divergence_is_said(
+    backbone: TextBackbone, material: TrainingRows, fresh: Callable[[TrainingConfig], Network]
+) -> None:
     net = fresh(SCHEDULE)
     net.masters["head_bias"].fill_(torch.nan)
     net.take_masters()

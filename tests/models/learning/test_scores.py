@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.artifacts.folder import Artifact, read_artifact
 from models.backbones.text import TextBackbone
 from models.datasets.examples import TextPair
-from models.learning import artifacts, inference
-from models.learning.events import Candidate
-from models.learning.request import DatasetSource, TrainRequest
+from models.learning.contract.events import VersionReady
+from models.learning.contract.request import DatasetSource, TrainRequest
 from models.learning.training import train
+from tests.models.learning import inference
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 BANKING = DATA / "banking77"
@@ -40,8 +41,8 @@ def _read(name: str, classes: set[str] | None, per_class: int | None) -> Rows:
 def _accuracies(request: TrainRequest, backbone: TextBackbone, test: Rows) -> dict[str, float]:
     found = {}
     for event in train(request, backbone, stop=lambda: False):
-        if isinstance(event, Candidate):
-            artifact = artifacts.read(event.artifact_dir)
+        if isinstance(event, VersionReady):
+            artifact = read_artifact(event.artifact_dir)
             predictions = inference.predict(artifact, backbone, [text for text, _ in test])
             hits = [answer["label"] == label for answer, (_, label) in zip(predictions, test, strict=True)]
             found[event.name] = float(np.mean(hits))
@@ -87,13 +88,13 @@ def _bookings(part: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _train_lines(rows: list[dict[str, Any]], task: str, backbone: TextBackbone, folder: Path) -> artifacts.Artifact:
+def _train_lines(rows: list[dict[str, Any]], task: str, backbone: TextBackbone, folder: Path) -> Artifact:
     path = folder / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     source = DatasetSource(path, "jsonl", {column: column for column in rows[0]})
     request = TrainRequest(source, task, folder / "out", strategy="head", seed=7, threads=1)
-    (candidate,) = [event for event in train(request, backbone, stop=bool) if isinstance(event, Candidate)]
-    return artifacts.read(candidate.artifact_dir)
+    (candidate,) = [event for event in train(request, backbone, stop=bool) if isinstance(event, VersionReady)]
+    return read_artifact(candidate.artifact_dir)
 
 
 @pytest.mark.parametrize(

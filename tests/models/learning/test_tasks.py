@@ -11,16 +11,19 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr, spearmanr
 
+from models.artifacts.folder import read_artifact
 from models.backbones.text import TextBackbone
 from models.backbones.words import tokenize, word_spans
 from models.datasets.examples import Span, TextPair
-from models.learning import artifacts, evaluation, inference, training
-from models.learning.errors import TooFewRows, UnevenPairs, UnknownLabel
-from models.learning.events import Candidate, Finished
-from models.learning.ragged import Ragged
-from models.learning.request import DatasetSource, Hyperparameters, TrainRequest
+from models.learning import training
+from models.learning.contract.errors import TooFewRows, UnevenPairs, UnknownLabel
+from models.learning.contract.events import Finished, VersionReady
+from models.learning.contract.request import DatasetSource, Hyperparameters, TrainRequest
+from models.learning.data.ragged import Ragged
+from models.learning.evaluation import scores
 from models.learning.tasks import find, spans
 from models.learning.training import train
+from tests.models.learning import inference
 from tests.models.learning.generated import nearness, places
 
 Write = Callable[..., TrainRequest]
@@ -48,11 +51,11 @@ def write(tmp_path: Path) -> Write:
     return make
 
 
-def _candidates(request: TrainRequest, backbone: TextBackbone) -> list[Candidate]:
+def _candidates(request: TrainRequest, backbone: TextBackbone) -> list[VersionReady]:
     found = list(train(request, backbone, stop=lambda: False))
     assert isinstance(found[-1], Finished)
     json.dumps(found[-1].report, allow_nan=False)
-    return [event for event in found if isinstance(event, Candidate)]
+    return [event for event in found if isinstance(event, VersionReady)]
 
 
 def test_correlations_are_those_of_scipy() -> None:
@@ -67,7 +70,7 @@ def test_correlations_are_those_of_scipy() -> None:
     assert figures["spearman"] == pytest.approx(spearmanr(true, said)[0], abs=1e-5)
     assert figures["rmse"] == pytest.approx(np.sqrt(np.square(true - said).mean()), rel=1e-5)
     assert figures["mae"] == pytest.approx(np.abs(true - said).mean(), rel=1e-5)
-    score = evaluation.score(task.tally(encoded, chosen))
+    score = scores.score(task.tally(encoded, chosen))
     theirs = pearsonr(true, said).confidence_interval()
     assert (score.low, score.high) == pytest.approx((theirs.low, theirs.high), abs=0.03)
     assert task.tally(encoded, task.usual(encoded, encoded)).score == 0.0
@@ -92,7 +95,7 @@ def test_a_value_is_learned_in_any_unit(backbone: TextBackbone, write: Write, sc
     assert 0.1 * scale < report["regression"]["rmse"] < 1.5 * scale
     unseen = nearness(60, seed=1)
     inputs = [TextPair(row["text"], row["text_pair"]) for row in unseen]
-    answers = inference.predict(artifacts.read(candidate.artifact_dir), backbone, inputs)
+    answers = inference.predict(read_artifact(candidate.artifact_dir), backbone, inputs)
     values = np.array([answer["value"] for answer in answers])
     true = np.array([1e3 + scale * row["value"] for row in unseen])
     assert np.corrcoef(values, true)[0, 1] >= 0.75
@@ -109,7 +112,7 @@ def test_a_single_text_has_a_value_too(backbone: TextBackbone, write: Write) -> 
     ]
     (candidate,) = _candidates(write(rows, "text-regression"), backbone)
     answers = inference.predict(
-        artifacts.read(candidate.artifact_dir), backbone, ["The car was awful.", "The car was wonderful."]
+        read_artifact(candidate.artifact_dir), backbone, ["The car was awful.", "The car was wonderful."]
     )
     assert answers[0]["value"] < 1.5
     assert answers[1]["value"] > 2.5
@@ -223,7 +226,7 @@ def test_spans_are_learned(backbone: TextBackbone, write: Write) -> None:
     assert report["score"] > report["baseline"]["gate"]
     assert {row["label"] for row in report["per_class"]} == {"city", "day"}
     unseen = places(60, seed=1)
-    answers = inference.predict(artifacts.read(candidate.artifact_dir), backbone, [row["text"] for row in unseen])
+    answers = inference.predict(read_artifact(candidate.artifact_dir), backbone, [row["text"] for row in unseen])
     said = [{(span["start"], span["end"], span["label"]) for span in answer["spans"]} for answer in answers]
     true = [{(span["start"], span["end"], span["label"]) for span in row["spans"]} for row in unseen]
     right = sum(len(one & other) for one, other in zip(said, true, strict=True))

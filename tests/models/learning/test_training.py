@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from models.artifacts.folder import MANIFEST, WEIGHTS, read_artifact
 from models.backbones.text import TextBackbone
-from models.learning import artifacts, events, inference
-from models.learning.errors import InvalidHyperparameters, Stopped, TooFewRows, UnknownLabel
-from models.learning.events import Candidate, Finished, Progress, TrainEvent
-from models.learning.request import DatasetSource, TrainRequest
+from models.learning.contract import events
+from models.learning.contract.errors import InvalidHyperparameters, Stopped, TooFewRows, UnknownLabel
+from models.learning.contract.events import Finished, Progress, TrainEvent, VersionReady
+from models.learning.contract.request import DatasetSource, TrainRequest
 from models.learning.training import train
+from tests.models.learning import inference
 
 Rows = list[tuple[str, str]]
 RequestFactory = Callable[..., TrainRequest]
@@ -27,12 +29,12 @@ def _run(request: TrainRequest, backbone: TextBackbone) -> list[TrainEvent]:
     return list(train(request, backbone, stop=lambda: False))
 
 
-def _candidates(found: list[TrainEvent]) -> list[Candidate]:
-    return [event for event in found if isinstance(event, Candidate)]
+def _candidates(found: list[TrainEvent]) -> list[VersionReady]:
+    return [event for event in found if isinstance(event, VersionReady)]
 
 
-def _accuracy(candidate: Candidate, backbone: TextBackbone, rows: Rows) -> float:
-    artifact = artifacts.read(candidate.artifact_dir)
+def _accuracy(candidate: VersionReady, backbone: TextBackbone, rows: Rows) -> float:
+    artifact = read_artifact(candidate.artifact_dir)
     predictions = inference.predict(artifact, backbone, [text for text, _ in rows])
     return float(np.mean([found["label"] == label for found, (_, label) in zip(predictions, rows, strict=True)]))
 
@@ -79,14 +81,10 @@ def test_same_seed_same_bytes(backbone: TextBackbone, few: Rows, make_request: R
     first, second, third = (_candidates(_run(each, backbone)) for each in (request, again, other))
     assert [candidate.name for candidate in first] == ["head", "lora"]
     for one, two in zip(first, second, strict=True):
-        assert (one.artifact_dir / artifacts.WEIGHTS).read_bytes() == (
-            two.artifact_dir / artifacts.WEIGHTS
-        ).read_bytes()
-        assert (one.artifact_dir / artifacts.MANIFEST).read_bytes() == (
-            two.artifact_dir / artifacts.MANIFEST
-        ).read_bytes()
-    changed = artifacts.read(third[1].artifact_dir).tensors["lora.0.output.dense.A"]
-    assert not torch.equal(changed, artifacts.read(first[1].artifact_dir).tensors["lora.0.output.dense.A"])
+        assert (one.artifact_dir / WEIGHTS).read_bytes() == (two.artifact_dir / WEIGHTS).read_bytes()
+        assert (one.artifact_dir / MANIFEST).read_bytes() == (two.artifact_dir / MANIFEST).read_bytes()
+    changed = read_artifact(third[1].artifact_dir).tensors["lora.0.output.dense.A"]
+    assert not torch.equal(changed, read_artifact(first[1].artifact_dir).tensors["lora.0.output.dense.A"])
 
 
 def test_zero_shot_needs_no_training(backbone: TextBackbone, tickets: Rows, make_request: RequestFactory) -> None:
@@ -126,7 +124,7 @@ def test_unknown_features(backbone: TextBackbone, few: Rows, make_request: Reque
 def test_asked_features_and_penalty_are_used(backbone: TextBackbone, few: Rows, make_request: RequestFactory) -> None:
     asked = {"features": "mean.3, cls.6", "regularization": 0.5}
     (candidate,) = _candidates(_run(make_request(few, hyperparameters=asked), backbone))
-    artifact = artifacts.read(candidate.artifact_dir)
+    artifact = read_artifact(candidate.artifact_dir)
     assert artifact.features == ("mean.3", "cls.6")
     assert artifact.tensors["head.weight"].shape == (len(artifact.labels), 768)
     assert candidate.report["hyperparameters"]["regularization"] == pytest.approx(0.5)
@@ -169,7 +167,7 @@ def test_several_labels_per_row(
     assert candidate.report["metric"] == "micro_f1"
     assert candidate.report["score"] > 0.7
     assert candidate.report["confusion"] is None
-    artifact = artifacts.read(candidate.artifact_dir)
+    artifact = read_artifact(candidate.artifact_dir)
     assert artifact.thresholds is not None
     assert len(artifact.thresholds) == 4
     (prediction,) = inference.predict(artifact, backbone, [rows[1]["text"]], top_k=2)
@@ -187,17 +185,13 @@ class TestFeatureCache:
         again = replace(request, output_dir=tmp_path / "again")
         second = _candidates(_run(again, backbone))[0]
         assert second.report["score"] == first.report["score"]
-        assert (second.artifact_dir / artifacts.WEIGHTS).read_bytes() == (
-            first.artifact_dir / artifacts.WEIGHTS
-        ).read_bytes()
+        assert (second.artifact_dir / WEIGHTS).read_bytes() == (first.artifact_dir / WEIGHTS).read_bytes()
 
         content = bytearray(cached.read_bytes())
         content[-7] ^= 64  # a flipped bit in a number: it parses, the hash does not match
         cached.write_bytes(content)
         third = _candidates(_run(replace(request, output_dir=tmp_path / "third"), backbone))[0]
-        assert (third.artifact_dir / artifacts.WEIGHTS).read_bytes() == (
-            first.artifact_dir / artifacts.WEIGHTS
-        ).read_bytes()
+        assert (third.artifact_dir / WEIGHTS).read_bytes() == (first.artifact_dir / WEIGHTS).read_bytes()
         assert cached.read_bytes() != content  # computed and written anew
 
     def test_truncated_cache_is_computed_anew(
@@ -223,7 +217,7 @@ def test_every_strategy_makes_a_servable_candidate(
     request = make_request(few[::2], strategy=strategy, hyperparameters=asked, validation=few[1::4])
     head, refined = _candidates(_run(request, backbone))
     assert refined.name == strategy
-    artifact = artifacts.read(refined.artifact_dir)
+    artifact = read_artifact(refined.artifact_dir)
     names = {name.split(".")[0] for name in artifact.tensors}
     expected = {"lora": {"head", "lora"}, "partial": {"head", "block"}}.get(strategy, {"head", "block", "embeddings"})
     assert names == expected

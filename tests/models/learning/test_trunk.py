@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from models.backbones import loading
-from models.learning import heads, network, refinement, trunk
-from models.learning.links import SOFTMAX
-from models.learning.refinement import Epoch, Material
-from models.learning.strategies import STRATEGIES, Schedule
+from models.learning.finetuning import frozen_activations, network, training_loop
+from models.learning.finetuning.strategies import STRATEGIES, TrainingConfig
+from models.learning.finetuning.training_loop import Epoch, TrainingRows
+from models.learning.heads import linear
+from models.learning.tasks.link_functions import SOFTMAX
 from tests.device import DEVICE
 from tests.models.backbones import media_checkpoints
 from tests.models.datasets.media_files import picture
@@ -25,16 +26,16 @@ def test_kept_rows_train_alike(tmp_path, below):
     names = (*below, f"mean.{eyes.blocks}")
     pictures = [Media("", picture("PNG", size=(8 if n % 2 else 40, 40), seed=n)) for n in range(16)]
     targets = np.arange(12) % 2
-    material = Material(eyes.tokenize(pictures[:12]), targets, eyes.tokenize(pictures[12:]))
+    material = TrainingRows(eyes.tokenize(pictures[:12]), targets, eyes.tokenize(pictures[12:]))
     features = eyes.encode(pictures[:12], names)
-    head = heads.fit_head(features, torch.from_numpy(targets), SOFTMAX, outputs=2, inverse_penalty=1.0)
-    schedule = Schedule(STRATEGIES["partial"], 2, 4, 1e-4, 1e-3, 0, own_blocks=2)
+    head = linear.fit_head(features, torch.from_numpy(targets), SOFTMAX, outputs=2, inverse_penalty=1.0)
+    schedule = TrainingConfig(STRATEGIES["partial"], 2, 4, 1e-4, 1e-3, 0, own_blocks=2)
 
     def losses(*, kept: bool) -> list[tuple[float, float]]:
         net = network.build(eyes, schedule, names, head, features, seed=0)
         rows = material.behind(net, eyes, stop=bool) if kept else material
-        assert all(isinstance(row, trunk.KeptRow) for row in rows.tokens) == kept
-        steps = refinement.fit(net, schedule, rows, SOFTMAX, eyes, seed=5, checkpoints=None, stop=bool)
+        assert all(isinstance(row, frozen_activations.KeptRow) for row in rows.tokens) == kept
+        steps = training_loop.fit(net, schedule, rows, SOFTMAX, eyes, seed=5, checkpoints=None, stop=bool)
         return [(step.loss, float(step.held_logits_NK.sum())) for step in steps if isinstance(step, Epoch)]
 
     np.testing.assert_allclose(losses(kept=True), losses(kept=False), rtol=1e-3, atol=1e-3)

@@ -13,7 +13,7 @@ import pytest
 import redis
 from sqlalchemy import event, update
 
-from models.learning.events import Candidate, Finished
+from models.learning.contract.events import Finished, VersionReady
 from models.records.clock import clock
 from models.records.customers import Customer
 from models.records.files import File
@@ -75,13 +75,13 @@ class Bench:
 
     def candidate(
         self, name: str = "head", *, improves: bool = True, content: str = "weights", **metrics: float
-    ) -> Candidate:
+    ) -> VersionReady:
         """A trained version on the local disk."""
         folder = self.folder / f"artifact-{next(self.numbers)}"
         folder.mkdir()
         (folder / "weights.safetensors").write_text(content)
         (folder / "manifest.json").write_text(f'{{"content": "{content}"}}')
-        return Candidate(name, folder, {"score": 0.9, "baseline": 0.5, **metrics}, {"strategy": name}, improves)
+        return VersionReady(name, folder, {"score": 0.9, "baseline": 0.5, **metrics}, {"strategy": name}, improves)
 
     def finished(self, best: str = "head") -> Finished:
         """The end of a run."""

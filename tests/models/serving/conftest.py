@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 import torch
 
+from models.artifacts.folder import Artifact, write_artifact
 from models.backbones import loading, registry
 from models.backbones.text import TextBackbone
-from models.learning import artifacts
-from models.learning.artifacts import Artifact
-from models.learning.events import Candidate
+from models.learning.contract.events import VersionReady
 from models.records.customers import Customer
 from models.records.jobs import Job
 from models.records.versions import ModelVersion
@@ -127,8 +126,8 @@ def publish(resources: Resources, tmp_path: Path, backbone: TextBackbone) -> Cal
         assert claim is not None
         if folder is None:
             folder = tmp_path / job.id
-            artifacts.write(make_artifact(backbone, **artifact), folder)
-        candidate = Candidate(name="head", artifact_dir=folder, metrics={"score": 0.9}, report={}, improves=True)
+            write_artifact(make_artifact(backbone, **artifact), folder)
+        candidate = VersionReady(name="head", artifact_dir=folder, metrics={"score": 0.9}, report={}, improves=True)
         return claims.publish(resources, claim, candidate, promote=True)
 
     return make

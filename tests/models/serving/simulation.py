@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.serving.engine import CPU_PASS_TOKENS, FIRST_TURN, QUANTUM
-from models.serving.fairness import FairQueue
-from models.serving.pass_cost import PassCost, next_pass
+from models.serving.encoders.engine import CPU_PASS_TOKENS, FIRST_TURN, QUANTUM
+from models.serving.encoders.pass_cost import PassCost, next_pass
+from models.serving.fair_queue import FairQueue
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from models.records.customers import Customer
 from models.records.versions import ModelVersion
 from models.services import catalog
 from models.services.resources import Resources
-from models.serving.depot import Depot
+from models.serving.adapters.disk_cache import ArtifactDiskCache
 from models.serving.errors import ArtifactBroken
 from models.settings import Settings
 from models.storage.store import ObjectStore
@@ -159,7 +159,7 @@ def test_a_published_version_is_fetched_before_it_is_asked_for(
 def test_a_fetch_that_was_cut_off_is_swept_up(resources: Resources, tmp_path: Path) -> None:
     cut_off = tmp_path / "depot" / "0" / "cus_1" / "fetch_x"
     cut_off.mkdir(parents=True)
-    depot = Depot(resources.store, tmp_path / "depot", limit_bytes=100)
+    depot = ArtifactDiskCache(resources.store, tmp_path / "depot", limit_bytes=100)
     assert depot.disk_bytes == 0
     assert not cut_off.exists()
     depot.close()
@@ -190,12 +190,12 @@ def test_depots_on_one_folder_do_not_touch_each_others_files(
         publish(owner, seed=at)
     versions = [catalog.resolve(resources, owner.id, "tickets") for owner in owners]
     pausing: Any = Pausing(resources.store)
-    first = Depot(pausing, tmp_path / "depot", limit_bytes=2**30)
+    first = ArtifactDiskCache(pausing, tmp_path / "depot", limit_bytes=2**30)
     with ThreadPoolExecutor(1) as other_thread:
         fetching = other_thread.submit(first.read, versions[0])
         assert pausing.reached.wait(30)
         # A second depot begins, sweeps up, fetches the same, and has room for one artifact only.
-        second = Depot(resources.store, tmp_path / "depot", limit_bytes=1)
+        second = ArtifactDiskCache(resources.store, tmp_path / "depot", limit_bytes=1)
         for version in versions:
             assert second.read(version).tensors
         pausing.go_on.set()
@@ -216,8 +216,8 @@ def test_depots_on_one_folder_do_not_touch_each_others_files(
 _HOLDER = """
 import sys, time
 from pathlib import Path
-from models.serving.depot import Depot
-depot = Depot(None, Path(sys.argv[1]), limit_bytes=1)
+from models.serving.depot import ArtifactDiskCache
+depot = ArtifactDiskCache(None, Path(sys.argv[1]), limit_bytes=1)
 (depot.folder / "cus_1").mkdir()
 print(depot.folder, flush=True)
 sys.stdin.read()
@@ -232,11 +232,11 @@ def test_the_folder_of_a_killed_process_serves_the_next_one(tmp_path: Path) -> N
     try:
         assert process.stdout is not None
         theirs = Path(process.stdout.readline().strip())
-        beside: Any = Depot(None, tmp_path, limit_bytes=1)  # type: ignore[arg-type]
+        beside: Any = ArtifactDiskCache(None, tmp_path, limit_bytes=1)  # type: ignore[arg-type]
         assert beside.folder != theirs
         process.kill()
         process.wait()
-        after = Depot(None, tmp_path, limit_bytes=1)  # type: ignore[arg-type]
+        after = ArtifactDiskCache(None, tmp_path, limit_bytes=1)  # type: ignore[arg-type]
         assert after.folder == theirs
         assert (after.folder / "cus_1").is_dir()
         beside.close()

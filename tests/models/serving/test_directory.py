@@ -16,11 +16,11 @@ from models.records.customers import Customer
 from models.records.keys import ApiKey
 from models.records.versions import ModelVersion
 from models.services import customers, keys
+from models.services.access import resolver as directory_module
+from models.services.access.errors import InvalidKey
+from models.services.access.lookup_cache import Entry, LookupCache
+from models.services.access.resolver import AccessResolver
 from models.services.resources import Resources
-from models.serving import directory as directory_module
-from models.serving.directory import Directory
-from models.serving.errors import InvalidKey
-from models.serving.memo import Entry, Memo
 
 
 def test_a_key_speaks_for_its_customer_until_it_is_revoked(
@@ -30,7 +30,7 @@ def test_a_key_speaks_for_its_customer_until_it_is_revoked(
     issued = keys.issue(resources, acme.id, name="production")
 
     async def run() -> None:
-        directory = Directory(resources, poll_s=0.05)
+        directory = AccessResolver(resources, poll_s=0.05)
         await directory.start()
         principal = await directory.authenticate(issued.secret)
         assert (principal.customer_id, principal.customer_name) == (acme.id, "acme")
@@ -42,7 +42,7 @@ def test_a_key_speaks_for_its_customer_until_it_is_revoked(
     assert keys.list_page(resources, acme.id).data[0].last_used_at is not None
 
 
-async def refused(directory: Directory, secret: str, *, seconds: float = 8.0) -> None:
+async def refused(directory: AccessResolver, secret: str, *, seconds: float = 8.0) -> None:
     """Wait until the key is dead."""
     async with asyncio.timeout(seconds):
         while True:
@@ -62,7 +62,7 @@ def test_a_revoked_key_dies_by_itself_when_changes_cannot_be_read(
     monkeypatch.setattr(directory_module, "EXPIRY_S", 0.5)
 
     async def run() -> None:
-        directory = Directory(resources, poll_s=3_600)
+        directory = AccessResolver(resources, poll_s=3_600)
         await directory.start()
         await directory.authenticate(issued.secret)
         await asyncio.to_thread(keys.revoke, resources, acme.id, issued.key.id)
@@ -87,7 +87,7 @@ def test_a_change_that_became_visible_late_is_noticed(
             session.execute(update(Change).values(created_at=Change.created_at - 120.0))
 
     async def run() -> None:
-        directory = Directory(resources, poll_s=0.05)
+        directory = AccessResolver(resources, poll_s=0.05)
         await directory.start()
         await directory.authenticate(issued.secret)
         await asyncio.to_thread(revoke_slowly)
@@ -104,7 +104,7 @@ def test_unknown_and_expired_keys_are_refused_and_a_new_one_works_at_once(
     expired = keys.issue(resources, acme.id, name="old", expires_at=time.time() - 1)
 
     async def run() -> None:
-        directory = Directory(resources, poll_s=0.05)
+        directory = AccessResolver(resources, poll_s=0.05)
         await directory.start()
         for secret in ("gr-unknown", "", expired.secret, "\ud800"):
             with pytest.raises(InvalidKey):
@@ -125,7 +125,7 @@ def test_a_deleted_customer_is_forgotten(
     gone: list[str] = []
 
     async def run() -> None:
-        directory = Directory(resources, poll_s=0.05, on_customer_gone=gone.append)
+        directory = AccessResolver(resources, poll_s=0.05, on_customer_gone=gone.append)
         await directory.start()
         await directory.authenticate(secret)
         await directory.resolve(acme.id, "tickets")
@@ -149,7 +149,7 @@ def test_many_callers_ask_once_and_a_change_under_way_is_not_kept() -> None:
         return "old"
 
     async def run() -> None:
-        memo: Memo[str] = Memo(subjects=10, is_fresh=lambda entry: True)
+        memo: LookupCache[str] = LookupCache(subjects=10, is_fresh=lambda entry: True)
         waiting = [asyncio.create_task(memo.get("acme", "tickets", ask)) for _ in range(20)]
         while not asked:
             await asyncio.sleep(0.01)
@@ -165,7 +165,7 @@ def test_many_callers_ask_once_and_a_change_under_way_is_not_kept() -> None:
 
 def test_memory_is_bounded_by_subjects_and_by_names_of_one_subject() -> None:
     async def run() -> None:
-        memo: Memo[Any] = Memo(subjects=10, is_fresh=lambda entry: True)
+        memo: LookupCache[Any] = LookupCache(subjects=10, is_fresh=lambda entry: True)
         for number in range(50):
             await memo.get(f"customer-{number}", "x", lambda: None)
         assert len(memo) == 10

@@ -12,10 +12,10 @@ import pytest
 
 from models.backbones import loading
 from models.backbones.text import TextBackbone
-from models.serving.adapters import Adapter
-from models.serving.dominance import Dominance, merge
-from models.serving.engine import Engine
-from models.serving.passes import answer
+from models.serving.adapters.adapter import Adapter
+from models.serving.encoders.engine import Engine
+from models.serving.encoders.hot_adapter_merge import HotAdapterMerge, merge
+from models.serving.encoders.passes import answer
 from tests.device import DEVICE
 
 from .conftest import TEXTS, lora_tensors
@@ -65,7 +65,7 @@ def test_the_dominant_adapter_is_merged_while_it_dominates(backbone: TextBackbon
 
     async def run() -> None:
         engine = Engine(backbone, batch_tokens=512, queue_per_customer=1_000, merged_bytes=PLENTY)
-        engine.dominance = Dominance(backbone, limit_bytes=PLENTY, window_tokens=400)
+        engine.dominance = HotAdapterMerge(backbone, limit_bytes=PLENTY, window_tokens=400)
         engine.start()
 
         async def ask(owners: Sequence[int]) -> list[Any]:
@@ -97,7 +97,7 @@ def test_the_dominant_adapter_is_merged_while_it_dominates(backbone: TextBackbon
 
 def test_a_successor_waits_no_longer_however_long_the_first_was_in_front(backbone: TextBackbone) -> None:
     first, second = (make(backbone, seed=seed, more=lora_tensors(seed))[0] for seed in range(2))
-    dominance = Dominance(backbone, limit_bytes=PLENTY, window_tokens=100)
+    dominance = HotAdapterMerge(backbone, limit_bytes=PLENTY, window_tokens=100)
 
     def ask_until_merged(adapter: Adapter, most: int) -> None:
         for _ in range(most):
@@ -120,7 +120,7 @@ def test_own_blocks_stay_a_customers_own(backbone: TextBackbone) -> None:
 
 def test_no_majority_no_merging(backbone: TextBackbone) -> None:
     adapters = [make(backbone, seed=seed, more=lora_tensors(seed))[0] for seed in range(3)]
-    dominance = Dominance(backbone, limit_bytes=PLENTY, window_tokens=100)
+    dominance = HotAdapterMerge(backbone, limit_bytes=PLENTY, window_tokens=100)
     for turn in range(300):
         chosen = adapters[turn % 3]
         assert dominance.stand_in([chosen], [10]) == [chosen]

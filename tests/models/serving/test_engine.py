@@ -18,10 +18,10 @@ from models.backbones import loading, registry
 from models.backbones.backbone import Backbone
 from models.backbones.text import TextBackbone
 from models.datasets.examples import Media, TextPair
-from models.serving import engine as engine_module
-from models.serving.engine import Engine
+from models.serving.encoders import engine as engine_module
+from models.serving.encoders.engine import Engine
+from models.serving.encoders.requests import QUICK_ROWS
 from models.serving.errors import DeviceMemoryFull, QueueFull, ShuttingDown
-from models.serving.requests import QUICK_ROWS
 from models.settings import Settings
 from tests.device import DEVICE
 from tests.models.backbones import media_checkpoints

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from models.serving.fairness import FairQueue
+from models.serving.fair_queue import FairQueue
 
 
 @dataclass(eq=False)

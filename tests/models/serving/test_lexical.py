@@ -11,14 +11,15 @@ import pytest
 import torch
 
 from models.backbones.text import TextBackbone
-from models.learning import inference, terms
-from models.learning.lexical import LexicalHead, Lexicon
+from models.learning.heads import ngrams
+from models.learning.heads.ngram_head import NgramHead, NgramVocabulary
 from models.records.customers import Customer
-from models.serving.assembly import assemble
-from models.serving.depot import Artifact as StoredArtifact
+from models.serving.adapters.assembly import assemble
+from models.serving.adapters.disk_cache import Artifact as StoredArtifact
+from models.serving.encoders.input_modes import tokenize
+from models.serving.encoders.passes import answer
 from models.serving.errors import ArtifactBroken
-from models.serving.passes import answer
-from models.serving.readings import tokenize
+from tests.models.learning import inference
 
 from .conftest import TEXTS, call, lora_tensors, make_artifact
 from .test_passes import VERSION, make, own_base, own_blocks, stored
@@ -27,9 +28,9 @@ from .test_passes import VERSION, make, own_base, own_blocks, stored
 def lexical_tensors(seed: int, *, outputs: int = 3) -> dict[str, torch.Tensor]:
     """Random weights on the terms of every other text."""
     random = np.random.default_rng(seed)
-    lexicon = Lexicon.learn(terms.read(TEXTS[::2]), outputs=outputs)
+    lexicon = NgramVocabulary.learn(ngrams.read(TEXTS[::2]), outputs=outputs)
     weight_VK = random.normal(size=(len(lexicon.buckets_V), outputs)).astype(np.float16)
-    return LexicalHead(lexicon, weight_VK, np.zeros(outputs, dtype=np.float32), factor=3.0).tensors()
+    return NgramHead(lexicon, weight_VK, np.zeros(outputs, dtype=np.float32), factor=3.0).tensors()
 
 
 def test_served_as_it_was_measured(backbone: TextBackbone) -> None:

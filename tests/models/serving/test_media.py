@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
+from models.artifacts.folder import read_artifact
 from models.backbones import loading, registry
 from models.backbones.errors import BaseModelUnreachable, NoBaseModel
 from models.datasets.errors import InvalidMedia
 from models.datasets.examples import Media
-from models.learning import artifacts, inference
-from models.learning.events import Candidate
-from models.learning.request import DatasetSource, Strategy, TrainRequest
+from models.learning.contract.events import VersionReady
+from models.learning.contract.request import DatasetSource, Strategy, TrainRequest
 from models.learning.training import train
 from models.records.customers import Customer
 from models.services import claims, files, jobs
@@ -29,6 +29,7 @@ from models.settings import Settings
 from tests.device import DEVICE
 from tests.models.backbones import media_checkpoints
 from tests.models.datasets.media_files import archive, picture, sound
+from tests.models.learning import inference
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def trained(
     source = DatasetSource(upload, file.profile["format"], file.profile["columns"])
     request = TrainRequest(source, job.task, folder / "out" / medium, base_model=entry.name, strategy=strategy)
     for event in train(request, backbone, stop=lambda: False):
-        if isinstance(event, Candidate):
+        if isinstance(event, VersionReady):
             claims.publish(resources, claim, event, promote=True)
             last = event
     return last.artifact_dir, backbone
@@ -86,7 +87,7 @@ def test_answers_are_those_of_learning(
     folder, backbone = trained(resources, acme, medium, tmp_path, strategy)
     name = f"{medium}@{1 if strategy == 'head' else 2}"  # the head is published first
     data = list(members(medium).values())[5:12]
-    expected = inference.predict(artifacts.read(folder), backbone, [Media("", item) for item in data], top_k=2)
+    expected = inference.predict(read_artifact(folder), backbone, [Media("", item) for item in data], top_k=2)
     encoded = [base64.b64encode(item).decode() for item in data]
     forms: list[list[Any]] = [encoded, [{medium: text} for text in encoded], [Media("x", item) for item in data]]
 

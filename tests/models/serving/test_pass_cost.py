@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from models.serving.fairness import FairQueue
-from models.serving.pass_cost import LEAST_PASS_TOKENS, PassCost, next_pass
+from models.serving.encoders.pass_cost import LEAST_PASS_TOKENS, PassCost, next_pass
+from models.serving.fair_queue import FairQueue
 
 
 def _after(

@@ -13,22 +13,22 @@ import numpy as np
 import pytest
 import torch
 
+from models.artifacts.folder import Artifact, write_artifact
 from models.backbones import encoder as encoding
 from models.backbones import loading
 from models.backbones.encoder import TextEncoder
 from models.backbones.text import TextBackbone
 from models.backbones.words import WordBackbone
-from models.learning import artifacts, inference
-from models.learning.artifacts import Artifact
 from models.services.catalog import ResolvedVersion
-from models.serving import products
-from models.serving.adapters import Adapter
-from models.serving.assembly import assemble
-from models.serving.depot import Artifact as StoredArtifact
+from models.serving.adapters.adapter import Adapter
+from models.serving.adapters.assembly import assemble
+from models.serving.adapters.disk_cache import Artifact as StoredArtifact
+from models.serving.encoders.input_modes import tokenize
+from models.serving.encoders.passes import answer
 from models.serving.errors import ArtifactBroken
-from models.serving.passes import answer
-from models.serving.readings import tokenize
+from models.serving.kernels import batched_products
 from tests.device import DEVICE
+from tests.models.learning import inference
 
 from .conftest import TEXTS, lora_tensors, make_artifact
 
@@ -53,7 +53,7 @@ def make(backbone: TextBackbone, **parts: Any) -> tuple[Adapter, Artifact]:
 def stored(artifact: Artifact, **changes: Any) -> StoredArtifact:
     """As the depot reads it."""
     with TemporaryDirectory() as folder:
-        artifacts.write(artifact, Path(folder))
+        write_artifact(artifact, Path(folder))
         manifest = json.loads((Path(folder) / "manifest.json").read_text())
     return StoredArtifact({**manifest, **changes}, artifact.tensors)
 
@@ -154,8 +154,8 @@ def test_any_number_of_low_rank_adapters(
     backbone: TextBackbone, count: int, scattered: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not scattered:  # as with a torch that brings another BLAS
-        monkeypatch.setattr(products, "available", lambda: False)
-    elif not products.available():
+        monkeypatch.setattr(batched_products, "available", lambda: False)
+    elif not batched_products.available():
         pytest.skip("this torch brings no cblas_sgemm_batch")
     kinds = [make(backbone, seed=seed, more=lora_tensors(seed)) for seed in range(count)]
     texts = [TEXTS[at % len(TEXTS)] for at in range(3 * count)]

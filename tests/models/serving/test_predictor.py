@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from models.artifacts.folder import read_artifact
 from models.backbones.text import TextBackbone
 from models.errors import NotFound
-from models.learning import artifacts, inference
-from models.learning.events import Candidate
-from models.learning.request import DatasetSource, Hyperparameters, Strategy, TrainRequest
+from models.learning.contract.events import VersionReady
+from models.learning.contract.request import DatasetSource, Hyperparameters, Strategy, TrainRequest
 from models.learning.training import train
 from models.records.customers import Customer
 from models.records.versions import ModelVersion
@@ -22,6 +22,7 @@ from models.services import catalog, usage
 from models.services.errors import ModelNotReady
 from models.services.resources import Resources
 from models.serving.errors import InvalidInput
+from tests.models.learning import inference
 
 from .conftest import TEXTS, call, until
 
@@ -294,10 +295,10 @@ def test_a_trained_version_answers_as_learning_evaluated_it(
         threads=1,
     )
     events = list(train(request, backbone, stop=lambda: False))
-    candidate = next(event for event in events if isinstance(event, Candidate) and event.name == strategy)
+    candidate = next(event for event in events if isinstance(event, VersionReady) and event.name == strategy)
     acme = customer()
     publish(acme, folder=candidate.artifact_dir)
-    theirs = inference.predict(artifacts.read(candidate.artifact_dir), backbone, TEXTS, top_k=3)
+    theirs = inference.predict(read_artifact(candidate.artifact_dir), backbone, TEXTS, top_k=3)
 
     async def run() -> None:
         async with predicting() as predictor:

@@ -11,17 +11,18 @@ from typing import Any
 
 import pytest
 
+from models.artifacts.folder import read_artifact
 from models.backbones.text import TextBackbone
 from models.datasets.examples import TextPair
-from models.learning import artifacts, inference
-from models.learning.events import Candidate
-from models.learning.ragged import Ragged
-from models.learning.request import DatasetSource, Hyperparameters, Strategy, TrainRequest
+from models.learning.contract.events import VersionReady
+from models.learning.contract.request import DatasetSource, Hyperparameters, Strategy, TrainRequest
+from models.learning.data.ragged import Ragged
 from models.learning.tasks import spans
 from models.learning.training import train
 from models.records.customers import Customer
 from models.records.versions import ModelVersion
 from models.serving.errors import InvalidInput
+from tests.models.learning import inference
 from tests.models.learning.generated import nearness, places
 
 from .conftest import TEXTS, call
@@ -48,7 +49,7 @@ def learn(backbone: TextBackbone, kind: str, strategy: Strategy, folder: Path) -
         hyperparameters=Hyperparameters(n_epochs=1, lora_rank=2, trainable_blocks=2, batch_size=16),
         threads=1,
     )
-    found = [event for event in train(request, backbone, stop=lambda: False) if isinstance(event, Candidate)]
+    found = [event for event in train(request, backbone, stop=lambda: False) if isinstance(event, VersionReady)]
     return next(event.artifact_dir for event in found if event.name == strategy)
 
 
@@ -63,7 +64,7 @@ def inputs(kind: str) -> list[Any]:
 def expected(folder: Path, backbone: TextBackbone, kind: str) -> list[dict[str, Any]]:
     """What learning says."""
     items = [TextPair(**_named(item)) if isinstance(item, dict) else item for item in inputs(kind)]
-    return inference.predict(artifacts.read(folder), backbone, items)
+    return inference.predict(read_artifact(folder), backbone, items)
 
 
 def assert_same(found: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:

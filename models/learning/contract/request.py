@@ -1,0 +1,85 @@
+"""What goes into a training run. Plain types: no torch, no database, no customer."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from models.learning.contract.outcomes import Outcome
+
+Strategy = Literal["auto", "zero-shot", "head", "lora", "partial", "full", "scratch"]
+STRATEGIES: tuple[Strategy, ...] = ("auto", "zero-shot", "head", "lora", "partial", "full", "scratch")
+
+
+@dataclass(frozen=True, slots=True)
+class Hyperparameters:
+    """What a customer may set; `"auto"` everywhere else, and the report says what it became."""
+
+    n_epochs: int | Literal["auto"] = "auto"
+    batch_size: int | Literal["auto"] = "auto"
+    learning_rate: float | Literal["auto"] = "auto"
+    learning_rate_multiplier: float | Literal["auto"] = "auto"
+    lora_rank: int | Literal["auto"] = "auto"
+    trainable_blocks: int | Literal["auto"] = "auto"
+    regularization: float | Literal["auto"] = "auto"
+    features: str | Literal["auto"] = "auto"
+    lexical: bool | Literal["auto"] = "auto"  # a part on the terms of the texts, beside the base
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetSource:
+    """A local file in one of the accepted formats, already validated when it was uploaded."""
+
+    path: Path
+    format: str
+    columns: dict[str, str] = field(default_factory=dict)  # canonical name → the file's own name
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainRequest:
+    """One attempt at training one model. Everything that decides the result is in here."""
+
+    training: DatasetSource
+    task: str
+    output_dir: Path
+    base_model: str = "minilm"
+    validation: DatasetSource | None = None
+    strategy: Strategy = "auto"
+    hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+    threads: int = 0
+    refine_budget_s: float = 900.0
+    feature_cache_dir: Path | None = None  # one customer's own folder, never shared
+    checkpoint_dir: Path | None = None
+    experience: tuple[Outcome, ...] = ()  # of earlier jobs, whoever's they were
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready form; `from_dict` reads it back."""
+        values: dict[str, Any] = _jsonable(asdict(self))
+        return values
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> TrainRequest:
+        """Read what `to_dict` wrote."""
+        values = dict(data)
+        values["training"] = _source(values["training"])
+        values["validation"] = _source(values["validation"]) if values.get("validation") else None
+        values["hyperparameters"] = Hyperparameters(**values.get("hyperparameters", {}))
+        for name in ("output_dir", "feature_cache_dir", "checkpoint_dir"):
+            values[name] = Path(values[name]) if values.get(name) else None
+        values["experience"] = tuple(Outcome.from_dict(each) for each in values.get("experience", ()))
+        return cls(**values)
+
+
+def _source(data: dict[str, Any]) -> DatasetSource:
+    return DatasetSource(**{**data, "path": Path(data["path"])})
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _jsonable(item) for key, item in value.items()}
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,1 @@
+"""Rows in memory: inputs, encoded targets, frozen features, folds."""

@@ -1,0 +1,1 @@
+"""Scores with intervals, calibration, paired comparison, label issues: shared by every learner."""

@@ -1,0 +1,81 @@
+"""From held-out logits to what can be said about a model: calibration, thresholds, score, who was right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.learning.data.folds import splits
+from models.learning.evaluation import calibration, scores
+from models.learning.evaluation.scores import Score
+from models.learning.tasks.task import Chosen, Floats, Tally, Task
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Rows on which models are measured. `fold_N`: their folds, if several models answered for one another's rows."""
+
+    targets: Any  # Targets, or Ragged
+    fold_N: NDArray[np.int64] | None
+    validated: bool = False  # a validation file; else rows of the training file that were held out
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """One model on held-out rows."""
+
+    temperature: float
+    thresholds: Floats | None
+    probabilities_NK: Floats
+    chosen: Chosen
+    tally: Tally
+    score: Score
+
+    def describe(self, held: HeldOut, task: Task, labels: Sequence[str]) -> dict[str, Any]:
+        """The report's figures on these rows."""
+        figures = task.figures(held.targets, self.probabilities_NK, self.chosen, labels)
+        calibration = figures.pop("calibration", None)
+        return {
+            "metric": task.metric,
+            "score": self.score.value,
+            "score_low": self.score.low,
+            "score_high": self.score.high,
+            "measured_on": "validation_file" if held.validated else "held_out_training_rows",
+            "measured_rows": len(held.targets),
+            **({"calibration": {"temperature": self.temperature, **calibration}} if calibration else {}),
+            **figures,
+        }
+
+
+def assess(
+    logits_NK: Floats,
+    held: HeldOut,
+    task: Task,
+    *,
+    seed: int,
+    tuned_on: tuple[Floats, HeldOut] | None = None,
+) -> Assessment:
+    """Measure held-out logits.
+
+    Temperature and thresholds come from `tuned_on` (logits, rows) if it is given, else from these rows: the temperature
+    from all of them (one number cannot overfit), the thresholds that are scored from the other folds.
+    """
+    tuning_logits, tuning = tuned_on or (logits_NK, held)
+    temperature = calibration.fit_temperature(tuning_logits, tuning.targets, task.link)
+    tuning_probabilities = calibration.probabilities(tuning_logits, task.link, temperature)
+    thresholds = task.tune_thresholds(tuning.targets, tuning_probabilities)
+    probabilities_NK = calibration.probabilities(logits_NK, task.link, temperature)
+    if thresholds is not None and tuned_on is None and held.fold_N is not None:
+        parts = []
+        for rest, fold in splits(held.fold_N):
+            other = task.tune_thresholds(held.targets[rest], probabilities_NK[rest])
+            parts.append((fold, task.decide(probabilities_NK[fold], other)))
+        chosen = np.concatenate([part for _, part in parts])[np.argsort(np.concatenate([fold for fold, _ in parts]))]
+    else:
+        chosen = task.decide(probabilities_NK, thresholds)
+    tally = task.tally(held.targets, chosen)
+    return Assessment(temperature, thresholds, probabilities_NK, chosen, tally, scores.score(tally, seed=seed))

@@ -1,0 +1,1 @@
+"""Low-rank, partial, full and scratch training: network, training loop, checkpoints, splits."""

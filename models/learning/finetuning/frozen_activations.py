@@ -1,0 +1,75 @@
+"""What frozen blocks make of a row is the same in every epoch: of pictures and sounds it is computed once and kept.
+
+The decoding is saved with it. Texts are left alone: their hidden states depend on how they are padded, and cost little
+beside what trains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.backbones.backbone import Row
+from models.backbones.loading import Backbone
+from models.backbones.parallel import in_parallel
+from models.backbones.stacks import MediaBatch
+from models.learning.contract.errors import Stopped
+from models.learning.finetuning.network import Network
+
+# Of hidden states in memory; beyond that they are computed again in every epoch.
+_BYTES = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRow:
+    """One row below the first block that trains."""
+
+    hidden: Tensor  # (P, …): an entry for each of the row's
+    pooled: dict[tuple[str, int], Tensor]  # (1, D) by feature
+    cost: int
+
+    def __len__(self) -> int:
+        return self.cost
+
+
+def keep(network: Network, rows: Sequence[Row], backbone: Backbone, *, stop: Callable[[], bool]) -> Sequence[Row]:
+    """The rows below the first block that trains, where that saves anything and fits into memory. Raises Stopped."""
+    if backbone.entry.modality == "text" or network.first_block == 0 or network.embeddings_train or not rows:
+        return rows
+    kept: dict[int, KeptRow] = {}
+
+    def fill(indices: NDArray[np.int64]) -> int:
+        if stop():
+            raise Stopped
+        batch = backbone.collate([rows[index] for index in indices])
+        with torch.no_grad():
+            hidden, pooled = network.begin(batch)
+        for at, index in enumerate(indices):
+            entries = slice(batch.starts[at], batch.starts[at + 1])
+            vectors = {name: values[at : at + 1].clone() for name, values in pooled.items()}
+            kept[int(index)] = KeptRow(hidden[entries].clone(), vectors, len(rows[index]))
+        return hidden.nbytes
+
+    used = 0
+    network.eval()
+    for used_now in in_parallel(fill, backbone.plan([len(row) for row in rows]), threads=backbone.threads):
+        used += used_now
+        if used > _BYTES:
+            return rows
+    return [kept[index] for index in range(len(rows))]
+
+
+def logits(network: Network, rows: Sequence[Row], backbone: Backbone) -> Tensor:
+    """logits_BK of rows as they are, or as `keep` left them."""
+    kept = [row for row in rows if isinstance(row, KeptRow)]
+    if not kept:
+        return network.forward(backbone.collate(rows))
+    hidden = torch.cat([row.hidden for row in kept])
+    starts = np.cumsum([0, *(len(row.hidden) for row in kept)])
+    pooled = {name: torch.cat([row.pooled[name] for row in kept]) for name in kept[0].pooled}
+    return network.finish(MediaBatch(hidden, tuple(int(start) for start in starts)), hidden, pooled)

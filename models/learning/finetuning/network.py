@@ -1,0 +1,205 @@
+"""The network that refinement trains: a base of one's own with a linear head on its pooled features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.backbones.backbone import Encoder
+from models.backbones.loading import Backbone
+from models.learning.finetuning import lora
+from models.learning.finetuning.strategies import TrainingConfig
+from models.learning.heads.linear import Floats, Head
+
+_RUNNING_STATISTICS = (nn.modules.batchnorm._BatchNorm,)
+
+
+class Network(nn.Module):
+    """Encoder and head. The head works on standardised features, where one learning rate suits all of its weights.
+
+    The encoder computes in the precision in which it will be served, so that what is measured here is what customers
+    get; the optimiser moves `masters`, fp32 copies of all that trains, and `take_masters` rounds them into the encoder.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        features: Sequence[str],
+        head: Head,
+        *,
+        mean_F: Tensor,
+        scale_F: Tensor,
+        first_block: int,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.features = tuple(features)
+        self.first_block = first_block
+        self._wanted = [(kind, int(depth)) for kind, _, depth in (name.partition(".") for name in features)]
+        self._deepest = max(depth for _, depth in self._wanted)
+        self._frozen = min(first_block, self._deepest)
+        self.mean_F = nn.Buffer(mean_F)
+        self.scale_F = nn.Buffer(scale_F)
+        weight_KF = torch.from_numpy(head.weight_KF).to(mean_F)
+        self.head_weight = nn.Parameter(weight_KF * scale_F)
+        self.head_bias = nn.Parameter(torch.from_numpy(head.bias_K).to(mean_F) + weight_KF @ mean_F)
+        # The parameters that compute, by name: as in `masters`, in serving precision.
+        self.trained = {name: value for name, value in self.named_parameters() if value.requires_grad}
+        self.masters = {name: value.detach().clone() for name, value in self.trained.items()}
+
+    def take_masters(self) -> None:
+        """Round the masters into the parameters that compute."""
+        with torch.no_grad():
+            torch._foreach_copy_(list(self.trained.values()), list(self.masters.values()))
+
+    def forward(self, batch: Any) -> Tensor:
+        """logits_BK in float32."""
+        return self.finish(batch, *self.begin(batch))
+
+    def begin(self, batch: Any) -> tuple[Tensor, dict[tuple[str, int], Tensor]]:
+        """The hidden state below the first block that trains, and the features from there down; without a graph."""
+        below = [wanted for wanted in self._wanted if wanted[1] <= self._frozen]
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.embeddings_train):
+            hidden, tapped = self.encoder.run(
+                batch, self.encoder.embed(batch), 0, self._frozen, taps={depth for _, depth in below}
+            )
+            return hidden, {(kind, depth): self.encoder.pool(tapped[depth], batch, kind) for kind, depth in below}
+
+    def finish(self, batch: Any, hidden: Tensor, pooled: Mapping[tuple[str, int], Tensor]) -> Tensor:
+        """logits_BK from what `begin` returned. Of the batch only its layout is looked at."""
+        above = [wanted for wanted in self._wanted if wanted[1] > self._frozen]
+        _, tapped = self.encoder.run(batch, hidden, self._frozen, self._deepest, taps={depth for _, depth in above})
+        found = {
+            **pooled,
+            **{(kind, depth): self.encoder.pool(tapped[depth], batch, kind) for kind, depth in above},
+        }
+        pooled_BF = torch.cat([found[wanted] for wanted in self._wanted], dim=1)
+        standard_BF = (pooled_BF - self.mean_F) / self.scale_F
+        return torch.addmm(self.head_bias, standard_BF, self.head_weight.T)
+
+    @property
+    def embeddings_train(self) -> bool:
+        """Whether what comes before the blocks trains, too."""
+        return next(self.encoder.embeddings.parameters()).requires_grad
+
+    def head(self) -> Head:
+        """The head on raw features."""
+        with torch.no_grad():
+            weight_KF = self.head_weight / self.scale_F
+            bias_K = self.head_bias - weight_KF @ self.mean_F
+        return Head(weight_KF.cpu().numpy(), bias_K.cpu().numpy())
+
+    def train_mode(self) -> None:
+        """Training mode, except for layers with running statistics: small data ruins those."""
+        self.train()
+        for module in self.modules():
+            if isinstance(module, _RUNNING_STATISTICS):
+                module.eval()
+
+
+def build(
+    backbone: Backbone, schedule: TrainingConfig, features: Sequence[str], head: Head, training_NF: Floats, *, seed: int
+) -> Network:
+    """A trainable network that starts as base plus fitted head; only the strategy's parameters require gradients."""
+    strategy = schedule.strategy
+    encoder = backbone.trainable_copy()
+    first = 0 if schedule.low_rank or schedule.own_blocks is None else backbone.blocks - schedule.own_blocks
+    if strategy.random_weights:
+        _randomise(encoder, seed)
+    encoder.requires_grad_(False)
+    if schedule.low_rank:
+        lora.add(encoder.blocks, schedule.low_rank, seed=seed)
+    else:
+        for block in encoder.blocks[first:]:
+            block.requires_grad_(True)
+        encoder.embeddings.requires_grad_(strategy.own_embeddings)
+    _drop_nothing(encoder)
+    encoder.to(backbone.device)
+    features_NF = torch.from_numpy(training_NF)
+    mean_F, deviation_F = features_NF.mean(0), features_NF.std(0)
+    # A feature that hardly varies in the frozen base may well vary in the trained one: it must not become the loudest.
+    scale_F = deviation_F.clamp(min=max(0.25 * float(deviation_F.median()), 1e-6))
+    device = backbone.device
+    network = Network(
+        encoder,
+        features,
+        head,
+        mean_F=mean_F.to(device),
+        scale_F=scale_F.to(device),
+        first_block=first,
+    )
+    encoder.to(backbone.dtype)  # after the masters were taken in fp32
+    return network
+
+
+def trained_values(network: Network) -> dict[str, Tensor]:
+    """A copy of everything that trains, as it is now."""
+    return {name: value.clone() for name, value in network.masters.items()}
+
+
+def blend(network: Network, start: Mapping[str, Tensor], share: float) -> None:
+    """Go back towards `start`, in place: 1 stays, 0 is the start. Of a low-rank product only one factor moves."""
+    for name, value in network.masters.items():
+        if not name.endswith("lora_down"):
+            value.lerp_(start[name], 1.0 - share)
+    network.take_masters()
+
+
+def own_tensors(network: Network, schedule: TrainingConfig, dtype: torch.dtype) -> dict[str, Tensor]:
+    """What the artifact holds beside the head: in `dtype`, in which it is served."""
+    if schedule.low_rank:
+        return {name: tensor.to(dtype) for name, tensor in lora.tensors(network.encoder.blocks).items()}
+    found: dict[str, Tensor] = {}
+    for index in range(network.first_block, len(network.encoder.blocks)):
+        for name, tensor in network.encoder.blocks[index].state_dict().items():
+            found[f"block.{index}.{name}"] = tensor.to(dtype)
+    if schedule.strategy.own_embeddings:
+        for name, parameter in network.encoder.embeddings.named_parameters():
+            found[f"embeddings.{name}"] = parameter.detach().to(dtype)
+    return found
+
+
+def groups(network: Network, schedule: TrainingConfig, weight_decay: float) -> list[dict[str, Any]]:
+    """AdamW's parameter groups over the masters: rates fall from the top block down, biases and norms do not decay."""
+    decay = schedule.strategy.layer_decay
+    blocks = len(network.encoder.blocks)
+    members: dict[tuple[float, float], list[Tensor]] = {}
+    for name, value in network.masters.items():
+        if name.startswith("head_"):
+            rate, shrink = schedule.head_rate, 0.0
+        else:
+            parts = name.split(".")  # encoder.blocks.{i}.… or encoder.embeddings.…
+            index = int(parts[2]) if parts[1] == "blocks" else -1
+            rate = schedule.learning_rate * decay ** (blocks - 1 - index)
+            shrink = weight_decay if value.dim() > 1 else 0.0
+        members.setdefault((rate, shrink), []).append(value)
+    return [{"params": values, "lr": rate, "weight_decay": shrink} for (rate, shrink), values in members.items()]
+
+
+def _drop_nothing(encoder: Any) -> None:
+    """Dropout off: a few epochs from a fitted head do not need it, and masks would differ with the thread count."""
+    for module in encoder.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+
+
+def _randomise(encoder: Any, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for module in encoder.modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            values = torch.randn(module.weight.shape, generator=generator) * 0.02
+            module.weight.data.copy_(values)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                module.bias.data.zero_()
+        elif isinstance(module, nn.Conv1d | nn.Conv2d):
+            drawn = torch.empty(module.weight.shape)  # where the generator draws, whatever the device
+            nn.init.kaiming_normal_(drawn, mode="fan_out", generator=generator)
+            module.weight.data.copy_(drawn)
+            if module.bias is not None:
+                module.bias.data.zero_()
+        elif isinstance(module, nn.LayerNorm):
+            module.weight.data.fill_(1.0)
+            module.bias.data.zero_()

@@ -1,0 +1,1 @@
+"""Frozen features to a head: cross-validation, L-BFGS, n-grams, zero-shot."""

@@ -1,0 +1,136 @@
+"""One set of features on the bench: a head fitted to every fold, and what it says of the rows that were held out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.backbones.parallel import in_parallel
+from models.learning.contract.errors import Stopped
+from models.learning.data import features as frozen
+from models.learning.data.folds import splits
+from models.learning.data.ragged import Ragged, flat, join, units
+from models.learning.evaluation import calibration
+from models.learning.heads import linear
+from models.learning.heads.linear import Floats
+from models.learning.tasks.task import Targets, Task
+
+
+@dataclass(frozen=True, slots=True)
+class DesignMatrix:
+    """Plain features by name, (N, D) each, and targets; Ragged targets: a row of features for each unit of a row."""
+
+    features: Mapping[str, Floats]
+    targets: Any  # Targets, or Ragged
+
+    def take(self, rows: NDArray[np.int64]) -> DesignMatrix:
+        """Some rows of it."""
+        where = units(self.targets, rows)
+        return DesignMatrix({name: values[where] for name, values in self.features.items()}, self.targets[rows])
+
+    def under(self, other: DesignMatrix) -> DesignMatrix:
+        """The rows of `other` below these."""
+        return DesignMatrix(
+            {name: np.concatenate([values, other.features[name]]) for name, values in self.features.items()},
+            join([self.targets, other.targets]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CrossValidationResult:
+    """One setting and how it did on held-out rows."""
+
+    features: str
+    inverse_penalty: float
+    label_names: bool
+    score: float
+    log_loss: float  # at its best temperature
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class FitContext:
+    """What every fit of the search shares."""
+
+    task: Task
+    outputs: int
+    device: torch.device
+    threads: int
+    stop: Callable[[], bool]
+
+    def check_stop(self) -> None:
+        """Raises Stopped if the caller asked for it."""
+        if self.stop():
+            raise Stopped
+
+
+class CrossValidation:
+    """One feature set, prepared once; each run fits every fold, starting where the last penalty ended."""
+
+    def __init__(  # noqa: PLR0917
+        self,
+        table: DesignMatrix,
+        label_names: DesignMatrix | None,
+        name: str,
+        members: Sequence[Sequence[str]],
+        fold_N: NDArray[np.int64],
+        setting: FitContext,
+    ) -> None:
+        self._name, self._named, self._setting = name, label_names is not None, setting
+        self._targets = table.targets
+        if label_names is not None:
+            table = table.under(label_names)
+        # The rotation sees the held-out rows' features, never their targets; it changes no solution.
+        self._designs = [
+            linear.prepare(frozen.derive(table.features, names), device=setting.device) for names in members
+        ]
+        self._encoded = torch.from_numpy(flat(table.targets)).to(setting.device)
+        always = np.arange(len(flat(self._targets)), len(flat(table.targets)))  # label names are never held out
+        self._splits = [
+            (np.concatenate([units(self._targets, train), always]), units(self._targets, held))
+            for train, held in splits(fold_N)
+        ]
+        self._warm: dict[tuple[int, int], Tensor] = {}
+
+    def run(self, inverse_penalty: float) -> tuple[CrossValidationResult, Floats]:
+        """The trial and its out-of-fold logits."""
+        setting = self._setting
+        logits_NK = np.zeros((len(flat(self._targets)), setting.outputs), dtype=np.float32)
+
+        def fit_fold(fold: int) -> None:
+            train, held = self._splits[fold]
+            for member, design in enumerate(self._designs):
+                setting.check_stop()
+                weights = linear.fit(
+                    design.rows(train),
+                    self._encoded[torch.from_numpy(train).to(setting.device)],
+                    setting.task.link,
+                    outputs=setting.outputs,
+                    inverse_penalty=inverse_penalty,
+                    variance_R=design.variance_R,
+                    start=self._warm.get((fold, member)),
+                )
+                self._warm[fold, member] = weights
+                answers = design.rows(held) @ weights[:, :-1].T + weights[:, -1]
+                logits_NK[held] += answers.cpu().numpy() / len(self._designs)
+
+        for _ in in_parallel(fit_fold, range(len(self._splits)), threads=setting.threads):
+            pass
+        return measure(self._name, logits_NK, self._targets, inverse_penalty, self._named, setting), logits_NK
+
+
+def measure(  # noqa: PLR0917
+    name: str, logits_NK: Floats, targets: Targets | Ragged, inverse_penalty: float, named: bool, setting: FitContext
+) -> CrossValidationResult:
+    """What held-out logits are worth."""
+    task, link = setting.task, setting.task.link
+    temperature = calibration.fit_temperature(logits_NK, targets, link)
+    loss = calibration.log_loss(logits_NK, targets, link, temperature)
+    chosen_NK = task.decide(calibration.probabilities(logits_NK, link, temperature), None)
+    return CrossValidationResult(name, inverse_penalty, named, task.tally(targets, chosen_NK).score, loss, len(targets))

@@ -1,0 +1,229 @@
+"""Head and lexical part together: how much of each, decided on rows that neither had seen.
+
+The logits of both, each at its own temperature, are mixed by a share. Where the base knows the language the terms add
+little, and a version without them costs less to serve: the share stays 0 unless the gain is more than noise. Where the
+base has never seen the like (another language, a vocabulary of codes) the terms may be all there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.backbones.parallel import in_parallel
+from models.learning.data.folds import splits, subsample
+from models.learning.evaluation import calibration
+from models.learning.heads import ngrams
+from models.learning.heads.cross_validation import FitContext
+from models.learning.heads.linear import Floats
+from models.learning.heads.ngram_head import Fits, NgramHead, NgramVocabulary
+from models.learning.heads.ngrams import Ints
+from models.learning.tasks.link_functions import LinkFunction
+
+_SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+# Within half a point of the best from 10 to 900 rows per class, on sets of 2 to 77 labels.
+_INVERSE_PENALTY = 20.0
+# So many rows are fitted in less than a second, and tell whether the terms are worth fitting on all rows.
+_PROBE_ROWS = 2_000
+# Of all rows together: a hundred million entries of terms would not fit beside the features.
+_MOST_CHARACTERS = 2**24
+# Standard errors by which the mean loss of a row must fall.
+_CLEAR = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Score and loss at its best temperature, out of fold."""
+
+    score: float
+    log_loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """`head_factor * head + share * part`, as it was measured on `rows` rows."""
+
+    share: float  # of the lexical part, each at its own temperature; 0: there is none
+    head_factor: float
+    part: NgramHead | None  # at its own temperature
+    logits_NK: Floats  # out of fold, of both
+    rows: int
+    head: Measured
+    lexical: Measured
+    both: Measured
+    terms_beat_head: bool  # the lexical part alone is clearly better than the head alone
+
+    def answer(self, inputs: Sequence[str]) -> Floats | None:
+        """The part's logits, (N, K); None if there is none."""
+        return None if self.part is None else self.part.logits(ngrams.read(inputs))
+
+    def mix(self, head_NK: Floats, lexical_NK: Floats | None) -> Floats:
+        """The logits of both."""
+        if lexical_NK is None:
+            return head_NK
+        return np.float32(self.head_factor) * head_NK + np.float32(self.share) * lexical_NK
+
+    def variants(self, head_NK: Floats, targets: NDArray[Any], link: LinkFunction) -> list[Stack]:
+        """What may become of it beside another head, by what that one says of held-out rows: without a part, too."""
+        factor = 1.0 / calibration.fit_temperature(head_NK, targets, link)
+        shares = (self.share / 2, self.share)
+        return [
+            replace(self, share=0.0, head_factor=1.0, part=None),
+            *(replace(self, share=share, head_factor=(1 - share) * factor) for share in shares),
+        ]
+
+    def describe(self) -> dict[str, Any]:
+        """For the report."""
+        return {
+            "share": self.share,
+            "terms": len(self.part.lexicon.buckets_V) if self.part else 0,
+            "rows": self.rows,
+            **{
+                name: {"score": measured.score, "log_loss": measured.log_loss}
+                for name, measured in (("head", self.head), ("lexical", self.lexical), ("both", self.both))
+            },
+        }
+
+
+def measure(
+    inputs: Sequence[str],
+    targets: NDArray[Any],
+    head_NK: Floats,
+    fold_N: Ints,
+    setting: FitContext,
+    *,
+    seed: int,
+    wanted: bool | None = None,
+) -> Stack:
+    """Decide the share out of fold and fit the lexical part on all rows, if it has any.
+
+    `head_NK` are the head's out-of-fold logits by the folds `fold_N`; `wanted` True takes the best share above 0
+    even where it is no clear gain.
+    """
+    strata_N = setting.task.strata(targets)
+
+    def try_on(rows: Ints) -> Stack:
+        return _try([inputs[row] for row in rows], targets[rows], head_NK[rows], fold_N[rows], setting, wanted)
+
+    # Drawn anew: the folds were dealt with `seed`, and the same draw would be one of them.
+    probe = subsample(strata_N, _PROBE_ROWS, seed=seed + 1)
+    stack = try_on(probe)
+    if len(probe) == len(inputs) or stack.part is None:
+        return replace(stack, logits_NK=head_NK) if stack.part is None else stack
+    rows = subsample(strata_N, _affordable(inputs), seed=seed + 1)
+    stack = try_on(rows)
+    logits_NK = head_NK.copy()
+    if stack.part is not None:
+        # Rows that the part has not seen are as good as held out.
+        others = np.setdiff1d(np.arange(len(inputs)), rows)
+        logits_NK[rows] = stack.logits_NK
+        logits_NK[others] = stack.mix(head_NK[others], stack.answer([inputs[row] for row in others]))
+    return replace(stack, logits_NK=logits_NK)
+
+
+def refit(
+    stack: Stack, inputs: Sequence[str], targets: NDArray[Any], held: Sequence[str], setting: FitContext, *, seed: int
+) -> Floats | None:
+    """What the part of `stack` would say of `held`, had it been fitted to these rows alone; None if it has none."""
+    if stack.part is None:
+        return None
+    rows = subsample(setting.task.strata(targets), _affordable(inputs), seed=seed)
+    _, part = _fit([inputs[row] for row in rows], targets[rows], setting)
+    return part().scaled(stack.part.factor).logits(ngrams.read(held))
+
+
+def _affordable(inputs: Sequence[str]) -> int:
+    """How many of the rows may be fitted: their terms have to fit into memory."""
+    characters = sum(ngrams.size(text) for text in inputs)
+    return max(_PROBE_ROWS, len(inputs) * _MOST_CHARACTERS // max(characters, 1))
+
+
+def _try(  # noqa: PLR0917
+    inputs: Sequence[str],
+    targets: NDArray[Any],
+    head_NK: Floats,
+    fold_N: Ints,
+    setting: FitContext,
+    wanted: bool | None,
+) -> Stack:
+    link = setting.task.link
+    fits, part = _fit(inputs, targets, setting)
+    lexical_NK = _out_of_fold(fits, fold_N, setting)
+    head_factor, factor = (
+        1.0 / calibration.fit_temperature(logits_NK, targets, link) for logits_NK in (head_NK, lexical_NK)
+    )
+    tried = {}
+    for share in _SHARES:
+        factors = np.float32((1 - share) * head_factor), np.float32(share * factor)
+        tried[share] = _Try(factors[0] * head_NK + factors[1] * lexical_NK, targets, setting)
+    head, lexical = tried[0.0], tried[1.0]
+    share = min((share for share in _SHARES if share > 0), key=lambda share: tried[share].losses_N.mean())
+    both = tried[share]
+    beaten = lexical.score > head.score and _clearly_less(lexical.losses_N, head.losses_N)
+    if not (wanted or (both.score >= head.score and _clearly_less(both.losses_N, head.losses_N))):
+        return Stack(0.0, 1.0, None, head_NK, len(inputs), head.measured, lexical.measured, head.measured, beaten)
+    return Stack(
+        share=share,
+        head_factor=(1 - share) * head_factor,
+        part=part().scaled(factor),
+        logits_NK=both.logits_NK,
+        rows=len(inputs),
+        head=head.measured,
+        lexical=lexical.measured,
+        both=both.measured,
+        terms_beat_head=beaten,
+    )
+
+
+def _fit(inputs: Sequence[str], targets: NDArray[Any], setting: FitContext) -> tuple[Fits, Callable[[], NgramHead]]:
+    """The rows made ready, and how to fit a part to all of them."""
+    found = ngrams.read(inputs)
+    lexicon = NgramVocabulary.learn(found, outputs=setting.outputs)
+    fits = Fits(lexicon.weigh(found), torch.from_numpy(targets), setting.task.link, outputs=setting.outputs)
+
+    def part() -> NgramHead:
+        weight_VK, bias_K = fits.fit_all(_INVERSE_PENALTY)
+        return NgramHead(lexicon, weight_VK.astype(np.float16), bias_K)
+
+    return fits, part
+
+
+class _Try:
+    """Out-of-fold logits and what they are worth."""
+
+    def __init__(self, logits_NK: Floats, targets: NDArray[Any], setting: FitContext) -> None:
+        task, link = setting.task, setting.task.link
+        self.logits_NK = logits_NK
+        temperature = calibration.fit_temperature(logits_NK, targets, link)
+        self.losses_N: NDArray[np.float32] = calibration.losses(logits_NK, targets, link, temperature).numpy()
+        chosen_NK = task.decide(calibration.probabilities(logits_NK, link, temperature), None)
+        self.score = task.tally(targets, chosen_NK).score
+
+    @property
+    def measured(self) -> Measured:
+        """For the report."""
+        return Measured(self.score, float(self.losses_N.mean()))
+
+
+def _out_of_fold(fits: Fits, fold_N: Ints, setting: FitContext) -> Floats:
+    logits_NK = np.empty((len(fold_N), setting.outputs), dtype=np.float32)
+
+    def fit_fold(part: tuple[Ints, Ints]) -> None:
+        setting.check_stop()
+        train, held = part
+        logits_NK[held] = fits.fit(train, held, _INVERSE_PENALTY)
+
+    for _ in in_parallel(fit_fold, splits(fold_N), threads=setting.threads):
+        pass
+    return logits_NK
+
+
+def _clearly_less(new_N: NDArray[np.float32], old_N: NDArray[np.float32]) -> bool:
+    """Whether the mean loss fell by more than its own noise, row by row."""
+    gain_N = old_N - new_N
+    return bool(gain_N.mean() > _CLEAR * gain_N.std() / len(gain_N) ** 0.5)

@@ -1,0 +1,96 @@
+"""The base as it is, nothing trained: the baseline that every report states.
+
+Two ways, both linear heads on the last layer's mean: the distance to each label's name, and to each class's mean.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.learning.data.folds import splits
+from models.learning.heads.linear import Floats, Head
+from models.learning.tasks.link_functions import IDENTITY, SOFTMAX, LinkFunction
+from models.learning.tasks.task import Targets
+
+_SHARPNESS = 20.0  # Cosines differ by a few hundredths; a temperature is fitted on top of this.
+
+
+def way_of_means(link: LinkFunction) -> str:
+    """What `class_mean_head` is called in a report."""
+    return "one_direction" if link is IDENTITY else "class_means"
+
+
+def readable(label: str) -> str:
+    """A label as a text: `cash_withdrawal_charge` is read as "cash withdrawal charge"."""
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", label)
+    return re.sub(r"[_\-./:]+", " ", spaced).strip() or label
+
+
+def label_name_head(name_features_KF: Floats, last_NF: Floats, link: LinkFunction) -> Head:
+    """A head from what the labels are called, encoded like texts; `last_NF` are the rows' features, without targets."""
+    return _cosine_head(name_features_KF, last_NF, link, None)
+
+
+def class_mean_head(last_NF: Floats, targets: Targets, link: LinkFunction, *, outputs: int) -> Head:
+    """A head from the mean of each class's rows; for values, along the direction in which features vary with them."""
+    if link is IDENTITY:
+        return _direction_head(last_NF, targets)
+    members_NK = _members(targets, outputs)
+    counts_K = np.maximum(members_NK.sum(0), 1.0)
+    unit_NF = last_NF / _norms(last_NF)
+    return _cosine_head((members_NK.T @ unit_NF) / counts_K[:, None], last_NF, link, members_NK)
+
+
+def class_mean_logits(
+    last_NF: Floats, targets: Targets, link: LinkFunction, fold_N: NDArray[np.int64], *, outputs: int
+) -> Floats:
+    """Out-of-fold logits of `class_mean_head`, (N, K); features, targets and folds of rows, or of units."""
+    logits_NK = np.empty((len(last_NF), outputs), dtype=np.float32)
+    for train, held in splits(fold_N):
+        head = class_mean_head(last_NF[train], targets[train], link, outputs=outputs)
+        logits_NK[held] = head.logits(last_NF[held])
+    return logits_NK
+
+
+def _cosine_head(prototypes_KF: Floats, last_NF: Floats, link: LinkFunction, members_NK: Floats | None) -> Head:
+    # Dividing a row by its own length is not linear and does not change which prototype is nearest: the mean does.
+    length = float(_norms(last_NF).mean())
+    weight_KF = (_SHARPNESS / length) * prototypes_KF / np.maximum(_norms(prototypes_KF), 1e-12)
+    bias_K = np.zeros(len(prototypes_KF), dtype=np.float32)
+    if link is not SOFTMAX:
+        # Each label decides alone and needs a border: half-way between its rows and the others, else an outlier's.
+        scores_NK = last_NF @ weight_KF.T
+        mean_K = scores_NK.mean(0)
+        if members_NK is None:
+            bias_K = -(mean_K + 1.5 * scores_NK.std(0))
+        else:
+            inside_K = (scores_NK * members_NK).sum(0) / np.maximum(members_NK.sum(0), 1.0)
+            bias_K = -(inside_K + mean_K) / 2
+    return Head(weight_KF.astype(np.float32), bias_K.astype(np.float32))
+
+
+def _direction_head(last_NF: Floats, targets: Targets) -> Head:
+    """The first component of partial least squares: one direction, no inverse, nothing that could overfit."""
+    mean_F, mean_K = last_NF.mean(0), targets.mean(0)
+    direction_FK = (last_NF - mean_F).T @ (targets - mean_K)
+    along_NK = (last_NF - mean_F) @ direction_FK
+    slope_K = (along_NK * (targets - mean_K)).sum(0) / np.maximum(np.square(along_NK).sum(0), 1e-12)
+    weight_KF = (direction_FK * slope_K).T.astype(np.float32)
+    return Head(weight_KF, (mean_K - weight_KF @ mean_F).astype(np.float32))
+
+
+def _members(targets: Targets, outputs: int) -> Floats:
+    if targets.ndim == 2:
+        members: Floats = targets
+        return members
+    members_NK = np.zeros((len(targets), outputs), dtype=np.float32)
+    members_NK[np.arange(len(targets)), targets] = 1.0
+    return members_NK
+
+
+def _norms(vectors_NF: Floats) -> Floats:
+    norms: Floats = np.linalg.norm(vectors_NF, axis=1, keepdims=True)
+    return norms

@@ -1,0 +1,1 @@
+"""Keys and aliases as the hot path sees them. No torch."""

@@ -1,0 +1,23 @@
+"""Why a key is refused."""
+
+from __future__ import annotations
+
+from models.errors import Unauthenticated
+
+
+class InvalidKey(Unauthenticated):
+    """No such key: 401."""
+
+    message = "Incorrect API key provided. The operator issues keys: POST /v1/customers/{{id}}/keys."
+
+
+class KeyRevoked(InvalidKey):
+    """The key was revoked: 401."""
+
+    message = "This API key was revoked. Ask the operator for a new one."
+
+
+class KeyExpired(InvalidKey):
+    """The key's time is over: 401."""
+
+    message = "This API key has expired. Ask the operator for a new one, or to rotate it in time."

@@ -1,0 +1,196 @@
+"""Who is calling and which version answers: the database's truth, cached, so that the hot path never asks it.
+
+What is cached is forgotten when the change log names it, which is read every `poll_s`. When it cannot be read (the
+database is away), an entry is trusted for `EXPIRY_S` after it was last known to be true, no longer: a revoked key is
+dead within that time whatever happens. Torch-free, so that a process that only keeps books may use it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from models.errors import NotFound
+from models.records.changes import Changed
+from models.services import catalog, changes, keys
+from models.services.access.errors import InvalidKey, KeyExpired, KeyRevoked
+from models.services.access.lookup_cache import Entry, LookupCache
+from models.services.catalog import ResolvedVersion
+from models.services.keys import KeyRecord
+from models.services.resources import Resources
+
+log = structlog.get_logger(__name__)
+
+EXPIRY_S = 5.0
+# Rows of the change log become visible in the order of their commits, not of their numbers: each poll reads again
+# what is this old. A writer that needs longer than that to commit is noticed by a look back every minute, and one that
+# needs longer still by asking again what is so old. Asking every entry again each minute instead took half of the
+# throughput where 10,000 customers call.
+OVERLAP_S = 15.0
+LOOK_BACK_EVERY_S = 60.0
+MAX_AGE_S = 900.0
+# Unknown keys and names are remembered too, or guessing would be a way to load the database; but briefly, because a
+# new one is not a change of anything that was cached.
+NEGATIVE_S = 1.0
+# After a longer silence the change log may have been trimmed: everything is asked again.
+GAP_S = 600.0
+# How often the last uses of keys are written.
+TOUCH_S = 10.0
+SUBJECTS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Whom a key speaks for."""
+
+    customer_id: str
+    customer_name: str
+    key_id: str
+
+
+class AccessResolver:
+    """Keys and live versions. Belongs to one event loop; `start` before use, `close` after."""
+
+    def __init__(
+        self,
+        resources: Resources,
+        *,
+        poll_s: float = 1.0,
+        on_change: Callable[[str, str, bool], None] | None = None,
+        on_customer_gone: Callable[[str], None] | None = None,
+    ) -> None:
+        """`on_change(customer_id, model_name, was_here)` hears of models that changed, `on_customer_gone` of customers.
+
+        `was_here` says whether the customer asked for a model lately.
+        """
+        self._resources = resources
+        self._poll_s = poll_s
+        self._on_change = on_change
+        self._on_customer_gone = on_customer_gone
+        self._keys: LookupCache[KeyRecord] = LookupCache(subjects=SUBJECTS, is_fresh=self._is_fresh)
+        self._versions: LookupCache[ResolvedVersion] = LookupCache(subjects=SUBJECTS, is_fresh=self._is_fresh)
+        self._used: dict[str, float] = {}  # key id → last use (Unix seconds), not written yet
+        self._applied: dict[int, float] = {}  # numbers of the changes that were applied, with when (monotonic)
+        self._polled_at: float | None = None  # when the last successful poll began (monotonic)
+        self._looked_back_at: float | None = None  # when the last one that read MAX_AGE_S began
+        self._poller: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to follow the change log."""
+        await self._poll(first=True)
+        self._poller = asyncio.create_task(self._follow(), name="directory")
+
+    async def close(self) -> None:
+        """Stop following it."""
+        if self._poller is not None:
+            self._poller.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._poller
+            self._poller = None
+        await self._touch()
+
+    async def authenticate(self, secret: str) -> Principal:
+        """Whom this key speaks for; raises InvalidKey, KeyRevoked, KeyExpired."""
+        sha256 = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+        entry = self._keys.peek(sha256, "")
+        if entry is None:
+            entry = await self._keys.get(sha256, "", lambda: keys.find(self._resources, sha256))
+        record = entry.unwrap()
+        now = time.time()
+        if record is None:
+            raise InvalidKey()
+        # Who holds the whole secret may know what became of it.
+        if _is_past(record.revoked_at, now):
+            raise KeyRevoked()
+        if _is_past(record.expires_at, now):
+            raise KeyExpired()
+        self._used[record.key_id] = now
+        return Principal(record.customer_id, record.customer_name, record.key_id)
+
+    async def resolve(self, customer_id: str, model_ref: str) -> ResolvedVersion:
+        """The version that answers to a reference (`name`, `ft:…`, `name@3`, `name@alias`).
+
+        Raises NotFound, and ModelNotReady while the model's first job has published nothing.
+        """
+        entry = self._versions.peek(customer_id, model_ref)
+        if entry is None:
+            entry = await self._versions.get(
+                customer_id, model_ref, lambda: catalog.resolve(self._resources, customer_id, model_ref)
+            )
+        version = entry.unwrap()
+        if version is None:
+            raise NotFound(kind="model", id=model_ref, param="model")
+        return version
+
+    def _is_fresh(self, entry: Entry[object] | Entry[KeyRecord] | Entry[ResolvedVersion]) -> bool:
+        now = time.monotonic()
+        if entry.value is None:
+            return now < entry.known_at + NEGATIVE_S
+        known_at = entry.known_at if self._polled_at is None else max(entry.known_at, self._polled_at)
+        return now < known_at + EXPIRY_S and now < entry.known_at + MAX_AGE_S
+
+    async def _follow(self) -> None:
+        touch_at = time.monotonic() + TOUCH_S
+        while True:
+            await asyncio.sleep(self._poll_s)
+            await self._poll()
+            if time.monotonic() >= touch_at:
+                await self._touch()
+                touch_at = time.monotonic() + TOUCH_S
+
+    async def _touch(self) -> None:
+        used, self._used = self._used, {}
+        if not used:
+            return
+        try:
+            await asyncio.to_thread(keys.touch, self._resources, used)
+        except Exception as error:
+            log.warning("directory.touch_failed", error=str(error))
+
+    async def _poll(self, *, first: bool = False) -> None:
+        began_at = time.monotonic()
+        gap_s = 0.0 if self._polled_at is None else began_at - self._polled_at
+        if gap_s > GAP_S:
+            self._keys.clear()
+            self._versions.clear()
+            gap_s = 0.0
+        looks_back = self._looked_back_at is None or began_at >= self._looked_back_at + LOOK_BACK_EVERY_S
+        window_s = MAX_AGE_S if looks_back else OVERLAP_S
+        try:
+            rows = await asyncio.to_thread(changes.since, self._resources, gap_s + window_s)
+        except Exception as error:
+            log.warning("directory.poll_failed", error=str(error))
+            return
+        for row in rows:
+            if row.seq not in self._applied and not first:
+                self._apply(row)
+            self._applied[row.seq] = began_at
+        self._polled_at = began_at
+        if looks_back:
+            self._looked_back_at = began_at
+            horizon = began_at - 2 * MAX_AGE_S
+            self._applied = {seq: at for seq, at in self._applied.items() if at > horizon}
+
+    def _apply(self, change: Changed) -> None:
+        if change.kind == "key":
+            self._keys.forget(change.subject)
+            return
+        was_here = change.subject in self._versions
+        self._versions.forget(change.subject)
+        if change.kind == "customer":
+            # Its keys are not listed in the change; a deleted customer is rare and a key costs one question.
+            self._keys.clear()
+            if self._on_customer_gone is not None:
+                self._on_customer_gone(change.subject)
+        elif change.name is not None and self._on_change is not None:
+            self._on_change(change.subject, change.name, was_here)
+
+
+def _is_past(moment: float | None, now: float) -> bool:
+    return moment is not None and moment <= now

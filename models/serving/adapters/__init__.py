@@ -1,0 +1,1 @@
+"""One customer's weights: in memory, on disk, assembled from the artifact's parts."""

@@ -1,0 +1,121 @@
+"""Adapters in memory: bounded in bytes, the least recently used goes first, one load per adapter at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+
+from models.services.catalog import ResolvedVersion
+from models.serving.adapters.adapter import Adapter
+from models.serving.errors import ArtifactBroken
+
+log = structlog.get_logger(__name__)
+
+Key = tuple[str, str]  # customer, manifest: never shared between customers, whatever they publish
+LOADERS = 8
+# A broken artifact is not fetched again by every request for it.
+BROKEN_S = 5.0
+BROKEN_LIMIT = 10_000
+
+
+class AdapterCache:
+    """Memory before the depot. Belongs to one event loop, loads on threads."""
+
+    def __init__(self, load: Callable[[ResolvedVersion], Adapter], *, limit_bytes: int) -> None:
+        """`load` blocks; raises ArtifactBroken and StorageUnavailable."""
+        self._load = load
+        self._limit = limit_bytes
+        self._held: OrderedDict[Key, Adapter] = OrderedDict()
+        self._loading: dict[Key, asyncio.Future[Adapter]] = {}
+        self._broken: OrderedDict[Key, tuple[float, ArtifactBroken]] = OrderedDict()
+        self._loaders = ThreadPoolExecutor(LOADERS, "adapters")
+        self._gone: set[str] = set()  # customers that were deleted while something of theirs was loading
+        self.bytes = 0
+        self.hits = 0
+        self.loads = 0
+        self.evictions = 0
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def peek(self, version: ResolvedVersion) -> Adapter | None:
+        """The adapter if it is in memory."""
+        key = (version.customer_id, version.manifest_sha256)
+        adapter = self._held.get(key)
+        if adapter is not None:
+            self._held.move_to_end(key)
+            self.hits += 1
+        return adapter
+
+    async def get(self, version: ResolvedVersion) -> Adapter:
+        """The adapter, loaded once however many wait for it. Raises ArtifactBroken, StorageUnavailable."""
+        adapter = self.peek(version)
+        if adapter is not None:
+            return adapter
+        # Shielded: one caller that gives up does not take the adapter from the others.
+        return await asyncio.shield(self._start(version))
+
+    def prefetch(self, version: ResolvedVersion) -> None:
+        """Load in the background, for a request that is expected; errors are the request's to see."""
+        if self.peek(version) is None:
+            self._start(version)
+
+    def drop_customer(self, customer_id: str) -> None:
+        """Forget everything of one customer."""
+        for key in [key for key in self._held if key[0] == customer_id]:
+            self.bytes -= self._held.pop(key).nbytes
+        if any(key[0] == customer_id for key in self._loading):
+            self._gone.add(customer_id)
+
+    def close(self) -> None:
+        """Stop loading and let go of everything."""
+        self._loaders.shutdown(wait=False, cancel_futures=True)
+        self._held.clear()
+        self.bytes = 0
+
+    def _start(self, version: ResolvedVersion) -> asyncio.Future[Adapter]:
+        key = (version.customer_id, version.manifest_sha256)
+        loop = asyncio.get_running_loop()
+        broken = self._broken.get(key)
+        if broken is not None:
+            if loop.time() < broken[0] + BROKEN_S:
+                raise broken[1].with_traceback(None)
+            del self._broken[key]
+        loading = self._loading.get(key)
+        if loading is None:
+            self.loads += 1
+            loading = asyncio.ensure_future(loop.run_in_executor(self._loaders, self._load, version))
+            self._loading[key] = loading
+            loading.add_done_callback(lambda done: self._land(key, done, loop.time()))
+        return loading
+
+    def _land(self, key: Key, loading: asyncio.Future[Adapter], now: float) -> None:
+        del self._loading[key]
+        gone = key[0] in self._gone
+        if gone and not any(other[0] == key[0] for other in self._loading):
+            self._gone.discard(key[0])
+        if loading.cancelled():
+            return
+        error = loading.exception()
+        if error is not None:
+            log.warning("adapter.load_failed", customer_id=key[0], error=str(error))
+            if isinstance(error, ArtifactBroken):
+                self._broken[key] = (now, error)
+                while len(self._broken) > BROKEN_LIMIT:
+                    self._broken.popitem(last=False)
+            return
+        if not gone:
+            self._keep(key, loading.result())
+
+    def _keep(self, key: Key, adapter: Adapter) -> None:
+        self._held[key] = adapter
+        self.bytes += adapter.nbytes
+        while self.bytes > self._limit and self._held:
+            # Also the newest, if it alone is larger than the limit: it answers who waits for it and is not kept.
+            _, victim = self._held.popitem(last=False)
+            self.bytes -= victim.nbytes
+            self.evictions += 1

@@ -1,0 +1,214 @@
+"""Artifacts on their way to memory: object store → local disk → checked and read.
+
+What lies on disk is a cache: bounded, the least recently used goes first, anything in it may vanish. Every load checks
+the manifest against the version's hash and the files against the manifest, so a damaged copy is fetched again and a
+damaged original is an error of its owner alone.
+
+Several predictors may share a data folder, and none may remove what another is reading or fetching: each has a numbered
+folder of its own in it, locked for as long as it lives.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import structlog
+from torch import Tensor
+
+from models.identifiers import new_id
+from models.services.catalog import ResolvedVersion
+from models.serving.errors import ArtifactBroken
+from models.storage.errors import ObjectCorrupt, ObjectMissing
+from models.storage.keys import manifest_key
+from models.storage.store import ObjectStore
+
+log = structlog.get_logger(__name__)
+
+MANIFEST = "manifest.json"
+WEIGHTS = "weights.safetensors"
+# Smaller files are read whole: a map of its own per head would run into the kernel's limit of maps per process.
+MAP_BYTES = 4 * 2**20
+_LOCK = ".owner"
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A version's files, checked."""
+
+    manifest: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]  # large files: memory-mapped, pages come as they are touched
+
+
+class ArtifactDiskCache:
+    """The local disk before the object store. Thread-safe; all methods block."""
+
+    def __init__(self, store: ObjectStore, parent: Path, *, limit_bytes: int) -> None:
+        """`parent` may be shared with other depots; each is bounded by its own `limit_bytes`."""
+        self._store = store
+        self._parent = parent
+        self._owned: int | None
+        self.folder, self._owned = _take_folder(parent)
+        self._limit = limit_bytes
+        self._lock = threading.Lock()
+        self._held: OrderedDict[str, int] = OrderedDict()  # relative folder → bytes, least recently used first
+        self._total = 0
+        self._fetchers = ThreadPoolExecutor(8, "fetch")
+        for old in sorted(self.folder.glob("*/*/"), key=lambda path: path.stat().st_mtime):
+            if (old / MANIFEST).is_file():
+                self._note(str(old.relative_to(self.folder)), _size(old))
+            else:  # a fetch that was cut off
+                shutil.rmtree(old, ignore_errors=True)
+
+    @property
+    def disk_bytes(self) -> int:
+        """What lies on disk."""
+        return self._total
+
+    def read(self, version: ResolvedVersion) -> Artifact:
+        """A version's artifact. Raises ArtifactBroken, StorageUnavailable."""
+        name = f"{version.customer_id}/{version.manifest_sha256}"
+        path = self.folder / name
+        if (path / MANIFEST).is_file():
+            try:
+                artifact = _check(path, version)
+            except (ArtifactBroken, OSError) as error:
+                log.warning("depot.damaged_copy", path=name, error=str(error))
+                self._remove(name)
+            else:
+                self._note(name, None)
+                return artifact
+        self._fetch(version, path)
+        try:
+            artifact = _check(path, version)
+        except ArtifactBroken:
+            self._remove(name)
+            raise
+        except OSError as error:
+            raise ArtifactBroken(model=version.full_name, version=version.number, reason=str(error)) from error
+        self._note(name, _size(path))
+        return artifact
+
+    def remove_customer(self, customer_id: str) -> None:
+        """Forget everything of one customer."""
+        with self._lock:
+            theirs = [name for name in self._held if name.startswith(f"{customer_id}/")]
+        for name in theirs:
+            self._remove(name)
+        # What predictors left that do not run any more, too. One that runs hears of it by itself.
+        for folder in self._parent.glob(f"*/{customer_id}"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """Stop fetching, and leave the folder to the next one."""
+        self._fetchers.shutdown(wait=False, cancel_futures=True)
+        if self._owned is not None:
+            os.close(self._owned)
+            self._owned = None
+
+    def _fetch(self, version: ResolvedVersion, path: Path) -> None:
+        """Bring the files here; the folder appears complete or not at all."""
+        temporary = path.parent / new_id("fetch_")
+        temporary.mkdir(parents=True)
+        try:
+            # Both at once: a first request waits for one round trip, not for two.
+            weights = self._fetchers.submit(
+                self._store.get_file, f"{version.artifact_prefix}{WEIGHTS}", temporary / WEIGHTS
+            )
+            manifest = self._store.get_bytes(manifest_key(version.artifact_prefix))
+            weights.result()
+            (temporary / MANIFEST).write_bytes(manifest)
+            shutil.rmtree(path, ignore_errors=True)
+            temporary.rename(path)
+        except (ObjectMissing, ObjectCorrupt) as error:
+            raise ArtifactBroken(
+                model=version.full_name, version=version.number, reason="a file is missing from the object store"
+            ) from error
+        except OSError:
+            if not (path / MANIFEST).is_file():  # else: somebody else was quicker
+                raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def _note(self, name: str, size: int | None) -> None:
+        """Mark as used; with a size: as held."""
+        with self._lock:
+            before = self._held.pop(name, 0)
+            size = before if size is None else size
+            self._held[name] = size
+            self._total += size - before
+            surplus = []
+            while self._total > self._limit and len(self._held) > 1:
+                victim, freed = self._held.popitem(last=False)
+                self._total -= freed
+                surplus.append(victim)
+        for victim in surplus:  # memory that is mapped from a removed file stays valid
+            shutil.rmtree(self.folder / victim, ignore_errors=True)
+
+    def _remove(self, name: str) -> None:
+        with self._lock:
+            self._total -= self._held.pop(name, 0)
+        shutil.rmtree(self.folder / name, ignore_errors=True)
+
+
+def _take_folder(parent: Path) -> tuple[Path, int]:
+    """The first numbered folder that no living depot holds, and the descriptor that holds it.
+
+    The kernel drops a lock with its process, however that ends: what a dead process fetched serves the next one.
+    """
+    number = 0
+    while True:
+        folder = parent / str(number)
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            number += 1
+        else:
+            return folder, descriptor
+
+
+def _check(path: Path, version: ResolvedVersion) -> Artifact:
+    def broken(reason: str) -> ArtifactBroken:
+        return ArtifactBroken(model=version.full_name, version=version.number, reason=reason)
+
+    content = (path / MANIFEST).read_bytes()
+    if hashlib.sha256(content).hexdigest() != version.manifest_sha256:
+        raise broken("its manifest is not the one that was published")
+    try:
+        manifest: dict[str, Any] = json.loads(content)
+        expected = manifest["files"][WEIGHTS]["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise broken("its manifest cannot be read") from error
+    weights = path / WEIGHTS
+    try:
+        if weights.stat().st_size < MAP_BYTES:
+            data = weights.read_bytes()
+            if hashlib.sha256(data).hexdigest() != expected:
+                raise broken("its weights do not match the manifest")
+            return Artifact(manifest, safetensors.torch.load(data))
+        with weights.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+                raise broken("its weights do not match the manifest")
+        with safetensors.safe_open(weights, framework="pt") as mapped:
+            return Artifact(manifest, {name: mapped.get_tensor(name) for name in mapped.keys()})  # noqa: SIM118
+    except (safetensors.SafetensorError, ValueError) as error:
+        raise broken("its weights are not a safetensors file") from error
+
+
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.iterdir())

@@ -1,0 +1,1 @@
+"""The batching engine of encoders: passes, their cost, requests."""

@@ -1,0 +1,150 @@
+"""One pass through the base for the rows of everybody: shared blocks together, own blocks apart, heads at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.backbones.backbone import Backbone
+from models.backbones.encoder import parse_feature
+from models.backbones.packed import PackedEncoder
+from models.backbones.packed_batch import PackedBatch, pool, select
+from models.backbones.text import TextBackbone, TokenIds
+from models.backbones.words import is_word_feature
+from models.serving.adapters.adapter import Adapter
+from models.serving.encoders.heads import apply_heads
+from models.serving.encoders.input_modes import Vectors, computed, parts_of
+from models.serving.encoders.requests import NOTHING, Floats
+from models.serving.kernels.low_rank import plan_low_rank
+
+
+@torch.inference_mode()
+def answer(backbone: Backbone, inputs: Sequence[Any], adapters: Sequence[Adapter]) -> list[Floats]:
+    """The outputs of rows, in their order; tokenised row b is for `adapters[b]`.
+
+    Rows of customers with own top blocks run with everybody up to their first own block. A row whose adapter brings
+    a whole base of its own takes its own pass.
+    """
+    by_trunk: dict[int, list[int]] = {}
+    for row, adapter in enumerate(adapters):
+        by_trunk.setdefault(id(adapter.encoder or adapter.network), []).append(row)
+    outputs: list[Floats] = [NOTHING] * len(adapters)
+    for rows in by_trunk.values():
+        chosen = [adapters[row] for row in rows]
+        vectors = _vectors(backbone, [inputs[row] for row in rows], chosen)
+        for row, output in zip(rows, apply_heads(vectors, chosen), strict=True):
+            outputs[row] = output
+    return outputs
+
+
+def packed_of(backbone: Backbone) -> PackedEncoder | None:
+    """The fast path of a base, if it has one."""
+    packed: PackedEncoder | None = getattr(backbone, "packed", None)
+    return packed
+
+
+def _vectors(backbone: Backbone, rows: Sequence[Any], adapters: Sequence[Adapter]) -> Vectors:
+    """Features of rows that share a base: everybody's, or one adapter's own."""
+    parts = [parts_of(row) for row in rows]
+    texts = [text for row_parts in parts for text in row_parts]
+    owners = [adapter for adapter, row_parts in zip(adapters, parts, strict=True) for _ in row_parts]
+    firsts = np.cumsum([0, *(len(row_parts) for row_parts in parts)])[:-1].tolist()
+    vectors = Vectors(rows, firsts)
+    encoder = adapters[0].encoder or packed_of(backbone)
+    if encoder is not None:
+        _run_packed(encoder, texts, owners, vectors)
+    else:
+        _run_padded(backbone, adapters[0].network, texts, owners, vectors)
+    return vectors
+
+
+def _names(adapters: Sequence[Adapter]) -> list[str]:
+    """What has to be computed for them, in a settled order."""
+    return sorted({computed(name) for adapter in set(adapters) for name in adapter.features})
+
+
+def _run_padded(
+    backbone: Backbone, network: Any, texts: Sequence[Any], adapters: Sequence[Adapter], vectors: Vectors
+) -> None:
+    """A base without the fast path, or an adapter's own network instead of it."""
+    names = _names(adapters)
+    tagged = [name for name in names if is_word_feature(name)]
+    if network is None and not tagged:
+        vectors.pooled = backbone.frozen_features(texts, names)
+        return
+    if network is None:
+        if not isinstance(backbone, TextBackbone):
+            raise TypeError(f"words are read by a text base, not by {type(backbone).__name__}")
+        network = backbone.network
+    wanted = {name: backbone.parse_feature(name) for name in names if name not in tagged}
+    depths = {depth for _, depth in wanted.values()} | {int(name.partition(".")[2]) for name in tagged}
+    batch = backbone.collate(texts)
+    _, tapped = network.run(batch, network.embed(batch), 0, max(depths), taps=depths)
+    vectors.pooled = {name: network.pool(tapped[depth], batch, kind) for name, (kind, depth) in wanted.items()}
+    for name in tagged:
+        hidden_BTD = tapped[int(name.partition(".")[2])]
+        vectors.hidden[name] = hidden_BTD.flatten(0, 1)
+        vectors.starts = range(0, hidden_BTD.shape[0] * hidden_BTD.shape[1], hidden_BTD.shape[1])
+
+
+def _run_packed(
+    encoder: PackedEncoder, texts: Sequence[TokenIds], adapters: Sequence[Adapter], vectors: Vectors
+) -> None:
+    """Tables of every feature that any of the texts' owners asks for; only the rows that asked are filled."""
+    batch = encoder.pack(texts)
+    packed = [adapters[row] for row in batch.order]  # from here on in packed order
+    names = _names(adapters)
+    wanted: dict[int, list[tuple[str, str]]] = {}
+    for name in names:
+        if is_word_feature(name):
+            wanted.setdefault(int(name.partition(".")[2]), [])
+            vectors.hidden[name] = torch.empty(batch.tokens, encoder.width, dtype=encoder.dtype, device=encoder.device)
+            continue
+        kind, depth = parse_feature(name)
+        wanted.setdefault(depth, []).append((kind, name))
+        vectors.pooled[name] = torch.empty(batch.rows, encoder.width, device=encoder.device)
+    starts = np.empty(batch.rows, dtype=np.int64)
+    starts[list(batch.order)] = batch.offsets
+    vectors.starts = starts.tolist()
+    taps = frozenset(wanted)
+    stop = max(taps)
+
+    def keep(tapped: dict[int, Tensor], part: PackedBatch, rows: Sequence[int] | None) -> None:
+        for depth, hidden_ND in tapped.items():
+            for kind, name in wanted[depth]:
+                pooled_BD = pool(hidden_ND, part, kind)
+                if rows is None:
+                    vectors.pooled[name] = pooled_BD
+                else:
+                    vectors.pooled[name][[batch.order[row] for row in rows]] = pooled_BD
+            if (name := f"word.{depth}") in vectors.hidden:
+                if rows is None:
+                    vectors.hidden[name] = hidden_ND
+                else:
+                    tokens = [token for row in rows for token in batch.span(row)]
+                    vectors.hidden[name][tokens] = hidden_ND[: part.used]
+
+    hidden_ND, part, rows, depth = encoder.embed(batch), batch, list(range(batch.rows)), 0
+    whole = True
+    while rows:
+        split = min((packed[row].first_own_block for row in rows), default=stop)
+        end = min(split, stop)
+        low_rank = plan_low_rank([packed[row] for row in rows], part)
+        hidden_ND, tapped = encoder.run(part, hidden_ND, depth, end, taps=taps, low_rank=low_rank)
+        keep(tapped, part, None if whole else rows)
+        if end >= stop:
+            break
+        for adapter in {id(packed[row]): packed[row] for row in rows if packed[row].first_own_block == end}.values():
+            own = [at for at, row in enumerate(rows) if packed[row] is adapter]
+            own_hidden_ND, own_part = select(hidden_ND, part, own)
+            _, tapped = encoder.run(own_part, own_hidden_ND, end, stop, taps=taps, blocks=adapter.blocks)
+            keep(tapped, own_part, [rows[at] for at in own])
+        rest = [at for at, row in enumerate(rows) if packed[row].first_own_block != end]
+        if not rest:
+            break
+        hidden_ND, part = select(hidden_ND, part, rest)
+        rows, depth, whole = [rows[at] for at in rest], end, False

@@ -1,0 +1,1 @@
+"""Low-rank products and batched products by address, behind a small interface."""

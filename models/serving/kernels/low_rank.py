@@ -1,0 +1,291 @@
+"""LoRA for many customers in one batch: low-rank products on the side of the base's linear layers.
+
+In fp32 on a processor all products of a module are two calls of the BLAS, on the matrices where they lie: see
+`products`. Elsewhere each customer's tokens form a tile. A customer with many tokens takes plain products of its own;
+those with few are padded to a common length and multiplied together, one batched product for all of them. Tiles of
+similar length go together. Where they lie next to each other (rows are sorted by length, so they mostly do) the result
+is added to a stretch of the batch, which is three times as fast as adding it token by token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.backbones.packed_batch import PackedBatch
+from models.serving.adapters.adapter import Adapter, LoraWeights, LowRankPair
+from models.serving.kernels import batched_products
+from models.serving.kernels.batched_products import FLOAT_BYTES, Ints, Products
+
+# From so many tokens on a customer's own product is as fast per token as a batched one, and needs no padding.
+ALONE_TOKENS = 96
+# Tiles go together as long as the longest is no longer than this many times the shortest, and two tokens.
+STRETCH = 1.3
+# On a GPU a kernel costs more than the padding: more tokens before an adapter is multiplied alone, and fewer groups.
+# The matrices of a group are stacked once per pass: not of more adapters than this, as it takes their memory again.
+GPU_ALONE_TOKENS = 512
+GPU_STRETCH = 16.0
+GPU_GROUP = 256
+
+At = tuple[int, str]
+
+
+@dataclass(slots=True)
+class _Alone:
+    """One adapter on its own tokens."""
+
+    weights: LoraWeights
+    index_N: Tensor | None  # None: the whole batch
+
+    def add(self, at: At, x_NI: Tensor, y_NO: Tensor) -> None:
+        pair = self.weights.pairs.get(at)
+        if pair is None:
+            return
+        mine_NI = x_NI if self.index_N is None else x_NI.index_select(0, self.index_N)
+        ranks_NR = mine_NI @ pair.down_IR
+        for ranks, outputs, up_RO in pair.ups:
+            if self.index_N is None:
+                y_NO[:, outputs].addmm_(ranks_NR[:, ranks], up_RO)
+            else:
+                y_NO[:, outputs].index_add_(0, self.index_N, ranks_NR[:, ranks] @ up_RO)
+
+
+@dataclass(slots=True)
+class _Together:
+    """G adapters of one shape on a padded tile of T tokens each."""
+
+    weights: Sequence[LoraWeights]
+    index_GT: Tensor  # token of each place; places of the padding repeat a token
+    places_M: Tensor  # places that hold a token, in the order of the tokens
+    tokens_M: Tensor  # and which tokens those are
+    stretch: slice | None  # the tokens, if they are neighbours
+    dense: bool  # neighbours, and no padding: the tiles are a view of the batch
+    stacked: Mapping[tuple[At, int], Tensor] | None  # all adapters' matrices: down, then the ups; None: on demand
+
+    def add(self, at: At, x_NI: Tensor, y_NO: Tensor) -> None:
+        first = self.weights[0].pairs.get(at)
+        if first is None:  # all are of one shape
+            return
+        groups, longest = self.index_GT.shape
+        if self.dense and self.stretch is not None:
+            x_GTI = x_NI[self.stretch].view(groups, longest, -1)
+        else:
+            x_GTI = x_NI.index_select(0, self.index_GT.view(-1)).view(groups, longest, -1)
+        ranks_GTR = torch.bmm(x_GTI, self._stack(at, 0))
+        for position, (ranks, outputs, _) in enumerate(first.ups):
+            up_GRO = self._stack(at, 1 + position)
+            mine_GTR = ranks_GTR if len(first.ups) == 1 else ranks_GTR[:, :, ranks]
+            delta_PO = torch.bmm(mine_GTR, up_GRO).view(groups * longest, -1)
+            if self.stretch is None:
+                y_NO[:, outputs].index_add_(0, self.tokens_M, delta_PO.index_select(0, self.places_M))
+            elif self.dense:
+                y_NO[self.stretch, outputs].add_(delta_PO)
+            else:
+                y_NO[self.stretch, outputs].add_(delta_PO.index_select(0, self.places_M))
+
+    def _stack(self, at: At, matrix: int) -> Tensor:
+        if self.stacked is not None:
+            return self.stacked[at, matrix]
+        return torch.stack([weights.pairs[at].matrices()[matrix] for weights in self.weights])
+
+
+@dataclass(slots=True)
+class _Module:
+    """The two calls of one kind of module, and where their operands lie, in bytes from the first token's."""
+
+    down: Products
+    up: Products
+    x_S: Ints
+    ranks_S: Ints
+    ranks_Q: Ints  # Q: every stretch once per projection
+    y_Q: Ints
+
+
+class _Scattered:
+    """Adapters of one shape, each on S stretches of tokens: nothing is padded, gathered or copied."""
+
+    def __init__(self, stretches: Sequence[tuple[LoraWeights, range]]) -> None:
+        stretches = sorted(stretches, key=lambda stretch: len(stretch[1]))
+        self._weights = [weights for weights, _ in stretches]  # keeps alive what the addresses mean
+        self._addresses_MS = np.stack([weights.addresses for weights in self._weights], axis=1)
+        self._offsets_S = np.array([tokens.start for _, tokens in stretches], dtype=np.int64)
+        self._lengths_G, self._counts_G = np.unique([len(tokens) for _, tokens in stretches], return_counts=True)
+        self._modules: dict[tuple[object, ...], _Module] = {}
+        self._matrices: dict[At, int] = {}
+        matrix = 0
+        for at, pair in self._weights[0].pairs.items():
+            self._matrices[at] = matrix
+            matrix += 1 + len(pair.ups)
+
+    def add(self, at: At, x_NI: Tensor, y_NO: Tensor) -> None:
+        pair = self._weights[0].pairs.get(at)
+        if pair is None:  # all are of one shape
+            return
+        places = tuple((ranks.start, columns.start) for ranks, columns, _ in pair.ups)
+        kind = (*pair.down_IR.shape, places, y_NO.stride(0))
+        module = self._modules.get(kind)
+        if module is None:  # most blocks have the same
+            module = self._modules[kind] = self._prepare(pair, y_NO.stride(0))
+        x_NI = x_NI.contiguous()
+        ranks_NR = torch.empty(x_NI.shape[0], pair.down_IR.shape[1], dtype=x_NI.dtype)
+        down = self._matrices[at]
+        module.down.run(x_NI.data_ptr() + module.x_S, self._addresses_MS[down], ranks_NR.data_ptr() + module.ranks_S)
+        ups_Q = self._addresses_MS[down + 1 : down + 1 + len(pair.ups)].reshape(-1)
+        module.up.run(ranks_NR.data_ptr() + module.ranks_Q, ups_Q, y_NO.data_ptr() + module.y_Q)
+
+    def _prepare(self, pair: LowRankPair, y_stride: int) -> _Module:
+        inputs, width = pair.down_IR.shape
+        ups, groups = len(pair.ups), len(self._lengths_G)
+        outputs = pair.ups[0][2].shape[1]  # of a fused module's projections: all the same
+        ranks_at = np.array([ranks.start for ranks, _, _ in pair.ups])[:, None]
+        outputs_at = np.array([columns.start for _, columns, _ in pair.ups])[:, None]
+        return _Module(
+            down=Products(
+                self._lengths_G,
+                self._counts_G,
+                np.full(groups, inputs),
+                width,
+                strides=(inputs, width, width),
+                accumulate=False,
+            ),
+            up=Products(
+                np.tile(self._lengths_G, ups),
+                np.tile(self._counts_G, ups),
+                np.repeat([up_RO.shape[0] for *_, up_RO in pair.ups], groups),
+                outputs,
+                strides=(width, outputs, y_stride),
+                accumulate=True,
+            ),
+            x_S=self._offsets_S * (inputs * FLOAT_BYTES),
+            ranks_S=self._offsets_S * (width * FLOAT_BYTES),
+            ranks_Q=((self._offsets_S * width + ranks_at) * FLOAT_BYTES).ravel(),
+            y_Q=((self._offsets_S * y_stride + outputs_at) * FLOAT_BYTES).ravel(),
+        )
+
+
+_Part = _Alone | _Together | _Scattered
+
+
+class LowRankPlan:
+    """Implements `backbones.packed.LowRank` for one batch."""
+
+    def __init__(self, parts: Sequence[_Part], touched: frozenset[At]) -> None:
+        self._parts = parts
+        self._touched = touched
+
+    def touches(self, block: int, module: str) -> bool:
+        """Whether any adapter changes this module."""
+        return (block, module) in self._touched
+
+    def add(self, block: int, module: str, x_NI: Tensor, y_NO: Tensor) -> None:
+        """Add every adapter's product to its tokens, in place."""
+        at = (block, module)
+        if at in self._touched:
+            for part in self._parts:
+                part.add(at, x_NI, y_NO)
+
+
+def plan_low_rank(adapters: Sequence[Adapter], batch: PackedBatch) -> LowRankPlan | None:
+    """Who adds what in this batch; `adapters` are in packed order. None if nobody does."""
+    rows_of: dict[int, list[int]] = {}
+    weights_of: dict[int, LoraWeights] = {}
+    for row, adapter in enumerate(adapters):
+        if adapter.lora is not None:
+            rows_of.setdefault(id(adapter.lora), []).append(row)
+            weights_of[id(adapter.lora)] = adapter.lora
+    if not rows_of:
+        return None
+    touched = frozenset(at for weights in weights_of.values() for at in weights.pairs)
+    if len(rows_of) == 1 and len(next(iter(rows_of.values()))) == batch.rows:
+        return LowRankPlan([_Alone(next(iter(weights_of.values())), None)], touched)
+    grouped = _scatter if _is_scattered(next(iter(weights_of.values()))) else _tile
+    return LowRankPlan(grouped([(weights_of[key], rows) for key, rows in rows_of.items()], batch), touched)
+
+
+def _is_scattered(weights: LoraWeights) -> bool:
+    matrix = next(iter(weights.pairs.values())).down_IR
+    return matrix.device.type == "cpu" and matrix.dtype is torch.float32 and batched_products.available()
+
+
+def _scatter(members: Sequence[tuple[LoraWeights, list[int]]], batch: PackedBatch) -> list[_Part]:
+    stretches: dict[tuple[object, ...], list[tuple[LoraWeights, range]]] = {}
+    for weights, rows in members:
+        spans = [batch.span(row) for row in rows]
+        joined = [spans[0]]
+        for span in spans[1:]:
+            if span.start == joined[-1].stop:
+                joined[-1] = range(joined[-1].start, span.stop)
+            else:
+                joined.append(span)
+        stretches.setdefault(weights.shape, []).extend((weights, span) for span in joined)
+    return [_Scattered(same) for same in stretches.values()]
+
+
+def _tile(members: Sequence[tuple[LoraWeights, list[int]]], batch: PackedBatch) -> list[_Part]:
+    parts: list[_Part] = []
+    small: dict[tuple[object, ...], list[tuple[LoraWeights, list[int]]]] = {}
+    on_gpu = batch.ids_N.device.type != "cpu"
+    alone = GPU_ALONE_TOKENS if on_gpu else ALONE_TOKENS
+    for weights, rows in members:
+        tokens = [token for row in rows for token in batch.span(row)]
+        if len(tokens) >= alone:
+            parts.append(_Alone(weights, torch.tensor(tokens, device=batch.ids_N.device)))
+        else:
+            small.setdefault(weights.shape, []).append((weights, tokens))
+    for same in small.values():
+        groups = _by_length(same, GPU_STRETCH, GPU_GROUP) if on_gpu else _by_length(same, STRETCH, len(same))
+        parts += [_stack(group, batch) for group in groups]
+    return parts
+
+
+def _by_length(
+    members: list[tuple[LoraWeights, list[int]]], stretch: float, most: int
+) -> list[list[tuple[LoraWeights, list[int]]]]:
+    members.sort(key=lambda member: (len(member[1]), member[1][0]))
+    groups: list[list[tuple[LoraWeights, list[int]]]] = []
+    for member in members:
+        if groups and len(member[1]) <= stretch * len(groups[-1][0][1]) + 2 and len(groups[-1]) < most:
+            groups[-1].append(member)
+        else:
+            groups.append([member])
+    return groups
+
+
+def _stack(members: Sequence[tuple[LoraWeights, list[int]]], batch: PackedBatch) -> _Together:
+    longest = max(len(tokens) for _, tokens in members)
+    padded = [tokens + [tokens[0]] * (longest - len(tokens)) for _, tokens in members]
+    held = sorted(
+        (token, group * longest + place)
+        for group, (_, tokens) in enumerate(members)
+        for place, token in enumerate(tokens)
+    )
+    tokens = [token for token, _ in held]
+    places = [place for _, place in held]
+    neighbours = tokens[-1] - tokens[0] + 1 == len(tokens)
+    device = batch.ids_N.device
+    return _Together(
+        weights=[weights for weights, _ in members],
+        index_GT=torch.tensor(padded, device=device),
+        places_M=torch.tensor(places, device=device),
+        tokens_M=torch.tensor(tokens, device=device),
+        stretch=slice(tokens[0], tokens[-1] + 1) if neighbours else None,
+        dense=neighbours and places == list(range(len(members) * longest)),
+        stacked=None if device.type == "cpu" else _stack_all([weights for weights, _ in members]),
+    )
+
+
+def _stack_all(weights: Sequence[LoraWeights]) -> dict[tuple[At, int], Tensor]:
+    """Every matrix of some adapters of one shape, (G, …), as views of one copy."""
+    flat_GP = torch.stack([own.flat_P for own in weights])
+    found: dict[tuple[At, int], Tensor] = {}
+    start = 0
+    for at, pair in weights[0].pairs.items():
+        for number, matrix in enumerate(pair.matrices()):
+            end = start + matrix.numel()
+            found[at, number] = flat_GP[:, start:end].view(len(weights), *matrix.shape)
+            start = end
+    return found

@@ -1,0 +1,80 @@
+"""A trained version applied to inputs without the predictor: for evaluation here, and as the reference in tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.artifacts.folder import Artifact
+from models.backbones.backbone import Encoder
+from models.backbones.loading import Backbone
+from models.datasets.examples import Input
+from models.learning import tasks
+from models.learning.data.ragged import Ragged
+from models.learning.evaluation import calibration
+from models.learning.finetuning import lora
+from models.learning.heads import ngram_head, ngrams
+from models.learning.heads.linear import Floats
+from models.learning.tasks.task import Read
+
+
+def predict(artifact: Artifact, backbone: Backbone, inputs: Sequence[Input], *, top_k: int = 1) -> list[dict[str, Any]]:
+    """One prediction per input, as the API answers it."""
+    task = tasks.find(artifact.task)
+    backbone = task.view(backbone, inputs)
+    probabilities_NK = calibration.probabilities(logits(artifact, backbone, inputs), task.link, artifact.temperature)
+    thresholds = None if artifact.thresholds is None else np.array(artifact.thresholds, dtype=np.float32)
+    rows = backbone.tokenize(inputs)
+    counts_N = backbone.units(rows)
+    outputs = probabilities_NK if counts_N is None else np.split(probabilities_NK, np.cumsum(counts_N)[:-1])
+    return [
+        task.decode(output, artifact.labels, thresholds, top_k, Read(item, row))
+        for output, item, row in zip(outputs, inputs, rows, strict=True)
+    ]
+
+
+def logits(artifact: Artifact, backbone: Backbone, inputs: Sequence[Input]) -> Floats:
+    """(N, K) float32, before the temperature; (W, K) where words are what is predicted."""
+    own = _own_encoder(artifact, backbone)
+    if own is None:
+        features_NF = backbone.encode(inputs, artifact.features)
+    else:
+        features_NF = _encode(own, artifact, backbone, inputs)
+    logits_NK: Floats = features_NF @ artifact.tensors["head.weight"].numpy().T + artifact.tensors["head.bias"].numpy()
+    part = ngram_head.load(artifact.tensors)
+    return logits_NK if part is None else logits_NK + part.logits(ngrams.read([str(text) for text in inputs]))
+
+
+def _own_encoder(artifact: Artifact, backbone: Backbone) -> Encoder | None:
+    """The base with what the version changed in it, None if it changed nothing."""
+    changed = {name.partition(".")[0] for name in artifact.tensors} - {"head", "lexical"}
+    if not changed:
+        return None
+    encoder = backbone.trainable_copy().requires_grad_(False).eval()
+    state = encoder.state_dict()
+    for name, tensor in artifact.tensors.items():
+        if name.startswith(("block.", "embeddings.")):
+            state[name.replace("block.", "blocks.", 1)].copy_(tensor)
+    lora.merge(encoder.blocks, artifact.tensors)
+    merged: Encoder = encoder.to(backbone.dtype)
+    return merged
+
+
+@torch.inference_mode()
+def _encode(encoder: Encoder, artifact: Artifact, backbone: Backbone, inputs: Sequence[Input]) -> Floats:
+    rows = backbone.tokenize(inputs)
+    wanted = [backbone.parse_feature(name) for name in artifact.features]
+    depths = {depth for _, depth in wanted}
+    width = sum(backbone.feature_width(name) for name in artifact.features)
+    counts_N = backbone.units(rows)
+    layout = Ragged.of(np.empty(0), np.ones(len(rows), dtype=np.int64) if counts_N is None else counts_N)
+    features_NF = np.empty((layout.starts[-1], width), dtype=np.float32)
+    for indices in backbone.plan([len(row) for row in rows]):
+        batch = backbone.collate([rows[index] for index in indices])
+        _, tapped = encoder.run(batch, encoder.embed(batch), 0, max(depths), taps=depths)
+        pooled = [encoder.pool(tapped[depth], batch, kind) for kind, depth in wanted]
+        features_NF[layout.units(indices)] = torch.cat(pooled, dim=1).cpu().numpy()
+    return features_NF
