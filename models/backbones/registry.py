@@ -126,7 +126,7 @@ def find(settings: Settings, name: str) -> BackboneEntry:
     raise UnknownBaseModel(name=name, hint=hint)
 
 
-def default_for(settings: Settings, modality: str) -> BackboneEntry:
+def default_for(settings: Settings, modality: Modality) -> BackboneEntry:
     """The base of a job that names none: the configured one for texts, else the first that reads the modality.
 
     Raises NoBaseModel.

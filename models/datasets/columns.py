@@ -5,9 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from models.datasets.errors import ColumnTwice, UnknownColumns, UnknownTask
+from models.datasets.errors import ColumnTwice, UnknownColumns
 from models.datasets.problems import excerpt
-from models.datasets.tasks import TASKS
+from models.datasets.tasks import TASKS, find
 from models.datasets.tasks.task import Task
 
 # What people call these columns, for the nearest name when nothing is spelt alike.
@@ -59,12 +59,7 @@ def nearest(name: str, candidates: Iterable[str]) -> str | None:
 
 
 def _stated(task: str | None) -> list[Task]:
-    if task is None:
-        return list(TASKS.values())
-    if task in TASKS:
-        return [TASKS[task]]
-    alike = difflib.get_close_matches(task, TASKS, n=1)
-    raise UnknownTask(task=excerpt(task), nearest=f"'{alike[0]}' or another " if alike else "", known=", ".join(TASKS))
+    return list(TASKS.values()) if task is None else [find(task)]
 
 
 def _given(found: list[str], columns: dict[str, str], wanted: list[Task]) -> dict[str, str]:

@@ -8,6 +8,8 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from models.datasets import tasks
+from models.datasets.tasks.task import Modality
 from models.errors import Unavailable
 from models.records import customers, files, jobs, versions
 from models.records.jobs import Job, JobEvent
@@ -65,13 +67,13 @@ def submit(
     return job
 
 
-def _modality(resources: Resources, customer_id: str, request: JobRequest) -> str:
-    """What the training file holds, where the request leaves the choice of the base to it."""
+def _modality(resources: Resources, customer_id: str, request: JobRequest) -> Modality | None:
+    """Return what the training file's task reads; None where the request names the base."""
     if request.model:
-        return "text"
+        return None
     with resources.database.reading() as session:
         training = files.require(session, customer_id, request.training_file, param="training_file")
-    return submission.modality_of(str(training.profile["task"]))
+    return tasks.find(str(training.profile["task"])).modality
 
 
 def get(resources: Resources, customer_id: str, job_id: str) -> Job:

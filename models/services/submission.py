@@ -11,6 +11,8 @@ from sqlalchemy.orm import Session
 
 from models.backbones import registry
 from models.backbones.registry import BackboneEntry
+from models.datasets import tasks
+from models.datasets.tasks.task import Modality
 from models.errors import InvalidRequest
 from models.identifiers import full_model_name, new_id
 from models.records import files, jobs, versions
@@ -24,15 +26,6 @@ from models.services.metadata import check_metadata, check_name
 from models.services.resources import Resources
 from models.settings import Settings
 
-# Tasks by the kind of base model that can learn them.
-_MODALITIES = {
-    "text-classification": "text",
-    "multi-label-classification": "text",
-    "text-regression": "text",
-    "token-classification": "text",
-    "image-classification": "image",
-    "audio-classification": "audio",
-}
 _NAME_CHARS = 64
 _SHOWN = 5
 
@@ -65,17 +58,12 @@ class Order:
     metadata: dict[str, str]
 
 
-def modality_of(task: str) -> str:
-    """What a base model for this task has to read."""
-    return _MODALITIES.get(task, "text")
-
-
-def check(settings: Settings, request: JobRequest, *, modality: str = "text") -> Order:
-    """Judge what needs no database; `modality` is what the base has to read if the request names none.
+def check(settings: Settings, request: JobRequest, *, modality: Modality | None) -> Order:
+    """Judge what needs no database; `modality` is what the base has to read, None if the request names the base.
 
     Raises UnknownBaseModel, NoBaseModel, BaseModelUnreachable, UnknownStrategy, InvalidSeed, …
     """
-    base = registry.find(settings, request.model) if request.model else registry.default_for(settings, modality)
+    base = registry.default_for(settings, modality) if modality else registry.find(settings, request.model or "")
     registry.check(base)
     known = frozenset(registry.entries(settings))
     if request.suffix is not None:
@@ -141,8 +129,8 @@ def _task_of(training: File, asked: str | None, base: BackboneEntry) -> str:
     if asked is not None and asked != task:
         reason = f"The file '{training.id}' was validated for {task}. Upload it again with task='{asked[:80]}'."
         raise InvalidRequest(reason=reason, param="task")
-    modality = _MODALITIES.get(task)
-    if modality is not None and modality != base.modality:
+    modality = tasks.find(task).modality
+    if modality != base.modality:
         raise UnusableFile(
             reason=f"The base model '{base.name}' reads {base.modality}; {task} needs one that reads {modality}.",
             param="model",

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
+
+from models.datasets.errors import UnknownTask
+from models.datasets.problems import excerpt
 from models.datasets.tasks.media_labels import AUDIO_CLASSIFICATION, IMAGE_CLASSIFICATION
 from models.datasets.tasks.multi_label import MULTI_LABEL_CLASSIFICATION
 from models.datasets.tasks.regression import TEXT_REGRESSION
@@ -21,6 +25,14 @@ TASKS: dict[str, Task] = {
         AUDIO_CLASSIFICATION,
     )
 }
+
+
+def find(name: str) -> Task:
+    """Return the task called `name`; raises UnknownTask."""
+    if name in TASKS:
+        return TASKS[name]
+    alike = difflib.get_close_matches(name, TASKS, n=1)
+    raise UnknownTask(task=excerpt(name), nearest=f"'{alike[0]}' or another " if alike else "", known=", ".join(TASKS))
 
 
 def kind(name: str) -> str:

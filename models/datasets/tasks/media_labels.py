@@ -60,6 +60,8 @@ def _task(medium: Medium) -> Task:
 
     return Task(
         f"{medium}-classification",
+        medium,
+        "encoder",
         ((medium, "label"),),
         parse,
         lambda limits: MediaCensus(limits, medium),

@@ -49,4 +49,6 @@ def _census(limits: Limits) -> ClassCensus:
     return ClassCensus(limits, _labels_of, column="labels", minimum=2)
 
 
-MULTI_LABEL_CLASSIFICATION = Task("multi-label-classification", (("text", "labels"),), parse, _census)
+MULTI_LABEL_CLASSIFICATION = Task(
+    "multi-label-classification", "text", "encoder", (("text", "labels"),), parse, _census
+)

@@ -57,4 +57,6 @@ def _census(limits: Limits) -> ValueCensus:  # noqa: ARG001  (a Task's signature
     return ValueCensus()
 
 
-TEXT_REGRESSION = Task("text-regression", (("text", "value"),), parse, _census, optional=("text_pair",))
+TEXT_REGRESSION = Task(
+    "text-regression", "text", "encoder", (("text", "value"),), parse, _census, optional=("text_pair",)
+)

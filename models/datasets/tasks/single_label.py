@@ -23,4 +23,4 @@ def _census(limits: Limits) -> ClassCensus:
     return ClassCensus(limits, lambda example: (str(example.target),), column="label", minimum=2)
 
 
-TEXT_CLASSIFICATION = Task("text-classification", (("text", "label"),), parse, _census)
+TEXT_CLASSIFICATION = Task("text-classification", "text", "encoder", (("text", "label"),), parse, _census)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from models.datasets.examples import Example
 from models.datasets.formats.format import Row
 from models.datasets.limits import Limits
 from models.datasets.problems import Problem
+
+Modality = Literal["text", "image", "audio"]
 
 
 class Census(Protocol):
@@ -31,6 +33,8 @@ class Census(Protocol):
 class Task:
     """One kind of problem.
 
+    - `modality`: what a base model has to read to learn it.
+    - `learner`: the name of the learner that trains it, in the table of `models.learning.learners`.
     - `layouts`: the canonical columns a row may have; one layout suffices, the first that fits is taken.
     - `parse(row, limits)`: the example, or everything that is wrong with the row.
     - `census(limits)`: an empty count.
@@ -41,6 +45,8 @@ class Task:
     """
 
     name: str
+    modality: Modality
+    learner: str
     layouts: tuple[tuple[str, ...], ...]
     parse: Callable[[Row, Limits], Example | list[Problem]]
     census: Callable[[Limits], Census]

@@ -117,4 +117,6 @@ def _census(limits: Limits) -> ClassCensus:
     return ClassCensus(limits, _labels_of, column="spans", minimum=0)
 
 
-TOKEN_CLASSIFICATION = Task("token-classification", (("text", "spans"), ("tokens", "tags")), parse, _census)
+TOKEN_CLASSIFICATION = Task(
+    "token-classification", "text", "encoder", (("text", "spans"), ("tokens", "tags")), parse, _census
+)
