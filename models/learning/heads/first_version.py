@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import structlog
 import torch
 
 from models.backbones.backbone import Row
@@ -29,6 +30,8 @@ from models.learning.heads.situation import Situation
 from models.learning.heads.stacking import Stack
 from models.learning.run import Run, Trained, versions, write_candidate
 from models.learning.search.priors import Prior
+
+log = structlog.get_logger(__name__)
 
 # Rows per class up to which label names are tried as rows: one more among many changes nothing.
 _NAMED_ROWS = 50
@@ -166,15 +169,20 @@ def _stack(run: Run, choice: Choice) -> Stack | None:
     if wanted is False or run.request.strategy == "zero-shot" or not _has_terms(run):
         return None
     began = time.monotonic()
-    stack = stacking.measure(
-        texts_of(corpus),
-        corpus.targets,
-        choice.logits_NK,
-        choice.fold_N,
-        setting(run),
-        seed=run.request.seed,
-        wanted=wanted is True,
-    )
+    try:
+        stack = stacking.measure(
+            texts_of(corpus),
+            corpus.targets,
+            choice.logits_NK,
+            choice.fold_N,
+            setting(run),
+            seed=run.request.seed,
+            wanted=wanted is True,
+        )
+    except linear.LinAlgError as error:
+        # The part is an extra: a job whose terms cannot be fitted has a model without them.
+        log.warning("terms_not_fitted", error=str(error))
+        stack = None
     run.seconds["lexical"] = time.monotonic() - began
     return stack
 

@@ -19,6 +19,8 @@ from models.learning.tasks.link_functions import LinkFunction
 
 Floats = NDArray[np.float32]
 
+LinAlgError: type[RuntimeError] = torch.linalg.LinAlgError  # type: ignore[attr-defined]
+
 _QUIETEST = 0.1  # of the median deviation
 _MAX_ROTATED = 4_096  # A symmetric eigenproblem beyond this costs more than it saves.
 _SMALLEST_AXIS = 1e-7  # relative variance below which an axis is rounding noise in float32
@@ -84,9 +86,9 @@ def prepare(features_NF: Floats, *, device: torch.device | None = None) -> Desig
     # soon as it does vary: in bf16's rounding, or in a refined base (seen: a loss of 5,000 after one small step).
     scale_F = deviation_F.clamp(min=max(_QUIETEST * float(deviation_F.median()), 1e-9)) * width**0.5
     standard_NF = ((raw_NF - mean_F.float()) / scale_F.float()).contiguous()
-    if min(rows, width) > _MAX_ROTATED:
+    axes_FR = _axes(standard_NF) if min(rows, width) <= _MAX_ROTATED else None
+    if axes_FR is None:
         return Design(standard_NF, standard_NF.square().mean(0), None, mean_F, scale_F)
-    axes_FR = _axes(standard_NF)
     rotated_NR = standard_NF @ axes_FR
     return Design(rotated_NR, rotated_NR.square().mean(0), axes_FR, mean_F, scale_F)
 
@@ -148,14 +150,25 @@ def fit_head(
     )
 
 
-def _axes(standard_NF: Tensor) -> Tensor:
+def _axes(standard_NF: Tensor) -> Tensor | None:
+    """Principal axes (F, R); None where no eigenvalues are found: the rotation saves time, a head does without it."""
     rows, width = standard_NF.shape
-    if rows >= width:
-        variance_F, axes_FR = torch.linalg.eigh(standard_NF.T @ standard_NF)
-        kept_FR: Tensor = axes_FR[:, variance_F > _SMALLEST_AXIS * variance_F[-1]].contiguous()
-        return kept_FR
-    # Fewer rows than features: the axes lie in the span of the rows.
-    variance_N, mixes_NR = torch.linalg.eigh(standard_NF @ standard_NF.T)
-    kept_N = variance_N > _SMALLEST_AXIS * variance_N[-1]
-    spanned_FR: Tensor = (standard_NF.T @ (mixes_NR[:, kept_N] / variance_N[kept_N].sqrt())).contiguous()
-    return spanned_FR
+    wide = rows < width
+    try:
+        variance_R, vectors_RR = _eigenvalues(standard_NF @ standard_NF.T if wide else standard_NF.T @ standard_NF)
+    except LinAlgError:
+        return None
+    kept_R = variance_R > _SMALLEST_AXIS * variance_R[-1]
+    if wide:  # fewer rows than features: the axes lie in the span of the rows
+        spanned_FR: Tensor = (standard_NF.T @ (vectors_RR[:, kept_R] / variance_R[kept_R].sqrt())).contiguous()
+        return spanned_FR
+    return vectors_RR[:, kept_R].contiguous()
+
+
+def _eigenvalues(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """Ascending eigenvalues and their vectors: in float64 where float32 does not converge (many that are equal)."""
+    try:
+        values, vectors = torch.linalg.eigh(gram)
+    except LinAlgError:
+        values, vectors = torch.linalg.eigh(gram.double())
+    return values.float(), vectors.float()

@@ -119,11 +119,10 @@ class Fits:
     def __init__(self, weighed_NV: sparse.csr_matrix, targets: Tensor, link: LinkFunction, *, outputs: int) -> None:
         self._weighed_NV, self._targets, self._link, self._outputs = weighed_NV, targets, link, outputs
         self._factor_NN: Tensor | None = None
+        self._inverse_NN: Tensor | None = None
         if weighed_NV.shape[0] <= _GRAM_ROWS:
-            # With G = L Lᵀ the rows of L have the same products as the rows themselves: N columns instead of V.
-            gram_NN = torch.from_numpy((weighed_NV @ weighed_NV.T).toarray()).double()
-            gram_NN.diagonal().add_(_JITTER)
-            self._factor_NN = torch.linalg.cholesky(gram_NN).float()
+            # With G = F Fᵀ the rows of F have the same products as the rows themselves: N columns instead of V.
+            self._factor_NN, self._inverse_NN = _factorise(weighed_NV)
 
     def fit(self, train: Ints, held: Ints, inverse_penalty: float) -> Floats:
         """Logits of the held-out rows, (H, K), of a head on the training rows."""
@@ -141,9 +140,12 @@ class Fits:
         if self._factor_NN is None:
             return self._fit_sparse(self._weighed_NV, self._targets, inverse_penalty)
         weights_KN1 = self._fit_rows(self._factor_NN, self._targets, inverse_penalty)
-        # w = L⁻¹ X v has the solution v = Xᵀ L⁻ᵀ w in the span of the rows.
-        weight_NK = weights_KN1[:, :-1].T
-        mixes_NK = torch.linalg.solve_triangular(self._factor_NN.T.double(), weight_NK.double(), upper=True)
+        # w = F⁻¹ X v has the solution v = Xᵀ F⁻ᵀ w in the span of the rows.
+        weight_NK = weights_KN1[:, :-1].T.double()
+        if self._inverse_NN is None:
+            mixes_NK = torch.linalg.solve_triangular(self._factor_NN.T.double(), weight_NK, upper=True)
+        else:
+            mixes_NK = self._inverse_NN @ weight_NK
         return self._weighed_NV.T @ mixes_NK.float().numpy(), weights_KN1[:, -1].numpy()
 
     def _fit_rows(self, rows_TN: Tensor, targets: Tensor, inverse_penalty: float) -> Tensor:
@@ -179,3 +181,22 @@ class Fits:
         start = torch.zeros(weighed_NV.shape[1] + 1, self._outputs)
         found = lbfgs.minimise(evaluate, start, inverse_curvature=inverse_curvature).point.numpy()
         return found[:-1], found[-1]
+
+
+def _factorise(weighed_NV: sparse.csr_matrix) -> tuple[Tensor, Tensor | None]:
+    """F (N, N) float32 with F Fᵀ = X Xᵀ + jitter, and F⁻ᵀ in float64; None for it: F is lower triangular.
+
+    Texts made from templates have N rows in far fewer dimensions. The rounding of float32 products (about 1e-7) may
+    then outweigh the jitter, and Cholesky's method meets a negative pivot. Products in float64 and eigenvalues that are
+    clipped at the jitter have a factor whatever the rows are; it costs ten times as much, so it is for those alone.
+    """
+    gram_NN = torch.from_numpy((weighed_NV @ weighed_NV.T).toarray()).double()
+    gram_NN.diagonal().add_(_JITTER)
+    lower_NN, failed = torch.linalg.cholesky_ex(gram_NN)
+    if not int(failed):
+        return lower_NN.float(), None
+    exact_NV = weighed_NV.astype(np.float64)
+    gram_NN = torch.from_numpy((exact_NV @ exact_NV.T).toarray())
+    values_N, axes_NN = torch.linalg.eigh((gram_NN + gram_NN.T) / 2)
+    lengths_N = values_N.clamp(min=0.0).add(_JITTER).sqrt()
+    return (axes_NN * lengths_N).float(), axes_NN / lengths_N

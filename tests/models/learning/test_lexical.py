@@ -98,6 +98,34 @@ def test_both_ways_of_fitting_find_the_same_head(rows: int, monkeypatch: pytest.
         assert np.abs(link_functions.SOFTMAX.mean_of(one) - link_functions.SOFTMAX.mean_of(other)).max() < 0.02
 
 
+_TEMPLATES = (
+    ("remind me to call {} {}", "tell me when {} calls {}", "forget about {} {}"),
+    ("my order {} came {} days late", "my order {} never came {} days late"),
+    ("colour {} size {} please", "no colour {} size {} please"),
+)
+
+
+@pytest.mark.parametrize("templates", _TEMPLATES)
+def test_texts_made_from_templates_have_the_head_of_any_others(
+    templates: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A hundred rows and more that span a few dozen dimensions: their products in float32 have negative eigenvalues.
+    texts = [form.format(f"x{one}", two) for one in range(14) for two in range(30, 40) for form in templates]
+    targets = torch.arange(len(texts)) % len(templates)
+    found = ngrams.read(texts)
+    weighed = NgramVocabulary.learn(found, outputs=len(templates)).weigh(found)
+    train, held = np.arange(0, len(texts), 2), np.arange(1, len(texts), 2)
+    answers = []
+    for most in (0, 10_000):
+        monkeypatch.setattr(ngram_head, "_GRAM_ROWS", most)
+        fits = Fits(weighed, targets, link_functions.SOFTMAX, outputs=len(templates))
+        weight_VK, bias_K = fits.fit_all(20.0)
+        answers.append((fits.fit(train, held, 20.0), weighed @ weight_VK + bias_K))
+    for one, other in zip(*answers, strict=True):
+        assert np.abs(link_functions.SOFTMAX.mean_of(one) - link_functions.SOFTMAX.mean_of(other)).max() < 0.02
+    assert (answers[1][1].argmax(1) == targets.numpy()).all()
+
+
 def test_a_lexicon_is_bounded_by_its_labels() -> None:
     found = ngrams.read([text for text, _ in coded(2_000, seed=1)])
     assert len(NgramVocabulary.learn(found, outputs=2).buckets_V) > 3_000
