@@ -1,0 +1,58 @@
+"""Versions that were published long ago still answer as they did then. How they were made: `publish.py`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.backbones import loading
+from models.backbones.backbone import Backbone
+from models.datasets.examples import TextPair
+from models.learning import artifacts, inference
+from tests.models.backbones import text_checkpoints
+
+# Named again, not taken from `publish`: what makes them today does not decide whether they can be read.
+PUBLISHED = Path(__file__).parent / "published"
+KINDS = {"head-with-terms": "lexical", "lora": "lora", "partial": "block"}
+REVISION = "0506e3a3316cc7f65bdc85dc946cabce59dd85953538d5ae558a5eec8227d053"
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    entry = text_checkpoints.describe(PUBLISHED / "base", width=16, blocks=2)
+    return loading.load(entry, device="cpu", precision="fp32", threads=1)
+
+
+def test_the_base_is_still_the_same_base(backbone: Backbone) -> None:
+    assert backbone.revision == REVISION
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_answers_as_it_did(kind: str, backbone: Backbone) -> None:
+    artifact = artifacts.read(PUBLISHED / kind)
+    assert artifact.base_revision == backbone.revision
+    assert {name.partition(".")[0] for name in artifact.tensors} == {"head", KINDS[kind]}
+    answers = json.loads((PUBLISHED / kind / "predictions.json").read_text("utf-8"))
+    asked = [
+        item if isinstance(item := answer["input"], str) else TextPair(item["first"], item["second"])
+        for answer in answers
+    ]
+    said = inference.predict(artifact, backbone, asked, top_k=2)
+    for prediction, answer in zip(said, answers, strict=True):
+        # A field more is no harm to anybody who reads the ones that were there.
+        told = dict(_leaves(prediction))
+        for path, value in _leaves(answer["prediction"]):
+            assert told[path] == (pytest.approx(value, rel=1e-5, abs=1e-5) if isinstance(value, float) else value), path
+
+
+def _leaves(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    """Every number and word of a prediction, and where it is."""
+    if isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _leaves(item, (*path, key))
+    else:
+        yield path, value
