@@ -15,14 +15,15 @@ from typing import Any
 
 import numpy as np
 
+from models.artifacts.folder import read_artifact
 from models.backbones import loading
 from models.datasets.examples import TextPair
 from models.datasets.validation import Limits, inspect
-from models.learning import artifacts, inference
-from models.learning.events import Candidate
-from models.learning.request import DatasetSource, Hyperparameters, TrainRequest
+from models.learning.contract.events import VersionReady
+from models.learning.contract.request import DatasetSource, Hyperparameters, TrainRequest
 from models.learning.training import train
 from tests.models.backbones import text_checkpoints
+from tests.models.learning import inference
 
 PUBLISHED = Path(__file__).parent / "published"
 BASE = PUBLISHED / "base"
@@ -56,12 +57,12 @@ def _publish(name: str, rows: list[dict[str, Any]], strategy: Any, hyperparamete
             strategy=strategy, hyperparameters=Hyperparameters(**hyperparameters), threads=1,
         )  # fmt: skip
         for event in train(request, backbone, stop=lambda: False):
-            if isinstance(event, Candidate) and event.name == strategy:
+            if isinstance(event, VersionReady) and event.name == strategy:
                 shutil.copytree(event.artifact_dir, folder)
     asked: list[Any] = [
         TextPair(row["text"], row["text_pair"]) if "text_pair" in row else row["text"] for row in rows[::8]
     ]
-    said = inference.predict(artifacts.read(folder), backbone, asked, top_k=2)
+    said = inference.predict(read_artifact(folder), backbone, asked, top_k=2)
     answers = [
         {"input": item if isinstance(item, str) else asdict(item), "prediction": prediction}
         for item, prediction in zip(asked, said, strict=True)

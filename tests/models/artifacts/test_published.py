@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from models.artifacts.folder import read_artifact
 from models.backbones import loading
 from models.backbones.backbone import Backbone
 from models.datasets.examples import TextPair
-from models.learning import artifacts, inference
 from tests.models.backbones import text_checkpoints
+from tests.models.learning import inference
 
 # Named again, not taken from `publish`: what makes them today does not decide whether they can be read.
 PUBLISHED = Path(__file__).parent / "published"
@@ -33,7 +34,7 @@ def test_the_base_is_still_the_same_base(backbone: Backbone) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_answers_as_it_did(kind: str, backbone: Backbone) -> None:
-    artifact = artifacts.read(PUBLISHED / kind)
+    artifact = read_artifact(PUBLISHED / kind)
     assert artifact.base_revision == backbone.revision
     assert {name.partition(".")[0] for name in artifact.tensors} == {"head", KINDS[kind]}
     answers = json.loads((PUBLISHED / kind / "predictions.json").read_text("utf-8"))

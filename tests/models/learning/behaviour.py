@@ -34,19 +34,22 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
+from models.artifacts.folder import read_artifact
+
 # All that a change of layout has to mend here.
 from models.backbones import loading, registry
 from models.datasets.examples import Media, TextPair
 from models.datasets.validation import Limits, inspect
-from models.learning import artifacts, inference, training
-from models.learning.events import Candidate, Finished
-from models.learning.request import DatasetSource, Hyperparameters, TrainRequest
+from models.learning import training
+from models.learning.contract.events import Finished, VersionReady
+from models.learning.contract.request import DatasetSource, Hyperparameters, TrainRequest
 from models.services.catalog import ResolvedVersion
-from models.serving import passes, readings
-from models.serving.assembly import assemble
-from models.serving.depot import Artifact as StoredArtifact
+from models.serving.adapters.assembly import assemble
+from models.serving.adapters.disk_cache import Artifact as StoredArtifact
+from models.serving.encoders import input_modes, passes
 from tests.models.backbones import media_checkpoints, text_checkpoints
 from tests.models.datasets.media_files import archive, sound, stripes
+from tests.models.learning import inference
 from tests.models.learning.generated import coded, nearness, places
 
 FEATURE_BYTES = (training, "_FEATURE_BYTES")  # how much of frozen features a run keeps in memory
@@ -130,14 +133,14 @@ def run(names: Sequence[str], folder: Path) -> dict[str, Any]:
             "events": [{"kind": type(event).__name__, **asdict(event)} for event in events[:-1]],
             "finished": asdict(finished),
             "candidates": {
-                event.name: _contents(event.artifact_dir) for event in events if isinstance(event, Candidate)
+                event.name: _contents(event.artifact_dir) for event in events if isinstance(event, VersionReady)
             },
             "predictions": {
                 event.name: inference.predict(
-                    artifacts.read(event.artifact_dir), bases[job.base], _inputs(job.data), top_k=2
+                    read_artifact(event.artifact_dir), bases[job.base], _inputs(job.data), top_k=2
                 )
                 for event in events
-                if isinstance(event, Candidate)
+                if isinstance(event, VersionReady)
             },
         }
         print(f"{name}: {', '.join(found[name]['candidates'])} in {time.monotonic() - began:.1f} s", file=sys.stderr)
@@ -323,7 +326,7 @@ def _serve(names: Sequence[str], found: Mapping[str, Any], folder: Path, backbon
             asked += [(row, f"{name}/{candidate}", adapter, item) for row, item in enumerate(_inputs(JOBS[name].data))]
     asked.sort(key=lambda each: each[0])
     adapters = [adapter for _, _, adapter, _ in asked]
-    rows = readings.tokenize(backbone, [item for *_, item in asked], [adapter.reading for adapter in adapters])
+    rows = input_modes.tokenize(backbone, [item for *_, item in asked], [adapter.reading for adapter in adapters])
     outputs: dict[str, Any] = {}
     for (_, whose, _, _), output in zip(asked, passes.answer(backbone, rows, adapters), strict=True):
         outputs.setdefault(whose, []).append(output.tolist())
