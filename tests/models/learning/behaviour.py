@@ -54,8 +54,8 @@ from tests.models.learning.generated import coded, nearness, places
 
 FEATURE_BYTES = (training, "_FEATURE_BYTES")  # how much of frozen features a run keeps in memory
 
-# Keys of the older document → what they are called now.
-RENAMED: dict[str, str] = {}
+# Keys and kinds of events of the older document → what they are called now.
+RENAMED = {"Candidate": "VersionReady", "relief": "error_reduction"}
 # Of these nothing is compared: they are another time, or on another installation, without anything having changed.
 UNSTEADY = {"artifact_dir", "seconds", "seconds_remaining", "seconds_per_row_epoch", "versions"}
 _MOST_SHOWN = 10  # differences per job
@@ -170,7 +170,7 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     """Print a line per job, and what differs in it; whether nothing does."""
     same = True
     for name in [*before, *(name for name in after if name not in before)]:
-        found = list(differences(_renamed(before.get(name)), after.get(name)))
+        found = list(differences(_renamed(before.get(name)), _renamed(after.get(name))))
         same &= not found
         print(f"{name}: {f'differs in {len(found)}' if found else 'equal'}")
         for line in found[:_MOST_SHOWN]:
@@ -345,7 +345,9 @@ def _steady(value: Any) -> Any:
 def _renamed(value: Any) -> Any:
     if isinstance(value, dict):
         return {RENAMED.get(key, key): _renamed(item) for key, item in value.items()}
-    return [_renamed(item) for item in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [_renamed(item) for item in value]
+    return RENAMED.get(value, value) if isinstance(value, str) else value
 
 
 def _excerpt(value: Any) -> str:
