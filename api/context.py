@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, TypeVar, cast
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter, from_thread, to_thread
 from fastapi import Depends, Request
 
 from models.services.resources import Resources
@@ -39,6 +39,12 @@ class Context:
     async def validate(self, work: Callable[[], Answer]) -> Answer:
         """Run on a thread what reads a whole upload; few at a time, so that others keep threads for short work."""
         return await to_thread.run_sync(work, limiter=self.validations)
+
+    def note_change(self, customer_id: str, model_name: str) -> None:
+        """Let this process answer by what it has just changed of a model. Called on a request's worker thread."""
+        directory = self.predictor.directory if self.predictor is not None else self.directory
+        if directory is not None:
+            from_thread.run_sync(directory.forget, customer_id, model_name)
 
     async def authenticate(self, secret: str) -> Principal:
         """Whom a customer's key speaks for, from a cache; raises the directory's errors."""

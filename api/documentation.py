@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from api.schemas.base import ErrorAnswer
+from api.schemas.base import ErrorAnswer, Listing
 from api.schemas.job_creation import CreateJob
+from api.schemas.report import ReportObject
 
 TITLE = "Graft"
 DESCRIPTION = """\
@@ -15,7 +17,7 @@ The wire format is OpenAI's. The official `openai` SDK needs nothing but `base_u
 
 1. **operator**: create a customer, issue a key for it (the operator's key in *Authorize*).
 2. **jobs**: start a job with the example below (the customer's key in *Authorize* from here on).
-3. **prediction**: ask the model `tickets`, as soon as the job says `fine_tuned_model`.
+3. **prediction**: ask the model `first-steps`, as soon as the job says `fine_tuned_model`.
 """
 TAGS = [
     {"name": "jobs", "description": "Start, follow and stop training."},
@@ -68,7 +70,7 @@ JOB_BODY: dict[str, Any] = {
                         "value": {
                             "training_data": _rows(),
                             "model": "minilm",
-                            "suffix": "tickets",
+                            "suffix": "first-steps",
                             "seed": 7,
                             "strategy": "auto",
                             "metadata": {"team": "support"},
@@ -78,7 +80,7 @@ JOB_BODY: dict[str, Any] = {
                         "summary": "A file that was uploaded: put its id here",
                         "value": {
                             "training_file": "file-...",
-                            "suffix": "tickets",
+                            "suffix": "first-steps",
                             "method": {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": "auto"}}},
                         },
                     },
@@ -90,7 +92,7 @@ JOB_BODY: dict[str, Any] = {
                     "required": ["file"],
                     "properties": {
                         "file": _FORM_FILE,
-                        "suffix": {"type": "string", "example": "tickets"},
+                        "suffix": {"type": "string", "example": "first-steps"},
                         "model": {"type": "string", "example": "minilm"},
                         "task": {"type": "string"},
                         "strategy": {"type": "string", "example": "auto"},
@@ -132,10 +134,12 @@ FILE_FORM: dict[str, Any] = {
 
 
 def complete(schema: dict[str, Any]) -> None:
-    """Add to a generated schema what the routes do by themselves: keys, and bodies that they read."""
-    body = CreateJob.model_json_schema(ref_template="#/components/schemas/{model}")
+    """Add to a generated schema what the routes do by themselves: keys, bodies that they read, reports as they are."""
     components = schema["components"]
-    components["schemas"].update({**body.pop("$defs", {}), CreateJob.__name__: body})
+    _refer(components["schemas"], ReportObject.__name__)
+    for model in (CreateJob, ReportObject):
+        described = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        components["schemas"].update({**described.pop("$defs", {}), model.__name__: described})
     components["securitySchemes"] = {
         "key": {
             "type": "http",
@@ -143,11 +147,39 @@ def complete(schema: dict[str, Any]) -> None:
             "description": "A customer's key (`gr-…`) for a customer's routes, the operator's key for the operator's.",
         }
     }
+    for name, component in components["schemas"].items():
+        _describe(name, component)
     for path, operations in schema["paths"].items():
         for operation in operations.values():
+            # The first sentence of a route's docstring says more than the name of its function.
+            operation["summary"] = re.split(r"[.:;]\s|\.$", operation["description"], maxsplit=1)[0]
             if path.startswith("/v1"):
                 operation["security"] = [{"key": []}]
             # FastAPI's own form of a validation error is never sent.
             operation["responses"].pop("422", None)
     components["schemas"].pop("HTTPValidationError", None)
     components["schemas"].pop("ValidationError", None)
+
+
+def _refer(node: Any, name: str) -> None:
+    """Replace objects that are titled with a type's name by references to it."""
+    if isinstance(node, list):
+        for value in node:
+            _refer(value, name)
+    elif isinstance(node, dict) and node.get("title") == name:
+        reference = {"$ref": f"#/components/schemas/{name}"}
+        kept = {"description": node["description"]} if "description" in node else {}
+        node.clear()
+        node.update(reference | kept)
+    elif isinstance(node, dict):
+        for value in node.values():
+            _refer(value, name)
+
+
+def _describe(name: str, component: dict[str, Any]) -> None:
+    """What is the same in every object is described in one place."""
+    if name.startswith("Listing"):
+        component["description"] = Listing.__doc__
+    kind = component.get("properties", {}).get("object")
+    if kind is not None:
+        kind.setdefault("description", "The kind of object.")

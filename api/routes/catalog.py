@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Request
 
+from api import context
 from api.admission import CustomerRoute
 from api.authentication import Caller
 from api.context import Books, Configuration
@@ -29,7 +30,8 @@ from models.services.resources import Resources
 
 router = APIRouter(prefix="/v1/models", tags=["models"], route_class=CustomerRoute, responses=answers(401, 404, 429))
 
-Name = Annotated[str, Path(alias="model", description="A name or a full name (`ft:…`).", examples=["tickets"])]
+Name = Annotated[str, Path(alias="model", description="A name or a full name (`ft:…`).", examples=["first-steps"])]
+VersionNumber = Annotated[int, Path(alias="version", description="A version's number.", ge=1, le=10**9)]
 AliasName = Annotated[str, Path(alias="alias", description="An alias.", examples=["live"])]
 
 
@@ -40,9 +42,9 @@ def list_all(
     settings: Configuration,
     after: After = None,
     # The openai SDK reads one page of models and asks for no other.
-    limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
+    limit: Annotated[int, Query(description="How many at most.", ge=1, le=10_000)] = 10_000,
 ) -> Listing[ModelObject]:
-    """The base models, then your own, newest first."""
+    """List the base models, then your own, newest first."""
     bases = list(registry.entries(settings).values())
     names = [entry.name for entry in bases]
     if after is None or after in names:
@@ -60,7 +62,7 @@ def list_all(
 
 @router.get("/{model}")
 def retrieve(name: Name, caller: Caller, books: Books, settings: Configuration) -> ModelObject:
-    """One model, a base or your own; with `@version`, as that version."""
+    """Retrieve a model, a base or your own; with `@version`, as that version."""
     entry = registry.entries(settings).get(name)
     if entry is not None:
         return base_model_object(entry)
@@ -73,16 +75,18 @@ def retrieve(name: Name, caller: Caller, books: Books, settings: Configuration) 
 
 
 @router.delete("/{model}", responses=answers(409))
-def delete(name: Name, caller: Caller, books: Books) -> Deleted:
+def delete(request: Request, name: Name, caller: Caller, books: Books) -> Deleted:
     """Delete a model of yours with all of its versions."""
-    return Deleted(id=catalog.delete_model(books, caller.customer_id, name).full_name, object="model")
+    model = catalog.delete_model(books, caller.customer_id, name)
+    context.of(request).note_change(caller.customer_id, model.name)
+    return Deleted(id=model.full_name, object="model")
 
 
 @router.get("/{model}/versions")
 def versions(
     name: Name, caller: Caller, books: Books, after: After = None, limit: Limit = DEFAULT_LIMIT
 ) -> Listing[VersionObject]:
-    """A model's versions, newest first."""
+    """List a model's versions, newest first."""
     model = catalog.get_model(books, caller.customer_id, name)
     page = catalog.versions_page(books, caller.customer_id, name, after=after, limit=limit)
     live = catalog.live_numbers(books, [model]).get(model.id)
@@ -91,19 +95,42 @@ def versions(
 
 @router.get("/{model}/aliases")
 def aliases(name: Name, caller: Caller, books: Books) -> Listing[AliasObject]:
-    """A model's aliases."""
+    """List a model's aliases."""
     model = catalog.get_model(books, caller.customer_id, name)
     found = catalog.aliases(books, caller.customer_id, name)
     return Listing.of([alias_object(alias, model.full_name) for alias in found])
 
 
 @router.put("/{model}/aliases/{alias}", responses=answers(400, 409))
-def set_alias(name: Name, alias: AliasName, body: SetAlias, caller: Caller, books: Books) -> AliasObject:
+def set_alias(
+    request: Request, name: Name, alias: AliasName, body: SetAlias, *, caller: Caller, books: Books
+) -> AliasObject:
     """Promote a version by moving `live` to it, or roll back with `previous`."""
     model = catalog.get_model(books, caller.customer_id, name)
     if body.version == "previous":
-        return alias_object(catalog.roll_back(books, caller.customer_id, name, alias), model.full_name)
-    return alias_object(catalog.set_alias(books, caller.customer_id, name, alias, body.version), model.full_name)
+        pointer = catalog.roll_back(books, caller.customer_id, name, alias)
+    else:
+        pointer = catalog.set_alias(books, caller.customer_id, name, alias, body.version)
+    context.of(request).note_change(caller.customer_id, model.name)
+    return alias_object(pointer, model.full_name)
+
+
+@router.delete("/{model}/versions/{version}", responses=answers(409))
+def delete_version(request: Request, name: Name, number: VersionNumber, caller: Caller, books: Books) -> Deleted:
+    """Delete a version that no alias points at. Its number is not used again."""
+    model = catalog.get_model(books, caller.customer_id, name)
+    version = catalog.delete_version(books, caller.customer_id, name, number)
+    context.of(request).note_change(caller.customer_id, model.name)
+    return Deleted(id=version.id, object="model.version")
+
+
+@router.delete("/{model}/aliases/{alias}", responses=answers(409))
+def delete_alias(request: Request, name: Name, alias: AliasName, caller: Caller, books: Books) -> Deleted:
+    """Delete an alias other than `live`. The version that it points at stays."""
+    model = catalog.get_model(books, caller.customer_id, name)
+    pointer = catalog.delete_alias(books, caller.customer_id, name, alias)
+    context.of(request).note_change(caller.customer_id, model.name)
+    return Deleted(id=pointer.name, object="model.alias")
 
 
 def _cursor(books: Resources, customer_id: str, after: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Path
 from starlette.responses import Response
 
 from api.admission import OperatorRoute
@@ -24,6 +26,8 @@ router = APIRouter(
     prefix="/v1/customers", tags=["operator"], route_class=OperatorRoute, responses=answers(401, 403, 404)
 )
 
+CustomerId = Annotated[str, Path(description="The customer's id: `cus_…`.")]
+
 
 @router.post("", response_model=CustomerObject, responses=answers(400, 409))
 def create(body: CreateCustomer, books: Books, once: OnceOnly) -> Response:
@@ -36,17 +40,17 @@ def create(body: CreateCustomer, books: Books, once: OnceOnly) -> Response:
 
 @router.get("")
 def list_all(books: Books, after: After = None, limit: Limit = DEFAULT_LIMIT) -> Listing[CustomerObject]:
-    """All customers, newest first."""
+    """List all customers, newest first."""
     return listing(customers.list_page(books, after=after, limit=limit), customer_object)
 
 
 @router.get("/{customer_id}")
-def retrieve(customer_id: str, books: Books) -> CustomerObject:
-    """One customer."""
+def retrieve(customer_id: CustomerId, books: Books) -> CustomerObject:
+    """Retrieve a customer."""
     return customer_object(customers.get(books, customer_id))
 
 
 @router.delete("/{customer_id}")
-def delete(customer_id: str, books: Books) -> CustomerDeleted:
+def delete(customer_id: CustomerId, books: Books) -> CustomerDeleted:
     """Delete a customer and everything of it; the answer says what went."""
     return customer_deleted(customer_id, customers.delete(books, customer_id))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Annotated, BinaryIO
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from api import context, uploads
@@ -23,6 +23,8 @@ from api.schemas.uploads import CreateFile
 from models.services import files
 
 router = APIRouter(prefix="/v1/files", tags=["files"], route_class=CustomerRoute, responses=answers(401, 404, 429))
+
+FileId = Annotated[str, Path(description="The file's id: `file-…`.")]
 
 _CHUNK_BYTES = 1 << 18
 # OpenAI's clients may ask for 10,000, but every item carries its whole map of labels.
@@ -61,23 +63,23 @@ def list_all(
     limit: Annotated[
         int, Query(description=f"How many at most; {_PAGE} at a time, has_more tells of others.", ge=1, le=10_000)
     ] = _PAGE,
-    purpose: str | None = None,
+    purpose: Annotated[str | None, Query(description="Only files of this purpose; all are for `fine-tune`.")] = None,
     order: Annotated[str, Query(pattern="^desc$", description="Newest first is the only order.")] = "desc",  # noqa: ARG001
 ) -> Listing[FileObject]:
-    """Your files, newest first."""
+    """List your files, newest first."""
     page = files.list_page(books, caller.customer_id, after=after, limit=min(limit, _PAGE), purpose=purpose)
     return listing(page, file_object)
 
 
 @router.get("/{file_id}")
-def retrieve(file_id: str, caller: Caller, books: Books) -> FileObject:
-    """One file and what validation learned about it."""
+def retrieve(file_id: FileId, caller: Caller, books: Books) -> FileObject:
+    """Retrieve a file and what validation learned about it."""
     return file_object(files.get(books, caller.customer_id, file_id))
 
 
 @router.get("/{file_id}/content", response_class=StreamingResponse)
-def content(file_id: str, caller: Caller, books: Books) -> StreamingResponse:
-    """The file as it was uploaded."""
+def content(file_id: FileId, caller: Caller, books: Books) -> StreamingResponse:
+    """Download a file as it was uploaded."""
     file = files.get(books, caller.customer_id, file_id)
     stream = files.open_content(books, caller.customer_id, file_id)
     headers = {
@@ -90,7 +92,7 @@ def content(file_id: str, caller: Caller, books: Books) -> StreamingResponse:
 
 
 @router.delete("/{file_id}", responses=answers(409))
-def delete(file_id: str, caller: Caller, books: Books) -> Deleted:
+def delete(file_id: FileId, caller: Caller, books: Books) -> Deleted:
     """Delete a file that no unfinished job uses."""
     files.delete(books, caller.customer_id, file_id)
     return Deleted(id=file_id, object="file")

@@ -26,8 +26,8 @@ _PROBED_KEY = "readiness"
 class Health(Object):
     """The process answers."""
 
-    status: str = "ok"
-    version: str
+    status: str = Field("ok", description="Always `ok`.")
+    version: str = Field(description="Graft's version.")
 
 
 class Readiness(Object):
@@ -47,13 +47,13 @@ async def index(request: Request) -> dict[str, Any]:
 
 @router.get("/healthz")
 async def healthz(request: Request) -> Health:
-    """The process is alive."""
+    """Check that the process is alive."""
     return Health(version=request.app.version)
 
 
 @router.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness, "description": "What fails."}})
 async def readyz(request: Request) -> Response:
-    """The database, the object store and the predictor can be reached; the broker is named too, but may be away."""
+    """Check that database, object store and predictor can be reached; the broker is named too, but may be away."""
     parts = context.of(request)
     probes: dict[str, Callable[[], object]] = {}
     if parts.resources is not None and parts.settings.role != "predictor":
@@ -71,7 +71,7 @@ async def readyz(request: Request) -> Response:
 
 @router.get("/metrics", response_class=Response)
 async def metrics(request: Request) -> Response:
-    """In Prometheus' text format."""
+    """Read the process's metrics in Prometheus' text format."""
     content = await run_in_threadpool(generate_latest, context.of(request).metrics.registry)
     return Response(content, media_type=CONTENT_TYPE_LATEST)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
@@ -17,12 +17,23 @@ from api.event_stream import stream_events
 from api.idempotency import OnceOnly
 from api.pagination import DEFAULT_LIMIT, After, Limit, listing
 from api.schemas.base import Listing
-from api.schemas.jobs import CheckpointObject, EventObject, JobObject, checkpoint_object, event_object, job_object
+from api.schemas.jobs import (
+    CheckpointObject,
+    EventObject,
+    JobObject,
+    JobStatus,
+    checkpoint_object,
+    event_object,
+    job_object,
+)
 from models.services import jobs
+from models.services.jobs import JobFilter
 
 router = APIRouter(
     prefix="/v1/fine_tuning/jobs", tags=["jobs"], route_class=CustomerRoute, responses=answers(401, 404, 429)
 )
+
+JobId = Annotated[str, Path(description="The job's id: `ftjob-…`.")]
 
 
 @router.post("", response_model=JobObject, openapi_extra=JOB_BODY, responses=answers(400, 409, 413))
@@ -41,65 +52,77 @@ async def create(request: Request, caller: Caller, books: Books, settings: Confi
 
 @router.get("")
 def list_all(
-    request: Request, caller: Caller, books: Books, after: After = None, limit: Limit = DEFAULT_LIMIT
+    request: Request,
+    caller: Caller,
+    books: Books,
+    *,
+    after: After = None,
+    limit: Limit = DEFAULT_LIMIT,
+    status: Annotated[
+        list[JobStatus] | None, Query(description="Only jobs in this state; may be repeated for several.")
+    ] = None,
+    suffix: Annotated[str | None, Query(description="Only jobs of this model.", max_length=64)] = None,
 ) -> Listing[JobObject]:
-    """Your jobs, newest first. `metadata[key]=value` filters."""
+    """List your jobs, newest first. `metadata[key]=value` filters, too."""
     wanted = {
         name[len("metadata[") : -1]: value
         for name, value in request.query_params.items()
         if name.startswith("metadata[") and name.endswith("]")
     }
-    page = jobs.list_page(books, caller.customer_id, after=after, limit=limit, metadata=wanted or None)
+    only = JobFilter(status or (), suffix, wanted)
+    page = jobs.list_page(books, caller.customer_id, after=after, limit=limit, only=only)
     return listing(page, job_object)
 
 
 @router.get("/{job_id}")
-def retrieve(job_id: str, caller: Caller, books: Books) -> JobObject:
-    """One job: where it is, and at its end how good the model is."""
+def retrieve(job_id: JobId, caller: Caller, books: Books) -> JobObject:
+    """Retrieve a job: where it is, and at its end how good the model is."""
     return job_object(jobs.get(books, caller.customer_id, job_id))
 
 
 @router.post("/{job_id}/cancel", responses=answers(409))
-def cancel(job_id: str, caller: Caller, books: Books) -> JobObject:
+def cancel(job_id: JobId, caller: Caller, books: Books) -> JobObject:
     """Stop a job for good. Versions that it has published stay."""
     return job_object(jobs.cancel(books, caller.customer_id, job_id))
 
 
 @router.post("/{job_id}/pause", responses=answers(409))
-def pause(job_id: str, caller: Caller, books: Books) -> JobObject:
-    """Let a job rest until it is resumed."""
+def pause(job_id: JobId, caller: Caller, books: Books) -> JobObject:
+    """Pause a job until it is resumed."""
     return job_object(jobs.pause(books, caller.customer_id, job_id))
 
 
 @router.post("/{job_id}/resume", responses=answers(409))
-def resume(job_id: str, caller: Caller, books: Books) -> JobObject:
-    """Go on with a paused job."""
+def resume(job_id: JobId, caller: Caller, books: Books) -> JobObject:
+    """Resume a paused job."""
     return job_object(jobs.resume(books, caller.customer_id, job_id))
 
 
 @router.get("/{job_id}/events", response_model=Listing[EventObject])
 async def events(
     request: Request,
-    job_id: str,
+    job_id: JobId,
     caller: Caller,
     books: Books,
     *,
     after: After = None,
     limit: Limit = DEFAULT_LIMIT,
+    order: Annotated[Literal["desc", "asc"], Query(description="Newest first, or oldest first.")] = "desc",
     stream: Annotated[bool, Query(description="Server-sent events, oldest first, until the job ends.")] = False,
 ) -> object:
-    """What happened to a job: a page, newest first, or a stream, oldest first."""
+    """List what happened to a job, or stream it, oldest first."""
     if stream:
         return await stream_events(request, books, caller.customer_id, job_id)
-    page = await run_in_threadpool(jobs.events_page, books, caller.customer_id, job_id, after=after, limit=limit)
+    fetch = jobs.events_page if order == "desc" else jobs.events_after
+    page = await run_in_threadpool(fetch, books, caller.customer_id, job_id, after=after, limit=limit)
     return listing(page, event_object)
 
 
 @router.get("/{job_id}/checkpoints")
 def checkpoints(
-    job_id: str, caller: Caller, books: Books, after: After = None, limit: Limit = DEFAULT_LIMIT
+    job_id: JobId, caller: Caller, books: Books, after: After = None, limit: Limit = DEFAULT_LIMIT
 ) -> Listing[CheckpointObject]:
-    """The versions that a job has published, with their metrics."""
+    """List the versions that a job has published, with their metrics."""
     job = jobs.get(books, caller.customer_id, job_id)
     page = jobs.checkpoints_page(books, caller.customer_id, job_id, after=after, limit=limit)
     return listing(page, lambda version: checkpoint_object(version, job.fine_tuned_model or ""))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from starlette.responses import Response
 
 from api.admission import OperatorRoute
@@ -23,9 +23,12 @@ router = APIRouter(
     responses=answers(401, 403, 404),
 )
 
+CustomerId = Annotated[str, Path(description="The customer's id: `cus_…`.")]
+KeyId = Annotated[str, Path(description="The key's id: `key_…`.")]
+
 
 @router.post("", response_model=IssuedKeyObject, responses=answers(400, 409))
-def issue(customer_id: str, books: Books, once: OnceOnly, body: IssueKey | None = None) -> Response:
+def issue(customer_id: CustomerId, books: Books, once: OnceOnly, body: IssueKey | None = None) -> Response:
     """Issue a key. Its secret is shown in this answer and never again."""
     asked = body or IssueKey()
 
@@ -37,13 +40,17 @@ def issue(customer_id: str, books: Books, once: OnceOnly, body: IssueKey | None 
 
 
 @router.get("")
-def list_all(customer_id: str, books: Books, after: After = None, limit: Limit = DEFAULT_LIMIT) -> Listing[KeyObject]:
-    """A customer's keys, without their secrets."""
+def list_all(
+    customer_id: CustomerId, books: Books, after: After = None, limit: Limit = DEFAULT_LIMIT
+) -> Listing[KeyObject]:
+    """List a customer's keys, without their secrets."""
     return listing(keys.list_page(books, customer_id, after=after, limit=limit), key_object)
 
 
 @router.post("/{key_id}/rotate", response_model=IssuedKeyObject, responses=answers(400, 409))
-def rotate(customer_id: str, key_id: str, books: Books, once: OnceOnly, body: RotateKey | None = None) -> Response:
+def rotate(
+    customer_id: CustomerId, key_id: KeyId, books: Books, once: OnceOnly, body: RotateKey | None = None
+) -> Response:
     """Issue a key in the place of another one, which stays valid for `grace_seconds`."""
     asked = body or RotateKey()
 
@@ -55,7 +62,7 @@ def rotate(customer_id: str, key_id: str, books: Books, once: OnceOnly, body: Ro
 
 
 @router.delete("/{key_id}")
-def revoke(customer_id: str, key_id: str, books: Books) -> KeyObject:
+def revoke(customer_id: CustomerId, key_id: KeyId, books: Books) -> KeyObject:
     """Revoke a key. It is dead everywhere within seconds, and stays in the list."""
     return key_object(keys.revoke(books, customer_id, key_id))
 

@@ -33,7 +33,7 @@ _BODY = {
             "in": "path",
             "required": True,
             "schema": {"type": "string"},
-            "example": "tickets",
+            "example": "first-steps",
             "description": "A name, a full name (`ft:…`), or either with `@version`.",
         }
     ],

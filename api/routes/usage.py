@@ -28,7 +28,7 @@ Instant = Annotated[float | None, Query(description="Unix seconds.", ge=0, le=1e
 def summarise(
     caller: Caller, books: Books, start_time: Instant = None, end_time: Instant = None
 ) -> Listing[UsageBucket]:
-    """Your usage by hour, kind and model; the last seven days if no times are given."""
+    """Sum up your usage by hour, kind and model; the last seven days if no times are given."""
     end = time.time() if end_time is None else end_time
     start = end - _DEFAULT_SPAN_S if start_time is None else start_time
     if not 0 <= end - start <= _LONGEST_SPAN_S:

@@ -58,10 +58,10 @@ class Listing(Object, Generic[Item]):
     """A page of a list. `has_more` says whether `after=<last id>` brings another."""
 
     object: Literal["list"] = "list"
-    data: list[Item]
-    first_id: str | None = None
-    last_id: str | None = None
-    has_more: bool = False
+    data: list[Item] = Field(description="The items of this page.")
+    first_id: str | None = Field(None, description="The id of the first item.")
+    last_id: str | None = Field(None, description="The id of the last item: `after` of the next page.")
+    has_more: bool = Field(False, description="Whether there are more behind the last one.")
 
     @classmethod
     def of(cls, data: list[Item], *, has_more: bool = False) -> Listing[Item]:
@@ -73,25 +73,25 @@ class Listing(Object, Generic[Item]):
 class Deleted(Object):
     """What a DELETE answers."""
 
-    id: str
+    id: str = Field(description="What was deleted.")
     object: str
-    deleted: Literal[True] = True
+    deleted: Literal[True] = Field(True, description="Always true.")
 
 
 class ErrorBody(Object):
     """The fault: what, where, and how to mend it."""
 
-    message: str
-    type: str
-    param: str | None = None
-    code: str
-    details: list[dict[str, Any]] | None = None
+    message: str = Field(description="What is wrong and what to do about it, in a sentence or two.")
+    type: str = Field(description="The kind of error, as OpenAI has them: `invalid_request_error`, ….")
+    param: str | None = Field(None, description="The field that is wrong.")
+    code: str = Field(description="The error for programs: one code per cause.")
+    details: list[dict[str, Any]] | None = Field(None, description="One entry per bad row or field.")
 
 
 class ErrorAnswer(Object):
     """Every answer of 400 and above."""
 
-    error: ErrorBody
+    error: ErrorBody = Field(description="What went wrong.")
 
 
 def _check_metadata(metadata: dict[str, str]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from api.schemas.base import Body, Object, UnixSeconds
+from api.schemas.report import Report
 from models.backbones.registry import BackboneEntry
 from models.records.versions import Alias, Model, ModelVersion
 
@@ -17,32 +18,32 @@ class ModelObject(Object):
     object: Literal["model"] = "model"
     id: str = Field(description="The name to call it by.")
     created: UnixSeconds
-    owned_by: str
-    kind: Literal["base", "fine-tuned"]
-    name: str
-    task: str | None = None
-    base_model: str | None = None
+    owned_by: str = Field(description="`graft`, or the customer's name.")
+    kind: Literal["base", "fine-tuned"] = Field(description="A base model, or one of your own.")
+    name: str = Field(description="The short name: your own models answer to it, too.")
+    task: str | None = Field(None, description="What it learned; null for a base model.")
+    base_model: str | None = Field(None, description="The base model that it stands on.")
     version: int | None = Field(None, description="The version that answers now; null: none yet.")
-    modality: str | None = None
-    licence: str | None = None
-    parameters: int | None = None
-    width: int | None = None
+    modality: str | None = Field(None, description="What a base model reads: text, image or audio.")
+    licence: str | None = Field(None, description="The licence of a base model's weights.")
+    parameters: int | None = Field(None, description="Number of a base model's weights.")
+    width: int | None = Field(None, description="Length of a base model's vectors.")
 
 
 class VersionObject(Object):
     """An immutable version of a model."""
 
     object: Literal["model.version"] = "model.version"
-    id: str
+    id: str = Field(description="`ftckpt-…`: the checkpoint of its job.")
     model: str = Field(description="The pinned name.")
-    version: int
+    version: int = Field(description="Its number, from 1.")
     created_at: UnixSeconds
-    job: str
-    candidate: str
-    metrics: dict[str, Any]
-    report: dict[str, Any]
-    bytes: int
-    live: bool
+    job: str = Field(description="The job that made it.")
+    candidate: str = Field(description="The strategy that made it: head, lora, partial, ….")
+    metrics: dict[str, Any] = Field(description="The headline figures: score, score_low, score_high, baseline, ….")
+    report: Report = Field(description="How it was measured and what it scored.")
+    bytes: int = Field(description="Size of what is stored of it.")
+    live: bool = Field(description="Whether it answers when no version is named.")
 
 
 class AliasObject(Object):
@@ -50,8 +51,8 @@ class AliasObject(Object):
 
     object: Literal["model.alias"] = "model.alias"
     id: str = Field(description="The alias.")
-    model: str
-    version: int
+    model: str = Field(description="The model's full name.")
+    version: int = Field(description="The version that it points at.")
     previous: int | None = Field(description="Where it pointed before: what a roll-back returns to.")
     updated_at: UnixSeconds
 

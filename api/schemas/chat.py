@@ -12,24 +12,25 @@ from pydantic_core import PydanticCustomError
 from api.schemas.base import Body, Many, Metadata, Object, One, OneOrMany
 
 Number = Annotated[float, Field(ge=-2, le=2)]
+_NO_EFFECT = "Accepted, and has no effect on a classifier."
 
 
 class TextPart(Body):
     """A part of a message's content."""
 
-    type: Literal["text"]
-    text: str
+    type: Literal["text"] = Field(description="Always `text`.")
+    text: str = Field(description="The text.")
 
 
 class Message(Body):
     """A message. The last one of the user's is classified; the others are read and not used."""
 
-    role: Literal["system", "developer", "user", "assistant"]
+    role: Literal["system", "developer", "user", "assistant"] = Field(description="Who wrote it.")
     content: (
         Annotated[Annotated[str, One] | Annotated[list[TextPart], Field(fail_fast=True), Many], OneOrMany] | None
-    ) = None
-    name: str | None = None
-    refusal: str | None = None
+    ) = Field(None, description="A text, or its parts.")
+    name: str | None = Field(None, description="Accepted and not used.")
+    refusal: str | None = Field(None, description="Accepted and not used.")
 
     @property
     def text(self) -> str:
@@ -42,8 +43,8 @@ class Message(Body):
 class StreamOptions(Body):
     """What a stream tells at its end."""
 
-    include_usage: bool | None = None
-    include_obfuscation: bool | None = None
+    include_usage: bool | None = Field(None, description="Whether the last chunk carries the usage.")
+    include_obfuscation: bool | None = Field(None, description="Accepted and not used.")
 
 
 class CreateChatCompletion(Body):
@@ -53,7 +54,7 @@ class CreateChatCompletion(Body):
         json_schema_extra={
             "examples": [
                 {
-                    "model": "tickets",
+                    "model": "first-steps",
                     "messages": [{"role": "user", "content": "Where is my card?"}],
                     "logprobs": True,
                     "top_logprobs": 2,
@@ -63,25 +64,29 @@ class CreateChatCompletion(Body):
     )
 
     model: str = Field(description="A fine-tuned model's name.", min_length=1, max_length=300)
-    messages: Annotated[list[Message], Field(fail_fast=True)] = Field(min_length=1, max_length=2048)
-    logprobs: bool | None = None
-    top_logprobs: int | None = Field(None, ge=0, le=20)
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
+    messages: Annotated[list[Message], Field(fail_fast=True)] = Field(
+        description="The last message of the user's is classified.", min_length=1, max_length=2048
+    )
+    logprobs: bool | None = Field(None, description="Whether to tell the label's log probability.")
+    top_logprobs: int | None = Field(None, description="How many of the best labels to tell beside it.", ge=0, le=20)
+    stream: bool | None = Field(None, description="Server-sent events, as OpenAI sends them.")
+    stream_options: StreamOptions | None = Field(None, description="What a stream holds at its end.")
     n: Literal[1] | None = Field(None, description="A classifier has one answer.")
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    presence_penalty: Number | None = None
-    frequency_penalty: Number | None = None
-    stop: Annotated[Annotated[str, One] | Annotated[list[str], Field(fail_fast=True), Many], OneOrMany] | None = None
-    seed: int | None = None
-    user: str | None = None
-    safety_identifier: str | None = None
-    store: bool | None = None
-    service_tier: str | None = None
-    metadata: Metadata | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = Field(None, description=_NO_EFFECT)
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = Field(None, description=_NO_EFFECT)
+    max_tokens: Annotated[int, Field(ge=1)] | None = Field(None, description=_NO_EFFECT)
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = Field(None, description=_NO_EFFECT)
+    presence_penalty: Number | None = Field(None, description=_NO_EFFECT)
+    frequency_penalty: Number | None = Field(None, description=_NO_EFFECT)
+    stop: Annotated[Annotated[str, One] | Annotated[list[str], Field(fail_fast=True), Many], OneOrMany] | None = Field(
+        None, description=_NO_EFFECT
+    )
+    seed: int | None = Field(None, description=_NO_EFFECT)
+    user: str | None = Field(None, description=_NO_EFFECT)
+    safety_identifier: str | None = Field(None, description=_NO_EFFECT)
+    store: bool | None = Field(None, description=_NO_EFFECT)
+    service_tier: str | None = Field(None, description=_NO_EFFECT)
+    metadata: Metadata | None = Field(None, description=_NO_EFFECT)
     response_format: dict[str, Any] | None = Field(None, description='Accepted when it is {"type": "text"}.')
 
     @model_validator(mode="after")
@@ -104,12 +109,12 @@ class ChatCompletionObject(Object):
     """The answer: the label as the assistant's message."""
 
     object: Literal["chat.completion"] = "chat.completion"
-    id: str
-    created: int
-    model: str
-    choices: list[dict[str, Any]]
-    usage: dict[str, int]
-    system_fingerprint: str | None = None
+    id: str = Field(description="`chatcmpl-…`.")
+    created: int = Field(description="Unix time in seconds.")
+    model: str = Field(description="The full name of the model that answered.")
+    choices: list[dict[str, Any]] = Field(description="One: the label as the assistant's message.")
+    usage: dict[str, int] = Field(description="Tokens that were read.")
+    system_fingerprint: str | None = Field(None, description="The version that answered: `v3`.")
 
 
 def logprobs_of(prediction: dict[str, Any], top_k: int) -> dict[str, Any]:

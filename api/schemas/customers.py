@@ -18,16 +18,16 @@ class CreateCustomer(Body):
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "acme", "metadata": {"plan": "pro"}}]})
 
     name: str = Field(description="1 to 64 lower-case letters, digits, '.', '_', '-'.", min_length=1, max_length=64)
-    metadata: Metadata = Field(default_factory=dict)
+    metadata: Metadata = Field(default_factory=dict, description="Up to 16 pairs of your own.")
 
 
 class CustomerObject(Object):
     """A tenant."""
 
     object: Literal["customer"] = "customer"
-    id: str
-    name: str
-    metadata: dict[str, str]
+    id: str = Field(description="`cus_…`.")
+    name: str = Field(description="Part of its models' full names.")
+    metadata: dict[str, str] = Field(description="The operator's own pairs.")
     created_at: UnixSeconds
 
 
@@ -35,8 +35,8 @@ class CustomerDeleted(Object):
     """What went with a deleted customer."""
 
     object: Literal["customer.deleted"] = "customer.deleted"
-    id: str
-    deleted: Literal[True] = True
+    id: str = Field(description="The customer that was deleted.")
+    deleted: Literal[True] = Field(True, description="Always true.")
     removed: dict[str, int] = Field(description="Rows by table, and objects of the store.")
     complete: bool = Field(description="false: the store was away; its objects go with a later sweep.")
 
@@ -46,7 +46,9 @@ class IssueKey(Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"name": "production"}]})
 
-    name: Annotated[str, AfterValidator(check_display_name)] = Field("default", max_length=64)
+    name: Annotated[str, AfterValidator(check_display_name)] = Field(
+        "default", description="What the key is for.", max_length=64
+    )
     expires_at: float | None = Field(None, description="Unix time in seconds; null: never.", gt=0, lt=1e11)
 
 
@@ -62,14 +64,14 @@ class KeyObject(Object):
     """A key, without its secret."""
 
     object: Literal["api_key"] = "api_key"
-    id: str
-    customer_id: str
-    name: str
-    prefix: str
+    id: str = Field(description="`key_…`.")
+    customer_id: str = Field(description="Whose key it is.")
+    name: str = Field(description="What it is for.")
+    prefix: str = Field(description="The first characters of the secret, to recognise it by.")
     created_at: UnixSeconds
-    last_used_at: int | None
-    expires_at: int | None
-    revoked_at: int | None
+    last_used_at: int | None = Field(description="Unix time in seconds; null: never.")
+    expires_at: int | None = Field(description="Unix time in seconds; null: never.")
+    revoked_at: int | None = Field(description="Unix time in seconds; null: it is not revoked.")
 
 
 class IssuedKeyObject(KeyObject):

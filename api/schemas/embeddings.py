@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -18,7 +18,9 @@ class CreateEmbeddings(Body):
         description="A text or several."
     )
     model: str | None = Field(None, description="A base model; `minilm` if none is said.", min_length=1, max_length=128)
-    encoding_format: Literal["float", "base64"] = "float"
+    encoding_format: Literal["float", "base64"] = Field(
+        "float", description="Numbers, or little-endian float32 in base64."
+    )
     dimensions: int | None = Field(None, description="Accepted when it is the base model's own width.", ge=1)
     user: str | None = Field(None, description="Accepted and ignored.")
 
@@ -26,22 +28,22 @@ class CreateEmbeddings(Body):
 class EmbeddingUsage(Object):
     """What the request cost."""
 
-    prompt_tokens: int
-    total_tokens: int
+    prompt_tokens: int = Field(description="Tokens of the texts.")
+    total_tokens: int = Field(description="The same number.")
 
 
 class EmbeddingObject(Object):
     """One text's embedding: numbers, or little-endian float32 in base64."""
 
     object: Literal["embedding"] = "embedding"
-    index: int
-    embedding: Any
+    index: int = Field(description="Which text, from 0.")
+    embedding: list[float] | str = Field(description="Numbers, or base64 where it was asked for.")
 
 
 class EmbeddingList(Object):
     """The embeddings, in the order of the texts."""
 
     object: Literal["list"] = "list"
-    model: str
-    data: list[EmbeddingObject]
-    usage: EmbeddingUsage
+    model: str = Field(description="The base model.")
+    data: list[EmbeddingObject] = Field(description="One entry per text.")
+    usage: EmbeddingUsage = Field(description="What the request cost.")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from api.schemas.base import Object, UnixSeconds
 from models.records.files import File
 
@@ -14,21 +16,23 @@ class FileObject(Object):
     """An uploaded data set, validated and immutable."""
 
     object: Literal["file"] = "file"
-    id: str
-    bytes: int
+    id: str = Field(description="`file-…`.")
+    bytes: int = Field(description="Its size.")
     created_at: UnixSeconds
-    filename: str
-    purpose: str
-    status: Literal["processed"] = "processed"
-    status_details: str | None = None
-    expires_at: int | None = None
-    sha256: str
-    format: str | None = None
-    task: str | None = None
-    rows: int | None = None
-    columns: dict[str, str]
-    labels: dict[str, int]
-    warnings: list[dict[str, Any]]
+    filename: str = Field(description="The name that it was uploaded under.")
+    purpose: str = Field(description="Always `fine-tune`.")
+    status: Literal["processed"] = Field("processed", description="A file exists only when it was found valid.")
+    status_details: str | None = Field(None, description="Always null.")
+    expires_at: int | None = Field(None, description="Always null: files stay until they are deleted.")
+    sha256: str = Field(description="Hash of its content.")
+    format: str | None = Field(None, description="csv, tsv, jsonl, parquet, chat, zip, ….")
+    task: str | None = Field(None, description="What can be learned from it.")
+    rows: int | None = Field(None, description="Number of rows.")
+    columns: dict[str, str] = Field(description="Canonical name → the file's own name.")
+    labels: dict[str, int] = Field(description="Label → number of rows that carry it.")
+    warnings: list[dict[str, Any]] = Field(
+        description="What is worth a look and no error: `code`, `message`, `count`, `rows`."
+    )
 
 
 def file_object(file: File) -> FileObject:

@@ -16,27 +16,30 @@ AutoRate = Annotated[Annotated[float, Field(gt=0, le=1_000_000)] | Auto, auto_or
 AutoFlag = Annotated[bool | Auto, auto_or("true or false", flag=True)]
 
 # OpenAI's other methods need pairs of answers or a grader, and a model that writes text.
+_SETTINGS = "Settings, where `type` names this method."
 _NOT_OFFERED = {"dpo", "reinforcement"}
 
 
 class HyperparametersBody(Body):
     """`"auto"` for whatever is not said; the job tells what it became."""
 
-    n_epochs: AutoCount = "auto"
-    batch_size: AutoCount = "auto"
-    learning_rate: AutoRate = "auto"
-    learning_rate_multiplier: AutoRate = "auto"
-    lora_rank: AutoCount = "auto"
-    trainable_blocks: AutoCount = "auto"
-    regularization: AutoRate = "auto"
-    features: Annotated[str, Field(min_length=1, max_length=64)] = "auto"
-    lexical: AutoFlag = "auto"
+    n_epochs: AutoCount = Field("auto", description="Passes over the rows.")
+    batch_size: AutoCount = Field("auto", description="Rows per step.")
+    learning_rate: AutoRate = Field("auto", description="Of the base model's weights.")
+    learning_rate_multiplier: AutoRate = Field("auto", description="Times the strategy's own learning rate.")
+    lora_rank: AutoCount = Field("auto", description="Rank of the low-rank matrices.")
+    trainable_blocks: AutoCount = Field("auto", description="How many of the top blocks are trained.")
+    regularization: AutoRate = Field("auto", description="Penalty on the head's weights.")
+    features: Annotated[str, Field(min_length=1, max_length=64)] = Field(
+        "auto", description="What the head stands on: a set of features, or names such as `mean.6`, with commas."
+    )
+    lexical: AutoFlag = Field("auto", description="Whether a part on the terms of the texts is added to the head.")
 
 
 class MethodSettings(Body):
     """What a method takes."""
 
-    hyperparameters: HyperparametersBody | None = None
+    hyperparameters: HyperparametersBody | None = Field(None, description="Those of this method.")
 
 
 class Method(Body):
@@ -44,17 +47,17 @@ class Method(Body):
 
     model_config = ConfigDict(validate_by_alias=True, validate_by_name=False)
 
-    type: str = Field("supervised", max_length=40)
-    supervised: MethodSettings | None = None
-    auto: MethodSettings | None = None
-    zero_shot: MethodSettings | None = Field(None, alias="zero-shot")
-    head: MethodSettings | None = None
-    lora: MethodSettings | None = None
-    partial: MethodSettings | None = None
-    full: MethodSettings | None = None
-    scratch: MethodSettings | None = None
-    dpo: Any = None
-    reinforcement: Any = None
+    type: str = Field("supervised", description="`supervised`, or a strategy.", max_length=40)
+    supervised: MethodSettings | None = Field(None, description=_SETTINGS)
+    auto: MethodSettings | None = Field(None, description=_SETTINGS)
+    zero_shot: MethodSettings | None = Field(None, alias="zero-shot", description=_SETTINGS)
+    head: MethodSettings | None = Field(None, description=_SETTINGS)
+    lora: MethodSettings | None = Field(None, description=_SETTINGS)
+    partial: MethodSettings | None = Field(None, description=_SETTINGS)
+    full: MethodSettings | None = Field(None, description=_SETTINGS)
+    scratch: MethodSettings | None = Field(None, description=_SETTINGS)
+    dpo: Any = Field(None, description="Not offered.")
+    reinforcement: Any = Field(None, description="Not offered.")
 
     @model_validator(mode="after")
     def _check(self) -> Method:
@@ -102,12 +105,12 @@ class CreateJob(Body):
     task: str | None = Field(None, description="Inferred from the file if none is said.", max_length=40)
     strategy: Strategy | None = Field(None, description="How to train; `auto` finds out.")
     seed: int | None = Field(None, description="Same seed and data, same model. Drawn if none is said.", ge=0, lt=2**31)
-    hyperparameters: HyperparametersBody | None = None
-    method: Method | None = None
+    hyperparameters: HyperparametersBody | None = Field(None, description='What is not "auto".')
+    method: Method | None = Field(None, description="OpenAI's way to name a strategy and its hyperparameters.")
     columns: Columns | None = Field(
         None, description='For rows or a file in this request: canonical name → yours, e.g. {"text": "body"}.'
     )
-    metadata: Metadata | None = None
+    metadata: Metadata | None = Field(None, description="Up to 16 pairs of your own; lists filter by them.")
     integrations: list[Any] | None = Field(None, description="Accepted when empty; Graft reports to nobody else.")
 
     @model_validator(mode="after")

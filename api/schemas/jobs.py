@@ -9,18 +9,21 @@ from typing import Any, Literal
 from pydantic import Field
 
 from api.schemas.base import Object, UnixSeconds
+from api.schemas.report import Report
 from models.learning.contract.request import Hyperparameters
 from models.records.jobs import Job, JobEvent
 from models.records.versions import ModelVersion
+
+JobStatus = Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled", "paused"]
 
 
 class JobError(Object):
     """Why a job failed, and whether the data (`user`) or the service (`server`) is to blame."""
 
-    code: str
-    message: str
-    param: str | None = None
-    blame: Literal["user", "server"] | None = None
+    code: str = Field(description="The error for programs.")
+    message: str = Field(description="What went wrong and what to do about it.")
+    param: str | None = Field(None, description="The field that is wrong.")
+    blame: Literal["user", "server"] | None = Field(None, description="The data, or the service; null: none.")
     details: list[dict[str, Any]] = Field(
         default_factory=list, description="For bad data: row, column, what is wrong, how to mend it."
     )
@@ -30,61 +33,61 @@ class JobObject(Object):
     """A fine-tuning job."""
 
     object: Literal["fine_tuning.job"] = "fine_tuning.job"
-    id: str
-    status: Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled", "paused"]
+    id: str = Field(description="`ftjob-…`.")
+    status: JobStatus = Field(description="Where it is.")
     step: str | None = Field(description="What a running job does: reading, encoding, fitting, refining, ….")
-    percent: float
+    percent: float = Field(description="How far it is, from 0 to 100 over the whole job.")
     model: str = Field(description="The base model.")
     fine_tuned_model: str | None = Field(description="Set as soon as a first version can be called.")
-    suffix: str
-    task: str
-    strategy: str
-    method: dict[str, Any]
+    suffix: str = Field(description="The model's short name.")
+    task: str = Field(description="What it learns.")
+    strategy: str = Field(description="How it was asked to train; `report.strategy` says what it became.")
+    method: dict[str, Any] = Field(description="OpenAI's form of the hyperparameters.")
     hyperparameters: dict[str, Any] = Field(description='As asked for; what was "auto" is replaced by what it became.')
-    seed: int
-    training_file: str
-    validation_file: str | None
-    metadata: dict[str, str]
-    organization_id: str
+    seed: int = Field(description="Same seed and data, same model.")
+    training_file: str = Field(description="The id of the file that it learns from.")
+    validation_file: str | None = Field(description="The id of the file that it is scored on; null: held-out rows.")
+    metadata: dict[str, str] = Field(description="Your own pairs.")
+    organization_id: str = Field(description="The customer's id.")
     created_at: UnixSeconds
-    started_at: int | None
-    finished_at: int | None
-    estimated_finish: int | None
-    seconds_remaining: float | None
-    attempt: int
-    trained_tokens: int | None
-    trained_rows: int | None
-    error: JobError | None
-    report: dict[str, Any] | None
+    started_at: int | None = Field(description="Unix time in seconds; null: it waits.")
+    finished_at: int | None = Field(description="Unix time in seconds; null: it has not ended.")
+    estimated_finish: int | None = Field(description="Unix time in seconds, while it runs and as far as is known.")
+    seconds_remaining: float | None = Field(description="Until its end, while it runs and as far as is known.")
+    attempt: int = Field(description="How often a worker has begun it.")
+    trained_tokens: int | None = Field(description="Tokens of all passes over the rows; set at the end.")
+    trained_rows: int | None = Field(description="Rows of the training file; set at the end.")
+    error: JobError | None = Field(description="Why it failed.")
+    report: Report | None = Field(description="How good the model is and how that was found out; set at the end.")
     versions: dict[str, str] | None = Field(description="Of the libraries that trained it.")
-    result_files: list[str]
-    integrations: list[Any]
+    result_files: list[str] = Field(description="Always empty: what OpenAI puts there is in `report`.")
+    integrations: list[Any] = Field(description="Always empty.")
 
 
 class EventObject(Object):
     """Something that happened to a job."""
 
     object: Literal["fine_tuning.job.event"] = "fine_tuning.job.event"
-    id: str
+    id: str = Field(description="`ftevent-…`.")
     created_at: UnixSeconds
-    level: str
-    type: str
-    message: str
-    data: dict[str, Any]
+    level: str = Field(description="info, warn or error.")
+    type: str = Field(description="`message`, or `metrics` for the figures of a step.")
+    message: str = Field(description="What happened.")
+    data: dict[str, Any] = Field(description="The same in numbers.")
 
 
 class CheckpointObject(Object):
     """A version that a job has published."""
 
     object: Literal["fine_tuning.job.checkpoint"] = "fine_tuning.job.checkpoint"
-    id: str
+    id: str = Field(description="`ftckpt-…`.")
     created_at: UnixSeconds
     fine_tuned_model_checkpoint: str = Field(description="The version's pinned name; predict accepts it.")
-    fine_tuning_job_id: str
-    step_number: int
-    candidate: str
-    version: int
-    metrics: dict[str, Any]
+    fine_tuning_job_id: str = Field(description="The job that published it.")
+    step_number: int = Field(description="The version's number.")
+    candidate: str = Field(description="The strategy that made it: head, lora, partial, ….")
+    version: int = Field(description="The version's number.")
+    metrics: dict[str, Any] = Field(description="The headline figures: score, score_low, score_high, baseline, ….")
 
 
 def job_object(job: Job) -> JobObject:

@@ -30,24 +30,70 @@ class Predict(Body):
     top_k: int = Field(1, description="How many of the best labels to tell.", ge=1, le=1000)
 
 
+class ScoredLabel(Object):
+    """A label and its probability."""
+
+    label: str = Field(description="The label.")
+    score: float = Field(description="Its probability, calibrated.")
+
+
+class LabelPrediction(Object):
+    """One label: of a text, a picture or a sound."""
+
+    label: str = Field(description="The most probable label.")
+    score: float = Field(description="Its probability, calibrated.")
+    top: list[ScoredLabel] = Field(description="The `top_k` most probable labels.")
+
+
+class LabelsPrediction(Object):
+    """Any number of labels."""
+
+    labels: list[str] = Field(description="Labels over their thresholds, the most probable first.")
+    scores: dict[str, float] = Field(description="The probability of every label.")
+    top: list[ScoredLabel] = Field(description="The `top_k` most probable labels.")
+
+
+class ValuePrediction(Object):
+    """A number."""
+
+    value: float = Field(description="The value.")
+    low: float | None = Field(None, description="Nine of ten true values lie above this.")
+    high: float | None = Field(None, description="Nine of ten true values lie below this.")
+
+
+class SpanObject(Object):
+    """A labelled stretch of the text."""
+
+    start: int = Field(description="Its first character, from 0.")
+    end: int = Field(description="One past its last character.")
+    label: str = Field(description="Its label.")
+    score: float = Field(description="The probability of its least probable word.")
+    text: str = Field(description="The characters themselves.")
+
+
+class SpansPrediction(Object):
+    """The spans of a text, in its order."""
+
+    spans: list[SpanObject] = Field(description="The spans; empty: there is none.")
+
+
+Prediction = LabelPrediction | LabelsPrediction | ValuePrediction | SpansPrediction
+
+
 class PredictionUsage(Object):
     """What the request cost."""
 
-    rows: int
-    tokens: int
+    rows: int = Field(description="Inputs.")
+    tokens: int = Field(description="Tokens that were read.")
 
 
 class PredictionList(Object):
     """The answers, in the order of the inputs."""
 
     object: Literal["prediction.list"] = "prediction.list"
-    model: str
-    version: int
-    task: str
-    predictions: list[dict[str, Any]] = Field(
-        description="One per input, by task: `label`, `score` and `top`; `labels`, `scores` and `top` where a row may "
-        "have several; `value`, between `low` and `high` for nine of ten; `spans` of `start`, `end` (characters, "
-        "exclusive), `label`, `score` and `text`."
-    )
-    usage: PredictionUsage
+    model: str = Field(description="The full name of the model that answered.")
+    version: int = Field(description="The version that answered.")
+    task: str = Field(description="What it learned: it decides which form the predictions have.")
+    predictions: list[Prediction] = Field(description="One per input, in the form of the task.")
+    usage: PredictionUsage = Field(description="What the request cost.")
     timings: dict[str, float] = Field(description="Milliseconds, by stage.")

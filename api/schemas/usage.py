@@ -16,12 +16,12 @@ class UsageBucket(Object):
     object: Literal["usage.bucket"] = "usage.bucket"
     start_time: UnixSeconds = Field(description="Start of the hour, Unix seconds.")
     end_time: UnixSeconds
-    kind: str
-    model: str
-    requests: int
-    rows: int
-    tokens: int
-    seconds: float
+    kind: str = Field(description="training, predict, embeddings, ….")
+    model: str = Field(description="The model's full name.")
+    requests: int = Field(description="Number of requests, or of jobs.")
+    rows: int = Field(description="Rows that were answered or trained on.")
+    tokens: int = Field(description="Tokens that were read.")
+    seconds: float = Field(description="Seconds of training.")
 
 
 def usage_bucket(row: UsageSummary) -> UsageBucket:

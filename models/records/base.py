@@ -31,6 +31,7 @@ class Base(DeclarativeBase):
         dict[str, int]: Json,
         dict[str, float]: Json,
         list[dict[str, Any]]: Json,
+        list[int]: Json,
         int: Int,
         float: Double(),
     }

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, ForeignKey, Index, String, Update, and_, cast, column, func, or_, select, update
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import ForeignKey, Index, String, Update, func, or_, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.errors import NotFound
@@ -40,6 +39,7 @@ class Job(Base):
     strategy: Mapped[str] = mapped_column(String(20))
     seed: Mapped[int]
     hyperparameters: Mapped[dict[str, Any]]
+    promote: Mapped[str | None] = mapped_column(String(10))  # None: as the model says
     meta: Mapped[dict[str, str]] = mapped_column("metadata", default=dict)
 
     # Where it is
@@ -101,34 +101,6 @@ def lock(session: Session, customer_id: str, job_id: str) -> Job:
     if job is None:
         raise NotFound(kind="job", id=job_id)
     return job
-
-
-def fetch_list(
-    session: Session,
-    customer_id: str,
-    *,
-    after: str | None,
-    limit: int,
-    metadata: dict[str, str] | None = None,
-) -> Page[Job]:
-    """The customer's jobs, newest first; `metadata`: only those that carry all of these pairs."""
-    statement = select(Job).where(Job.customer_id == customer_id)
-    if metadata:
-        statement = statement.where(_carries(session, metadata))
-    order = (Job.created_at, Job.id)
-    return fetch_page(session, statement, order, after=after, after_id=Job.id, limit=limit, kind="job")
-
-
-def _carries(session: Session, metadata: dict[str, str]) -> ColumnElement[bool]:
-    if session.get_bind().dialect.name == "postgresql":
-        return cast(Job.meta, JSONB).contains(metadata)
-    # Not by JSON path: a key may hold characters that mean something in one.
-    pairs = func.json_each(Job.meta).table_valued(column("key", String), column("value", String))
-    found = [
-        select(pairs.c.key).where(pairs.c.key == key, pairs.c.value == value).correlate(Job).exists()
-        for key, value in metadata.items()
-    ]
-    return and_(*found)
 
 
 def count_unfinished(session: Session, customer_id: str) -> int:
@@ -267,6 +239,14 @@ def fetch_events(session: Session, job_id: str, *, after: str | None, limit: int
     """A job's events, newest first."""
     statement = select(JobEvent).where(JobEvent.job_id == job_id)
     return fetch_page(session, statement, (JobEvent.seq,), after=after, after_id=JobEvent.id, limit=limit, kind="event")
+
+
+def require_event(session: Session, job_id: str, event_id: str) -> JobEvent:
+    """One event of a job, the cursor of a list; raises NotFound."""
+    event = session.scalar(select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.id == event_id))
+    if event is None:
+        raise NotFound(kind="event", id=event_id, param="after")
+    return event
 
 
 def fetch_events_since(session: Session, job_id: str, seq: int, limit: int) -> Sequence[JobEvent]:

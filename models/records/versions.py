@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import ForeignKey, String, UniqueConstraint, func, or_, select
+from sqlalchemy import ForeignKey, String, UniqueConstraint, or_, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.errors import NotFound
@@ -14,6 +15,7 @@ from models.records.clock import read_clock
 from models.records.pages import Page, fetch_page
 
 LIVE = "live"
+_MOST_STEPS = 100  # that an alias can be moved back
 
 
 class Model(Base):
@@ -28,6 +30,10 @@ class Model(Base):
     base_model: Mapped[str] = mapped_column(String(128))
     full_name: Mapped[str] = mapped_column(String(255), index=True)
     task: Mapped[str] = mapped_column(String(40))
+    promote: Mapped[str] = mapped_column(
+        String(10), default="auto", server_default="auto"
+    )  # what may go live by itself
+    last_number: Mapped[int] = mapped_column(default=0, server_default="0")  # of its versions, those deleted included
     created_at: Mapped[float]
 
 
@@ -58,8 +64,13 @@ class Alias(Base):
     model_id: Mapped[str] = mapped_column(ForeignKey("models.id", ondelete="CASCADE"), primary_key=True)
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     number: Mapped[int]
-    previous: Mapped[int | None]  # where it pointed before: what a roll-back returns to
+    history: Mapped[list[int]] = mapped_column(default=list)  # what it pointed at before, oldest first
     updated_at: Mapped[float]
+
+    @property
+    def previous(self) -> int | None:
+        """Where it pointed before: what a roll-back returns to."""
+        return self.history[-1] if self.history else None
 
 
 def find_model(session: Session, customer_id: str, name: str) -> Model | None:
@@ -107,9 +118,10 @@ def has_versions(session: Session, model_id: str) -> bool:
     return session.scalar(select(ModelVersion.id).where(ModelVersion.model_id == model_id).limit(1)) is not None
 
 
-def next_number(session: Session, model_id: str) -> int:
-    """The number of the next version; hold the model's lock."""
-    return (session.scalar(select(func.max(ModelVersion.number)).where(ModelVersion.model_id == model_id)) or 0) + 1
+def next_number(model: Model) -> int:
+    """Take the number of the next version, which no version had before; hold the model's lock."""
+    model.last_number += 1
+    return model.last_number
 
 
 def fetch_versions(session: Session, model_id: str, *, after: str | None, limit: int) -> Page[ModelVersion]:
@@ -143,16 +155,34 @@ def live_numbers(session: Session, model_ids: Collection[str]) -> dict[str, int]
 
 
 def point(session: Session, model_id: str, name: str, number: int) -> Alias:
-    """Move an alias, or make it; hold the model's lock. `previous` keeps where it pointed."""
+    """Move an alias, or make it; hold the model's lock. Its history keeps where it pointed."""
     alias = find_alias(session, model_id, name)
     now = read_clock(session)
     if alias is None:
-        alias = Alias(model_id=model_id, name=name, number=number, previous=None, updated_at=now)
+        alias = Alias(model_id=model_id, name=name, number=number, history=[], updated_at=now)
         session.add(alias)
     elif alias.number != number:
-        alias.previous, alias.number, alias.updated_at = alias.number, number, now
+        alias.history = [*alias.history, alias.number][-_MOST_STEPS:]
+        alias.number, alias.updated_at = number, now
     session.flush()
     return alias
+
+
+def point_back(session: Session, alias: Alias) -> None:
+    """Move an alias, whose history is not empty, to where it pointed before; hold the model's lock."""
+    *alias.history, alias.number = alias.history
+    alias.updated_at = read_clock(session)
+    session.flush()
+
+
+def forget_version(session: Session, version: ModelVersion) -> None:
+    """Delete a version that no alias points at, and drop it from what they pointed at before; hold the model's lock."""
+    for alias in fetch_aliases(session, version.model_id):
+        steps = [number for number in alias.history if number != version.number]
+        # Two steps that have become one: going back must change something.
+        alias.history = [number for number, following in pairwise([*steps, alias.number]) if number != following]
+    session.delete(version)
+    session.flush()
 
 
 def known_prefixes(session: Session, prefixes: Collection[str]) -> set[str]:

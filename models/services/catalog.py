@@ -13,8 +13,17 @@ from models.errors import NotFound
 from models.identifiers import is_name
 from models.records import changes, customers, jobs, versions
 from models.records.pages import Page
+from models.records.transitions import UNFINISHED
 from models.records.versions import LIVE, Alias, Model, ModelVersion
-from models.services.errors import InvalidAlias, ModelInUse, ModelNotReady, NothingBefore
+from models.services.errors import (
+    AliasIsLive,
+    AliasMoved,
+    InvalidAlias,
+    ModelInUse,
+    ModelNotReady,
+    NothingBefore,
+    VersionInUse,
+)
 from models.services.resources import Resources
 from models.storage.errors import StorageUnavailable
 from models.storage.keys import model_prefix
@@ -93,7 +102,7 @@ def aliases(resources: Resources, customer_id: str, name: str) -> list[Alias]:
 
 
 def set_alias(resources: Resources, customer_id: str, name: str, alias: str, number: int) -> Alias:
-    """Point an alias at a version: `live` promotes it, and `live` at its `previous` rolls back.
+    """Point an alias at a version; `live` promotes it.
 
     Raises NotFound for the model or the version, InvalidAlias.
     """
@@ -120,15 +129,68 @@ def set_alias(resources: Resources, customer_id: str, name: str, alias: str, num
 
 
 def roll_back(resources: Resources, customer_id: str, name: str, alias: str) -> Alias:
-    """Point an alias back at where it pointed before. Raises NotFound, NothingBefore."""
+    """Point an alias back at where it pointed before; once more goes back one step further.
+
+    Raises NotFound, NothingBefore.
+    """
     with resources.database.reading() as session:
         model = versions.require_model(session, customer_id, name)
-        pointer = versions.find_alias(session, model.id, alias)
-    if pointer is None:
-        raise NotFound(kind="alias", id=alias, param="alias")
-    if pointer.previous is None:
-        raise NothingBefore(alias=alias[:80], model=model.name, number=pointer.number)
-    return set_alias(resources, customer_id, name, alias, pointer.previous)
+        seen = _require_alias(session, model, alias)
+        version = _require_version(session, model, _step_before(seen, model))
+    with resources.database.transaction() as session:
+        customers.keep(session, {customer_id})
+        jobs.lock(session, customer_id, version.job_id)
+        if versions.lock_model(session, model.id) is None:
+            raise NotFound(kind="model", id=name, param="model")
+        pointer = _require_alias(session, model, alias)
+        if (pointer.number, pointer.history) != (seen.number, seen.history):
+            raise AliasMoved(alias=alias, model=model.name, number=pointer.number)
+        left = pointer.number
+        versions.point_back(session, pointer)
+        changes.record(session, "model", customer_id, model.name)
+        text = f"Rolled back: version {version.number} ({version.candidate}) is '{alias}' again, after version {left}."
+        jobs.add_event(session, version.job_id, text, data={"version": version.number, "alias": alias, "left": left})
+    return pointer
+
+
+def delete_version(resources: Resources, customer_id: str, name: str, number: int) -> ModelVersion:
+    """Remove a version that no alias points at, with its objects; its number is not used again.
+
+    Raises NotFound, VersionInUse.
+    """
+    with resources.database.transaction() as session:
+        customers.lock(session, customer_id)
+        model = versions.require_model(session, customer_id, name)
+        version = _require_version(session, model, number)
+        job = jobs.lock(session, customer_id, version.job_id)
+        if job.status in UNFINISHED:
+            reason = f"its job '{job.id}' is {job.status}. Cancel it or wait for its end."
+            raise VersionInUse(number=number, model=model.name, reason=reason)
+        versions.lock_model(session, model.id)
+        for alias in versions.fetch_aliases(session, model.id):
+            if alias.number == number:
+                way = "Promote another version first." if alias.name == LIVE else "Move or delete the alias first."
+                reason = f"'{alias.name}' points at it. {way}"
+                raise VersionInUse(number=number, model=model.name, reason=reason)
+        versions.forget_version(session, version)
+        changes.record(session, "model", customer_id, model.name)
+    with contextlib.suppress(StorageUnavailable):  # what stays behind is an orphan for the sweeper
+        resources.store.delete_prefix(version.artifact_prefix)
+    return version
+
+
+def delete_alias(resources: Resources, customer_id: str, name: str, alias: str) -> Alias:
+    """Remove an alias other than `live`; versions stay. Raises NotFound, AliasIsLive."""
+    with resources.database.transaction() as session:
+        customers.lock(session, customer_id)
+        model = versions.require_model(session, customer_id, name)
+        versions.lock_model(session, model.id)
+        pointer = _require_alias(session, model, alias)
+        if alias == LIVE:
+            raise AliasIsLive(model=model.name)
+        session.delete(pointer)
+        changes.record(session, "model", customer_id, model.name)
+    return pointer
 
 
 def resolve(resources: Resources, customer_id: str, model_ref: str) -> ResolvedVersion:
@@ -171,6 +233,19 @@ def _require_version(session: Session, model: Model, number: int) -> ModelVersio
     if version is None:
         raise NotFound(kind="version", id=f"{model.name}@{number}", param="version")
     return version
+
+
+def _require_alias(session: Session, model: Model, alias: str) -> Alias:
+    pointer = versions.find_alias(session, model.id, alias)
+    if pointer is None:
+        raise NotFound(kind="alias", id=alias, param="alias")
+    return pointer
+
+
+def _step_before(alias: Alias, model: Model) -> int:
+    if alias.previous is None:
+        raise NothingBefore(alias=alias.name, model=model.name, number=alias.number)
+    return alias.previous
 
 
 def _hint(session: Session, customer_id: str, model: Model) -> str:

@@ -238,13 +238,14 @@ def _find_finished(session: Session, claim: Claim) -> Job | None:
 def _add_version(
     session: Session, claim: Claim, candidate: VersionReady, artifact: artifacts.StoredArtifact
 ) -> ModelVersion:
-    if versions.lock_model(session, claim.model.id) is None:
+    model = versions.lock_model(session, claim.model.id)
+    if model is None:
         raise LeaseLost(attempt=claim.attempt, job_id=claim.job.id)
     version = ModelVersion(
         id=artifact.version_id,
         model_id=claim.model.id,
         job_id=claim.job.id,
-        number=versions.next_number(session, claim.model.id),
+        number=versions.next_number(model),
         candidate=candidate.name,
         artifact_prefix=artifact.prefix,
         manifest_sha256=artifact.manifest_sha256,

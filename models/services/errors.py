@@ -128,6 +128,27 @@ class ModelInUse(Conflict):
     message = "The job '{job}', which is {status}, is making a version of '{name}'. Cancel it or wait for its end."
 
 
+class VersionInUse(Conflict):
+    """A version that answers under a name, or that a job still needs, cannot be deleted: 409."""
+
+    message = "Version {number} of '{model}' cannot be deleted: {reason}"
+
+
+class AliasMoved(Conflict):
+    """Somebody else moved the alias at the same moment: 409."""
+
+    message = "'{alias}' of '{model}' was moved meanwhile, to version {number}. Look at it, and try again."
+
+
+class AliasIsLive(Conflict):
+    """The alias `live` belongs to its model and cannot be deleted: 409."""
+
+    message = (
+        "'live' says which version of '{model}' answers and cannot be deleted. Promote another version, or delete the "
+        "model."
+    )
+
+
 class InvalidAlias(InvalidRequest):
     """A name that an alias cannot have."""
 
@@ -135,9 +156,9 @@ class InvalidAlias(InvalidRequest):
 
 
 class NothingBefore(Conflict):
-    """A roll-back of an alias that never pointed anywhere else: 409."""
+    """A roll-back beyond the first version that an alias pointed at: 409."""
 
-    message = "'{alias}' of '{model}' has always pointed at version {number}; there is nothing to go back to."
+    message = "'{alias}' of '{model}' pointed at nothing before version {number}; there is nothing to go back to."
 
 
 class IdempotencyMismatch(Conflict):

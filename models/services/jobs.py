@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 from models.datasets import tasks
 from models.datasets.tasks.task import Modality
 from models.errors import Unavailable
-from models.records import customers, files, jobs, versions
+from models.records import customers, files, job_lists, jobs, versions
+from models.records.job_lists import JobFilter
 from models.records.jobs import Job, JobEvent
 from models.records.pages import Page
 from models.records.transitions import ENDED, TRANSITIONS
@@ -24,6 +25,7 @@ from models.services.resources import Resources
 from models.services.submission import JobRequest
 
 __all__ = [
+    "JobFilter",
     "JobRequest",
     "cancel",
     "checkpoints_page",
@@ -37,6 +39,8 @@ __all__ = [
     "submit",
     "wake",
 ]
+
+_ALL = JobFilter()
 
 
 def submit(
@@ -88,11 +92,11 @@ def list_page(
     *,
     after: str | None = None,
     limit: int = 20,
-    metadata: dict[str, str] | None = None,
+    only: JobFilter = _ALL,
 ) -> Page[Job]:
-    """The customer's jobs, newest first; `metadata`: those that carry all of these pairs."""
+    """The customer's jobs that pass the filter, newest first."""
     with resources.database.reading() as session:
-        return jobs.fetch_list(session, customer_id, after=after, limit=limit, metadata=metadata)
+        return job_lists.fetch_list(session, customer_id, after=after, limit=limit, only=only)
 
 
 def events_page(
@@ -102,6 +106,17 @@ def events_page(
     with resources.database.reading() as session:
         jobs.require(session, customer_id, job_id)
         return jobs.fetch_events(session, job_id, after=after, limit=limit)
+
+
+def events_after(
+    resources: Resources, customer_id: str, job_id: str, *, after: str | None = None, limit: int = 20
+) -> Page[JobEvent]:
+    """What happened to a job after an event, oldest first; raises NotFound."""
+    with resources.database.reading() as session:
+        jobs.require(session, customer_id, job_id)
+        seq = 0 if after is None else jobs.require_event(session, job_id, after).seq
+        found = jobs.fetch_events_since(session, job_id, seq, limit + 1)
+    return Page(list(found[:limit]), has_more=len(found) > limit)
 
 
 def events_since(

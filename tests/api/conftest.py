@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import socket
 import threading
@@ -206,18 +207,25 @@ def base_revision() -> str:
 
 
 @pytest.fixture
-def publish(
-    server: Server, tenant: Tenant, upload: str, tmp_path: Path, base_revision: str
-) -> Callable[..., dict[str, Any]]:
-    """Makes a model of the tenant's by the worker's own calls, with heads of random weights: `publish("tickets", 2)`.
+def publish(server: Server, tenant: Tenant, publish_at: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Makes a model of the tenant's, see `publish_at`: `publish("tickets", 2)`."""
+    return functools.partial(publish_at, server, tenant)
 
-    The job's wire object comes back, ended.
-    """
+
+@pytest.fixture
+def publish_at(tmp_path: Path, base_revision: str) -> Callable[..., dict[str, Any]]:
+    """Makes a model by the worker's own calls, with heads of random weights; returns the ended job of the wire."""
 
     def make(
-        suffix: str, versions: int = 1, labels: Sequence[str] = ("card_arrival", "refund"), wait: bool = True
+        server: Server,
+        tenant: Tenant,
+        suffix: str,
+        versions: int = 1,
+        labels: Sequence[str] = ("card_arrival", "refund"),
+        wait: bool = True,
     ) -> dict[str, Any]:
-        body = {"training_file": upload, "suffix": suffix}
+        answer = tenant.http.post("/v1/files", files={"file": ("tickets.csv", CSV)}, data={"purpose": "fine-tune"})
+        body = {"training_file": answer.json()["id"], "suffix": suffix}
         job = tenant.http.post("/v1/fine_tuning/jobs", json=body).json()
         resources = open_resources(server.settings)
         try:

@@ -116,7 +116,7 @@ def test_the_operators_routes_do_not_mix_customers_up(server: Server, tenant: Te
 
 def _call(tenant: Tenant, method: str, path: str, ids: dict[str, str]) -> httpx.Response:
     body = _BODIES.get((method, path))
-    return tenant.http.request(method, path.format(**ids), json=body)
+    return tenant.http.request(method, path.format(**ids, version=1), json=body)
 
 
 def _without(text: str, ids: dict[str, str]) -> str:

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import openai
 import pytest
 
+from models.settings import Settings
+
 if TYPE_CHECKING:
-    from tests.api.conftest import Tenant
+    from tests.api.conftest import Server, Tenant
 
 Publish = Callable[..., dict[str, Any]]
 
@@ -70,8 +73,11 @@ def test_versions_are_promoted_and_rolled_back(tenant: Tenant, publish: Publish)
     assert (moved["id"], moved["version"], moved["previous"]) == ("live", 1, 3)
     _wait_for_version(tenant, 1)
     back = tenant.http.put(f"{path}/aliases/live", json={"version": "previous"}).json()
-    assert (back["version"], back["previous"]) == (3, 1)
+    assert (back["version"], back["previous"]) == (3, 2)
     _wait_for_version(tenant, 3)
+    back = tenant.http.put(f"{path}/aliases/live", json={"version": "previous"}).json()
+    assert (back["version"], back["previous"]) == (2, 1)
+    tenant.http.put(f"{path}/aliases/live", json={"version": 3})
     tenant.http.put(f"{path}/aliases/canary", json={"version": 2})
     answer = tenant.http.post(f"{path}@canary/predict", json={"input": "x"})
     assert answer.json()["version"] == 2
@@ -108,6 +114,51 @@ def test_a_model_in_the_making_cannot_be_deleted(tenant: Tenant, publish: Publis
         tenant.openai.models.delete("tickets")
     tenant.openai.fine_tuning.jobs.cancel(job["id"])
     assert tenant.openai.models.delete("tickets").deleted
+
+
+def test_every_answer_after_a_promotion_is_the_new_versions(
+    run_server: Callable[[Settings], AbstractContextManager[Server]],
+    settings_for: Callable[..., Settings],
+    publish_at: Callable[..., dict[str, Any]],
+) -> None:
+    # Slow to ask what others changed: what this process changed itself it knows at once.
+    with run_server(settings_for(role="all", directory_poll_s=3600.0)) as server:
+        tenant = server.tenant("acme")
+        publish_at(server, tenant, "tickets", versions=3)
+        path = "/v1/models/tickets"
+        assert tenant.http.post(f"{path}/predict", json={"input": "x"}).json()["version"] == 3
+        for asked, answers in ((1, 1), (2, 2), ("previous", 1), ("previous", 3)):
+            tenant.http.put(f"{path}/aliases/live", json={"version": asked})
+            versions = {tenant.http.post(f"{path}/predict", json={"input": "x"}).json()["version"] for _ in range(5)}
+            assert versions == {answers}
+        tenant.http.put(f"{path}/aliases/canary", json={"version": 1})
+        assert tenant.http.post(f"{path}@canary/predict", json={"input": "x"}).status_code == 200
+        tenant.http.delete(f"{path}/aliases/canary")
+        assert tenant.http.post(f"{path}@canary/predict", json={"input": "x"}).status_code == 404
+
+
+def test_versions_and_aliases_are_deleted(tenant: Tenant, publish: Publish) -> None:
+    publish("tickets", versions=3)
+    path = "/v1/models/tickets"
+    tenant.http.put(f"{path}/aliases/canary", json={"version": 2})
+    for target, words in (
+        ("versions/3", "Promote another version first"),
+        ("versions/2", "'canary' points at it. Move or delete the alias first"),
+        ("aliases/live", "Promote another version, or delete the model"),
+    ):
+        refused = tenant.http.delete(f"{path}/{target}")
+        assert refused.status_code == 409, refused.text
+        assert words in refused.json()["error"]["message"]
+    assert tenant.http.delete(f"{path}/aliases/canary").json()["deleted"]
+    assert tenant.http.delete(f"{path}/versions/2").json()["deleted"]
+    for target in ("aliases/canary", "versions/2", "versions/9"):
+        assert tenant.http.delete(f"{path}/{target}").status_code == 404
+    assert [version["version"] for version in tenant.http.get(f"{path}/versions").json()["data"]] == [3, 1]
+    # What was deleted is not gone back to.
+    back = tenant.http.put(f"{path}/aliases/live", json={"version": "previous"}).json()
+    assert (back["version"], back["previous"]) == (1, None)
+    publish("tickets", wait=False)
+    assert tenant.http.get(f"{path}/versions").json()["data"][0]["version"] == 4
 
 
 def _wait_for_version(tenant: Tenant, version: int) -> None:

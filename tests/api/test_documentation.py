@@ -22,6 +22,37 @@ def test_every_route_is_documented_with_its_errors_and_its_key(server: Server) -
                 assert operation["requestBody"]["content"], (method, path)
 
 
+def test_every_route_parameter_and_field_is_described(server: Server) -> None:
+    schema = server.anonymous.get("/openapi.json").json()
+    components = schema["components"]["schemas"]
+
+    def described(field: dict[str, Any]) -> bool:
+        target = field.get("$ref", "").rsplit("/", 1)[-1]
+        return bool(field.get("description") or components.get(target, {}).get("description"))
+
+    names = [operation["summary"] for path in schema["paths"].values() for operation in path.values()]
+    assert len(set(names)) == len(names)
+    missing = [
+        (path, method, parameter["name"])
+        for path, operations in schema["paths"].items()
+        for method, operation in operations.items()
+        for parameter in operation.get("parameters", [])
+        if not described(parameter)
+    ]
+    for name, component in components.items():
+        missing += [(name,)] * (not described(component))
+        missing += [(name, field) for field, value in component.get("properties", {}).items() if not described(value)]
+    assert not missing
+
+
+def test_predictions_and_reports_have_types(server: Server) -> None:
+    schema = server.anonymous.get("/openapi.json").json()
+    components = schema["components"]["schemas"]
+    for name, field in (("JobObject", "report"), ("VersionObject", "report"), ("PredictionList", "predictions")):
+        assert list(_references(components[name]["properties"][field])), (name, field)
+    assert components["ReportObject"]["properties"]["per_class"]
+
+
 def test_every_reference_of_the_schema_resolves(server: Server) -> None:
     schema = server.anonymous.get("/openapi.json").json()
     for reference in _references(schema):
@@ -31,7 +62,7 @@ def test_every_reference_of_the_schema_resolves(server: Server) -> None:
 
 
 def test_the_examples_run_as_they_stand(server: Server, tenant: Tenant, publish: Callable[..., Any]) -> None:
-    publish("tickets", versions=2)  # what the first example's job makes, where a worker runs
+    publish("first-steps", versions=2)  # what the first example's job makes, where a worker runs
     schema = server.anonymous.get("/openapi.json").json()
     ran = set()
     for path, operations in schema["paths"].items():
@@ -41,7 +72,7 @@ def test_the_examples_run_as_they_stand(server: Server, tenant: Tenant, publish:
                 continue
             client = server.operator if "operator" in operation["tags"] else tenant.http
             key_id = server.operator.get(f"/v1/customers/{tenant.id}/keys").json()["data"][0]["id"]
-            target = path.format(customer_id=tenant.id, key_id=key_id, model="tickets", alias="live")
+            target = path.format(customer_id=tenant.id, key_id=key_id, model="first-steps", alias="live")
             for example in _examples(schema, body):
                 if "file-..." in str(example):
                     continue  # says of itself that an id goes there

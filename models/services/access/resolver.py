@@ -128,6 +128,10 @@ class AccessResolver:
             raise NotFound(kind="model", id=model_ref, param="model")
         return version
 
+    def forget(self, customer_id: str, model_name: str) -> None:
+        """Drop what is cached of a model that this process changed itself: its own answers must not lag behind it."""
+        self._apply(Changed(0, "model", customer_id, model_name))
+
     def _is_fresh(self, entry: Entry[object] | Entry[KeyRecord] | Entry[ResolvedVersion]) -> bool:
         now = time.monotonic()
         if entry.value is None:

@@ -7,7 +7,7 @@ import pytest
 from models.errors import NotFound
 from models.records.customers import Customer
 from models.services import catalog, changes, claims, jobs, usage
-from models.services.errors import InvalidAlias, ModelInUse, ModelNotReady
+from models.services.errors import AliasIsLive, InvalidAlias, ModelInUse, ModelNotReady, NothingBefore, VersionInUse
 from models.services.resources import Resources
 
 from .conftest import Bench
@@ -82,14 +82,16 @@ def test_promote_and_roll_back(resources: Resources, bench: Bench, customer: Mak
     [live] = catalog.aliases(resources, acme.id, "tickets")
     assert (live.name, live.number, live.previous) == ("live", 2, 1)
     before = len(changes.since(resources, 60))
-    back = catalog.set_alias(resources, acme.id, "tickets", "live", live.previous or 0)
-    assert (back.number, back.previous) == (1, 2)
+    back = catalog.roll_back(resources, acme.id, "tickets", "live")
+    assert (back.number, back.previous) == (1, None)
+    with pytest.raises(NothingBefore, match="nothing before version 1"):
+        catalog.roll_back(resources, acme.id, "tickets", "live")
     assert catalog.resolve(resources, acme.id, "tickets").number == 1
     assert len(changes.since(resources, 60)) == before + 1
-    assert bench.said(first)[-1] == "Version 1 (head) is now 'live', which was version 2."
-    # Again is no change: a roll-back must still know where to.
+    assert bench.said(first)[-1] == "Rolled back: version 1 (head) is 'live' again, after version 2."
+    # Again is no change: there is no further step to go back.
     again = catalog.set_alias(resources, acme.id, "tickets", "live", 1)
-    assert (again.number, again.previous) == (1, 2)
+    assert (again.number, again.history) == (1, [])
     assert len(changes.since(resources, 60)) == before + 1
     for number in (0, -1, 3, 10**30):
         with pytest.raises(NotFound):
@@ -97,6 +99,55 @@ def test_promote_and_roll_back(resources: Resources, bench: Bench, customer: Mak
     for alias in ("3", "", "LIVE", "a@b", "x" * 65):
         with pytest.raises(InvalidAlias):
             catalog.set_alias(resources, acme.id, "tickets", alias, 1)
+
+
+def test_rolling_back_goes_step_by_step(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
+    acme = customer()
+    for _ in range(4):
+        bench.succeed(acme, suffix="tickets")
+    steps = [catalog.roll_back(resources, acme.id, "tickets", "live").number for _ in range(2)]
+    assert steps == [3, 2]
+    forward = catalog.set_alias(resources, acme.id, "tickets", "live", 4)
+    assert (forward.number, forward.history) == (4, [1, 2])
+    steps = [catalog.roll_back(resources, acme.id, "tickets", "live").number for _ in range(2)]
+    assert steps == [2, 1]
+
+
+def test_deleting_a_version(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
+    acme = customer()
+    for _ in range(3):
+        bench.succeed(acme, suffix="tickets")
+    with pytest.raises(VersionInUse, match="'live' points at it"):
+        catalog.delete_version(resources, acme.id, "tickets", 3)
+    gone = catalog.delete_version(resources, acme.id, "tickets", 2)
+    assert not list(resources.store.list(gone.artifact_prefix))
+    with pytest.raises(NotFound):
+        catalog.resolve(resources, acme.id, "tickets@2")
+    with pytest.raises(NotFound):
+        catalog.delete_version(resources, customer().id, "tickets", 1)
+    assert catalog.roll_back(resources, acme.id, "tickets", "live").number == 1
+    catalog.delete_version(resources, acme.id, "tickets", 3)
+    bench.succeed(acme, suffix="tickets")
+    assert catalog.resolve(resources, acme.id, "tickets").number == 4
+    # Live, then another one, then live again: without the other one that is one step, not two.
+    catalog.set_alias(resources, acme.id, "tickets", "live", 1)
+    catalog.set_alias(resources, acme.id, "tickets", "live", 4)
+    catalog.delete_version(resources, acme.id, "tickets", 1)
+    (live,) = catalog.aliases(resources, acme.id, "tickets")
+    assert (live.number, live.history) == (4, [])
+
+
+def test_deleting_an_alias(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
+    acme = customer()
+    bench.succeed(acme, suffix="tickets")
+    catalog.set_alias(resources, acme.id, "tickets", "canary", 1)
+    with pytest.raises(NotFound):
+        catalog.delete_alias(resources, customer().id, "tickets", "canary")
+    catalog.delete_alias(resources, acme.id, "tickets", "canary")
+    with pytest.raises(NotFound):
+        catalog.resolve(resources, acme.id, "tickets@canary")
+    with pytest.raises(AliasIsLive):
+        catalog.delete_alias(resources, acme.id, "tickets", "live")
 
 
 def test_deleting_a_model(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:

@@ -29,7 +29,7 @@ from models.services.errors import (
     UnknownStrategy,
 )
 from models.services.hyperparameters import check_strategy
-from models.services.jobs import JobRequest
+from models.services.jobs import JobFilter, JobRequest
 from models.services.queue import JobQueue
 from models.services.resources import Resources
 
@@ -276,10 +276,10 @@ def test_lists_pages_and_filters(resources: Resources, bench: Bench, customer: M
     assert [job.id for page in (first, second, third) for job in page.data] == sorted(
         made, key=lambda id_: (bench.resources and jobs.get(resources, acme.id, id_).created_at, id_), reverse=True
     )
-    ones = jobs.list_page(resources, acme.id, metadata={"n": "1", key: "yes"})
+    ones = jobs.list_page(resources, acme.id, only=JobFilter(metadata={"n": "1", key: "yes"}))
     assert {job.id for job in ones.data} == {made[1], made[3]}
-    assert jobs.list_page(resources, acme.id, metadata={key: "no"}).data == []
-    assert jobs.list_page(resources, acme.id, metadata={"absent": "1"}).data == []
+    assert jobs.list_page(resources, acme.id, only=JobFilter(metadata={key: "no"})).data == []
+    assert jobs.list_page(resources, acme.id, only=JobFilter(metadata={"absent": "1"})).data == []
 
 
 def test_events_page_and_stream(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:

@@ -1,0 +1,54 @@
+"""Lists of a customer's jobs, filtered by what they carry."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from sqlalchemy import ColumnElement, String, and_, cast, column, func, select
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Session
+
+from models.records.jobs import Job
+from models.records.pages import Page, fetch_page
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs a list shows; what is empty or None does not matter."""
+
+    status: Collection[str] = ()  # one of these
+    suffix: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)  # all of these pairs
+
+
+def fetch_list(
+    session: Session,
+    customer_id: str,
+    *,
+    after: str | None,
+    limit: int,
+    only: JobFilter,
+) -> Page[Job]:
+    """The customer's jobs that pass the filter, newest first."""
+    statement = select(Job).where(Job.customer_id == customer_id)
+    if only.status:
+        statement = statement.where(Job.status.in_(only.status))
+    if only.suffix is not None:
+        statement = statement.where(Job.suffix == only.suffix)
+    if only.metadata:
+        statement = statement.where(_carries(session, only.metadata))
+    order = (Job.created_at, Job.id)
+    return fetch_page(session, statement, order, after=after, after_id=Job.id, limit=limit, kind="job")
+
+
+def _carries(session: Session, metadata: Mapping[str, str]) -> ColumnElement[bool]:
+    if session.get_bind().dialect.name == "postgresql":
+        return cast(Job.meta, JSONB).contains(metadata)
+    # Not by JSON path: a key may hold characters that mean something in one.
+    pairs = func.json_each(Job.meta).table_valued(column("key", String), column("value", String))
+    found = [
+        select(pairs.c.key).where(pairs.c.key == key, pairs.c.value == value).correlate(Job).exists()
+        for key, value in metadata.items()
+    ]
+    return and_(*found)
