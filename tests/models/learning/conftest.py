@@ -13,6 +13,7 @@ from models.backbones import loading, registry
 from models.backbones.text import TextBackbone
 from models.learning.contract.request import DatasetSource, Hyperparameters, TrainRequest
 from tests.device import DEVICE
+from tests.models.backbones import text_checkpoints
 
 SAMPLES = Path(__file__).parents[3] / "deploy" / "cli" / "samples"
 
@@ -20,6 +21,13 @@ SAMPLES = Path(__file__).parents[3] / "deploy" / "cli" / "samples"
 @pytest.fixture(scope="session")
 def backbone() -> TextBackbone:
     return loading.load(registry.MINILM, device=DEVICE, threads=1)
+
+
+@pytest.fixture(scope="session")
+def small_backbone(tmp_path_factory: pytest.TempPathFactory) -> TextBackbone:
+    """A base with random weights, for what does not depend on how good the features are."""
+    entry = text_checkpoints.write(tmp_path_factory.mktemp("small"), blocks=6)
+    return loading.load(entry, device=DEVICE, threads=1)
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,11 @@ SCHEDULE = TrainingConfig(
 
 
 @pytest.fixture(scope="module")
+def backbone(small_backbone: TextBackbone) -> TextBackbone:
+    return small_backbone
+
+
+@pytest.fixture(scope="module")
 def material(backbone: TextBackbone, few: Rows) -> TrainingRows:
     labels = sorted({label for _, label in few})
     targets = np.array([labels.index(label) for _, label in few[:24]])
