@@ -50,7 +50,7 @@ HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import pathlib; assert b'celery' in pathlib.Path('/proc/1/cmdline').read_bytes()"]
 # Exec form: the worker is process 1 and gets SIGTERM itself; it hands its job back and stops the trainer.
 STOPSIGNAL SIGTERM
-CMD ["celery", "-A", "worker.app", "worker", "--pool=threads", "--concurrency=1", "-Q", "graft", "--loglevel=INFO"]
+CMD ["celery", "-A", "worker.app", "worker", "--pool=threads", "--concurrency=1", "--loglevel=INFO"]
 
 FROM runtime AS api
 ENV GRAFT_HOST=0.0.0.0 GRAFT_PORT=8000

@@ -1,13 +1,17 @@
 """Domain errors: the class is the code, the data makes the message, one handler in `api` renders them.
 
 `raise TooFewRows(label="refund", minimum=2, got=1)`. Every room keeps its own errors beside its code and derives
-them from the bases here, which carry the HTTP status and the error type of the wire format.
+them from the bases here, which carry the HTTP status and the error type of the wire format. `JobError` is the form in
+which an error stays with the job that it ended.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+Blame = Literal["user", "server"]
 
 
 class GraftError(Exception):
@@ -101,3 +105,41 @@ class Unavailable(GraftError):
     type = "server_error"
     message = "{reason}"
     retry_after_s: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    """The reason why a job or one attempt at it failed, in words that its customer may read."""
+
+    code: str
+    message: str
+    blame: Blame = "server"  # "user": the data or the settings; the job is not tried again
+    param: str | None = None
+    details: tuple[dict[str, Any], ...] = ()
+
+    @classmethod
+    def of(cls, error: GraftError) -> JobError:
+        """Describe a domain error: an InvalidRequest is the user's fault, any other the server's."""
+        blame: Blame = "user" if isinstance(error, InvalidRequest) else "server"
+        return cls(error.code, str(error), blame, error.param, tuple(error.details))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the job's `error` object."""
+        body: dict[str, Any] = {
+            "code": self.code,
+            "message": self.message,
+            "param": self.param,
+            "blame": self.blame,
+        }
+        return {**body, "details": list(self.details)} if self.details else body
+
+    @classmethod
+    def from_dict(cls, body: dict[str, Any]) -> JobError:
+        """Read what `as_dict` returned. Raises KeyError without a code or a message."""
+        return cls(
+            code=body["code"],
+            message=body["message"],
+            blame=body.get("blame") or "server",
+            param=body.get("param"),
+            details=tuple(body.get("details") or ()),
+        )

@@ -1,1 +1,1 @@
-"""Celery only: the app, the train task, the supervisor of the trainer process, the sweeper."""
+"""Celery only: the app and its task, the job runner with its trainer process, the sweeper."""

@@ -1,7 +1,7 @@
-"""The Celery app: configuration, and what happens when a worker starts and stops.
+"""The Celery app and its only task: configuration, and what a worker starts and stops.
 
-`celery -A worker.app worker -Q graft` — pool and concurrency are set here. The database is the truth and a message is
-only a wake-up call, so messages are acknowledged at once, nothing is prefetched, and no results are kept.
+`celery -A worker.app worker` — queue, pool and concurrency are set here. The database is the truth and a message is
+only a hint, so messages are acknowledged at once, nothing is prefetched, and no results are kept.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import structlog
 from celery import Celery, bootsteps, signals
 
 from models import settings as graft_settings
-from worker import logs
+from models.services.queue import QUEUE_NAME, TASK_NAME
+from worker import monitoring
 
 log = structlog.get_logger(__name__)
 
-QUEUE = "graft"
 _TICK_S = 0.05
 
 
 class Tick(bootsteps.StartStopStep):
-    """Looks up from waiting often enough to fetch the next message as soon as a job is done.
+    """Wakes the consumer often enough to fetch the next message as soon as a job is done.
 
     Without prefetching, the consumer asks for a message only between two waits, and a wait lasts up to a second: as
     long as two small jobs take.
@@ -31,20 +31,20 @@ class Tick(bootsteps.StartStopStep):
     _entry: Any = None
 
     def start(self, c: Any) -> None:
-        """At every connection to the broker."""
+        """Begin, at every connection to the broker."""
         self._entry = c.timer.call_repeatedly(_TICK_S, lambda: None)
 
     def stop(self, c: Any) -> None:  # noqa: ARG002  # the name that Celery calls it by
-        """When the connection is lost, and at the end."""
+        """End, when the connection is lost and when the worker ends."""
         if self._entry is not None:
             self._entry.cancel()
 
 
 def create_app(broker_url: str) -> Celery:
-    """The app as the worker runs it, and as the tests send messages with it."""
-    app = Celery("graft", broker=broker_url, include=["worker.tasks"])
+    """Return the app as the worker runs it, and as the tests send messages with it."""
+    app = Celery("graft", broker=broker_url)
     app.conf.update(
-        task_default_queue=QUEUE,
+        task_default_queue=QUEUE_NAME,
         task_serializer="json",
         accept_content=["json"],
         task_ignore_result=True,
@@ -52,12 +52,12 @@ def create_app(broker_url: str) -> Celery:
         task_acks_late=False,
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=True,
-        # A pool of processes would fork after threads are running. One thread is enough: the work is elsewhere.
+        # A pool of processes would fork after threads are process_state. One thread is enough: the work is elsewhere.
         worker_pool="threads",
         worker_concurrency=1,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
-        # No chatter between workers over the broker, nothing that has to be rebuilt when it restarts.
+        # No messages between workers, nothing that has to be rebuilt when the broker restarts.
         worker_enable_remote_control=False,
         worker_send_task_events=False,
         broker_connection_retry=True,
@@ -81,31 +81,42 @@ def create_app(broker_url: str) -> Celery:
 app = create_app(graft_settings.load().broker_url)
 
 
+@app.task(name=TASK_NAME)
+def train(job_id: str) -> None:
+    """Run one attempt at a job, if no other worker has it. The message may come late, twice, or for an ended job.
+
+    A lost message is sent again by the sweeper.
+    """
+    from worker import process_state  # noqa: PLC0415  # opens the database; importing the app must not
+
+    process_state.job_runner().run(job_id)
+
+
 @signals.setup_logging.connect
 def _configure_logs(**_: Any) -> None:
-    logs.configure(graft_settings.load())
+    monitoring.configure_logs(graft_settings.load())
 
 
 @signals.worker_init.connect
 def _start(sender: Any, **_: Any) -> None:
-    # Workers have nothing to tell each other: the database knows all. As flags these would have to be repeated
-    # wherever a worker is started.
+    # Workers do not exchange anything: all of it is in the database. As flags these would have to be repeated wherever
+    # a worker is started.
     sender.options.update(without_mingle=True, without_gossip=True, without_heartbeat=True)
     # Not on `worker_ready`: that waits for the broker, and neither warming up nor sweeping needs one.
-    from worker import running  # noqa: PLC0415  # opens the database; importing the app must not
+    from worker import process_state  # noqa: PLC0415  # opens the database; importing the app must not
 
-    running.start()
+    process_state.start()
 
 
 @signals.worker_shutting_down.connect
 def _shut_down(**_: Any) -> None:
-    from worker import running  # noqa: PLC0415
+    from worker import process_state  # noqa: PLC0415
 
-    running.shut_down()
+    process_state.shut_down()
 
 
 @signals.worker_shutdown.connect
 def _close(**_: Any) -> None:
-    from worker import running  # noqa: PLC0415
+    from worker import process_state  # noqa: PLC0415
 
-    running.close()
+    process_state.close()

@@ -1,8 +1,20 @@
-"""What can go wrong around a training run and is not the customer's fault."""
+"""Errors around a training run, and how any exception becomes the `JobError` that a customer may read.
+
+The rest of what is known about a failure goes to the log and leaves the service by no other way.
+"""
 
 from __future__ import annotations
 
-from models.errors import GraftError
+import dataclasses
+import errno
+import signal
+import sys
+
+import structlog
+
+from models.errors import GraftError, JobError, Unavailable
+
+log = structlog.get_logger(__name__)
 
 
 class TrainerDied(GraftError):
@@ -24,7 +36,7 @@ class TrainingTimeout(GraftError):
 
 
 class TrainingCrashed(GraftError):
-    """An unexpected exception in the trainer. The traceback is in its log and never leaves the house."""
+    """An unexpected exception in the trainer. The traceback is in its log and never leaves the service."""
 
     message = "Training failed with an internal error. It is not your fault."
 
@@ -48,7 +60,7 @@ class DiskFull(GraftError):
 
 
 class DatasetCorrupt(GraftError):
-    """What the object store delivered is not what was uploaded."""
+    """The object store delivered something else than was uploaded."""
 
     message = "The stored data set '{file}' could not be read back intact. It is not your fault."
 
@@ -57,3 +69,61 @@ class StorageFailed(GraftError):
     """The object store or the database could not be reached for too long."""
 
     message = "The service's storage could not be reached. It is not your fault."
+
+
+def from_training(error: Exception) -> tuple[JobError, bool]:
+    """Describe what a training raised, and whether the trainer process must end. Called in the trainer process.
+
+    A domain error keeps its own words, nothing of any other is shown.
+    """
+    if isinstance(error, GraftError):
+        return JobError.of(error), False
+    if _is_device_out_of_memory(error):
+        return JobError.of(DeviceOutOfMemory()), True
+    if isinstance(error, MemoryError):
+        return JobError.of(OutOfMemory()), True
+    if is_disk_full(error):
+        return JobError.of(DiskFull()), False
+    return JobError.of(TrainingCrashed()), True
+
+
+def from_background(error: Exception | None) -> JobError:
+    """Describe what failed in the worker's own work around a training: never the customer's fault."""
+    log.error("background_task_failed", exc_info=error)
+    if is_disk_full(error):
+        return server_error(DiskFull())
+    if error is None or isinstance(error, Unavailable):
+        return server_error(StorageFailed())
+    if isinstance(error, DatasetCorrupt):
+        return server_error(error)
+    # The code says where to look; the messages of other rooms name keys and paths.
+    code = error.code if isinstance(error, GraftError) else TrainingCrashed().code
+    return dataclasses.replace(server_error(TrainingCrashed()), code=code)
+
+
+def server_error(error: GraftError) -> JobError:
+    """Describe an error as the server's fault: its message, no parameter and no details."""
+    return JobError(error.code, str(error), "server")
+
+
+def describe_exit(status: int) -> str:
+    """Say in words how a process ended; `status` as in `subprocess`."""
+    if status >= 0:
+        return f"exit status {status}"
+    if -status == signal.SIGKILL:
+        return "SIGKILL, often for lack of memory"
+    return signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether it came from a disk without space, directly or as the cause of another error."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__
+    return False
+
+
+def _is_device_out_of_memory(error: Exception) -> bool:
+    torch = sys.modules.get("torch")  # a process that has not imported it cannot have got its errors
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)

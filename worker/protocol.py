@@ -1,4 +1,4 @@
-"""What the supervisor and the trainer process say to each other: one JSON object per line.
+"""Messages between the worker and its trainer process: one JSON object per line.
 
 Commands go down the trainer's stdin; events come up a pipe of their own, because libraries print to stdout as they
 like. Every event names the run (`job id/attempt`) that it belongs to, so a late one can never be taken for another's.
@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from models.errors import JobError
 from models.learning.contract import events as learning_events
 from models.learning.contract.events import TrainEvent
 from models.learning.contract.request import TrainRequest
@@ -52,22 +53,8 @@ class Stopped:
 class Failed:
     """Event: the run ended with an error. `fatal`: the process does not trust itself any more and exits."""
 
-    code: str
-    message: str
-    blame: str  # "user" or "server"
-    param: str | None = None
-    details: list[dict[str, Any]] = field(default_factory=list)
+    error: JobError
     fatal: bool = False
-
-    def as_error(self) -> dict[str, Any]:
-        """The job's `error` object."""
-        body: dict[str, Any] = {
-            "code": self.code,
-            "message": self.message,
-            "param": self.param,
-            "blame": self.blame,
-        }
-        return {**body, "details": self.details} if self.details else body
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +62,10 @@ class Died:
     """Never on the wire: the process is gone. `status` as in `subprocess`: negative is a signal."""
 
     status: int
+
+
+class ShutDown:
+    """Never on the wire: the worker is about to end; its attempt gives the job back."""
 
 
 Command = Train | Stop
@@ -121,6 +112,10 @@ def decode_event(line: bytes) -> tuple[str | None, TrainerEvent]:
     """Read what `encode_event` wrote: the run and the event. Raises ValueError, KeyError or TypeError otherwise."""
     body = orjson.loads(line)
     values = dict(body["event"])
-    if values["kind"] in _OWN_KINDS:
-        return body["run"], _OWN_KINDS[values.pop("kind")](**values)
-    return body["run"], learning_events.from_dict(values)
+    kind = values["kind"]
+    if kind not in _OWN_KINDS:
+        return body["run"], learning_events.from_dict(values)
+    del values["kind"]
+    if kind == "error":
+        values["error"] = JobError.from_dict(values["error"])
+    return body["run"], _OWN_KINDS[kind](**values)

@@ -1,4 +1,4 @@
-"""Mends what crashes leave behind: lost wake-up calls, dead leases, orphaned objects.
+"""Repair of what crashes leave behind: lost messages, expired leases, orphaned objects.
 
 Every worker sweeps; each step is a guarded write, so that any number may do it at once. A deployment without a
 worker that runs all the time (scaled to zero) runs `python -m worker.sweeper --once` from a cron job.
@@ -18,7 +18,7 @@ import structlog
 from models import settings as graft_settings
 from models.services import sweeping
 from models.services.resources import Resources, open_resources
-from worker import logs, metrics
+from worker import monitoring
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +53,7 @@ class Sweeper:
 
 
 def sweep_once(resources: Resources, *, orphans: bool) -> bool:
-    """Do every step once; whether all went well. Errors are logged, and one step's do not keep another from running."""
+    """Do every step once; return whether all succeeded. Errors are logged; one step's do not stop the others."""
     steps: list[tuple[str, Callable[[], int]]] = [
         ("dead_leases", lambda: len(sweeping.reclaim_dead(resources))),
         ("lost_messages", lambda: sweeping.resend_lost(resources)),
@@ -63,28 +63,28 @@ def sweep_once(resources: Resources, *, orphans: bool) -> bool:
             ("orphans", lambda: sweeping.delete_orphans(resources)),
             ("expired_rows", lambda: sweeping.forget_expired(resources)),
         ]
-    all_well = True
+    succeeded = True
     for what, step in steps:
         try:
             found = step()
         except Exception:
             # Database or broker away, most of the time. The next sweep does it.
             log.exception("sweep_failed", what=what)
-            all_well = False
+            succeeded = False
         else:
             if found:
-                metrics.SWEPT.labels(what).inc(found)
+                monitoring.SWEPT.labels(what).inc(found)
                 log.info("swept", what=what, found=found)
-    return all_well
+    return succeeded
 
 
 def main() -> int:
-    """Command line: `--once` sweeps once and says by its exit status whether all went well."""
+    """Run the command line: `--once` sweeps once, and the exit status is 1 if a step failed."""
     parser = argparse.ArgumentParser(prog="python -m worker.sweeper", description=__doc__)
     parser.add_argument("--once", action="store_true", help="sweep once and exit; else until interrupted")
     arguments = parser.parse_args()
     settings = graft_settings.load()
-    logs.configure(settings)
+    monitoring.configure_logs(settings)
     resources = open_resources(settings)
     if arguments.once:
         return 0 if sweep_once(resources, orphans=True) else 1

@@ -1,11 +1,13 @@
-"""The trainer process: keeps base models warm and runs one training at a time. Started by the keeper, never by hand.
+"""The trainer process: keeps base models warm and runs one training at a time. Started by `TrainerSupervisor`.
 
-It knows no database, no queue and no customer: a request with local paths comes in, events go out.
+It has no database, no queue and no customer: a request with local paths comes in, events go out.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import sys
 import threading
 import time
@@ -16,9 +18,10 @@ from typing import TYPE_CHECKING
 import structlog
 
 from models import settings as graft_settings
+from models.learning.contract.errors import Stopped as TrainingStopped
 from models.learning.contract.events import Finished
 from models.settings import Settings
-from worker import failures, logs, parent_death, protocol
+from worker import errors, monitoring, protocol
 from worker.protocol import Failed, Ready, Stop, Stopped, Train, TrainerEvent
 
 if TYPE_CHECKING:
@@ -27,16 +30,17 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _OOM_SCORE = "500"
+_PR_SET_PDEATHSIG = 1
 
 
 class Outbox:
-    """Writes events to the supervisor, whole lines at a time."""
+    """Writes events to the worker, whole lines at a time."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
 
     def send(self, run: str | None, event: TrainerEvent) -> None:
-        """Write one event; blocks while the supervisor does not read, raises OSError when it is gone."""
+        """Write one event; blocks while the worker does not read, raises OSError when it is gone."""
         view = memoryview(protocol.encode_event(run, event))
         while view:
             view = view[os.write(self._fd, view) :]
@@ -73,8 +77,8 @@ class Inbox:
                 self._stopped.add(command.run)
             else:
                 self._runs.put(command)
-        # The supervisor is gone, or talks nonsense: nobody would read the result.
-        parent_death.end_group()
+        # The worker has ended, or sends what cannot be read: nobody would read the result.
+        end_group()
 
 
 def _lines(fd: int) -> Iterator[bytes]:
@@ -94,7 +98,7 @@ class WarmBackbones:
         self._backbone: Backbone | None = None
 
     def get(self, name: str) -> Backbone:
-        """The base model `name`; raises what loading it raises."""
+        """Return the base model `name`; raises what loading it raises."""
         if self._backbone is None or self._name != name:
             # torch is imported only after the process has set itself up.
             from models.backbones import loading, registry  # noqa: PLC0415
@@ -110,13 +114,13 @@ class WarmBackbones:
 
 
 def main() -> int:
-    """Run until the supervisor closes standard input or kills the process."""
+    """Run until the worker closes standard input or kills the process."""
     events_fd = int(os.environ.pop(protocol.EVENTS_FD_VARIABLE))
     os.set_inheritable(events_fd, False)
-    parent_death.die_with_parent(int(os.environ.pop(protocol.PARENT_VARIABLE)))
+    die_with_parent(int(os.environ.pop(protocol.PARENT_VARIABLE)))
     settings = graft_settings.load()
-    _be_humble(settings.trainer_niceness)
-    logs.configure(settings)
+    _lower_priority(settings.trainer_niceness)
+    monitoring.configure_logs(settings)
     outbox, inbox, backbones = Outbox(events_fd), Inbox(), WarmBackbones(settings)
     inbox.start()
     _warm_up(settings, backbones, outbox)
@@ -125,11 +129,11 @@ def main() -> int:
         with structlog.contextvars.bound_contextvars(**command.context):
             failed = _run(command, backbones, inbox, outbox)
         if failed is not None and failed.fatal:
-            # Memory that was not given back, a device in an unknown state: a fresh process is cheap.
+            # Memory that was not freed, a device in an unknown state: a fresh process is cheap.
             return 1
 
 
-def _be_humble(niceness: int) -> None:
+def _lower_priority(niceness: int) -> None:
     """Prediction on the same machine goes first, and when memory runs out this process is the one to die."""
     os.nice(niceness)
     try:
@@ -145,19 +149,18 @@ def _warm_up(settings: Settings, backbones: WarmBackbones, outbox: Outbox) -> No
         backbones.get(settings.base_model)
         from models.learning import training  # noqa: F401, PLC0415  # its imports are part of being warm
     except Exception:
-        # Not the end: the jobs may name other base models, and one that names this one gets the error.
+        # The process goes on: jobs may name other base models, and one that names this one gets the error.
         log.exception("warm_up_failed", base_model=settings.base_model)
     outbox.send(None, Ready(settings.base_model, time.monotonic() - begin))
 
 
 def _run(command: Train, backbones: WarmBackbones, inbox: Inbox, outbox: Outbox) -> Failed | None:
-    """One run from request to last event. Returns the failure if it failed."""
+    """Train from request to last event. Returns the failure if it failed."""
     begin = time.monotonic()
     request = command.request
     log.info("run_started", base_model=request.base_model, task=request.task, strategy=request.strategy)
     try:
         from models.learning import training  # noqa: PLC0415  # torch comes with it
-        from models.learning.contract import errors  # noqa: PLC0415  # torch comes with it
 
         try:
             finished = False
@@ -167,18 +170,35 @@ def _run(command: Train, backbones: WarmBackbones, inbox: Inbox, outbox: Outbox)
                 outbox.send(command.run, event)
             if not finished:
                 raise RuntimeError("training ended without a result")
-        except errors.Stopped:
+        except TrainingStopped:
             outbox.send(command.run, Stopped())
     except Exception as error:
-        failed = failures.of_training(error)
-        if failed.blame == "server":
-            log.exception("run_failed", code=failed.code)
+        failed = Failed(*errors.from_training(error))
+        if failed.error.blame == "server":
+            log.exception("run_failed", code=failed.error.code)
         else:
-            log.info("run_refused", code=failed.code)
+            log.info("run_refused", code=failed.error.code)
         outbox.send(command.run, failed)
         return failed
     log.info("run_ended", finished=finished, seconds=round(time.monotonic() - begin, 3))
     return None
+
+
+def die_with_parent(parent: int) -> None:
+    """Ask the kernel to kill this process when the thread that started it ends; exit if that has happened already.
+
+    Linux only. Elsewhere the end of standard input has to do, and it is watched on Linux too.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    # The parent may have died between fork and prctl.
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def end_group() -> None:
+    """Kill this process and everything in its group, now."""
+    os.killpg(0, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,14 @@ from typing import Any
 import structlog
 
 from worker import protocol
-from worker.protocol import Command, Died, TrainerEvent
+from worker.protocol import Command, Died, Stop, TrainerEvent
 
 log = structlog.get_logger(__name__)
+
+
+# Together with the heartbeat that brings a wish to stop, these stay below the 10 s that are promised.
+_GENTLE_STOP_S = 3.0
+_TERMINATE_S = 3.0
 
 
 class TrainerProcess:
@@ -66,7 +71,7 @@ class TrainerProcess:
 
     @property
     def alive(self) -> bool:
-        """Whether the process has not been seen to end."""
+        """Whether the process has not ended, as far as is known."""
         return self._status is None
 
     def attach(self, mailbox: SimpleQueue[Any]) -> None:
@@ -104,7 +109,7 @@ class TrainerProcess:
                     os.killpg(self.pid, number)
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for the end; whether it came."""
+        """Wait for the end; return whether it came."""
         self._reader.join(timeout_s)
         return not self.alive
 
@@ -117,7 +122,7 @@ class TrainerProcess:
                     log.exception("trainer_event_unreadable", pid=self.pid, line=line[:200])
                     continue
                 self._deliver(run, event)
-        # The pipe closed: the process is ending. Whatever it left in its group goes with it. The signal is sent
+        # The pipe closed: the process is ending, and all that it left in its group has to end too. The signal is sent
         # before the leader is reaped, because from then on its id may be somebody else's.
         self.signal_group(signal.SIGKILL)
         os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
@@ -139,3 +144,21 @@ class TrainerProcess:
         with self._lock:
             if self._mailbox is not None:
                 self._mailbox.put((run, event))
+
+
+class Termination:
+    """Frees the device whether or not the trainer reacts: ask, so that it may stay warm; SIGTERM; the caller kills."""
+
+    def __init__(self, trainer: TrainerProcess, run: str, now: float) -> None:
+        self._trainer = trainer
+        self._terminate_at = now + _GENTLE_STOP_S
+        self._kill_at = self._terminate_at + _TERMINATE_S
+        self._terminated = False
+        trainer.send(Stop(run))
+
+    def is_overdue(self, now: float) -> bool:
+        """Take the next step if it is time; True when the process has to be killed."""
+        if now >= self._terminate_at and not self._terminated:
+            self._terminated = True
+            self._trainer.signal_group(signal.SIGTERM)
+        return now >= self._kill_at

@@ -1,4 +1,4 @@
-"""Where an attempt works on the local disk, and what is kept there between attempts.
+"""The local folders of an attempt, the request that its trainer gets, and what is kept between attempts.
 
 All of it lies below the cache folder and can be rebuilt: `scratch/` lives as long as one attempt, `features/` holds
 each customer's cached features, `checkpoints/` each unfinished job's last good state.
@@ -12,15 +12,18 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import structlog
 
+from models.learning.contract.request import DatasetSource, Hyperparameters, TrainRequest
 from models.records.files import File
-from models.services import orphans
+from models.services import experience, orphans
 from models.services.claims import Claim
 from models.services.resources import Resources
 from models.storage.store import ObjectStore
+from worker.background_tasks import Retry
 from worker.errors import DatasetCorrupt
 
 log = structlog.get_logger(__name__)
@@ -41,7 +44,7 @@ class Workspace:
 
     @classmethod
     def of(cls, claim: Claim, cache_dir: Path) -> Workspace:
-        """The folders of a claimed attempt."""
+        """Name the folders of a claimed attempt; `create` makes them."""
         job = claim.job
         return cls(cache_dir, customer_id=job.customer_id, job_id=job.id, attempt=claim.attempt, worker=claim.worker)
 
@@ -49,7 +52,7 @@ class Workspace:
         """Make the folders. Raises OSError when the disk is full."""
         for folder in (self.output, self.features, self.checkpoints):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # The modification times say what was used last.
+        # Modification times are the order of use.
         os.utime(self.features)
         os.utime(self.checkpoints)
         self._lock = os.open(self.scratch / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
@@ -66,7 +69,7 @@ class Workspace:
         return path
 
     def remove(self, *, job_ended: bool) -> None:
-        """Remove the scratch folder, and the checkpoints when no further attempt can want them."""
+        """Remove the scratch folder, and the checkpoints when no further attempt can follow."""
         shutil.rmtree(self.scratch, ignore_errors=True)
         if job_ended:
             shutil.rmtree(self.checkpoints, ignore_errors=True)
@@ -75,8 +78,42 @@ class Workspace:
             self._lock = None
 
 
+def prepare(resources: Resources, claim: Claim, workspace: Workspace, retry: Retry) -> TrainRequest:
+    """Make the folders, fetch the data sets, write the request: local paths and plain values, nothing of a database.
+
+    Raises DatasetCorrupt, Unavailable, OSError.
+    """
+    workspace.create()
+
+    def fetch(file: File) -> DatasetSource:
+        path = retry.call(lambda: workspace.fetch(resources.store, file))
+        return DatasetSource(path, file.profile["format"], file.profile["columns"], file.sha256)
+
+    job, settings = claim.job, resources.settings
+    known = {field.name for field in fields(Hyperparameters)}
+    return TrainRequest(
+        training=fetch(claim.training_file),
+        validation=fetch(claim.validation_file) if claim.validation_file is not None else None,
+        task=job.task,
+        output_dir=workspace.output,
+        base_model=job.base_model,
+        strategy=job.strategy,  # type: ignore[arg-type]  # checked when the job was submitted
+        hyperparameters=Hyperparameters(
+            **{name: job.hyperparameters[name] for name in known & set(job.hyperparameters)}
+        ),
+        seed=job.seed,
+        device=settings.device,
+        precision=settings.precision,
+        threads=settings.threads,
+        refine_budget_s=settings.refine_budget_s,
+        feature_cache_dir=workspace.features,
+        checkpoint_dir=workspace.checkpoints,
+        experience=retry.call(lambda: experience.earlier(resources, job)),
+    )
+
+
 def remove_litter(cache_dir: Path) -> int:
-    """Remove the scratch folders of workers that were killed; how many there were."""
+    """Remove the scratch folders of workers that were killed; return how many there were."""
     removed = 0
     for scratch in _folders(cache_dir / "scratch"):
         lock = scratch / _LOCK
@@ -105,7 +142,7 @@ def remove_litter(cache_dir: Path) -> int:
 def shrink_caches(cache_dir: Path, limit_bytes: int) -> int:
     """Remove cached features, least recently used first, until they fit; returns the bytes removed.
 
-    Checkpoints of jobs that nobody has touched for a week go as well. Safe beside running attempts: features that
+    Checkpoints that were not touched for a week go as well. Safe beside running attempts: features that
     vanish are computed again.
     """
     for checkpoint in _folders(cache_dir / "checkpoints"):
@@ -130,10 +167,10 @@ def shrink_caches(cache_dir: Path, limit_bytes: int) -> int:
 
 
 def remove_forgotten(resources: Resources) -> int:
-    """Remove the features of customers and the checkpoints of jobs that were deleted; how many folders there were."""
+    """Remove the features of customers and the checkpoints of jobs that were deleted; return how many."""
     removed = 0
     for kind, find_unknown in (("features", orphans.unknown_customers), ("checkpoints", orphans.unknown_jobs)):
-        # Listed first, asked second: whoever makes a folder has its row already.
+        # Listed before the query: a folder is made after its row.
         folders = {folder.name: folder for folder in _folders(resources.settings.cache_dir / kind)}
         for name in find_unknown(resources, list(folders)):
             shutil.rmtree(folders[name], ignore_errors=True)

@@ -10,11 +10,11 @@ from pydantic import Field
 
 from api.schemas.base import Object, UnixSeconds
 from api.schemas.report import Report
+from models import errors
 from models.learning.contract.request import Hyperparameters
 from models.records.jobs import Job, JobEvent
+from models.records.transitions import JobStatus
 from models.records.versions import ModelVersion
-
-JobStatus = Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled", "paused"]
 
 
 class JobError(Object):
@@ -23,7 +23,7 @@ class JobError(Object):
     code: str = Field(description="The error for programs.")
     message: str = Field(description="What went wrong and what to do about it.")
     param: str | None = Field(None, description="The field that is wrong.")
-    blame: Literal["user", "server"] | None = Field(None, description="The data, or the service; null: none.")
+    blame: errors.Blame | None = Field(None, description="The data, or the service; null: none.")
     details: list[dict[str, Any]] = Field(
         default_factory=list, description="For bad data: row, column, what is wrong, how to mend it."
     )
@@ -154,11 +154,8 @@ def checkpoint_object(version: ModelVersion, full_name: str) -> CheckpointObject
     )
 
 
-def _job_error(error: dict[str, Any]) -> JobError:
+def _job_error(body: dict[str, Any]) -> JobError:
+    error = errors.JobError.from_dict(body)
     return JobError(
-        code=str(error.get("code", "server_error")),
-        message=str(error.get("message", "")),
-        param=error.get("param"),
-        blame=error.get("blame"),
-        details=error.get("details") or [],
+        code=error.code, message=error.message, param=error.param, blame=error.blame, details=list(error.details)
     )

@@ -185,7 +185,7 @@ class Deployment:
                 name = f"worker-{number}"
                 suffix = name if self.plan.role == "all" else f"{name}-{os.getpid()}"
                 # What `celery -A worker.app worker` does, without its search in the current folder.
-                argv = ["worker", "--pool=threads", "--concurrency=1", "-Q", "graft", "-n", f"{suffix}@%h"]
+                argv = ["worker", "--pool=threads", "--concurrency=1", "-n", f"{suffix}@%h"]
                 command = [python, "-c", f"from worker.app import app; app.worker_main({[*argv, '--loglevel=INFO']!r})"]
                 worker_env = {**env, **threads.environment(count)}
                 self.children.append(Child(name, command, env=worker_env, log=logs / f"{suffix}.log"))

@@ -1,4 +1,4 @@
-"""Jobs and their events: one row per training attempt series, states from one table of transitions."""
+"""Jobs and their events. A job's state changes only along `transitions`: by `move`, or by assignment to a held row."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import ForeignKey, Index, String, Update, func, or_, select, update
-from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy.orm import Mapped, Session, mapped_column, validates
 
 from models.errors import NotFound
 from models.identifiers import new_id
 from models.records.base import Base
 from models.records.clock import clock, read_clock
 from models.records.pages import Page, fetch_page
-from models.records.transitions import UNFINISHED, sources
+from models.records.transitions import UNFINISHED, JobStatus, check, sources
 
 
 class Job(Base):
@@ -43,7 +43,7 @@ class Job(Base):
     meta: Mapped[dict[str, str]] = mapped_column("metadata", default=dict)
 
     # Where it is
-    status: Mapped[str] = mapped_column(String(20))
+    status: Mapped[JobStatus] = mapped_column(String(20))
     step: Mapped[str | None] = mapped_column(String(20))
     percent: Mapped[float] = mapped_column(default=0.0)
     seconds_remaining: Mapped[float | None]
@@ -62,9 +62,16 @@ class Job(Base):
     fine_tuned_model: Mapped[str | None] = mapped_column(String(255))  # set with the first servable version
     resolved: Mapped[dict[str, Any] | None]  # the hyperparameters as they became
     report: Mapped[dict[str, Any] | None]
-    error: Mapped[dict[str, Any] | None]  # code, message, param, blame ("user" or "server")
+    error: Mapped[dict[str, Any] | None]  # models.errors.JobError
     trained_rows: Mapped[int | None]
     trained_tokens: Mapped[int | None]
+
+    @validates("status")
+    def _check_status(self, _name: str, target: JobStatus) -> JobStatus:
+        """Raise IllegalTransition when a job is moved in a way that does not exist."""
+        if self.status is not None:  # a new row has none yet
+            check(self.status, target)
+        return target
 
 
 class JobEvent(Base):
@@ -130,22 +137,17 @@ def find_latest_of_model(session: Session, customer_id: str, model_id: str) -> J
 
 def claim(session: Session, job_id: str, worker: str, lease_s: float) -> Job | None:
     """Take a queued job: next attempt, owner, lease, in one statement. None: somebody else has it, or it is gone."""
-    statement = (
-        update(Job)
-        .where(Job.id == job_id, Job.status == "queued")
-        .values(
-            status="running",
-            attempt=Job.attempt + 1,
-            worker=worker,
-            lease_until=clock() + lease_s,
-            started_at=func.coalesce(Job.started_at, clock()),
-            stop_requested=None,
-            step=None,
-            percent=0.0,
-            seconds_remaining=None,
-        )
-    )
-    return _returning(session, statement)
+    values = {
+        "attempt": Job.attempt + 1,
+        "worker": worker,
+        "lease_until": clock() + lease_s,
+        "started_at": func.coalesce(Job.started_at, clock()),
+        "stop_requested": None,
+        "step": None,
+        "percent": 0.0,
+        "seconds_remaining": None,
+    }
+    return move(session, job_id, "running", values)
 
 
 def write_as_owner(session: Session, job_id: str, attempt: int, worker: str, values: dict[str, Any]) -> Job | None:
@@ -164,7 +166,7 @@ def lock_dead(session: Session, job_id: str, attempt: int) -> Job | None:
     return session.scalar(statement.execution_options(populate_existing=True))
 
 
-def move(session: Session, job_id: str, target: str, values: dict[str, Any]) -> Job | None:
+def move(session: Session, job_id: str, target: JobStatus, values: dict[str, Any]) -> Job | None:
     """Change the state of a job that is in a state from which this one can be reached. None: it is not."""
     statement = update(Job).where(Job.id == job_id, Job.status.in_(sources(target))).values(status=target, **values)
     return _returning(session, statement)

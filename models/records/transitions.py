@@ -1,11 +1,14 @@
-"""The states of a job and the only ways between them."""
+"""The states of a job and the only ways between them. A job begins as `queued`: its files were checked at upload."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 from models.errors import GraftError
 
-TRANSITIONS: dict[str, frozenset[str]] = {
-    "validating_files": frozenset({"queued", "failed", "cancelled"}),
+JobStatus = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled"]
+
+TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
     "queued": frozenset({"running", "paused", "failed", "cancelled"}),
     # Back to queued: the attempt is over, another one follows.
     "running": frozenset({"succeeded", "failed", "cancelled", "paused", "queued"}),
@@ -19,17 +22,17 @@ UNFINISHED = frozenset(TRANSITIONS) - ENDED
 
 
 class IllegalTransition(GraftError):
-    """Somebody tried to move a job in a way that does not exist: a mistake in the program, not of the caller."""
+    """A job cannot go that way: a mistake in the program, not of the caller."""
 
     message = "A job cannot go from '{source}' to '{target}'."
 
 
-def check(source: str, target: str) -> None:
+def check(source: JobStatus, target: JobStatus) -> None:
     """Raise IllegalTransition unless a job may go from one state to the other."""
     if target not in TRANSITIONS.get(source, frozenset()):
         raise IllegalTransition(source=source, target=target)
 
 
-def sources(target: str) -> tuple[str, ...]:
-    """The states from which a job may reach this one: what a guarded UPDATE puts into its WHERE."""
+def sources(target: JobStatus) -> tuple[JobStatus, ...]:
+    """Return the states from which a job may reach this one, for the WHERE of a guarded UPDATE."""
     return tuple(sorted(source for source, following in TRANSITIONS.items() if target in following))

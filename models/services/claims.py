@@ -1,6 +1,6 @@
-"""Jobs as their workers see them. Every write names the attempt that makes it; one that lost its lease writes nothing.
+"""The writes of a running attempt. Each names the attempt that makes it; one that lost its lease writes nothing.
 
-The lease is judged by the database's clock. Slow work (uploads) runs with no transaction open, and what it made counts
+The lease is judged by the database's clock. Slow work (uploads) runs with no transaction open, and its result counts
 only by the fenced transaction that follows it.
 """
 
@@ -12,23 +12,23 @@ from typing import Any, Literal
 
 from sqlalchemy.orm import Session
 
-from models.errors import Unavailable
+from models.errors import JobError, Unavailable
 from models.learning.contract.events import Finished, VersionReady
 from models.records import changes, customers, files, jobs, usage, versions
 from models.records.clock import clock, read_clock
 from models.records.customers import Customer
 from models.records.files import File
 from models.records.jobs import Job
+from models.records.transitions import JobStatus
 from models.records.versions import LIVE, Model, ModelVersion
-from models.services import artifacts, experience
-from models.services.endings import end_attempt
+from models.services import artifacts, attempt_outcome, experience
 from models.services.errors import CandidateMissing, LeaseLost
 from models.services.jobs import wake
 from models.services.resources import Resources
 from models.services.usage import HOUR_S
 from models.storage.errors import ObjectMissing, StorageUnavailable
 
-Event = tuple[str, str, str, dict[str, Any]]  # level, type, message, data
+NewEvent = tuple[str, str, str, dict[str, Any]]  # level, type, message, data
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +75,9 @@ def heartbeat(
     step: str | None = None,
     percent: float | None = None,
     seconds_remaining: float | None = None,
-    events: Sequence[Event] = (),
+    events: Sequence[NewEvent] = (),
 ) -> str | None:
-    """Renew the lease and report; returns what the customer wants: "cancel", "pause" or None. Raises LeaseLost."""
+    """Renew the lease and report; return what the customer wants: "cancel", "pause" or None. Raises LeaseLost."""
     values = {"step": step, "percent": percent, "seconds_remaining": seconds_remaining}
     with resources.database.transaction() as session:
         job = _hold(session, resources, claim, {name: value for name, value in values.items() if value is not None})
@@ -87,7 +87,7 @@ def heartbeat(
 
 
 def publish(resources: Resources, claim: Claim, candidate: VersionReady, *, promote: bool) -> ModelVersion:
-    """Upload an artifact and make it a version, once per job and candidate; what an earlier attempt made is returned.
+    """Upload an artifact and make it a version, once per job and candidate; an earlier attempt's is returned.
 
     With `promote` it goes live at once if the model has no live version, or one of this very job that it improves on;
     a version of another job serves until `finish`. Raises LeaseLost, ArtifactIncomplete, StorageUnavailable.
@@ -101,7 +101,7 @@ def publish(resources: Resources, claim: Claim, candidate: VersionReady, *, prom
     try:
         artifact = artifacts.upload(resources.store, claim.model, claim.job.id, claim.attempt, candidate)
     except (ObjectMissing, StorageUnavailable):
-        # It may be that the customer was deleted, with what had arrived so far.
+        # Perhaps the customer was deleted, with all that had arrived so far.
         with resources.database.transaction() as session:
             _hold(session, resources, claim)
         raise
@@ -138,10 +138,10 @@ def finish(resources: Resources, claim: Claim, finished: Finished) -> Job:
         best = versions.find_candidate(session, job.id, finished.best)
         if best is None:
             raise CandidateMissing(candidate=finished.best, job_id=job.id)
-        now = resources.database.now(session)
         _decide(session, job, claim.model, best)
-        job.status, job.finished_at, job.lease_until, job.stop_requested = "succeeded", now, None, None
-        job.step, job.percent, job.seconds_remaining = None, 100.0, 0.0
+        attempt_outcome.leave(session, job, "succeeded")
+        now = resources.database.now(session)
+        job.percent, job.seconds_remaining = 100.0, 0.0
         job.fine_tuned_model = claim.model.full_name
         job.report = finished.report
         job.resolved = finished.report.get("hyperparameters")
@@ -165,23 +165,23 @@ def finish(resources: Resources, claim: Claim, finished: Finished) -> Job:
         return job
 
 
-def fail(resources: Resources, claim: Claim, error: dict[str, Any]) -> Job:
-    """End a job badly, for good. `error`: code, message, blame ("user" or "server"). Not billed. Raises LeaseLost."""
+def fail(resources: Resources, claim: Claim, error: JobError) -> Job:
+    """End a job badly, for good. Not billed. Raises LeaseLost."""
     with resources.database.transaction() as session:
         job = _hold(session, resources, claim)
-        end_attempt(session, job, "failed", error=error)
+        attempt_outcome.fail(session, job, error)
         return job
 
 
 def release(resources: Resources, claim: Claim, *, to: Literal["cancelled", "paused", "queued"]) -> Job:
-    """Let a job go, as its customer wished, or because the worker shuts down (`queued`): no failed attempt.
+    """Give a job back, as its customer wished, or because the worker shuts down (`queued`): no failed attempt.
 
-    What the customer wishes by now decides: a pause that was taken back puts the job into the queue again, and a
-    cancellation beats everything. Raises LeaseLost.
+    The customer's latest wish decides: a pause that was taken back puts the job into the queue again, and a
+    cancellation comes before everything else. Raises LeaseLost.
     """
     with resources.database.transaction() as session:
         job = _hold(session, resources, claim)
-        target: str = to
+        target: JobStatus = to
         if job.stop_requested == "cancel":
             target = "cancelled"
         elif job.stop_requested == "pause" and to == "queued":
@@ -189,28 +189,27 @@ def release(resources: Resources, claim: Claim, *, to: Literal["cancelled", "pau
         elif job.stop_requested is None and to == "paused":
             target = "queued"
         job.excused += 1
-        end_attempt(session, job, target)
+        attempt_outcome.release(session, job, target)
     if job.status == "queued":
         wake(resources, [job.id])
     return job
 
 
-def retry(resources: Resources, claim: Claim, reason: str | dict[str, Any]) -> Job:
-    """Give up this attempt through the server's fault: queued again, or failed when the attempts are used up.
+def retry(resources: Resources, claim: Claim, error: JobError) -> Job:
+    """End this attempt through the server's fault: queued again, or failed when the attempts are used up.
 
-    A stop that the customer asked for is honoured instead. Raises LeaseLost.
+    A stop that the customer asked for comes first. Raises LeaseLost.
     """
-    error = reason if isinstance(reason, dict) else {"code": "server_error", "message": reason}
     with resources.database.transaction() as session:
         job = _hold(session, resources, claim)
-        end_attempt(session, job, None, error=error, max_attempts=resources.settings.max_attempts)
+        attempt_outcome.fail_attempt(session, job, error, resources.settings.max_attempts)
     if job.status == "queued":
         wake(resources, [job.id])
     return job
 
 
 def _hold(session: Session, resources: Resources, claim: Claim, values: dict[str, Any] | None = None) -> Job:
-    """The job with its lease renewed and its row locked, or LeaseLost: what follows is this attempt's to write."""
+    """Return the job with its lease renewed and its row locked. Raises LeaseLost if this attempt may not write."""
     if not customers.keep(session, {claim.job.customer_id}):
         raise LeaseLost(attempt=claim.attempt, job_id=claim.job.id)
     renewed = {"lease_until": clock() + resources.settings.lease_s, **(values or {})}
@@ -277,7 +276,7 @@ def _decide(session: Session, job: Job, model: Model, best: ModelVersion) -> Non
     if live is not None and live.number == best.number:
         return
     score, baseline = best.metrics.get("score"), best.metrics.get("baseline")
-    # A run that learnt nothing over the untrained base must not replace a version that serves.
+    # A run no better than the untrained base must not replace a version that serves.
     passes = score is None or baseline is None or score >= baseline
     if live is None or passes:
         _go_live(session, job, model, best)

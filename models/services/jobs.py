@@ -15,7 +15,7 @@ from models.records import customers, files, job_lists, jobs, versions
 from models.records.job_lists import JobFilter
 from models.records.jobs import Job, JobEvent
 from models.records.pages import Page
-from models.records.transitions import ENDED, TRANSITIONS
+from models.records.transitions import ENDED, TRANSITIONS, JobStatus
 from models.records.versions import ModelVersion
 from models.services import idempotency as answers
 from models.services import submission
@@ -217,7 +217,7 @@ def wake(resources: Resources, job_ids: Sequence[str]) -> int:
     return len(sent)
 
 
-def _move(session: Session, resources: Resources, job: Job, target: str) -> None:
+def _move(session: Session, resources: Resources, job: Job, target: JobStatus) -> None:
     now = resources.database.now(session)
     values = {"finished_at": now} if target in ENDED else {}
     moved = jobs.move(session, job.id, target, values)

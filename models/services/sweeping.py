@@ -1,4 +1,4 @@
-"""What keeps promises after somebody died: lost messages are sent again, dead leases taken back, orphans removed.
+"""Repair after a crash: lost messages are sent again, jobs with expired leases taken back, orphans removed.
 
 Any number of sweepers may run at once.
 """
@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from itertools import islice
 
+from models.errors import JobError
 from models.records import changes, customers, idempotency, jobs, outcomes
-from models.services import orphans
-from models.services.endings import end_attempt
+from models.services import attempt_outcome, orphans
 from models.services.experience import KEPT
 from models.services.idempotency import KEEP_S
 from models.services.jobs import wake
 from models.services.resources import Resources
 
+_WORKER_LOST = JobError("worker_lost", "The worker that ran it was lost.")
 _BATCH = 100
 _KEYS = 1_000
 # Predictors ask every second or so, and read back a minute at most.
@@ -22,10 +23,11 @@ _CHANGES_KEPT_S = 3_600.0
 
 
 def resend_lost(resources: Resources) -> int:
-    """Send the messages of queued jobs again that were never sent, or so long ago that they may be lost; how many.
+    """Send the messages of queued jobs again that were never sent, or so long ago that they may be lost.
 
     When all workers are busy, old messages are not lost but waiting: as long as the broker holds one for every queued
-    job, only those are sent that never were. Else a long queue would grow by itself with every sweep.
+    job, only those are sent that never were. Else a long queue would grow by itself with every sweep. Returns how many
+    messages the broker took.
     """
     with resources.database.reading() as session:
         lost = jobs.fetch_lost(session, resources.settings.resend_after_s, _BATCH)
@@ -41,9 +43,9 @@ def resend_lost(resources: Resources) -> int:
 
 
 def reclaim_dead(resources: Resources) -> list[str]:
-    """Take running jobs back whose lease has run out: queued again, or what their customer wished, or failed.
+    """Take back running jobs whose lease has run out: queued again, stopped as their customer wished, or failed.
 
-    Returns the ids of all that were taken back.
+    Returns their ids.
     """
     with resources.database.reading() as session:
         dead = [(job.customer_id, job.id, job.attempt) for job in jobs.fetch_dead(session, _BATCH)]
@@ -54,8 +56,7 @@ def reclaim_dead(resources: Resources) -> list[str]:
             job = jobs.lock_dead(session, job_id, attempt)
             if job is None:
                 continue  # it came back to life, or another sweeper was faster
-            error = {"code": "worker_lost", "message": "The worker that ran it was lost."}
-            end_attempt(session, job, None, error=error, max_attempts=resources.settings.max_attempts)
+            attempt_outcome.fail_attempt(session, job, _WORKER_LOST, resources.settings.max_attempts)
         reclaimed.append(job_id)
         if job.status == "queued":
             wake(resources, [job_id])
@@ -63,7 +64,7 @@ def reclaim_dead(resources: Resources) -> list[str]:
 
 
 def delete_orphans(resources: Resources) -> int:
-    """Remove objects that no row names and no running attempt may still publish, whole or in part; how many."""
+    """Remove objects that no row names and no running attempt may still publish; return how many."""
     removed = resources.store.remove_unfinished(older_than_s=orphans.UPLOAD_S)
     keys = iter(resources.store.list("customers/"))
     while batch := list(islice(keys, _KEYS)):
@@ -74,9 +75,9 @@ def delete_orphans(resources: Resources) -> int:
 
 
 def forget_expired(resources: Resources) -> int:
-    """Drop rows whose time is over; how many.
+    """Delete rows that are no longer of use; return how many.
 
-    Idempotent answers after a day, changes that every predictor has seen, outcomes behind many newer ones.
+    Idempotent answers after a day, changes that every predictor has read, outcomes behind many newer ones.
     """
     with resources.database.transaction() as session:
         answers = idempotency.forget(session, older_than_s=KEEP_S)

@@ -9,6 +9,7 @@ import httpx
 import openai
 import pytest
 
+from models.errors import JobError
 from models.services import claims
 from models.services.resources import open_resources
 
@@ -245,8 +246,7 @@ def test_a_running_job_shows_its_progress(server: Server, tenant: Tenant, upload
         assert running.estimated_finish is not None
         assert (running.model_dump()["step"], running.model_dump()["percent"]) == ("fitting", 40.0)
         details = [{"row": 2, "column": "label", "reason": "is empty", "mend": "Write a label."}]
-        error = {"code": "one_class", "message": "Only one label.", "blame": "user", "details": details}
-        claims.fail(resources, claim, error)
+        claims.fail(resources, claim, JobError("one_class", "Only one label.", "user", details=tuple(details)))
     finally:
         resources.close()
     failed = tenant.openai.fine_tuning.jobs.retrieve(job.id)

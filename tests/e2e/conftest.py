@@ -32,7 +32,7 @@ ADMIN_KEY = "gr-admin-for-tests"
 ROOT = Path(__file__).parents[2]
 # That the trainer is at work on for some seconds, beside another test.
 ROWS_OF_A_WHILE = 6_000 if bf16_is_fast(torch.device("cpu")) else 1_500
-WORKER = ("-m", "celery", "-A", "worker.app", "worker", "-Q", "graft", "--loglevel=INFO")
+WORKER = ("-m", "celery", "-A", "worker.app", "worker", "--loglevel=INFO")
 
 _WORDS = {
     "billing": "invoice charged twice refund payment card declined receipt subscription price",

@@ -14,7 +14,7 @@ from models.records.customers import Customer
 from models.records.files import File
 from models.records.jobs import Job
 from models.records.versions import Model
-from worker.supervisor import Supervisor
+from worker.job_runner import JobRunner
 
 STAND_IN = (sys.executable, str(Path(__file__).parent / "stand_in_trainer.py"))
 
@@ -117,9 +117,9 @@ def let_go(settings, until):
 def run_in_thread(until):
     """Run a job in a thread; returns the thread and the list that gets the outcome."""
 
-    def run(supervisor, job_id: str) -> tuple[threading.Thread, list[str]]:
+    def run(runner, job_id: str) -> tuple[threading.Thread, list[str]]:
         outcome: list[str] = []
-        thread = threading.Thread(target=lambda: outcome.append(supervisor.run(job_id)), daemon=True)
+        thread = threading.Thread(target=lambda: outcome.append(runner.run(job_id)), daemon=True)
         thread.start()
         return thread, outcome
 
@@ -127,8 +127,8 @@ def run_in_thread(until):
 
 
 @pytest.fixture
-def supervisor(resources, stand_in):
-    supervisor = Supervisor(resources, stand_in)
-    supervisor.start()
-    yield supervisor
-    supervisor.close()
+def runner(resources, stand_in):
+    runner = JobRunner(resources, stand_in)
+    runner.start()
+    yield runner
+    runner.close()

@@ -16,13 +16,13 @@ from pathlib import Path
 
 from models.errors import InvalidRequest
 from models.learning.contract.events import Finished, Progress, VersionReady
-from worker import failures, parent_death, protocol, trainer
-from worker.protocol import Ready, Stopped
+from worker import errors, protocol, trainer
+from worker.protocol import Failed, Ready, Stopped
 
 
 def main() -> None:
     outbox = trainer.Outbox(int(os.environ[protocol.EVENTS_FD_VARIABLE]))
-    parent_death.die_with_parent(int(os.environ[protocol.PARENT_VARIABLE]))
+    trainer.die_with_parent(int(os.environ[protocol.PARENT_VARIABLE]))
     inbox = trainer.Inbox()
     inbox.start()
     outbox.send(None, Ready("stand-in", 0.0))
@@ -37,7 +37,7 @@ def main() -> None:
             for event in behave(request, lambda run=run: inbox.stop_requested(run)):
                 outbox.send(run, event)
         except Exception as error:
-            failed = failures.of_training(error)
+            failed = Failed(*errors.from_training(error))
             outbox.send(run, failed)
             if failed.fatal:
                 sys.exit(1)

@@ -6,13 +6,14 @@ import json
 import subprocess
 import sys
 
+from models.services.queue import QUEUE_NAME, TASK_NAME
 from worker.app import app
 
 
 def test_the_workers_own_process_never_imports_torch():
     program = (
         "import sys, json\n"
-        "import worker.app, worker.tasks, worker.running, worker.sweeper\n"
+        "import worker.app, worker.process_state, worker.sweeper\n"
         "print(json.dumps([m for m in ('torch', 'transformers', 'sklearn', 'numpy') if m in sys.modules]))\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -29,4 +30,8 @@ def test_messages_are_json_acknowledged_early_and_never_hoarded():
     assert app.conf.worker_disable_prefetch is True
     assert app.conf.task_ignore_result is True
     assert app.conf.result_backend is None
-    assert "graft.train" in app.tasks or app.loader.import_default_modules() is not None
+
+
+def test_the_worker_takes_the_task_and_the_queue_that_the_api_sends_to():
+    assert TASK_NAME in app.tasks
+    assert list(app.amqp.queues.consume_from) == [QUEUE_NAME]

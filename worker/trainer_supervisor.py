@@ -1,4 +1,4 @@
-"""Keeps one warm trainer process at hand: starts it before the first job and again whenever it is gone."""
+"""One warm trainer process: started before the first job, and again whenever it has ended."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import structlog
 
 from models.settings import Settings
+from worker import monitoring
 from worker.trainer_process import TrainerProcess
 
 log = structlog.get_logger(__name__)
@@ -21,7 +22,7 @@ _SHORT_LIFE_S = 10.0
 _LONGEST_PAUSE_S = 30.0
 
 
-class TrainerKeeper:
+class TrainerSupervisor:
     """Owns the trainer process. All processes are started from one thread that lives as long as the worker."""
 
     def __init__(self, settings: Settings, command: Sequence[str] = TRAINER_COMMAND) -> None:
@@ -31,14 +32,14 @@ class TrainerKeeper:
         self._current: TrainerProcess | None = None
         self._closing = False
         self._pause_s = 0.0
-        self._thread = threading.Thread(target=self._keep, name="trainer-keeper", daemon=True)
+        self._thread = threading.Thread(target=self._keep, name="trainer-supervisor", daemon=True)
 
     def start(self) -> None:
         """Start the first trainer in the background."""
         self._thread.start()
 
     def current(self) -> TrainerProcess | None:
-        """The live trainer, or None while there is none."""
+        """Return the live trainer, or None while there is none."""
         with self._changed:
             trainer = self._current
             return trainer if trainer is not None and trainer.alive else None
@@ -89,6 +90,7 @@ class TrainerKeeper:
                     self._pause_s = min(_LONGEST_PAUSE_S, max(0.5, self._pause_s * 2))
                 continue
             log.info("trainer_started", pid=trainer.pid)
+            monitoring.TRAINERS_STARTED.inc()
             with self._changed:
                 if self._closing:
                     trainer.signal_group(signal.SIGKILL)
@@ -97,7 +99,7 @@ class TrainerKeeper:
 
 
 def trainer_environment(settings: Settings) -> dict[str, str]:
-    """The environment of a trainer: the worker's own, with the number of compute threads set on purpose.
+    """Return the environment of a trainer: the worker's own, with the number of compute threads set on purpose.
 
     Left alone, every library takes all cores and spins while it waits; two threads that spin against a busy core
     were six times slower than one.

@@ -13,7 +13,7 @@ from models.records.jobs import Job, JobEvent
 from models.records.usage import UsageRecord
 from models.records.versions import Alias, ModelVersion
 from models.services import jobs
-from worker.supervisor import Supervisor
+from worker.job_runner import JobRunner
 
 
 @pytest.fixture
@@ -26,10 +26,10 @@ def count(resources, table, *where):
         return len(session.scalars(select(table).where(*where)).all())
 
 
-def test_a_job_is_published_finished_billed_and_tidied_up_once(resources, supervisor, submit, fetch, until):
+def test_a_job_is_published_finished_billed_and_tidied_up_once(resources, runner, submit, fetch, until):
     job_id = submit("quick")
-    assert supervisor.run(job_id) == "succeeded"
-    assert supervisor.run(job_id) == "not claimed"
+    assert runner.run(job_id) == "succeeded"
+    assert runner.run(job_id) == "not claimed"
     job = fetch(job_id)
     assert (job.status, job.attempt, job.trained_rows, job.report) == ("succeeded", 1, 10, {"score": 0.9})
     assert count(resources, ModelVersion, ModelVersion.job_id == job_id) == 1
@@ -41,13 +41,13 @@ def test_a_job_is_published_finished_billed_and_tidied_up_once(resources, superv
     assert not (cache / "checkpoints" / job_id).exists()
 
 
-def test_the_same_message_from_five_sides_at_once_is_one_run(resources, supervisor, submit, stand_in):
+def test_the_same_message_from_five_sides_at_once_is_one_run(resources, runner, submit, stand_in):
     job_id = submit("quick")
-    others = [Supervisor(resources, stand_in) for _ in range(4)]
+    others = [JobRunner(resources, stand_in) for _ in range(4)]
     outcomes: list[str] = []
     for other in others:
         other.start()
-    threads = [threading.Thread(target=lambda s=s: outcomes.append(s.run(job_id))) for s in [supervisor, *others]]
+    threads = [threading.Thread(target=lambda s=s: outcomes.append(s.run(job_id))) for s in [runner, *others]]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -58,9 +58,9 @@ def test_the_same_message_from_five_sides_at_once_is_one_run(resources, supervis
     assert count(resources, ModelVersion, ModelVersion.job_id == job_id) == 1
 
 
-def test_the_customers_fault_ends_the_job_at_once_in_its_own_words(supervisor, submit, fetch):
+def test_the_customers_fault_ends_the_job_at_once_in_its_own_words(runner, submit, fetch):
     job_id = submit("user-error")
-    assert supervisor.run(job_id) == "failed"
+    assert runner.run(job_id) == "failed"
     job = fetch(job_id)
     assert job.attempt == 1
     assert job.error["blame"] == "user"
@@ -78,87 +78,85 @@ def test_the_customers_fault_ends_the_job_at_once_in_its_own_words(supervisor, s
         ("rubbish", "artifact_incomplete"),
     ],
 )
-def test_poison_fails_after_three_attempts_and_the_next_job_runs(resources, supervisor, submit, fetch, how, code):
+def test_poison_fails_after_three_attempts_and_the_next_job_runs(resources, runner, submit, fetch, how, code):
     poison, healthy = submit(how), submit("quick")
     features = resources.settings.cache_dir / "features" / fetch(healthy).customer_id / "f"
     features.parent.mkdir(parents=True)
     features.write_bytes(b"x")
-    assert [supervisor.run(poison) for _ in range(3)] == ["queued", "queued", "failed"]
+    assert [runner.run(poison) for _ in range(3)] == ["queued", "queued", "failed"]
     error = fetch(poison).error
     assert (error["code"], error["blame"]) == (code, "server")
     assert "shadow" not in str(error)
     assert features.exists() is (how != "full-disk")  # where there is no room, some is made
     assert count(resources, UsageRecord, UsageRecord.job_id == poison) == 0
-    assert supervisor.run(healthy) == "succeeded"
+    assert runner.run(healthy) == "succeeded"
 
 
 @pytest.mark.parametrize(("verb", "status"), [("cancel", "cancelled"), ("pause", "paused")])
 @pytest.mark.parametrize("how", ["gentle", "deaf"])
 def test_a_stop_frees_the_device_whether_the_trainer_listens_or_not(
-    resources, supervisor, submit, fetch, until, run_in_thread, how, verb, status
+    resources, runner, submit, fetch, until, run_in_thread, how, verb, status
 ):
     job_id = submit(how)
-    thread, outcome = run_in_thread(supervisor, job_id)
+    thread, outcome = run_in_thread(runner, job_id)
     until(lambda: fetch(job_id).step)
-    trainer = supervisor._keeper.current()
+    trainer = runner._trainers.current()
     getattr(jobs, verb)(resources, fetch(job_id).customer_id, job_id)
     thread.join(20)
     assert outcome == [status]
     assert fetch(job_id).status == status
     assert fetch(job_id).excused == 1
     if how == "gentle":
-        assert supervisor._keeper.current() is trainer
+        assert runner._trainers.current() is trainer
     else:
         until(lambda: not trainer.alive)
-    assert supervisor.run(submit("quick")) == "succeeded"
+    assert runner.run(submit("quick")) == "succeeded"
 
 
 def test_a_trainer_that_says_nothing_is_killed(resources, submit, fetch, stand_in):
     impatient = resources.settings.model_copy(update={"stall_timeout_s": 1.0, "max_attempts": 1})
-    supervisor = Supervisor(dataclasses.replace(resources, settings=impatient), stand_in)
-    supervisor.start()
+    runner = JobRunner(dataclasses.replace(resources, settings=impatient), stand_in)
+    runner.start()
     try:
         job_id = submit("stall")
-        assert supervisor.run(job_id) == "failed"
+        assert runner.run(job_id) == "failed"
         assert fetch(job_id).error["code"] == "trainer_stalled"
     finally:
-        supervisor.close()
+        runner.close()
 
 
 def test_a_run_over_the_time_limit_fails_at_once(resources, submit, fetch, stand_in):
     impatient = resources.settings.model_copy(update={"train_timeout_s": 1.0})
-    supervisor = Supervisor(dataclasses.replace(resources, settings=impatient), stand_in)
-    supervisor.start()
+    runner = JobRunner(dataclasses.replace(resources, settings=impatient), stand_in)
+    runner.start()
     try:
         job_id = submit("gentle")
-        assert supervisor.run(job_id) == "failed"
+        assert runner.run(job_id) == "failed"
         assert fetch(job_id).error["code"] == "training_timeout"
         assert fetch(job_id).attempt == 1
     finally:
-        supervisor.close()
+        runner.close()
 
 
-def test_a_shut_down_gives_the_job_back_and_uses_up_no_attempt(
-    resources, supervisor, submit, fetch, until, run_in_thread
-):
+def test_a_shut_down_gives_the_job_back_and_uses_up_no_attempt(resources, runner, submit, fetch, until, run_in_thread):
     job_id = submit("gentle")
-    thread, outcome = run_in_thread(supervisor, job_id)
+    thread, outcome = run_in_thread(runner, job_id)
     until(lambda: fetch(job_id).step)
-    supervisor.shut_down()
+    runner.shut_down()
     thread.join(10)
     job = fetch(job_id)
     assert outcome == ["queued"]
     assert (job.status, job.attempt, job.excused) == ("queued", 1, 1)
-    assert supervisor.run(job_id) == "not claimed"  # it is going
+    assert runner.run(job_id) == "not claimed"  # it is going
 
 
 def test_a_stolen_lease_stops_the_trainer_and_nothing_is_written(
-    resources, supervisor, submit, fetch, until, run_in_thread
+    resources, runner, submit, fetch, until, run_in_thread
 ):
     job_id = submit("deaf")
-    thread, outcome = run_in_thread(supervisor, job_id)
+    thread, outcome = run_in_thread(runner, job_id)
     until(lambda: fetch(job_id).step)
-    trainer = supervisor._keeper.current()
+    trainer = runner._trainers.current()
     with resources.database.transaction() as session:
         session.execute(update(Job).where(Job.id == job_id).values(attempt=2, worker="thief"))
     thread.join(20)
@@ -169,11 +167,11 @@ def test_a_stolen_lease_stops_the_trainer_and_nothing_is_written(
     assert (resources.settings.cache_dir / "checkpoints" / job_id).exists()
 
 
-def test_a_rotten_data_set_is_the_servers_fault(resources, supervisor, submit, fetch):
+def test_a_rotten_data_set_is_the_servers_fault(resources, runner, submit, fetch):
     job_id = submit("quick")
     with resources.database.reading() as session:
         key = session.get_one(File, fetch(job_id).training_file_id).object_key
     resources.store.put_bytes(key, b"rotten")
-    assert [supervisor.run(job_id) for _ in range(3)] == ["queued", "queued", "failed"]
+    assert [runner.run(job_id) for _ in range(3)] == ["queued", "queued", "failed"]
     assert fetch(job_id).error["code"] == "dataset_corrupt"
     assert fetch(job_id).error["blame"] == "server"

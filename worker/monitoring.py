@@ -1,8 +1,13 @@
-"""What a worker counts, for Prometheus."""
+"""Logs and metrics of the worker and of the trainer."""
 
 from __future__ import annotations
 
+import logging
+
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
+
+from models import logs
+from models.settings import Settings
 
 ATTEMPTS = Counter("graft_worker_attempts_total", "Attempts at training by how they ended.", ["outcome"])
 ATTEMPT_SECONDS = Histogram(
@@ -21,7 +26,15 @@ TRAINERS_STARTED = Counter("graft_worker_trainers_started_total", "Trainer proce
 SWEPT = Counter("graft_worker_swept_total", "What the sweeper found and mended.", ["what"])
 
 
-def serve(port: int) -> None:
+def configure_logs(settings: Settings) -> None:
+    """Send this process's logs to stderr in the form of all others; the job's ids are on every line about one."""
+    logs.configure(settings)
+    # One line per message received and per task done, without the job's id: ours say more.
+    for name in ("celery.worker.strategy", "celery.app.trace"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def serve_metrics(port: int) -> None:
     """Answer `/metrics` on a port of its own; 0: do not."""
     if port:
         start_http_server(port)

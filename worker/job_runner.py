@@ -1,4 +1,4 @@
-"""The worker's own part: claims jobs and sees them through, while the trainer process does the work.
+"""The worker's own part: claims jobs and runs their attempts, while the trainer process does the training.
 
 This process never imports torch. It is small, starts at once, answers signals at once, and outlives any trainer.
 """
@@ -13,44 +13,45 @@ import threading
 import time
 from collections.abc import Sequence
 from queue import SimpleQueue
-from typing import Any
+from typing import Literal
 
 import structlog
 
 from models.errors import Unavailable
 from models.services import claims
 from models.services.resources import Resources
-from worker import metrics, workspace
-from worker.attempt import Attempt, ShutDown
-from worker.chores import Chores
-from worker.keeper import TRAINER_COMMAND, TrainerKeeper
+from worker import monitoring, workspace
+from worker.attempt import Attempt, AttemptOutcome, Mailbox
+from worker.background_tasks import BackgroundTasks
+from worker.protocol import ShutDown
+from worker.trainer_supervisor import TRAINER_COMMAND, TrainerSupervisor
 
 log = structlog.get_logger(__name__)
 
 
-class Supervisor:
+class JobRunner:
     """One per worker process. Runs one job at a time."""
 
     def __init__(self, resources: Resources, trainer_command: Sequence[str] = TRAINER_COMMAND) -> None:
         # The last part is new with every start: a worker that comes back under an old host name and pid is another.
         self.worker = f"{socket.gethostname()[:80]}:{os.getpid()}:{secrets.token_hex(6)}"
         self._resources = resources
-        self._keeper = TrainerKeeper(resources.settings, trainer_command)
-        self._chores = Chores()
+        self._trainers = TrainerSupervisor(resources.settings, trainer_command)
+        self._tasks = BackgroundTasks()
         self._one_at_a_time = threading.Lock()
         self._closing = False
         # Reentrant, so that a signal handler may put into it.
-        self._mailbox: SimpleQueue[Any] = SimpleQueue()
+        self._mailbox: Mailbox = SimpleQueue()
 
     def start(self) -> None:
         """Start the trainer in the background, so that its base model is warm before the first job."""
-        self._keeper.start()
-        self._chores.submit("remove litter", self._tidy)
+        self._trainers.start()
+        self._tasks.submit("remove litter", self._tidy)
 
-    def run(self, job_id: str) -> str:
-        """Claim the job and see it through; returns how it ended. Safe to call any number of times.
+    def run(self, job_id: str) -> AttemptOutcome | Literal["not claimed"]:
+        """Claim the job and run one attempt; return its outcome. Safe to call any number of times.
 
-        `"not claimed"`: it has ended, or somebody else has it. Raises DatabaseUnavailable if it cannot be claimed.
+        `"not claimed"`: it has ended, or another worker has it. Raises DatabaseUnavailable if it cannot be claimed.
         """
         with self._one_at_a_time, structlog.contextvars.bound_contextvars(job_id=job_id):
             if self._closing:
@@ -62,34 +63,34 @@ class Supervisor:
                 return "not claimed"
             with structlog.contextvars.bound_contextvars(attempt=claim.attempt, customer_id=claim.job.customer_id):
                 log.info("attempt_started", base_model=claim.job.base_model, task=claim.job.task)
-                with metrics.RUNNING.track_inprogress():
+                with monitoring.RUNNING.track_inprogress():
                     mailbox = self._mailbox = SimpleQueue()
                     if self._closing:  # the signal came after the look at it and before the new mailbox
                         mailbox.put((None, ShutDown()))
-                    outcome = Attempt(self._resources, claim, self._keeper, self._chores, mailbox).run()
+                    outcome = Attempt(self._resources, claim, self._trainers, self._tasks, mailbox).run()
                 seconds = time.monotonic() - begin
-                metrics.ATTEMPTS.labels(outcome).inc()
-                metrics.ATTEMPT_SECONDS.labels(outcome).observe(seconds)
+                monitoring.ATTEMPTS.labels(outcome).inc()
+                monitoring.ATTEMPT_SECONDS.labels(outcome).observe(seconds)
                 log.info("attempt_ended", outcome=outcome, seconds=round(seconds, 3))
-                self._chores.submit("tidy", self._tidy)
+                self._tasks.submit("tidy", self._tidy)
                 return outcome
 
     def shut_down(self) -> None:
-        """Give the running job back and take no other. Returns at once; may be called from a signal handler."""
+        """Give the running job back and take no other. Does not wait; may be called from a signal handler."""
         self._closing = True
         self._mailbox.put((None, ShutDown()))
 
     def close(self) -> None:
         """End the trainer. Call it last."""
         self.shut_down()
-        self._keeper.close()
+        self._trainers.close()
 
     def _tidy(self) -> None:
         settings = self._resources.settings
         litter = workspace.remove_litter(settings.cache_dir)
         freed = workspace.shrink_caches(settings.cache_dir, settings.feature_cache_bytes)
         forgotten = 0
-        with contextlib.suppress(Unavailable):  # the next attempt's tidying asks again
+        with contextlib.suppress(Unavailable):  # done after the next attempt instead
             forgotten = workspace.remove_forgotten(self._resources)
         if litter or freed or forgotten:
             log.info("tidied", scratch_folders=litter, freed_bytes=freed, forgotten_folders=forgotten)

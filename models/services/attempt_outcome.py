@@ -1,0 +1,65 @@
+"""The end of an attempt: one place for workers, which report it, and for the sweeper, which finds it out."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from sqlalchemy.orm import Session
+
+from models.errors import JobError
+from models.records import jobs
+from models.records.clock import read_clock
+from models.records.jobs import Job
+from models.records.transitions import ENDED, JobStatus
+
+_WISHES: dict[str | None, JobStatus] = {"cancel": "cancelled", "pause": "paused"}
+_MESSAGES = {
+    "cancelled": "Job cancelled.",
+    "paused": "Job paused.",
+    "queued": "The worker gave the job back; it waits for another one.",
+}
+
+
+def leave(session: Session, job: Job, target: JobStatus) -> None:
+    """Take a running job, whose row is locked, out of its attempt. Raises IllegalTransition."""
+    job.status = target
+    job.lease_until = job.step = job.seconds_remaining = job.stop_requested = None
+    if target == "queued":
+        job.sent_at = None
+        job.percent = 0.0
+    if target in ENDED:
+        job.finished_at = read_clock(session)
+    session.flush()
+
+
+def release(session: Session, job: Job, target: JobStatus) -> None:
+    """End an attempt without a result and without a failure: `target` is cancelled, paused or queued."""
+    leave(session, job, target)
+    jobs.add_event(session, job.id, _MESSAGES[target])
+
+
+def fail(session: Session, job: Job, error: JobError) -> None:
+    """End an attempt and its job badly, for good."""
+    error = dataclasses.replace(error, message=jobs.storable(error.message))
+    leave(session, job, "failed")
+    job.error = error.as_dict()
+    data = {"code": error.code, "blame": error.blame}
+    jobs.add_event(session, job.id, error.message, level="error", data=data)
+
+
+def fail_attempt(session: Session, job: Job, error: JobError, max_attempts: int) -> None:
+    """End an attempt through the server's fault: queued again, or failed when the attempts are used up.
+
+    A stop that the customer asked for comes first.
+    """
+    failures = job.attempt - job.excused
+    wish = _WISHES.get(job.stop_requested)
+    if wish is not None:
+        release(session, job, wish)
+    elif failures < max_attempts:
+        leave(session, job, "queued")
+        text = f"Attempt {job.attempt} failed: {error.message} Trying again ({failures} of {max_attempts} used)."
+        jobs.add_event(session, job.id, text, level="warn", data={"code": error.code})
+    else:
+        text = f"Gave up after {failures} attempts. The last one: {error.message} You are not billed."
+        fail(session, job, dataclasses.replace(error, message=text))
