@@ -21,11 +21,11 @@ from api.schemas.jobs import (
     CheckpointObject,
     EventObject,
     JobObject,
-    JobStatus,
     checkpoint_object,
     event_object,
     job_object,
 )
+from models.records.transitions import JobStatus
 from models.services import jobs
 from models.services.jobs import JobFilter
 

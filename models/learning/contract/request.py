@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from models.learning.contract.outcomes import Outcome
 
 Strategy = Literal["auto", "zero-shot", "head", "lora", "partial", "full", "scratch"]
-STRATEGIES: tuple[Strategy, ...] = ("auto", "zero-shot", "head", "lora", "partial", "full", "scratch")
+STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 
 
 @dataclass(frozen=True, slots=True)
