@@ -69,7 +69,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def _routers(settings: Settings) -> list[APIRouter]:
     routers: list[APIRouter] = []
     if settings.role in {"all", "predictor"}:
-        # The only place where the predictor's room is entered: a process that keeps the books never loads torch.
+        # The only import of `serving`: a process that is control plane only never loads torch.
         from api.routes import chat, embeddings, prediction  # noqa: PLC0415
 
         routers += [prediction.router, chat.router, embeddings.router]  # first: the hot path is found first
@@ -87,8 +87,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     try:
         async with contextlib.AsyncExitStack() as stack:
             context.resources = resources
-            if settings.role != "predictor":  # which neither keeps the books nor needs the database to be well
-                _watch_books(context.metrics, resources)
+            if settings.role != "predictor":  # which depends on no database
+                _watch_control_plane(context.metrics, resources)
             if settings.role == "api":
                 directory = AccessResolver(resources, poll_s=settings.directory_poll_s)
                 await directory.start()
@@ -114,7 +114,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         log.info("stopped")
 
 
-def _watch_books(metrics: Metrics, resources: Resources) -> None:
+def _watch_control_plane(metrics: Metrics, resources: Resources) -> None:
     metrics.watch_jobs(lambda: count_by_status(resources), resources.queue.depth)
 
 

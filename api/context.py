@@ -1,4 +1,4 @@
-"""What a request may reach: the settings, the books, the predictor. Opened once per process, closed at its end."""
+"""What a request may reach: the settings, the control plane, the predictor. Opened once per process, closed at its end."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _VALIDATIONS = 8
 
 @dataclass(slots=True)
 class Context:
-    """The parts of one process. `predictor` is None where this process only keeps the books."""
+    """The parts of one process. `predictor` is None in a process that is control plane only."""
 
     settings: Settings
     metrics: Metrics
@@ -70,5 +70,5 @@ def _settings(request: Request) -> Settings:
     return of(request).settings
 
 
-Books = Annotated[Resources, Depends(_resources)]
+ControlPlane = Annotated[Resources, Depends(_resources)]
 Configuration = Annotated[Settings, Depends(_settings)]

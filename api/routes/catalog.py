@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query, Request
 from api import context
 from api.admission import CustomerRoute
 from api.authentication import Caller
-from api.context import Books, Configuration
+from api.context import Configuration, ControlPlane
 from api.documentation import answers
 from api.pagination import DEFAULT_LIMIT, After, Limit, listing
 from api.schemas.base import Deleted, Listing
@@ -38,7 +38,7 @@ AliasName = Annotated[str, Path(alias="alias", description="An alias.", examples
 @router.get("")
 def list_all(
     caller: Caller,
-    books: Books,
+    resources: ControlPlane,
     settings: Configuration,
     after: After = None,
     # The openai SDK reads one page of models and asks for no other.
@@ -50,91 +50,93 @@ def list_all(
     if after is None or after in names:
         bases, cursor = bases[names.index(after) + 1 if after else 0 :], None
     else:
-        bases, cursor = [], _cursor(books, caller.customer_id, after)
+        bases, cursor = [], _cursor(resources, caller.customer_id, after)
     shown = [base_model_object(entry) for entry in bases[:limit]]
     # At least one row is asked for: whether there are more is to be known even if the page is full.
-    page = catalog.list_models(books, caller.customer_id, after=cursor, limit=max(1, limit - len(shown)))
-    live = catalog.live_numbers(books, page.data)
+    page = catalog.list_models(resources, caller.customer_id, after=cursor, limit=max(1, limit - len(shown)))
+    live = catalog.live_numbers(resources, page.data)
     own = [model_object(model, caller.customer_name, live.get(model.id)) for model in page.data]
     data = [*shown, *own][:limit]
     return Listing.of(data, has_more=page.has_more or len(data) < len(bases) + len(own))
 
 
 @router.get("/{model}")
-def retrieve(name: Name, caller: Caller, books: Books, settings: Configuration) -> ModelObject:
+def retrieve(name: Name, caller: Caller, resources: ControlPlane, settings: Configuration) -> ModelObject:
     """Retrieve a model, a base or your own; with `@version`, as that version."""
     entry = registry.entries(settings).get(name)
     if entry is not None:
         return base_model_object(entry)
     if "@" in name:
-        pinned = catalog.resolve(books, caller.customer_id, name)
-        model = catalog.get_model(books, caller.customer_id, pinned.name)
+        pinned = catalog.resolve(resources, caller.customer_id, name)
+        model = catalog.get_model(resources, caller.customer_id, pinned.name)
         return model_object(model, caller.customer_name, pinned.number)
-    model = catalog.get_model(books, caller.customer_id, name)
-    return model_object(model, caller.customer_name, catalog.live_numbers(books, [model]).get(model.id))
+    model = catalog.get_model(resources, caller.customer_id, name)
+    return model_object(model, caller.customer_name, catalog.live_numbers(resources, [model]).get(model.id))
 
 
 @router.delete("/{model}", responses=answers(409))
-def delete(request: Request, name: Name, caller: Caller, books: Books) -> Deleted:
+def delete(request: Request, name: Name, caller: Caller, resources: ControlPlane) -> Deleted:
     """Delete a model of yours with all of its versions."""
-    model = catalog.delete_model(books, caller.customer_id, name)
+    model = catalog.delete_model(resources, caller.customer_id, name)
     context.of(request).note_change(caller.customer_id, model.name)
     return Deleted(id=model.full_name, object="model")
 
 
 @router.get("/{model}/versions")
 def versions(
-    name: Name, caller: Caller, books: Books, after: After = None, limit: Limit = DEFAULT_LIMIT
+    name: Name, caller: Caller, resources: ControlPlane, after: After = None, limit: Limit = DEFAULT_LIMIT
 ) -> Listing[VersionObject]:
     """List a model's versions, newest first."""
-    model = catalog.get_model(books, caller.customer_id, name)
-    page = catalog.versions_page(books, caller.customer_id, name, after=after, limit=limit)
-    live = catalog.live_numbers(books, [model]).get(model.id)
+    model = catalog.get_model(resources, caller.customer_id, name)
+    page = catalog.versions_page(resources, caller.customer_id, name, after=after, limit=limit)
+    live = catalog.live_numbers(resources, [model]).get(model.id)
     return listing(page, lambda version: version_object(version, model.full_name, live))
 
 
 @router.get("/{model}/aliases")
-def aliases(name: Name, caller: Caller, books: Books) -> Listing[AliasObject]:
+def aliases(name: Name, caller: Caller, resources: ControlPlane) -> Listing[AliasObject]:
     """List a model's aliases."""
-    model = catalog.get_model(books, caller.customer_id, name)
-    found = catalog.aliases(books, caller.customer_id, name)
+    model = catalog.get_model(resources, caller.customer_id, name)
+    found = catalog.aliases(resources, caller.customer_id, name)
     return Listing.of([alias_object(alias, model.full_name) for alias in found])
 
 
 @router.put("/{model}/aliases/{alias}", responses=answers(400, 409))
 def set_alias(
-    request: Request, name: Name, alias: AliasName, body: SetAlias, *, caller: Caller, books: Books
+    request: Request, name: Name, alias: AliasName, body: SetAlias, *, caller: Caller, resources: ControlPlane
 ) -> AliasObject:
     """Promote a version by moving `live` to it, or roll back with `previous`."""
-    model = catalog.get_model(books, caller.customer_id, name)
+    model = catalog.get_model(resources, caller.customer_id, name)
     if body.version == "previous":
-        pointer = catalog.roll_back(books, caller.customer_id, name, alias)
+        pointer = catalog.roll_back(resources, caller.customer_id, name, alias)
     else:
-        pointer = catalog.set_alias(books, caller.customer_id, name, alias, body.version)
+        pointer = catalog.set_alias(resources, caller.customer_id, name, alias, body.version)
     context.of(request).note_change(caller.customer_id, model.name)
     return alias_object(pointer, model.full_name)
 
 
 @router.delete("/{model}/versions/{version}", responses=answers(409))
-def delete_version(request: Request, name: Name, number: VersionNumber, caller: Caller, books: Books) -> Deleted:
+def delete_version(
+    request: Request, name: Name, number: VersionNumber, caller: Caller, resources: ControlPlane
+) -> Deleted:
     """Delete a version that no alias points at. Its number is not used again."""
-    model = catalog.get_model(books, caller.customer_id, name)
-    version = catalog.delete_version(books, caller.customer_id, name, number)
+    model = catalog.get_model(resources, caller.customer_id, name)
+    version = catalog.delete_version(resources, caller.customer_id, name, number)
     context.of(request).note_change(caller.customer_id, model.name)
     return Deleted(id=version.id, object="model.version")
 
 
 @router.delete("/{model}/aliases/{alias}", responses=answers(409))
-def delete_alias(request: Request, name: Name, alias: AliasName, caller: Caller, books: Books) -> Deleted:
+def delete_alias(request: Request, name: Name, alias: AliasName, caller: Caller, resources: ControlPlane) -> Deleted:
     """Delete an alias other than `live`. The version that it points at stays."""
-    model = catalog.get_model(books, caller.customer_id, name)
-    pointer = catalog.delete_alias(books, caller.customer_id, name, alias)
+    model = catalog.get_model(resources, caller.customer_id, name)
+    pointer = catalog.delete_alias(resources, caller.customer_id, name, alias)
     context.of(request).note_change(caller.customer_id, model.name)
     return Deleted(id=pointer.name, object="model.alias")
 
 
-def _cursor(books: Resources, customer_id: str, after: str) -> str:
+def _cursor(resources: Resources, customer_id: str, after: str) -> str:
     try:
-        return catalog.get_model(books, customer_id, after).id
+        return catalog.get_model(resources, customer_id, after).id
     except NotFound as error:
         raise NotFound(kind="model", id=after, param="after") from error

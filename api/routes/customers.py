@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path
 from starlette.responses import Response
 
 from api.admission import OperatorRoute
-from api.context import Books
+from api.context import ControlPlane
 from api.documentation import answers
 from api.idempotency import OnceOnly
 from api.pagination import DEFAULT_LIMIT, After, Limit, listing
@@ -30,27 +30,27 @@ CustomerId = Annotated[str, Path(description="The customer's id: `cus_…`.")]
 
 
 @router.post("", response_model=CustomerObject, responses=answers(400, 409))
-def create(body: CreateCustomer, books: Books, once: OnceOnly) -> Response:
+def create(body: CreateCustomer, resources: ControlPlane, once: OnceOnly) -> Response:
     """Create a customer."""
     return once.answer(
         body.model_dump(),
-        lambda: customer_object(customers.create(books, name=body.name, metadata=body.metadata)),
+        lambda: customer_object(customers.create(resources, name=body.name, metadata=body.metadata)),
     )
 
 
 @router.get("")
-def list_all(books: Books, after: After = None, limit: Limit = DEFAULT_LIMIT) -> Listing[CustomerObject]:
+def list_all(resources: ControlPlane, after: After = None, limit: Limit = DEFAULT_LIMIT) -> Listing[CustomerObject]:
     """List all customers, newest first."""
-    return listing(customers.list_page(books, after=after, limit=limit), customer_object)
+    return listing(customers.list_page(resources, after=after, limit=limit), customer_object)
 
 
 @router.get("/{customer_id}")
-def retrieve(customer_id: CustomerId, books: Books) -> CustomerObject:
+def retrieve(customer_id: CustomerId, resources: ControlPlane) -> CustomerObject:
     """Retrieve a customer."""
-    return customer_object(customers.get(books, customer_id))
+    return customer_object(customers.get(resources, customer_id))
 
 
 @router.delete("/{customer_id}")
-def delete(customer_id: CustomerId, books: Books) -> CustomerDeleted:
+def delete(customer_id: CustomerId, resources: ControlPlane) -> CustomerDeleted:
     """Delete a customer and everything of it; the answer says what went."""
-    return customer_deleted(customer_id, customers.delete(books, customer_id))
+    return customer_deleted(customer_id, customers.delete(resources, customer_id))

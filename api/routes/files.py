@@ -12,7 +12,7 @@ from starlette.responses import Response, StreamingResponse
 from api import context, uploads
 from api.admission import CustomerRoute
 from api.authentication import Caller
-from api.context import Books, Configuration
+from api.context import Configuration, ControlPlane
 from api.documentation import FILE_FORM, answers
 from api.forms import body_of, file_of
 from api.idempotency import OnceOnly
@@ -32,7 +32,9 @@ _PAGE = 100
 
 
 @router.post("", response_model=FileObject, openapi_extra=FILE_FORM, responses=answers(400, 413))
-async def create(request: Request, caller: Caller, books: Books, settings: Configuration, once: OnceOnly) -> Response:
+async def create(
+    request: Request, caller: Caller, resources: ControlPlane, settings: Configuration, once: OnceOnly
+) -> Response:
     """Upload a data set. It is read whole: a file with bad rows is refused, and the answer names each of them."""
     async with uploads.receive(request, folder=uploads.folder_of(settings), limit=settings.upload_limit_bytes) as form:
         body, upload = body_of(CreateFile, form, files={"file"}), file_of(form)
@@ -40,7 +42,7 @@ async def create(request: Request, caller: Caller, books: Books, settings: Confi
         def store() -> FileObject:
             return file_object(
                 files.create(
-                    books,
+                    resources,
                     caller.customer_id,
                     path=upload.path,
                     filename=upload.filename,
@@ -57,7 +59,7 @@ async def create(request: Request, caller: Caller, books: Books, settings: Confi
 @router.get("")
 def list_all(
     caller: Caller,
-    books: Books,
+    resources: ControlPlane,
     *,
     after: After = None,
     limit: Annotated[
@@ -67,21 +69,21 @@ def list_all(
     order: Annotated[str, Query(pattern="^desc$", description="Newest first is the only order.")] = "desc",  # noqa: ARG001
 ) -> Listing[FileObject]:
     """List your files, newest first."""
-    page = files.list_page(books, caller.customer_id, after=after, limit=min(limit, _PAGE), purpose=purpose)
+    page = files.list_page(resources, caller.customer_id, after=after, limit=min(limit, _PAGE), purpose=purpose)
     return listing(page, file_object)
 
 
 @router.get("/{file_id}")
-def retrieve(file_id: FileId, caller: Caller, books: Books) -> FileObject:
+def retrieve(file_id: FileId, caller: Caller, resources: ControlPlane) -> FileObject:
     """Retrieve a file and what validation learned about it."""
-    return file_object(files.get(books, caller.customer_id, file_id))
+    return file_object(files.get(resources, caller.customer_id, file_id))
 
 
 @router.get("/{file_id}/content", response_class=StreamingResponse)
-def content(file_id: FileId, caller: Caller, books: Books) -> StreamingResponse:
+def content(file_id: FileId, caller: Caller, resources: ControlPlane) -> StreamingResponse:
     """Download a file as it was uploaded."""
-    file = files.get(books, caller.customer_id, file_id)
-    stream = files.open_content(books, caller.customer_id, file_id)
+    file = files.get(resources, caller.customer_id, file_id)
+    stream = files.open_content(resources, caller.customer_id, file_id)
     headers = {
         "content-length": str(file.bytes),
         "content-disposition": f"attachment; filename*=UTF-8''{quote(file.filename)}",
@@ -92,9 +94,9 @@ def content(file_id: FileId, caller: Caller, books: Books) -> StreamingResponse:
 
 
 @router.delete("/{file_id}", responses=answers(409))
-def delete(file_id: FileId, caller: Caller, books: Books) -> Deleted:
+def delete(file_id: FileId, caller: Caller, resources: ControlPlane) -> Deleted:
     """Delete a file that no unfinished job uses."""
-    files.delete(books, caller.customer_id, file_id)
+    files.delete(resources, caller.customer_id, file_id)
     return Deleted(id=file_id, object="file")
 
 

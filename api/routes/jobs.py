@@ -11,7 +11,7 @@ from starlette.responses import Response
 from api import context, job_creation
 from api.admission import CustomerRoute
 from api.authentication import Caller
-from api.context import Books, Configuration
+from api.context import Configuration, ControlPlane
 from api.documentation import JOB_BODY, answers
 from api.event_stream import stream_events
 from api.idempotency import OnceOnly
@@ -37,13 +37,15 @@ JobId = Annotated[str, Path(description="The job's id: `ftjob-…`.")]
 
 
 @router.post("", response_model=JobObject, openapi_extra=JOB_BODY, responses=answers(400, 409, 413))
-async def create(request: Request, caller: Caller, books: Books, settings: Configuration, once: OnceOnly) -> Response:
+async def create(
+    request: Request, caller: Caller, resources: ControlPlane, settings: Configuration, once: OnceOnly
+) -> Response:
     """Start training: JSON that names an uploaded file or holds the rows, or one multipart form with the file in it."""
     async with job_creation.read(request, settings) as asked:
 
         def submit() -> Response:
             return once.answer_job(
-                asked.fingerprint, lambda token: job_creation.submit(books, caller.customer_id, asked, token)
+                asked.fingerprint, lambda token: job_creation.submit(resources, caller.customer_id, asked, token)
             )
 
         # A job on a file that is stored already is short work: it does not wait for other people's uploads.
@@ -54,7 +56,7 @@ async def create(request: Request, caller: Caller, books: Books, settings: Confi
 def list_all(
     request: Request,
     caller: Caller,
-    books: Books,
+    resources: ControlPlane,
     *,
     after: After = None,
     limit: Limit = DEFAULT_LIMIT,
@@ -70,32 +72,32 @@ def list_all(
         if name.startswith("metadata[") and name.endswith("]")
     }
     only = JobFilter(status or (), suffix, wanted)
-    page = jobs.list_page(books, caller.customer_id, after=after, limit=limit, only=only)
+    page = jobs.list_page(resources, caller.customer_id, after=after, limit=limit, only=only)
     return listing(page, job_object)
 
 
 @router.get("/{job_id}")
-def retrieve(job_id: JobId, caller: Caller, books: Books) -> JobObject:
+def retrieve(job_id: JobId, caller: Caller, resources: ControlPlane) -> JobObject:
     """Retrieve a job: where it is, and at its end how good the model is."""
-    return job_object(jobs.get(books, caller.customer_id, job_id))
+    return job_object(jobs.get(resources, caller.customer_id, job_id))
 
 
 @router.post("/{job_id}/cancel", responses=answers(409))
-def cancel(job_id: JobId, caller: Caller, books: Books) -> JobObject:
+def cancel(job_id: JobId, caller: Caller, resources: ControlPlane) -> JobObject:
     """Stop a job for good. Versions that it has published stay."""
-    return job_object(jobs.cancel(books, caller.customer_id, job_id))
+    return job_object(jobs.cancel(resources, caller.customer_id, job_id))
 
 
 @router.post("/{job_id}/pause", responses=answers(409))
-def pause(job_id: JobId, caller: Caller, books: Books) -> JobObject:
+def pause(job_id: JobId, caller: Caller, resources: ControlPlane) -> JobObject:
     """Pause a job until it is resumed."""
-    return job_object(jobs.pause(books, caller.customer_id, job_id))
+    return job_object(jobs.pause(resources, caller.customer_id, job_id))
 
 
 @router.post("/{job_id}/resume", responses=answers(409))
-def resume(job_id: JobId, caller: Caller, books: Books) -> JobObject:
+def resume(job_id: JobId, caller: Caller, resources: ControlPlane) -> JobObject:
     """Resume a paused job."""
-    return job_object(jobs.resume(books, caller.customer_id, job_id))
+    return job_object(jobs.resume(resources, caller.customer_id, job_id))
 
 
 @router.get("/{job_id}/events", response_model=Listing[EventObject])
@@ -103,7 +105,7 @@ async def events(
     request: Request,
     job_id: JobId,
     caller: Caller,
-    books: Books,
+    resources: ControlPlane,
     *,
     after: After = None,
     limit: Limit = DEFAULT_LIMIT,
@@ -112,17 +114,17 @@ async def events(
 ) -> object:
     """List what happened to a job, or stream it, oldest first."""
     if stream:
-        return await stream_events(request, books, caller.customer_id, job_id)
+        return await stream_events(request, resources, caller.customer_id, job_id)
     fetch = jobs.events_page if order == "desc" else jobs.events_after
-    page = await run_in_threadpool(fetch, books, caller.customer_id, job_id, after=after, limit=limit)
+    page = await run_in_threadpool(fetch, resources, caller.customer_id, job_id, after=after, limit=limit)
     return listing(page, event_object)
 
 
 @router.get("/{job_id}/checkpoints")
 def checkpoints(
-    job_id: JobId, caller: Caller, books: Books, after: After = None, limit: Limit = DEFAULT_LIMIT
+    job_id: JobId, caller: Caller, resources: ControlPlane, after: After = None, limit: Limit = DEFAULT_LIMIT
 ) -> Listing[CheckpointObject]:
     """List the versions that a job has published, with their metrics."""
-    job = jobs.get(books, caller.customer_id, job_id)
-    page = jobs.checkpoints_page(books, caller.customer_id, job_id, after=after, limit=limit)
+    job = jobs.get(resources, caller.customer_id, job_id)
+    page = jobs.checkpoints_page(resources, caller.customer_id, job_id, after=after, limit=limit)
     return listing(page, lambda version: checkpoint_object(version, job.fine_tuned_model or ""))

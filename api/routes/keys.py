@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path
 from starlette.responses import Response
 
 from api.admission import OperatorRoute
-from api.context import Books
+from api.context import ControlPlane
 from api.documentation import answers
 from api.idempotency import OnceOnly
 from api.pagination import DEFAULT_LIMIT, After, Limit, listing
@@ -28,12 +28,12 @@ KeyId = Annotated[str, Path(description="The key's id: `key_…`.")]
 
 
 @router.post("", response_model=IssuedKeyObject, responses=answers(400, 409))
-def issue(customer_id: CustomerId, books: Books, once: OnceOnly, body: IssueKey | None = None) -> Response:
+def issue(customer_id: CustomerId, resources: ControlPlane, once: OnceOnly, body: IssueKey | None = None) -> Response:
     """Issue a key. Its secret is shown in this answer and never again."""
     asked = body or IssueKey()
 
     def create() -> IssuedKeyObject:
-        issued = keys.issue(books, customer_id, name=asked.name, expires_at=asked.expires_at)
+        issued = keys.issue(resources, customer_id, name=asked.name, expires_at=asked.expires_at)
         return issued_key_object(issued.key, issued.secret)
 
     return once.answer(asked.model_dump(), create, redact=_without_secret)
@@ -41,30 +41,30 @@ def issue(customer_id: CustomerId, books: Books, once: OnceOnly, body: IssueKey 
 
 @router.get("")
 def list_all(
-    customer_id: CustomerId, books: Books, after: After = None, limit: Limit = DEFAULT_LIMIT
+    customer_id: CustomerId, resources: ControlPlane, after: After = None, limit: Limit = DEFAULT_LIMIT
 ) -> Listing[KeyObject]:
     """List a customer's keys, without their secrets."""
-    return listing(keys.list_page(books, customer_id, after=after, limit=limit), key_object)
+    return listing(keys.list_page(resources, customer_id, after=after, limit=limit), key_object)
 
 
 @router.post("/{key_id}/rotate", response_model=IssuedKeyObject, responses=answers(400, 409))
 def rotate(
-    customer_id: CustomerId, key_id: KeyId, books: Books, once: OnceOnly, body: RotateKey | None = None
+    customer_id: CustomerId, key_id: KeyId, resources: ControlPlane, once: OnceOnly, body: RotateKey | None = None
 ) -> Response:
     """Issue a key in the place of another one, which stays valid for `grace_seconds`."""
     asked = body or RotateKey()
 
     def create() -> IssuedKeyObject:
-        issued = keys.rotate(books, customer_id, key_id, grace_s=asked.grace_seconds)
+        issued = keys.rotate(resources, customer_id, key_id, grace_s=asked.grace_seconds)
         return issued_key_object(issued.key, issued.secret)
 
     return once.answer(asked.model_dump(), create, redact=_without_secret)
 
 
 @router.delete("/{key_id}")
-def revoke(customer_id: CustomerId, key_id: KeyId, books: Books) -> KeyObject:
+def revoke(customer_id: CustomerId, key_id: KeyId, resources: ControlPlane) -> KeyObject:
     """Revoke a key. It is dead everywhere within seconds, and stays in the list."""
-    return key_object(keys.revoke(books, customer_id, key_id))
+    return key_object(keys.revoke(resources, customer_id, key_id))
 
 
 def _without_secret(answer: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 
 from api.admission import CustomerRoute
 from api.authentication import Caller
-from api.context import Books
+from api.context import ControlPlane
 from api.documentation import answers
 from api.errors import InvalidBody
 from api.schemas.base import Listing
@@ -26,11 +26,11 @@ Instant = Annotated[float | None, Query(description="Unix seconds.", ge=0, le=1e
 
 @router.get("/v1/usage", responses=answers(400, 401, 429))
 def summarise(
-    caller: Caller, books: Books, start_time: Instant = None, end_time: Instant = None
+    caller: Caller, resources: ControlPlane, start_time: Instant = None, end_time: Instant = None
 ) -> Listing[UsageBucket]:
     """Sum up your usage by hour, kind and model; the last seven days if no times are given."""
     end = time.time() if end_time is None else end_time
     start = end - _DEFAULT_SPAN_S if start_time is None else start_time
     if not 0 <= end - start <= _LONGEST_SPAN_S:
         raise InvalidBody(reason="start_time must lie before end_time, and at most 366 days.", param="start_time")
-    return Listing.of([usage_bucket(row) for row in usage.summarise(books, caller.customer_id, start, end)])
+    return Listing.of([usage_bucket(row) for row in usage.summarise(resources, caller.customer_id, start, end)])

@@ -1,1 +1,1 @@
-"""The books: one file per aggregate with its table and its queries."""
+"""The database: one file per aggregate with its table and its queries."""

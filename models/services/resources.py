@@ -1,4 +1,4 @@
-"""What every use case works with, opened once per process."""
+"""The control plane's parts that every use case works with, opened once per process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from models.storage.store import ObjectStore
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """The settings, the books, the objects and the wake-up calls. Threads may share it."""
+    """The settings, the database, the object store and the queue. Threads may share it."""
 
     settings: Settings
     database: Database

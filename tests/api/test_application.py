@@ -26,7 +26,7 @@ Run = Callable[[Settings], AbstractContextManager["Server"]]
 SettingsFor = Callable[..., Settings]
 
 
-def test_a_process_that_keeps_the_books_never_loads_torch() -> None:
+def test_the_control_plane_never_loads_torch() -> None:
     program = """
 import json, sys, time
 start = time.perf_counter()
@@ -43,9 +43,9 @@ print(json.dumps({"heavy": heavy, "seconds": time.perf_counter() - start, "route
 
 
 def test_each_role_has_its_routes(settings_for: SettingsFor, run_server: Run) -> None:
-    with run_server(settings_for(role="api")) as books:
-        assert books.anonymous.get("/readyz").json()["checks"].keys() == {"database", "store", "broker"}
-        tenant = books.tenant("acme")
+    with run_server(settings_for(role="api")) as server:
+        assert server.anonymous.get("/readyz").json()["checks"].keys() == {"database", "store", "broker"}
+        tenant = server.tenant("acme")
         assert tenant.http.post("/v1/models/x/predict", json={"input": "x"}).status_code == 404
         assert tenant.http.get("/v1/models").json()["data"][0]["id"] == "minilm"
     with run_server(settings_for(role="predictor")) as predictor:

@@ -303,7 +303,7 @@ def test_parts_in_processes_of_their_own(tmp_path: Path) -> None:
         _until(lambda: _ready(f"http://127.0.0.1:{port}"))
         mapped = Path(f"/proc/{api.children()['api'].pid}/maps")
         if mapped.exists():
-            assert "libtorch" not in mapped.read_text(), "the API that only keeps books loaded torch"
+            assert "libtorch" not in mapped.read_text(), "the API of the control plane loaded torch"
     finally:
         for process in (predictor, worker, api.process):
             process.terminate()

@@ -2,7 +2,7 @@
 
 What is cached is forgotten when the change log names it, which is read every `poll_s`. When it cannot be read (the
 database is away), an entry is trusted for `EXPIRY_S` after it was last known to be true, no longer: a revoked key is
-dead within that time whatever happens. Torch-free, so that a process that only keeps books may use it.
+dead within that time whatever happens. Torch-free, so that the control plane may use it.
 """
 
 from __future__ import annotations

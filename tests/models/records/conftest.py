@@ -1,4 +1,4 @@
-"""The books are the same on both databases: every test here runs on each."""
+"""Both databases behave alike: every test here runs on each."""
 
 from __future__ import annotations
 
