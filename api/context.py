@@ -1,4 +1,4 @@
-"""What a request may reach: the settings, the control plane, the predictor. Opened once per process, closed at its end."""
+"""Settings, control plane and predictor of one process, as its requests reach them."""
 
 from __future__ import annotations
 
