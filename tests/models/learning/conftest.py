@@ -49,8 +49,15 @@ def few(tickets: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return chosen
 
 
+@pytest.fixture(scope="session")
+def feature_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Frozen features of the rows that several tests train on; the processes of one session share them."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "features"
+
+
 @pytest.fixture
-def make_request(tmp_path: Path) -> Callable[..., TrainRequest]:
+def make_request(tmp_path: Path, feature_cache: Path) -> Callable[..., TrainRequest]:
     """A request for rows that are written to a file of their own."""
     count = 0
 
@@ -74,6 +81,7 @@ def make_request(tmp_path: Path) -> Callable[..., TrainRequest]:
             "strategy": "head",
             "seed": 7,
             "threads": 1,
+            "feature_cache_dir": feature_cache,
             **fields,
         }
         return TrainRequest(

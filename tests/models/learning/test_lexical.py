@@ -147,16 +147,16 @@ def test_unknown_terms_say_nothing() -> None:
 
 
 def test_a_code_that_the_base_does_not_know(
-    backbone: TextBackbone, make_request: RequestFactory, tmp_path: Path
+    small_backbone: TextBackbone, make_request: RequestFactory, tmp_path: Path
 ) -> None:
     notes, unseen = coded(320, seed=1), coded(160, seed=2)
     make = partial(make_request, notes, feature_cache_dir=tmp_path / "features")
     request = make()
-    (candidate,), _ = _train(request, backbone)
-    (bare,), _ = _train(make(hyperparameters={"lexical": False}), backbone)
-    accuracy, baseline = _accuracy(candidate, backbone, unseen), _tfidf(notes, unseen)
+    (candidate,), _ = _train(request, small_backbone)
+    (bare,), _ = _train(make(hyperparameters={"lexical": False}), small_backbone)
+    accuracy, baseline = _accuracy(candidate, small_backbone, unseen), _tfidf(notes, unseen)
     assert accuracy >= baseline - 0.01
-    assert baseline > _accuracy(bare, backbone, unseen) + 0.1
+    assert baseline > _accuracy(bare, small_backbone, unseen) + 0.1
     report = candidate.report
     assert report["situation"]["similarity"] == "different"
     assert report["situation"]["terms_beat_features"]
@@ -164,22 +164,24 @@ def test_a_code_that_the_base_does_not_know(
     assert report["lexical"]["both"]["score"] == report["score"] > report["lexical"]["head"]["score"]
     assert "lexical" not in bare.report
     json.dumps(report, allow_nan=False)
-    (again,), _ = _train(replace(request, output_dir=request.output_dir.with_name("again")), backbone)
+    (again,), _ = _train(replace(request, output_dir=request.output_dir.with_name("again")), small_backbone)
     one, two = ((each.artifact_dir / WEIGHTS).read_bytes() for each in (candidate, again))
     assert one == two
     # Beside it, nothing that old artifacts have not.
     assert set(read_artifact(bare.artifact_dir).tensors) == {"head.weight", "head.bias"}
 
 
-def test_what_is_read_back_answers_as_it_was_measured(backbone: TextBackbone, make_request: RequestFactory) -> None:
+def test_what_is_read_back_answers_as_it_was_measured(
+    small_backbone: TextBackbone, make_request: RequestFactory
+) -> None:
     notes, unseen = coded(120, seed=1), coded(60, seed=2)
-    (candidate,), finished = _train(make_request(notes, validation=unseen), backbone)
+    (candidate,), finished = _train(make_request(notes, validation=unseen), small_backbone)
     assert candidate.report["measured_on"] == "validation_file"
-    assert _accuracy(candidate, backbone, unseen) == pytest.approx(finished.report["score"], abs=1e-9)
+    assert _accuracy(candidate, small_backbone, unseen) == pytest.approx(finished.report["score"], abs=1e-9)
     artifact = read_artifact(candidate.artifact_dir)
     texts = [text for text, _ in unseen]
-    together = inference.logits(artifact, backbone, texts)
-    assert np.abs(together[7:8] - inference.logits(artifact, backbone, texts[7:8])).max() < 1e-3
+    together = inference.logits(artifact, small_backbone, texts)
+    assert np.abs(together[7:8] - inference.logits(artifact, small_backbone, texts[7:8])).max() < 1e-3
 
 
 def test_terms_are_left_out_where_the_base_knows_better(
@@ -195,7 +197,7 @@ def test_terms_are_left_out_where_the_base_knows_better(
     assert "lexical.weight" in read_artifact(asked.artifact_dir).tensors
 
 
-def test_several_labels(backbone: TextBackbone, make_request: RequestFactory, tmp_path: Path) -> None:
+def test_several_labels(small_backbone: TextBackbone, make_request: RequestFactory, tmp_path: Path) -> None:
     def pairs(rows: int, seed: int) -> list[tuple[str, list[str]]]:
         notes = coded(2 * rows, seed=seed)
         order = np.random.default_rng(seed).permutation(2 * rows)
@@ -209,12 +211,12 @@ def test_several_labels(backbone: TextBackbone, make_request: RequestFactory, tm
         training=DatasetSource(path, "jsonl", {"text": "text", "labels": "labels"}),
         task="multi-label-classification",
     )
-    (candidate,), _ = _train(request, backbone)
+    (candidate,), _ = _train(request, small_backbone)
     scores = candidate.report["lexical"]
     assert scores["share"] >= 0.5
     assert scores["both"]["score"] > scores["head"]["score"] + 0.05
     unseen = pairs(50, 2)
-    predictions = inference.predict(read_artifact(candidate.artifact_dir), backbone, [text for text, _ in unseen])
+    predictions = inference.predict(read_artifact(candidate.artifact_dir), small_backbone, [text for text, _ in unseen])
     right = [set(found["labels"]) == set(labels) for found, (_, labels) in zip(predictions, unseen, strict=True)]
     assert np.mean(right) > 0.5
 

@@ -97,10 +97,8 @@ def _train_lines(rows: list[dict[str, Any]], task: str, backbone: TextBackbone, 
     return read_artifact(candidate.artifact_dir)
 
 
-@pytest.mark.parametrize(
-    ("rows", "floor"),
-    [(300, 0.8), pytest.param(1_900, 0.82, marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("rows", "floor"), [(300, 0.8), (1_900, 0.82)])
 def test_nearness_of_sentences(backbone: TextBackbone, tmp_path: Path, rows: int, floor: float) -> None:
     artifact = _train_lines(_stsb("train")[:: 5_749 // rows][:rows], "text-regression", backbone, tmp_path)
     test = _stsb("test")[:: 1 if rows > 1_000 else 4]
@@ -109,6 +107,7 @@ def test_nearness_of_sentences(backbone: TextBackbone, tmp_path: Path, rows: int
     assert np.corrcoef(values, true)[0, 1] >= floor
 
 
+@pytest.mark.slow
 def test_spans_in_bookings(backbone: TextBackbone, tmp_path: Path) -> None:
     artifact = _train_lines(_bookings("train_0")[::20], "token-classification", backbone, tmp_path)
     test = _bookings("test")[::12]

@@ -30,7 +30,7 @@ Write = Callable[..., TrainRequest]
 
 
 @pytest.fixture
-def write(tmp_path: Path) -> Write:
+def write(tmp_path: Path, feature_cache: Path) -> Write:
     """A request for rows, each of them a JSON object."""
 
     def make(rows: list[dict[str, Any]], task: str, **fields: Any) -> TrainRequest:
@@ -45,7 +45,7 @@ def write(tmp_path: Path) -> Write:
             task,
             tmp_path / "out",
             validation=source("validation", validation) if validation else None,
-            **{"strategy": "head", "seed": 3, "threads": 1, **fields},
+            **{"strategy": "head", "seed": 3, "threads": 1, "feature_cache_dir": feature_cache, **fields},
         )
 
     return make
@@ -118,16 +118,16 @@ def test_a_single_text_has_a_value_too(backbone: TextBackbone, write: Write) -> 
     assert answers[1]["value"] > 2.5
 
 
-def test_rows_that_cannot_be_learned_from(backbone: TextBackbone, write: Write) -> None:
+def test_rows_that_cannot_be_learned_from(small_backbone: TextBackbone, write: Write) -> None:
     pairs = nearness(12, seed=0)
     with pytest.raises(UnevenPairs):
-        _candidates(write(pairs, "text-regression", validation=[{"text": "alone", "value": 1.0}]), backbone)
+        _candidates(write(pairs, "text-regression", validation=[{"text": "alone", "value": 1.0}]), small_backbone)
     rows = places(12, seed=0)
     foreign = [{"text": "In Rome", "spans": [{"start": 3, "end": 7, "label": "town"}]}] * 2
     with pytest.raises(UnknownLabel, match="town"):
-        _candidates(write(rows, "token-classification", validation=foreign), backbone)
+        _candidates(write(rows, "token-classification", validation=foreign), small_backbone)
     with pytest.raises(TooFewRows):
-        _candidates(write(rows[:3], "token-classification"), backbone)
+        _candidates(write(rows[:3], "token-classification"), small_backbone)
 
 
 def test_words_are_what_a_person_would_call_them() -> None:
@@ -235,21 +235,21 @@ def test_spans_are_learned(backbone: TextBackbone, write: Write) -> None:
         assert all(row["text"][span["start"] : span["end"]] == span["text"] for span in answer["spans"])
 
 
-def test_a_validation_file_scores_spans(backbone: TextBackbone, write: Write) -> None:
+def test_a_validation_file_scores_spans(small_backbone: TextBackbone, write: Write) -> None:
     request = write(places(80, seed=0), "token-classification", validation=places(30, seed=1))
-    (candidate,) = _candidates(request, backbone)
+    (candidate,) = _candidates(request, small_backbone)
     assert candidate.report["measured_on"] == "validation_file"
     assert candidate.report["measured_rows"] == 30
 
 
 @pytest.mark.parametrize(("task", "strategy"), [("text-regression", "lora"), ("token-classification", "partial")])
-def test_the_one_loop_refines_every_task(backbone: TextBackbone, write: Write, task: str, strategy: str) -> None:
+def test_the_one_loop_refines_every_task(small_backbone: TextBackbone, write: Write, task: str, strategy: str) -> None:
     rows = nearness(60, seed=0) if task == "text-regression" else places(60, seed=0)
     quick = Hyperparameters(n_epochs=2, lora_rank=2, trainable_blocks=1, batch_size=16)
     # A validation file makes it one trial instead of four.
     held = nearness(30, seed=1) if task == "text-regression" else places(30, seed=1)
     request = write(rows, task, validation=held, strategy=strategy, hyperparameters=quick)
-    head, refined = _candidates(request, backbone)
+    head, refined = _candidates(request, small_backbone)
     assert (head.name, refined.name) == ("head", strategy)
     assert refined.metrics["score"] >= 0.6
     tried = refined.report["strategies_tried"][-1]
@@ -268,12 +268,12 @@ def test_the_base_as_it_is_answers_too(backbone: TextBackbone, write: Write, tas
 
 @pytest.mark.parametrize("task", ["text-regression", "token-classification"])
 def test_what_does_not_fit_into_memory_is_refined_on(
-    backbone: TextBackbone, write: Write, task: str, monkeypatch: pytest.MonkeyPatch
+    small_backbone: TextBackbone, write: Write, task: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = nearness(60, seed=0) if task == "text-regression" else places(60, seed=0)
-    monkeypatch.setattr(training, "_FEATURE_BYTES", 1_000_000)
+    monkeypatch.setattr(training, "_FEATURE_BYTES", 80_000)
     quick = Hyperparameters(n_epochs=1, lora_rank=2, batch_size=16)
-    head, refined = _candidates(write(rows, task, strategy="lora", hyperparameters=quick), backbone)
+    head, refined = _candidates(write(rows, task, strategy="lora", hyperparameters=quick), small_backbone)
     assert 4 <= head.report["data"]["rows_of_head"] < 50
     assert head.report["data"]["rows"] == refined.report["data"]["rows"] == 60
     assert head.report["measured_rows"] == head.report["data"]["rows_of_head"]

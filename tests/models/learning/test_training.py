@@ -60,9 +60,9 @@ def test_head_learns_the_sample(backbone: TextBackbone, tickets: Rows, make_requ
 
 
 def test_progress_only_grows_and_events_cross_processes(
-    backbone: TextBackbone, few: Rows, make_request: RequestFactory
+    small_backbone: TextBackbone, few: Rows, make_request: RequestFactory
 ) -> None:
-    found = _run(make_request(few), backbone)
+    found = _run(make_request(few), small_backbone)
     percents = [event.percent for event in found if isinstance(event, Progress)]
     assert percents == sorted(percents)
     assert percents[0] == 0
@@ -71,14 +71,14 @@ def test_progress_only_grows_and_events_cross_processes(
         assert events.from_dict(json.loads(json.dumps(events.to_dict(event)))) == event
 
 
-def test_same_seed_same_bytes(backbone: TextBackbone, few: Rows, make_request: RequestFactory) -> None:
+def test_same_seed_same_bytes(small_backbone: TextBackbone, few: Rows, make_request: RequestFactory) -> None:
     # A validation file makes it one trial instead of four.
     request = make_request(
         few[::2], validation=few[1::4], strategy="lora", hyperparameters={**FAST_LORA, "n_epochs": 1}
     )
     again = replace(request, output_dir=request.output_dir.with_name("again"))
     other = replace(request, output_dir=request.output_dir.with_name("other"), seed=8)
-    first, second, third = (_candidates(_run(each, backbone)) for each in (request, again, other))
+    first, second, third = (_candidates(_run(each, small_backbone)) for each in (request, again, other))
     assert [candidate.name for candidate in first] == ["head", "lora"]
     for one, two in zip(first, second, strict=True):
         assert (one.artifact_dir / WEIGHTS).read_bytes() == (two.artifact_dir / WEIGHTS).read_bytes()
@@ -94,49 +94,51 @@ def test_zero_shot_needs_no_training(backbone: TextBackbone, tickets: Rows, make
 
 
 def test_validation_file_is_what_is_measured(
-    backbone: TextBackbone, tickets: Rows, make_request: RequestFactory
+    small_backbone: TextBackbone, tickets: Rows, make_request: RequestFactory
 ) -> None:
     request = make_request(tickets[::2], validation=tickets[1::8])
-    (candidate,) = _candidates(_run(request, backbone))
+    (candidate,) = _candidates(_run(request, small_backbone))
     assert candidate.report["measured_on"] == "validation_file"
     assert candidate.report["measured_rows"] == len(tickets[1::8])
-    accuracy = _accuracy(candidate, backbone, tickets[1::8])
+    accuracy = _accuracy(candidate, small_backbone, tickets[1::8])
     assert candidate.metrics["score"] == pytest.approx(accuracy)
 
 
-def test_unknown_label_in_validation(backbone: TextBackbone, few: Rows, make_request: RequestFactory) -> None:
+def test_unknown_label_in_validation(small_backbone: TextBackbone, few: Rows, make_request: RequestFactory) -> None:
     request = make_request(few, validation=[few[0], ("a text", "no_such_label")])
     with pytest.raises(UnknownLabel, match="Row 2 of the validation file has the label 'no_such_label'"):
-        _run(request, backbone)
+        _run(request, small_backbone)
 
 
-def test_too_little_to_learn_from(backbone: TextBackbone, make_request: RequestFactory) -> None:
+def test_too_little_to_learn_from(small_backbone: TextBackbone, make_request: RequestFactory) -> None:
     with pytest.raises(TooFewRows):
-        _run(make_request([("a", "x"), ("b", "y")]), backbone)
+        _run(make_request([("a", "x"), ("b", "y")]), small_backbone)
 
 
 @pytest.mark.parametrize("features", ["median.6", "mean.7", "mean", "first"])
-def test_unknown_features(backbone: TextBackbone, few: Rows, make_request: RequestFactory, features: str) -> None:
+def test_unknown_features(small_backbone: TextBackbone, few: Rows, make_request: RequestFactory, features: str) -> None:
     with pytest.raises(InvalidHyperparameters, match="features"):
-        _run(make_request(few, hyperparameters={"features": features}), backbone)
+        _run(make_request(few, hyperparameters={"features": features}), small_backbone)
 
 
-def test_asked_features_and_penalty_are_used(backbone: TextBackbone, few: Rows, make_request: RequestFactory) -> None:
+def test_asked_features_and_penalty_are_used(
+    small_backbone: TextBackbone, few: Rows, make_request: RequestFactory
+) -> None:
     asked = {"features": "mean.3, cls.6", "regularization": 0.5}
-    (candidate,) = _candidates(_run(make_request(few, hyperparameters=asked), backbone))
+    (candidate,) = _candidates(_run(make_request(few, hyperparameters=asked), small_backbone))
     artifact = read_artifact(candidate.artifact_dir)
     assert artifact.features == ("mean.3", "cls.6")
-    assert artifact.tensors["head.weight"].shape == (len(artifact.labels), 768)
+    assert artifact.tensors["head.weight"].shape == (len(artifact.labels), 2 * small_backbone.width)
     assert candidate.report["hyperparameters"]["regularization"] == pytest.approx(0.5)
 
 
-def test_stops_at_every_stage(backbone: TextBackbone, few: Rows, make_request: RequestFactory) -> None:
-    request = make_request(few, strategy="lora", hyperparameters=FAST_LORA)
+def test_stops_at_every_stage(small_backbone: TextBackbone, few: Rows, make_request: RequestFactory) -> None:
+    request = make_request(few, strategy="lora", hyperparameters=FAST_LORA, feature_cache_dir=None)
     for step in ("encoding", "fitting", "refining"):
         seen: list[str] = []
 
         def run_until(step: str = step, seen: list[str] = seen) -> None:
-            for event in train(request, backbone, stop=lambda: step in seen):
+            for event in train(request, small_backbone, stop=lambda: step in seen):
                 if isinstance(event, Progress):
                     seen.append(event.step)
 
@@ -177,45 +179,45 @@ def test_several_labels_per_row(
 
 class TestFeatureCache:
     def test_second_run_reads_it(
-        self, backbone: TextBackbone, few: Rows, make_request: RequestFactory, tmp_path: Path
+        self, small_backbone: TextBackbone, few: Rows, make_request: RequestFactory, tmp_path: Path
     ) -> None:
         request = make_request(few, feature_cache_dir=tmp_path / "cache")
-        first = _candidates(_run(request, backbone))[0]
+        first = _candidates(_run(request, small_backbone))[0]
         (cached,) = (tmp_path / "cache").iterdir()
         again = replace(request, output_dir=tmp_path / "again")
-        second = _candidates(_run(again, backbone))[0]
+        second = _candidates(_run(again, small_backbone))[0]
         assert second.report["score"] == first.report["score"]
         assert (second.artifact_dir / WEIGHTS).read_bytes() == (first.artifact_dir / WEIGHTS).read_bytes()
 
         content = bytearray(cached.read_bytes())
         content[-7] ^= 64  # a flipped bit in a number: it parses, the hash does not match
         cached.write_bytes(content)
-        third = _candidates(_run(replace(request, output_dir=tmp_path / "third"), backbone))[0]
+        third = _candidates(_run(replace(request, output_dir=tmp_path / "third"), small_backbone))[0]
         assert (third.artifact_dir / WEIGHTS).read_bytes() == (first.artifact_dir / WEIGHTS).read_bytes()
         assert cached.read_bytes() != content  # computed and written anew
 
     def test_truncated_cache_is_computed_anew(
-        self, backbone: TextBackbone, few: Rows, make_request: RequestFactory, tmp_path: Path
+        self, small_backbone: TextBackbone, few: Rows, make_request: RequestFactory, tmp_path: Path
     ) -> None:
         request = make_request(few, feature_cache_dir=tmp_path / "cache")
-        _run(request, backbone)
+        _run(request, small_backbone)
         (cached,) = (tmp_path / "cache").iterdir()
         whole = cached.read_bytes()
         cached.write_bytes(whole[: len(whole) // 2])
-        _run(replace(request, output_dir=tmp_path / "again"), backbone)
+        _run(replace(request, output_dir=tmp_path / "again"), small_backbone)
         assert cached.read_bytes() == whole
 
 
 @pytest.mark.parametrize(
     "strategy",
-    ["lora", "partial", pytest.param("full", marks=pytest.mark.slow), pytest.param("scratch", marks=pytest.mark.slow)],
+    ["lora", "partial", "full", "scratch"],
 )
 def test_every_strategy_makes_a_servable_candidate(
-    backbone: TextBackbone, few: Rows, make_request: RequestFactory, strategy: str
+    small_backbone: TextBackbone, few: Rows, make_request: RequestFactory, strategy: str
 ) -> None:
     asked = {"n_epochs": 1, "batch_size": 16, "lora_rank": 2, "trainable_blocks": 1}
     request = make_request(few[::2], strategy=strategy, hyperparameters=asked, validation=few[1::4])
-    head, refined = _candidates(_run(request, backbone))
+    head, refined = _candidates(_run(request, small_backbone))
     assert refined.name == strategy
     artifact = read_artifact(refined.artifact_dir)
     names = {name.split(".")[0] for name in artifact.tensors}
@@ -224,7 +226,7 @@ def test_every_strategy_makes_a_servable_candidate(
     if strategy == "partial":
         assert {name.split(".")[1] for name in artifact.tensors if name.startswith("block")} == {"5"}
     # What is on disk answers like what was measured.
-    accuracy = _accuracy(refined, backbone, few[1::4])
+    accuracy = _accuracy(refined, small_backbone, few[1::4])
     assert refined.metrics["score"] == pytest.approx(accuracy, abs=0.13)
     assert refined.report["hyperparameters"]["learning_rate"] > 0
     tried = {entry["name"]: entry for entry in refined.report["strategies_tried"]}
