@@ -19,7 +19,7 @@ import structlog
 
 from models.learning.contract.request import DatasetSource, Hyperparameters, TrainRequest
 from models.records.files import File
-from models.services import experience, orphans
+from models.services import orphans, priors
 from models.services.claims import Claim
 from models.services.resources import Resources
 from models.storage.store import ObjectStore
@@ -108,7 +108,7 @@ def prepare(resources: Resources, claim: Claim, workspace: Workspace, retry: Ret
         refine_budget_s=settings.refine_budget_s,
         feature_cache_dir=workspace.features,
         checkpoint_dir=workspace.checkpoints,
-        experience=retry.call(lambda: experience.earlier(resources, job)),
+        priors=retry.call(lambda: priors.fetch(resources, job)),
     )
 
 

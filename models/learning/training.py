@@ -22,7 +22,8 @@ from models.learning.data.corpus import Corpus, read_training, read_validation
 from models.learning.data.folds import subsample
 from models.learning.heads import first_version
 from models.learning.run import Rows, Run
-from models.learning.search import search
+from models.learning.search import outcomes, search
+from models.learning.search import situation as situations
 
 __all__ = ["train"]
 
@@ -44,12 +45,14 @@ def train(request: TrainRequest, backbone: Backbone, *, stop: Callable[[], bool]
 def _train(request: TrainRequest, backbone: Backbone, stop: Callable[[], bool]) -> Iterator[TrainEvent]:
     torch.manual_seed(request.seed)
     run = yield from _prepare(request, backbone, stop)
-    first = first_version.measure(run)
+    first = first_version.measure(run, outcomes.head_prior(run))
+    situation = situations.measure(run, first)
+    run.report["situation"] = situation.as_dict()
     yield Progress("fitting", _share(run, 30, 90), metrics={"score": first.trained.assessment.score.value})
     best = first_version.publish(run, first)
     yield best
     candidates: list[VersionReady] = [best]
-    for event in search.refine(run, first):
+    for event in search.refine(run, first, situation):
         if isinstance(event, VersionReady):
             candidates.append(event)
             if event.improves:

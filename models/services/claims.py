@@ -21,7 +21,7 @@ from models.records.files import File
 from models.records.jobs import Job
 from models.records.transitions import JobStatus
 from models.records.versions import LIVE, Model, ModelVersion
-from models.services import artifacts, attempt_outcome, experience
+from models.services import artifacts, attempt_outcome, priors
 from models.services.errors import CandidateMissing, LeaseLost
 from models.services.jobs import wake
 from models.services.resources import Resources
@@ -160,7 +160,7 @@ def finish(resources: Resources, claim: Claim, finished: Finished) -> Job:
             "created_at": now,
         }
         usage.add_once(session, [record])
-        experience.keep(session, resources, job, finished)
+        priors.keep(session, resources, job, finished)
         jobs.add_event(session, job.id, "The job has successfully completed.", data={"best": finished.best})
         return job
 

@@ -10,9 +10,9 @@ from itertools import islice
 from models.errors import JobError
 from models.records import changes, customers, idempotency, jobs, outcomes
 from models.services import attempt_outcome, orphans
-from models.services.experience import KEPT
 from models.services.idempotency import KEEP_S
 from models.services.jobs import wake
+from models.services.priors import KEPT
 from models.services.resources import Resources
 
 _WORKER_LOST = JobError("worker_lost", "The worker that ran it was lost.")

@@ -54,7 +54,7 @@ def run(
     *,
     budget_s: float,
     seed: int,
-    experience: tuple[Outcome, ...] = (),
+    priors: tuple[Outcome, ...] = (),
 ) -> dict[str, Any]:
     """Train, and judge what this strategy made (of `auto`: what it chose) by the test rows."""
     with tempfile.TemporaryDirectory() as name:
@@ -68,7 +68,7 @@ def run(
             strategy=strategy,
             seed=seed,
             refine_budget_s=budget_s,
-            experience=experience,
+            priors=priors,
         )
         candidates: dict[str, VersionReady] = {}
         for event in train(request, backbone, stop=lambda: False):

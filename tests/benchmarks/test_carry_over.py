@@ -28,11 +28,9 @@ _RESULT = "carry_over"
 
 @pytest.mark.parametrize("cell", _CELLS, ids=lambda cell: cell.name)
 def test_cell(cell: Cell, base: Callable[[str], Backbone]) -> None:
-    def search(draw: int, experience: tuple[Outcome, ...] = ()) -> dict[str, Any]:
+    def search(draw: int, priors: tuple[Outcome, ...] = ()) -> dict[str, Any]:
         seed = task_sets.SEED + draw
-        return regret.run(
-            cell.data(draw), "auto", base(cell.base), budget_s=_BUDGET_S, seed=seed, experience=experience
-        )
+        return regret.run(cell.data(draw), "auto", base(cell.base), budget_s=_BUDGET_S, seed=seed, priors=priors)
 
     alone = [search(draw) for draw in _DRAWS]
     left = [tuple(Outcome.from_dict(outcome) for outcome in run["outcomes"]) for run in alone]

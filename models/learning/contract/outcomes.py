@@ -1,4 +1,4 @@
-"""What one job tells later ones: numbers only. Nothing that a customer wrote is in them."""
+"""What one job leaves for later ones: numbers only. Nothing that a customer wrote is in them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 HEAD = "head"
+# Fields of stored outcomes that have another name by now.
+_FORMER_NAMES = {"relief": "error_reduction"}
 # Differences at which a situation counts for 0.6: a factor of e in rows, 0.2 in shares.
 _ROWS_SCALE, _SHARE_SCALE = 1.0, 0.2
 
@@ -56,7 +58,7 @@ class Outcome:
     head_score: float
     depth_scores: tuple[float, ...]
     candidate: str
-    relief: float = 0.0  # share of the head's errors that it took away; negative: it made more
+    error_reduction: float = 0.0  # share of the head's errors that it took away; negative: it made more
     probability: float = 0.5  # of being better than the head
     epochs: int = 0  # at its best moment; 0: it left before it was tried in full
     blend: float = 1.0
@@ -73,6 +75,7 @@ class Outcome:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Outcome:
         """Read what `dataclasses.asdict` wrote, be it through JSON, and be it by a version with more fields."""
+        values = {_FORMER_NAMES.get(name, name): value for name, value in values.items()}
         known = {each.name for each in fields(cls)} & values.keys()
         return cls(**{**{name: values[name] for name in known}, "depth_scores": tuple(values["depth_scores"])})
 

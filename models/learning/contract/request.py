@@ -55,7 +55,7 @@ class TrainRequest:
     refine_budget_s: float = 900.0
     feature_cache_dir: Path | None = None  # one customer's own folder, never shared
     checkpoint_dir: Path | None = None
-    experience: tuple[Outcome, ...] = ()  # of earlier jobs, whoever's they were
+    priors: tuple[Outcome, ...] = ()  # outcomes of earlier jobs, of all customers
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready form; `from_dict` reads it back."""
@@ -71,7 +71,7 @@ class TrainRequest:
         values["hyperparameters"] = Hyperparameters(**values.get("hyperparameters", {}))
         for name in ("output_dir", "feature_cache_dir", "checkpoint_dir"):
             values[name] = Path(values[name]) if values.get(name) else None
-        values["experience"] = tuple(Outcome.from_dict(each) for each in values.get("experience", ()))
+        values["priors"] = tuple(Outcome.from_dict(each) for each in values.get("priors", ()))
         return cls(**values)
 
 

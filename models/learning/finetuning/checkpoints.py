@@ -1,4 +1,4 @@
-"""A run's state after an epoch, so that a killed attempt goes on where it was: safetensors, the manifest last."""
+"""The state of a fit after an epoch, so that a killed attempt resumes there: safetensors, the manifest last."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Trained parameters, the optimiser's moments, and what the epochs so far have left."""
+    """Trained parameters, the optimiser's moments, losses and held-out logits of the epochs so far."""
 
     epoch: int
     tensors: dict[str, Tensor]
@@ -38,7 +38,7 @@ class Checkpoint:
     def capture(
         cls, network: Network, optimizer: torch.optim.Optimizer, epoch: int, history: list[tuple[float, Floats]]
     ) -> Checkpoint:
-        """Of a network and its AdamW."""
+        """The state of a network and its AdamW; `history` is (loss, held-out logits) of each epoch."""
         tensors: dict[str, Tensor] = {}
         for name, master in network.masters.items():
             tensors[f"value.{name}"] = master

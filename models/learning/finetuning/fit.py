@@ -1,77 +1,86 @@
-"""One fit of a candidate, from a head on the frozen base to its last epoch, with its progress and its cost."""
+"""One fit of a training configuration: from a head on the frozen base to its last epoch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import hashlib
+import json
+from collections.abc import Generator
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from models.learning.contract.events import TrainEvent
+from models.learning.data import features
 from models.learning.data.folds import Rows
+from models.learning.data.ragged import flat, units
 from models.learning.finetuning import training_loop
-from models.learning.finetuning.network import Network, trained_values
-from models.learning.finetuning.splits import checkpoints_of, network_of
-from models.learning.finetuning.training_loop import Epoch, TrainingRows
+from models.learning.finetuning.checkpoints import Checkpoints
+from models.learning.finetuning.network import Network, build, trained_values
+from models.learning.finetuning.strategies import TrainingConfig
+from models.learning.finetuning.training_loop import Epoch, LoopContext, TrainingRows
 from models.learning.heads.first_version import FirstVersion
 from models.learning.heads.linear import Head
 from models.learning.run import Run
-from models.learning.search.budget import Budget
-from models.learning.search.candidates import Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class FitJob:
+    """What to fit. `rows` are trained on; the head was fitted to the rows `train` of the training file alone."""
+
+    candidate: str
+    name: str  # of this fit among the candidate's: its checkpoints are kept under both names
+    config: TrainingConfig
+    head: Head
+    train: Rows
+    rows: TrainingRows
+    epochs: int | None = None  # ends the fit earlier without changing the rates
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """The network after its last epoch, and what its parameters were before the first."""
+    """The network after its last epoch, and its parameters before the first."""
 
     network: Network
     start: dict[str, Tensor]
-    material: TrainingRows
+    rows: TrainingRows
     epochs: int
 
 
-def fit(  # noqa: PLR0917
-    run: Run,
-    first: FirstVersion,
-    candidate: Candidate,
-    head: Head,
-    train: Rows,
-    material: TrainingRows,
-    clock: Budget,
-    label: str,
-    *,
-    name: str,
-    epochs: int | None = None,
-    heard: Callable[[Epoch], None] = lambda _: None,
-) -> Generator[TrainEvent, None, Fit]:
-    """Train on `material`, of which `train` are the rows that the head has seen; `heard` learns of every epoch.
-
-    `epochs` cuts the schedule short, `name` is that of the checkpoints. Raises OverBudget, Diverged.
-    """
-    network = network_of(run, first, candidate, head, train)
+def fit(run: Run, first: FirstVersion, job: FitJob) -> Generator[float | Epoch, None, Fit]:
+    """Train; yields the share of an epoch now and then, and an Epoch at the end of each. Raises Stopped, Diverged."""
+    network = _network(run, first, job)
     start = trained_values(network)
-    material = material.behind(network, run.backbone, stop=run.stop)
-    steps = training_loop.fit(
-        network,
-        candidate.schedule,
-        material,
-        run.task.link,
-        run.backbone,
-        seed=run.request.seed,
-        checkpoints=checkpoints_of(run, candidate, name, train),
-        stop=run.stop,
-        epochs=epochs,
-    )
-    row = len(material.tokens) * candidate.weight
-    of_all = "" if epochs is None else f" of {epochs}"
-    epoch = 0
-    for step in steps:
+    rows = job.rows.with_frozen_activations(network, run.backbone, stop=run.stop)
+    context = LoopContext(run.backbone, run.task.link, run.request.seed, run.stop, _checkpoints(run, job))
+    done = 0
+    for step in training_loop.train(network, job.config, rows, context, epochs=job.epochs):
         if isinstance(step, Epoch):
-            epoch = step.number
-            heard(step)
-            yield clock.tell(row * epoch, f"{label}, epoch {epoch}{of_all}", loss=step.loss, epoch=float(epoch))
-        else:
-            yield clock.tell(row * (epoch + step), label)
-    run.tokens_used += epoch * sum(len(row) for row in material.tokens)
-    clock.done += row * epoch
-    return Fit(network, start, material, epoch)
+            done = step.number
+        yield step
+    return Fit(network, start, rows, done)
+
+
+def _network(run: Run, first: FirstVersion, job: FitJob) -> Network:
+    """A network that starts as the base with the job's head, standardised by the rows that the head has seen."""
+    where, names = units(run.training.corpus.targets, job.train), first.choice.names
+    plain = {name: values[where] for name, values in run.training.features.items()}
+    features_NF = features.derive(plain, names)
+    return build(run.backbone, job.config, names, job.head, features_NF, seed=run.request.seed)
+
+
+def _checkpoints(run: Run, job: FitJob) -> Checkpoints | None:
+    """Where the fit keeps its state, None if the request says nowhere."""
+    folder = run.request.checkpoint_dir
+    if folder is None:
+        return None
+    what = {
+        "rows": run.training.corpus.digest,
+        "of_them": hashlib.sha256(job.train.tobytes()).hexdigest(),
+        "targets": hashlib.sha256(flat(run.training.corpus.targets).tobytes()).hexdigest(),
+        "base": run.backbone.revision,
+        "precision": str(run.backbone.dtype),
+        "config": repr(job.config),
+        "seed": run.request.seed,
+        "fit": job.name,
+    }
+    fingerprint = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+    return Checkpoints(folder / f"{job.candidate}-{job.name}", fingerprint)

@@ -1,7 +1,7 @@
-"""What frozen blocks make of a row is the same in every epoch: of pictures and sounds it is computed once and kept.
+"""The activations of frozen blocks are the same in every epoch: for pictures and sounds they are computed once.
 
-The decoding is saved with it. Texts are left alone: their hidden states depend on how they are padded, and cost little
-beside what trains.
+The decoding is saved with them. Texts are left alone: their hidden states depend on how they are padded, and cost
+little beside what trains.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from models.backbones.stacks import MediaBatch
 from models.learning.contract.errors import Stopped
 from models.learning.finetuning.network import Network
 
-# Of hidden states in memory; beyond that they are computed again in every epoch.
+# Hidden states in memory; beyond that they are computed again in every epoch.
 _BYTES = 2**30
 
 
@@ -29,7 +29,7 @@ _BYTES = 2**30
 class KeptRow:
     """One row below the first block that trains."""
 
-    hidden: Tensor  # (P, …): an entry for each of the row's
+    hidden: Tensor  # (P, …): one for each of the row's patches or frames
     pooled: dict[tuple[str, int], Tensor]  # (1, D) by feature
     cost: int
 

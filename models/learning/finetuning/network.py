@@ -1,4 +1,4 @@
-"""The network that refinement trains: a base of one's own with a linear head on its pooled features."""
+"""The network that is fine-tuned: a copy of the base with a linear head on its pooled features."""
 
 from __future__ import annotations
 
@@ -101,22 +101,22 @@ class Network(nn.Module):
 
 
 def build(
-    backbone: Backbone, schedule: TrainingConfig, features: Sequence[str], head: Head, training_NF: Floats, *, seed: int
+    backbone: Backbone, config: TrainingConfig, features: Sequence[str], head: Head, training_NF: Floats, *, seed: int
 ) -> Network:
     """A trainable network that starts as base plus fitted head; only the strategy's parameters require gradients."""
-    strategy = schedule.strategy
+    strategy = config.strategy
     encoder = backbone.trainable_copy()
-    first = 0 if schedule.low_rank or schedule.own_blocks is None else backbone.blocks - schedule.own_blocks
+    first = 0 if config.lora_rank or config.trainable_blocks is None else backbone.blocks - config.trainable_blocks
     if strategy.random_weights:
-        _randomise(encoder, seed)
+        _initialise(encoder, seed)
     encoder.requires_grad_(False)
-    if schedule.low_rank:
-        lora.add(encoder.blocks, schedule.low_rank, seed=seed)
+    if config.lora_rank:
+        lora.add(encoder.blocks, config.lora_rank, seed=seed)
     else:
         for block in encoder.blocks[first:]:
             block.requires_grad_(True)
-        encoder.embeddings.requires_grad_(strategy.own_embeddings)
-    _drop_nothing(encoder)
+        encoder.embeddings.requires_grad_(strategy.trainable_embeddings)
+    _disable_dropout(encoder)
     encoder.to(backbone.device)
     features_NF = torch.from_numpy(training_NF)
     mean_F, deviation_F = features_NF.mean(0), features_NF.std(0)
@@ -148,45 +148,45 @@ def blend(network: Network, start: Mapping[str, Tensor], share: float) -> None:
     network.take_masters()
 
 
-def own_tensors(network: Network, schedule: TrainingConfig, dtype: torch.dtype) -> dict[str, Tensor]:
+def own_tensors(network: Network, config: TrainingConfig, dtype: torch.dtype) -> dict[str, Tensor]:
     """What the artifact holds beside the head: in `dtype`, in which it is served."""
-    if schedule.low_rank:
+    if config.lora_rank:
         return {name: tensor.to(dtype) for name, tensor in lora.tensors(network.encoder.blocks).items()}
     found: dict[str, Tensor] = {}
     for index in range(network.first_block, len(network.encoder.blocks)):
         for name, tensor in network.encoder.blocks[index].state_dict().items():
             found[f"block.{index}.{name}"] = tensor.to(dtype)
-    if schedule.strategy.own_embeddings:
+    if config.strategy.trainable_embeddings:
         for name, parameter in network.encoder.embeddings.named_parameters():
             found[f"embeddings.{name}"] = parameter.detach().to(dtype)
     return found
 
 
-def groups(network: Network, schedule: TrainingConfig, weight_decay: float) -> list[dict[str, Any]]:
-    """AdamW's parameter groups over the masters: rates fall from the top block down, biases and norms do not decay."""
-    decay = schedule.strategy.layer_decay
+def parameter_groups(network: Network, config: TrainingConfig, weight_decay: float) -> list[dict[str, Any]]:
+    """AdamW's groups over the masters: rates fall from the top block down, biases and norms do not decay."""
+    decay = config.strategy.layer_decay
     blocks = len(network.encoder.blocks)
     members: dict[tuple[float, float], list[Tensor]] = {}
     for name, value in network.masters.items():
         if name.startswith("head_"):
-            rate, shrink = schedule.head_rate, 0.0
+            rate, shrink = config.head_learning_rate, 0.0
         else:
             parts = name.split(".")  # encoder.blocks.{i}.… or encoder.embeddings.…
             index = int(parts[2]) if parts[1] == "blocks" else -1
-            rate = schedule.learning_rate * decay ** (blocks - 1 - index)
+            rate = config.learning_rate * decay ** (blocks - 1 - index)
             shrink = weight_decay if value.dim() > 1 else 0.0
         members.setdefault((rate, shrink), []).append(value)
     return [{"params": values, "lr": rate, "weight_decay": shrink} for (rate, shrink), values in members.items()]
 
 
-def _drop_nothing(encoder: Any) -> None:
-    """Dropout off: a few epochs from a fitted head do not need it, and masks would differ with the thread count."""
+def _disable_dropout(encoder: Any) -> None:
+    """Set dropout to zero: a few epochs from a fitted head do not need it, and masks would differ with the threads."""
     for module in encoder.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
 
 
-def _randomise(encoder: Any, seed: int) -> None:
+def _initialise(encoder: Any, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     for module in encoder.modules():
         if isinstance(module, nn.Linear | nn.Embedding):

@@ -1,4 +1,4 @@
-"""The moves of transfer learning as data: which parameters train, from where, how fast. One loop runs them all."""
+"""The strategies of transfer learning as data: which parameters train, from where, how fast. One loop runs them all."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ from models.learning.contract.request import Hyperparameters
 
 
 @dataclass(frozen=True, slots=True)
-class Strategy:
-    """One move. Rates are for AdamW with a linear warm-up and a cosine to zero."""
+class FineTuningStrategy:
+    """One strategy. Rates are for AdamW with a linear warm-up and a cosine to zero."""
 
     name: str
     learning_rate: float  # of the base's parameters (or of the low-rank matrices)
-    head_rate: float  # of the head, on standardised features
+    head_learning_rate: float  # of the head, on standardised features
     epochs: int
-    low_rank: int = 0  # > 0: matrices of this rank beside every linear layer, the base itself frozen
-    own_blocks: int | None = 0  # how many top blocks train; None: all of them
-    own_embeddings: bool = False
+    lora_rank: int = 0  # > 0: matrices of this rank beside every linear layer, the base itself frozen
+    trainable_blocks: int | None = 0  # how many top blocks train; None: all of them
+    trainable_embeddings: bool = False
     random_weights: bool = False
     layer_decay: float = 1.0  # each block's rate is that of the next one times this
 
-    def first_block(self, blocks: int) -> int:
-        """The lowest block in which anything trains."""
-        if self.low_rank or self.own_blocks is None:
-            return 0
-        return blocks - min(self.own_blocks, blocks)
 
-
-STRATEGIES: dict[str, Strategy] = {
+FINE_TUNING_STRATEGIES: dict[str, FineTuningStrategy] = {
     strategy.name: strategy
     for strategy in (
-        Strategy("lora", learning_rate=1e-3, head_rate=1e-3, epochs=6, low_rank=8),
-        Strategy("partial", learning_rate=1e-4, head_rate=1e-3, epochs=5, own_blocks=6),
-        Strategy(
-            "full", learning_rate=1e-4, head_rate=1e-3, epochs=5, own_blocks=None, own_embeddings=True, layer_decay=0.9
+        FineTuningStrategy("lora", learning_rate=1e-3, head_learning_rate=1e-3, epochs=6, lora_rank=8),
+        FineTuningStrategy("partial", learning_rate=1e-4, head_learning_rate=1e-3, epochs=5, trainable_blocks=6),
+        FineTuningStrategy(
+            "full",
+            learning_rate=1e-4,
+            head_learning_rate=1e-3,
+            epochs=5,
+            trainable_blocks=None,
+            trainable_embeddings=True,
+            layer_decay=0.9,
         ),
-        Strategy(
+        FineTuningStrategy(
             "scratch",
             learning_rate=3e-4,
-            head_rate=1e-3,
+            head_learning_rate=1e-3,
             epochs=20,
-            own_blocks=None,
-            own_embeddings=True,
+            trainable_blocks=None,
+            trainable_embeddings=True,
             random_weights=True,
         ),
     )
@@ -54,16 +54,16 @@ STRATEGIES: dict[str, Strategy] = {
 class TrainingConfig:
     """A strategy with every number settled."""
 
-    strategy: Strategy
+    strategy: FineTuningStrategy
     epochs: int
     batch_size: int
     learning_rate: float
-    head_rate: float
-    low_rank: int
-    own_blocks: int | None
+    head_learning_rate: float
+    lora_rank: int
+    trainable_blocks: int | None
 
 
-def settle(strategy: Strategy, asked: Hyperparameters, *, rows: int, blocks: int) -> TrainingConfig:
+def settle(strategy: FineTuningStrategy, asked: Hyperparameters, *, rows: int, blocks: int) -> TrainingConfig:
     """What the customer asked for, and the strategy's own numbers elsewhere. Raises InvalidHyperparameters."""
     if asked.trainable_blocks != "auto" and not 0 <= int(asked.trainable_blocks) <= blocks:
         raise InvalidHyperparameters(
@@ -71,17 +71,17 @@ def settle(strategy: Strategy, asked: Hyperparameters, *, rows: int, blocks: int
         )
     multiplier = 1.0 if asked.learning_rate_multiplier == "auto" else float(asked.learning_rate_multiplier)
     rate = strategy.learning_rate if asked.learning_rate == "auto" else float(asked.learning_rate)
-    own_blocks = strategy.own_blocks
+    trainable_blocks = strategy.trainable_blocks
     if strategy.name == "partial" and asked.trainable_blocks != "auto":
-        own_blocks = int(asked.trainable_blocks)
+        trainable_blocks = int(asked.trainable_blocks)
     return TrainingConfig(
         strategy=strategy,
         epochs=strategy.epochs if asked.n_epochs == "auto" else int(asked.n_epochs),
         batch_size=_batch_size(rows) if asked.batch_size == "auto" else min(int(asked.batch_size), rows),
         learning_rate=rate * multiplier,
-        head_rate=strategy.head_rate * multiplier,
-        low_rank=strategy.low_rank and (strategy.low_rank if asked.lora_rank == "auto" else int(asked.lora_rank)),
-        own_blocks=None if own_blocks is None else min(own_blocks, blocks),
+        head_learning_rate=strategy.head_learning_rate * multiplier,
+        lora_rank=strategy.lora_rank and (strategy.lora_rank if asked.lora_rank == "auto" else int(asked.lora_rank)),
+        trainable_blocks=None if trainable_blocks is None else min(trainable_blocks, blocks),
     )
 
 

@@ -1,4 +1,4 @@
-"""The one training loop. What trains is the strategy's business, what is predicted is the task's.
+"""The one training loop: what trains is decided by the strategy, what is predicted by the task.
 
 Each batch is cut into two halves of like lengths, whose gradients are computed side by side on one thread each and then
 added in a fixed order: the result is the same bits whether one thread or two did it.
@@ -26,7 +26,7 @@ from models.learning.contract.errors import Diverged, Stopped
 from models.learning.data.ragged import Ragged, flat
 from models.learning.finetuning import frozen_activations
 from models.learning.finetuning.checkpoints import Checkpoint, Checkpoints
-from models.learning.finetuning.network import Network, groups
+from models.learning.finetuning.network import Network, parameter_groups
 from models.learning.finetuning.strategies import TrainingConfig
 from models.learning.heads.linear import Floats
 from models.learning.tasks.link_functions import LinkFunction
@@ -40,7 +40,7 @@ _SHARDS = 2
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What an epoch left behind. `held_logits_NK` is empty if nothing is held out."""
+    """One epoch's loss and answers. `held_logits_NK` is empty if nothing is held out."""
 
     number: int  # from 1
     loss: float
@@ -50,41 +50,45 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True)
 class TrainingRows:
-    """Rows to train on and rows to look at after each epoch."""
+    """Rows to train on, and held-out rows to answer after each epoch."""
 
     tokens: Sequence[Row]
     targets: Any  # Targets, or Ragged
     held_tokens: Sequence[Row]
 
-    def behind(self, network: Network, backbone: Backbone, *, stop: Callable[[], bool]) -> TrainingRows:
-        """The same, with what frozen blocks make of the rows where that is worth keeping."""
+    def with_frozen_activations(
+        self, network: Network, backbone: Backbone, *, stop: Callable[[], bool]
+    ) -> TrainingRows:
+        """The same, as the frozen blocks leave the rows where that is worth keeping."""
         rows, held = (
             frozen_activations.keep(network, rows, backbone, stop=stop) for rows in (self.tokens, self.held_tokens)
         )
         return TrainingRows(rows, self.targets, held)
 
 
-def fit(
-    network: Network,
-    schedule: TrainingConfig,
-    material: TrainingRows,
-    link: LinkFunction,
-    backbone: Backbone,
-    *,
-    seed: int,
-    checkpoints: Checkpoints | None,
-    stop: Callable[[], bool],
-    epochs: int | None = None,
+@dataclass(frozen=True, slots=True)
+class LoopContext:
+    """What a training loop needs beside the network and its rows."""
+
+    backbone: Backbone
+    link: LinkFunction
+    seed: int
+    stop: Callable[[], bool]
+    checkpoints: Checkpoints | None = None
+
+
+def train(
+    network: Network, config: TrainingConfig, rows: TrainingRows, context: LoopContext, *, epochs: int | None = None
 ) -> Generator[float | Epoch, None, None]:
     """Train in place; yields the share of an epoch now and then, and an Epoch at the end of each.
 
-    `epochs` ends the run earlier without changing the schedule. Resumes from the last checkpoint. Raises Stopped,
-    Diverged.
+    `epochs` ends it earlier without changing the rates. Resumes from the last checkpoint. Raises Stopped, Diverged.
     """
-    optimizer = torch.optim.AdamW(groups(network, schedule, _WEIGHT_DECAY), betas=(0.9, 0.999), fused=True)
+    checkpoints, groups = context.checkpoints, parameter_groups(network, config, _WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), fused=True)
     rates = [group["lr"] for group in optimizer.param_groups]
-    per_epoch = math.ceil(len(material.tokens) / schedule.batch_size)
-    total = per_epoch * schedule.epochs
+    per_epoch = math.ceil(len(rows.tokens) / config.batch_size)
+    total = per_epoch * config.epochs
     done = 0
     history: list[tuple[float, Floats]] = []
     if checkpoints is not None and (found := checkpoints.load()) is not None:
@@ -92,24 +96,22 @@ def fit(
         for number, (loss, logits_NK) in enumerate(history, start=1):
             yield Epoch(number, loss, logits_NK, 0.0)
     network.train_mode()
-    for epoch in range(done, epochs or schedule.epochs):
+    for epoch in range(done, epochs or config.epochs):
         began, losses = time.monotonic(), 0.0
-        batches = _batches(material.tokens, schedule.batch_size, seed=seed, epoch=epoch)
-        for index, rows in enumerate(batches):
-            if stop():
+        batches = _batches(rows.tokens, config.batch_size, seed=context.seed, epoch=epoch)
+        for index, batch in enumerate(batches):
+            if context.stop():
                 raise Stopped
             rate = _rate(epoch * per_epoch + index, total)
             for group, base in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = base * rate
-            losses += _step(
-                network, optimizer, rows, tokens=material.tokens, targets=material.targets, link=link, backbone=backbone
-            )
+            losses += _step(network, optimizer, rows, batch, context)
             if index % 4 == 3:
                 yield (index + 1) / per_epoch
-        loss = losses / len(material.tokens)
+        loss = losses / len(rows.tokens)
         if not math.isfinite(loss):
-            raise Diverged(epoch=epoch + 1, learning_rate=schedule.learning_rate)
-        logits_NK = predict(network, material.held_tokens, backbone, stop=stop)
+            raise Diverged(epoch=epoch + 1, learning_rate=config.learning_rate)
+        logits_NK = predict(network, rows.held_tokens, context.backbone, stop=context.stop)
         history.append((loss, logits_NK))
         if checkpoints is not None:
             checkpoints.save(Checkpoint.capture(network, optimizer, epoch + 1, history))
@@ -143,24 +145,22 @@ def predict(network: Network, tokens: Sequence[Row], backbone: Backbone, *, stop
 def _step(
     network: Network,
     optimizer: torch.optim.Optimizer,
-    rows: NDArray[np.int64],
-    *,
-    tokens: Sequence[Row],
-    targets: Any,
-    link: LinkFunction,
-    backbone: Backbone,
+    rows: TrainingRows,
+    batch: NDArray[np.int64],
+    context: LoopContext,
 ) -> float:
-    """One update; returns the summed loss."""
+    """Update the network on the rows of one batch; returns their summed loss."""
+    backbone, link = context.backbone, context.link
     trained, masters = list(network.trained.values()), list(network.masters.values())
 
     def differentiate(shard: NDArray[np.int64]) -> tuple[float, tuple[Tensor, ...]]:
         with torch.enable_grad():
-            logits_BK = frozen_activations.logits(network, [tokens[row] for row in shard], backbone)
-            loss = link.losses(logits_BK, torch.from_numpy(flat(targets[shard])).to(backbone.device)).sum()
-            gradients = torch.autograd.grad(loss / len(rows), trained, materialize_grads=True)
+            logits_BK = frozen_activations.logits(network, [rows.tokens[row] for row in shard], backbone)
+            loss = link.losses(logits_BK, torch.from_numpy(flat(rows.targets[shard])).to(backbone.device)).sum()
+            gradients = torch.autograd.grad(loss / len(batch), trained, materialize_grads=True)
         return float(loss.detach()), gradients
 
-    shards = [rows[part::_SHARDS] for part in range(_SHARDS)] if backbone.device.type == "cpu" else [rows]
+    shards = [batch[part::_SHARDS] for part in range(_SHARDS)] if backbone.device.type == "cpu" else [batch]
     with _attention(backbone):
         results = list(in_parallel(differentiate, [shard for shard in shards if len(shard)], threads=backbone.threads))
     summed = [gradient.float() for gradient in results[0][1]]

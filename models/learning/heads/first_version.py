@@ -16,25 +16,30 @@ import torch
 from models.backbones.backbone import Row
 from models.learning.contract.errors import InvalidHyperparameters
 from models.learning.contract.events import VersionReady
-from models.learning.contract.outcomes import Circumstances
 from models.learning.data import features
 from models.learning.data.corpus import Corpus
 from models.learning.data.ragged import Ragged, flat, spread
 from models.learning.evaluation import label_issues
 from models.learning.evaluation.assessment import Assessment, HeldOut, assess
-from models.learning.heads import linear, selection, situation, stacking, zero_shot
+from models.learning.heads import linear, selection, stacking, zero_shot
 from models.learning.heads.cross_validation import DesignMatrix, FitContext
 from models.learning.heads.linear import Floats, Head
 from models.learning.heads.selection import Choice
-from models.learning.heads.situation import Situation
 from models.learning.heads.stacking import Stack
 from models.learning.run import Run, Trained, versions, write_candidate
-from models.learning.search.priors import Prior
 
 log = structlog.get_logger(__name__)
 
 # Rows per class up to which label names are tried as rows: one more among many changes nothing.
 _NAMED_ROWS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class HeadPrior:
+    """What heads of earlier jobs ended with; None where too little is known."""
+
+    features: str | None = None
+    regularization: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,6 @@ class FirstVersion:
     stack: Stack | None  # None: nothing that has terms, or the customer wants none
     held: HeldOut
     logits_NK: Floats  # on the held-out rows, of head and lexical part
-    situation: Situation
     label_names: DesignMatrix | None  # None for a base that does not read text
 
 
@@ -69,26 +73,24 @@ def asked_features(run: Run) -> tuple[str, ...]:
     return names
 
 
-def measure(run: Run) -> FirstVersion:
-    """Choose features and penalty by cross-validation, fit on all rows, measure baselines and situation."""
+def measure(run: Run, prior: HeadPrior) -> FirstVersion:
+    """Choose features and penalty by cross-validation, fit on all rows, measure the baselines."""
     began = time.monotonic()
-    corpus, labels, task = run.training.corpus, run.labels, run.task
+    corpus, task = run.training.corpus, run.task
     asked = run.request.hyperparameters
     names = asked_features(run)
-    earlier = _earlier(run)
     sets = {str(asked.features): names} if names else run.backbone.feature_sets()
-    usual_penalty = earlier.usual_regularization()
     table = DesignMatrix(run.training.features, corpus.targets)
     names_table = label_name_rows(run)
     choice = selection.choose(
         table,
         names_table if len(corpus) <= _NAMED_ROWS * run.outputs else None,
-        selection.usual_first(sets, earlier.usual_features()),
+        selection.usual_first(sets, prior.features),
         setting(run),
         alike_N=corpus.alike_N,
         seed=run.request.seed,
         inverse_penalty=None if asked.regularization == "auto" else 1.0 / float(asked.regularization),
-        start=None if usual_penalty is None else 1.0 / usual_penalty,
+        start=None if prior.regularization is None else 1.0 / prior.regularization,
     )
     run.check_stop()
     head = selection.fit_final(table, names_table, choice, setting(run))
@@ -118,18 +120,7 @@ def measure(run: Run) -> FirstVersion:
     run.seconds["fitting"] = time.monotonic() - began
     run.tried.append(_tried("head", assessment, run.seconds["fitting"] + run.seconds["encoding"]))
     run.tried[-1]["trials"] = selection.describe(choice.trials)
-    found = situation.measure(
-        run.training.features,
-        corpus.targets,
-        task,
-        choice.fold_N,
-        supports_K=task.supports(corpus.targets, labels),
-        score=assess(choice.logits_NK, out_of_fold, task, seed=run.request.seed).score.value,
-        outputs=run.outputs,
-        backbone=run.backbone,
-        stack=stack,
-    )
-    first = FirstVersion(trained, head, choice, stack, held, logits_NK, found, names_table)
+    first = FirstVersion(trained, head, choice, stack, held, logits_NK, names_table)
     zero, baseline = _baselines(run, first, names_table)
     run.report = _common_report(run, first, baseline)
     return zero if run.request.strategy == "zero-shot" else first
@@ -138,14 +129,6 @@ def measure(run: Run) -> FirstVersion:
 def setting(run: Run) -> FitContext:
     """What every fit of this run's heads shares."""
     return FitContext(run.task, run.outputs, run.backbone.device, run.backbone.threads, run.stop)
-
-
-def _earlier(run: Run) -> Prior:
-    """Earlier outcomes, seen from what is known before anything is fitted."""
-    supports_K = run.task.supports(run.training.corpus.targets, run.labels)
-    rows = len(run.training.corpus)
-    here = Circumstances(rows, len(supports_K), float(supports_K.mean()) if len(supports_K) else float(rows))
-    return Prior.of(run.request.experience, here, base_revision=run.backbone.revision, task=run.task.name)
 
 
 def label_name_tokens(run: Run) -> list[Row]:
@@ -248,7 +231,7 @@ def _baselines(run: Run, first: FirstVersion, names_table: DesignMatrix | None) 
         assessment=assessment,
         hyperparameters={"way": best},
     )
-    zero = FirstVersion(trained, head, choice, None, first.held, logits_NK, first.situation, names_table)
+    zero = FirstVersion(trained, head, choice, None, first.held, logits_NK, names_table)
     scores = {way: assessed.score.value for way, (_, _, assessed) in measured.items()}
     gate = majority if run.request.strategy == "zero-shot" else max(majority, *scores.values())
     return zero, {"majority": majority, **scores, "gate": gate}
@@ -266,7 +249,6 @@ def _common_report(run: Run, first: FirstVersion, baseline: dict[str, Any]) -> d
     supports_K = run.task.supports(corpus.targets, run.labels)
     return {
         "task": run.task.name,
-        "situation": first.situation.as_dict(),
         **({"lexical": first.stack.describe()} if first.stack else {}),
         "baseline": baseline,
         "seed": run.request.seed,

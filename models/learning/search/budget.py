@@ -1,49 +1,67 @@
-"""How far refinement is, and whether what is left fits into what `auto` may spend."""
+"""How far the search is, and whether what is left fits into what `auto` may spend."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 
 from models.learning.contract.events import Progress
 
 BEGINS, ENDS = 30.0, 98.0  # percent of the run
+# Share of the budget before which nothing is given up: early on a projection is mostly start-up cost.
+_START_UP = 0.05
 
 
 class OverBudget(Exception):
     """What is left to do would take longer than `auto` may spend."""
 
 
-@dataclass(slots=True)
 class Budget:
-    """Work done and to do: rows times epochs, each weighted by what a row costs its candidate."""
+    """Work planned and done: rows times epochs, each weighted by what a row costs its candidate."""
 
-    limit_s: float | None
-    total: float = 0.0
-    done: float = 0.0
-    began: float = field(default_factory=time.monotonic)
-    _shown: float = 0.0
+    def __init__(self, limit_s: float | None) -> None:
+        self.limit_s = limit_s
+        self._began = time.monotonic()
+        self._planned = 0.0
+        self._done = 0.0
+        self._share_shown = 0.0
 
     @property
     def spent_s(self) -> float:
-        """Seconds since refinement began."""
-        return time.monotonic() - self.began
+        """Seconds since the search began."""
+        return time.monotonic() - self._began
 
-    def tell(self, within: float, message: str, **metrics: float) -> Progress:
-        """A Progress event; `within` is what the fit under way adds to `done`. Raises OverBudget."""
-        done = max(self.done + within, 1e-9)
-        remaining = self.spent_s * max(self.total - done, 0.0) / done
-        # Early on a projection is mostly start-up cost.
-        if self.limit_s is not None and self.spent_s > 0.05 * self.limit_s and self.spent_s + remaining > self.limit_s:
-            raise OverBudget
-        self._shown = max(self._shown, min(done / max(self.total, 1e-9), 1.0))
-        return Progress("refining", BEGINS + (ENDS - BEGINS) * self._shown, message, remaining, metrics)
+    @property
+    def done(self) -> float:
+        """Work done."""
+        return self._done
 
-    def affords(self, more: float) -> bool:
-        """Whether that much work on top would still end within the budget; if so it is added to the total."""
-        if self.limit_s is not None and self.done > 0:
-            projected = self.spent_s * (self.total + more) / self.done
-            if projected > self.limit_s:
+    def plan(self, work: float) -> None:
+        """Add to the planned work, whether it fits or not."""
+        self._planned += work
+
+    def cancel(self, work: float) -> None:
+        """Take planned work that will not be done off the plan."""
+        self._planned -= work
+
+    def plan_if_affordable(self, work: float) -> bool:
+        """Add to the planned work if all of it would still end within the limit; whether it does."""
+        if self.limit_s is not None and self._done > 0:
+            projected_s = self.spent_s * (self._planned + work) / self._done
+            if projected_s > self.limit_s:
                 return False
-        self.total += more
+        self.plan(work)
         return True
+
+    def complete(self, work: float) -> None:
+        """Count work as done."""
+        self._done += work
+
+    def progress(self, under_way: float, message: str, **metrics: float) -> Progress:
+        """A Progress event with `under_way` more work than is counted as done. Raises OverBudget."""
+        done = max(self._done + under_way, 1e-9)
+        remaining_s = self.spent_s * max(self._planned - done, 0.0) / done
+        limit_s = self.limit_s
+        if limit_s is not None and self.spent_s > _START_UP * limit_s and self.spent_s + remaining_s > limit_s:
+            raise OverBudget
+        self._share_shown = max(self._share_shown, min(done / max(self._planned, 1e-9), 1.0))
+        return Progress("refining", BEGINS + (ENDS - BEGINS) * self._share_shown, message, remaining_s, metrics)

@@ -1,4 +1,4 @@
-"""What this run tells later ones, and what earlier ones tell it."""
+"""What this run leaves for later ones, and what earlier ones have left for it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import asdict, replace
 
 from models.learning.contract.outcomes import HEAD, Circumstances, Outcome
 from models.learning.heads import linear
-from models.learning.heads.first_version import FirstVersion
-from models.learning.heads.situation import Situation
+from models.learning.heads.first_version import FirstVersion, HeadPrior
 from models.learning.run import Run
 from models.learning.search.priors import Prior
-from models.learning.search.racing import CandidateRun
+from models.learning.search.report import CandidateRecord
+from models.learning.search.situation import Situation
 
 # Set by a customer, these make a candidate another one.
 _DECISIVE = (
@@ -24,21 +24,32 @@ _DECISIVE = (
 )
 
 
-def outlook(run: Run, situation: Situation, head_score: float) -> Prior:
-    """The outcomes that came with the request, seen from here."""
-    here = _circumstances(situation, head_score)
-    return Prior.of(run.request.experience, here, base_revision=run.backbone.revision, task=run.task.name)
+def head_prior(run: Run) -> HeadPrior:
+    """Where the search for a head begins, from what is known before anything is fitted."""
+    supports_K = run.task.supports(run.training.corpus.targets, run.labels)
+    rows = len(run.training.corpus)
+    earlier = _prior(run, Circumstances(rows, len(supports_K), float(supports_K.mean()) if len(supports_K) else rows))
+    return HeadPrior(earlier.features(), earlier.regularization())
 
 
-def of(run: Run, first: FirstVersion, entries: Sequence[CandidateRun]) -> tuple[Outcome, ...]:
-    """The head's, and that of every candidate that was looked at with its usual hyperparameters."""
+def prior(run: Run, situation: Situation, head_score: float) -> Prior:
+    """The outcomes that came with the request, seen from the situation."""
+    return _prior(run, _circumstances(situation, head_score))
+
+
+def _prior(run: Run, here: Circumstances) -> Prior:
+    return Prior.of(run.request.priors, here, base_revision=run.backbone.revision, task=run.task.name)
+
+
+def of(run: Run, first: FirstVersion, situation: Situation, records: Sequence[CandidateRecord]) -> tuple[Outcome, ...]:
+    """The head's, and that of every candidate that was tried with its default hyperparameters."""
     asked, choice = run.request.hyperparameters, first.choice
     head_score = first.trained.assessment.score.value
     named = asked.features != "auto", asked.regularization != "auto"
     head = Outcome(
         base_revision=run.backbone.revision,
         task=run.task.name,
-        **asdict(_circumstances(first.situation, head_score)),
+        **asdict(_circumstances(situation, head_score)),
         candidate=HEAD,
         features="" if named[0] else choice.features,
         regularization=0.0 if named[1] else linear.regularization(choice.inverse_penalty),
@@ -46,31 +57,31 @@ def of(run: Run, first: FirstVersion, entries: Sequence[CandidateRun]) -> tuple[
     )
     if any(getattr(asked, name) != "auto" for name in _DECISIVE):
         return (head,)
-    return (head, *(_outcome(head, entry, entries) for entry in entries if entry.shown is not None))
+    return (head, *(_outcome(head, record, records) for record in records if record.longest is not None))
 
 
-def _outcome(head: Outcome, entry: CandidateRun, entries: Sequence[CandidateRun]) -> Outcome:
-    trial = entry.shown
+def _outcome(head: Outcome, record: CandidateRecord, records: Sequence[CandidateRecord]) -> Outcome:
+    trial = record.longest
     assert trial is not None  # noqa: S101
     return replace(
         head,
-        candidate=entry.candidate.name,
-        relief=trial.relief if entry.trial else _foreseen(entry, entries),
+        candidate=record.candidate.name,
+        error_reduction=trial.error_reduction if record.trial else _projected(record, records),
         probability=trial.comparison.probability,
-        epochs=trial.epochs if entry.trial else 0,
+        epochs=trial.epochs if record.trial else 0,
         blend=trial.blend,
-        seconds_per_row_epoch=entry.seconds / max(entry.row_epochs, 1.0),
+        seconds_per_row_epoch=record.seconds / max(record.row_epochs, 1.0),
     )
 
 
-def _foreseen(entry: CandidateRun, entries: Sequence[CandidateRun]) -> float:
-    """Of one that left on a rung: as far behind the winner as it was there. Short refinements show half of the gain."""
-    rung = max(entry.rungs)
-    relief = entry.rungs[rung].relief
-    for other in entries:
+def _projected(record: CandidateRecord, records: Sequence[CandidateRecord]) -> float:
+    """For a candidate that left on a rung: as far behind the winner as there. Short refinements show half of a gain."""
+    rung = max(record.rungs)
+    reduction = record.rungs[rung].error_reduction
+    for other in records:
         if other.trial is not None and rung in other.rungs:
-            return relief + other.trial.relief - other.rungs[rung].relief
-    return relief
+            return reduction + other.trial.error_reduction - other.rungs[rung].error_reduction
+    return reduction
 
 
 def _circumstances(situation: Situation, head_score: float) -> Circumstances:

@@ -1,19 +1,125 @@
-"""How much refinement is worth: whether to try at all, on how many held-out rows, and how candidates race."""
+"""How `auto` decides: every rule as a function of plain values, every constant with its reason.
+
+In the order in which a job meets them. Nothing here trains or measures; `search` asks these rules and does what they
+answer. Candidates are named after their strategies, `partial-2` is `partial` with another number of blocks.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from models.learning.heads.first_version import FirstVersion
-from models.learning.search.candidates import HANDFUL, Candidate
-from models.learning.search.priors import Prior
+# --- What the data are like
 
-# Of its answers, what share of the errors' number changes: the noise of a paired comparison comes from those alone.
-_USUAL_CHANGE = 0.4
-# Held-out rows that confirm what earlier jobs say: they tell five points apart from none.
-_TELLING = 100
+# Rows per class, as a share of the feature width, from which own weights in the base pay more than they overfit.
+LARGE = 0.25
+# Share of the way from chance to perfection that frozen features go, from which the base knows the domain.
+SIMILAR = 0.7
+
+
+def size_of(rows_per_class: float, feature_width: int) -> Literal["small", "large"]:
+    """Whether there are enough rows for weights of their own."""
+    return "large" if rows_per_class >= LARGE * feature_width else "small"
+
+
+def similarity_of(separability: float, *, terms_beat_features: bool) -> Literal["similar", "different"]:
+    """Whether the base knows the domain: one that the bare terms beat does not, however well classes separate."""
+    return "similar" if separability >= SIMILAR and not terms_beat_features else "different"
+
+
+# --- Which candidates make sense
+
+# Rows from which a base of random weights may catch up with a pretrained one that knows nothing of the domain.
+SCRATCH_ROWS = 20_000
+# Up to here only low-rank matrices are tried. Sixty questions in six classes, three draws: 0.685 against 0.605 of top
+# blocks and 0.594 of everything.
+LOW_RANK_ROWS = 100
+HANDFUL = 200  # rows; here everything and top blocks differ by less than 0.1 points (154 and 150 rows)
+
+
+@dataclass(frozen=True, slots=True)
+class JobFacts:
+    """What the choice of candidates depends on."""
+
+    rows: int  # of the training file
+    large: bool
+    similar: bool
+    blocks: int  # of the base
+    linear_layers: bool  # the base has them: low-rank matrices stand beside linear layers
+    partial_blocks: int | None  # that `partial` trains by default; None: the customer set the number
+
+
+def line_up(job: JobFacts) -> list[tuple[str, int | None]]:
+    """What makes sense, the default choice first: (strategy, top blocks that train if not the strategy's own number).
+
+    The whole base is worth its cost where the data are large or unlike what the base knows; random weights only where
+    the data are unlike it and very many. Where a few blocks are all of them, that is one candidate and not two. Of very
+    few rows the fewest parameters learn best, and a race on them would be a draw of lots; of a handful two candidates
+    suffice, since there each is refined to its end before one is dropped.
+    """
+    if job.rows <= HANDFUL and job.linear_layers and job.partial_blocks is not None:
+        return [("lora", None)] if job.rows <= LOW_RANK_ROWS else [("partial", None), ("lora", None)]
+    found: list[tuple[str, int | None]] = [("partial", None)]
+    few = max(1, job.blocks // 3)
+    if job.partial_blocks is not None and few < job.partial_blocks:
+        found.append(("partial", few))
+    if job.linear_layers:
+        found.append(("lora", None))
+    if job.large or not job.similar:
+        found.append(("full", None))
+    if not job.similar and job.rows >= SCRATCH_ROWS:
+        found.append(("scratch", None))
+    return found
+
+
+# --- What to expect, and when what earlier jobs saw counts
+
+# Share of the head's errors that refinement has taken away where it helped at all: little where frozen features tell
+# the classes apart, much where they do not (60 questions in six classes: 47 %).
+DEFAULT_ERROR_REDUCTION, DIFFERENT_ERROR_REDUCTION = 0.08, 0.25
+DEFAULT_JOBS = 1.0  # in the very same situation: as much as so many the default expectation counts
+# From here on the mean of what earlier jobs saw is worth more than another look on a few hundred rows: two jobs. No two
+# situations are the same to the last digit, so 2 would ask for three.
+KNOWN_JOBS = 1.5
+UNKNOWN_ERROR_REDUCTION = 0.04  # how far the expectation of a candidate that is not known yet may be off
+LEAST_EPOCHS = 0.6  # of the default number, whatever earlier jobs needed
+
+
+def default_error_reduction(separability: float | None) -> float:
+    """The share of the head's errors that refinement may take away where no earlier job was in this situation."""
+    different = separability is not None and separability < SIMILAR
+    return DIFFERENT_ERROR_REDUCTION if different else DEFAULT_ERROR_REDUCTION
+
+
+def expected_error_reduction(seen: Sequence[tuple[float, float]], default: float) -> float:
+    """The mean of what a candidate reached in earlier jobs, (nearness of the job, error reduction), and the default.
+
+    What is worse than the head is never published: it counts as no reduction.
+    """
+    total = DEFAULT_JOBS * default + sum(nearness * max(0.0, reduction) for nearness, reduction in seen)
+    return total / (DEFAULT_JOBS + sum(nearness for nearness, _ in seen))
+
+
+def is_known(jobs: float) -> bool:
+    """Whether so many jobs in this situation, far ones counting less, make another look unnecessary."""
+    return jobs >= KNOWN_JOBS
+
+
+def choose_epochs(seen: Sequence[tuple[float, int]], default: int) -> int:
+    """As many as served earlier jobs, (nearness of the job, epochs); never less than most of the default number."""
+    jobs = sum(nearness for nearness, _ in seen)
+    if not is_known(jobs):
+        return default
+    mean = sum(nearness * epochs for nearness, epochs in seen) / jobs
+    return min(default, max(math.ceil(mean), math.ceil(LEAST_EPOCHS * default)))
+
+
+# --- Whether any is worth trying, and which of them race
+
+# As many answers change as this share of the errors: the noise of a paired comparison comes from those alone.
+CHANGED_ANSWERS = 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,38 +131,43 @@ class Verdict:
     noise: float  # standard error of a paired comparison on all rows
     reason: str
 
-    def as_dict(self) -> dict[str, Any]:
-        """For the report."""
-        return asdict(self)
 
+def worth_trying(expected: Mapping[str, float], *, score: float, rows: int) -> Verdict:
+    """Try where the errors leave more to win than the comparison's own noise can hide.
 
-def worth_trying(first: FirstVersion, field: Sequence[Candidate], outlook: Prior, *, rows: int) -> Verdict:
-    """Try where the errors leave more to win than the comparison's own noise can hide."""
-    errors = 1.0 - first.trained.assessment.score.value
-    best = max(field, key=lambda candidate: outlook.relief(candidate.name))
-    gain = outlook.relief(best.name) * errors
-    noise = (_USUAL_CHANGE * errors / rows) ** 0.5
+    `expected` are the error reductions of the candidates, `score` is the head's on `rows` held-out rows.
+    """
+    errors = 1.0 - score
+    best = max(expected, key=lambda name: expected[name])
+    gain = expected[best] * errors
+    noise = (CHANGED_ANSWERS * errors / rows) ** 0.5
     if gain < noise:
         reason = f"the {errors:.1%} errors leave about {gain:.2%} to win, less than the {noise:.2%} that are noise"
         return Verdict(None, gain, noise, reason)
-    return Verdict(best.name, gain, noise, f"about {gain:.2%} to win against {noise:.2%} of noise")
+    return Verdict(best, gain, noise, f"about {gain:.2%} to win against {noise:.2%} of noise")
 
 
-def choose_field(field: Sequence[Candidate], outlook: Prior) -> list[Candidate]:
-    """Who races, the best expectation first: whoever is not known here and may be better than the best one."""
-    ranked = sorted(field, key=lambda candidate: -outlook.relief(candidate.name))
-    expected = outlook.relief(ranked[0].name)
-    return [
-        candidate.lasting(outlook.epochs(candidate.name, candidate.schedule.epochs))
-        for candidate in ranked
-        if candidate is ranked[0]
-        or (not outlook.knows(candidate.name) and outlook.most_relief(candidate.name) > expected)
+def choose_entrants(expected: Mapping[str, float], known: Set[str]) -> list[str]:
+    """The candidates that race, the best expectation first: beside the best one all that may be better than it.
+
+    A candidate that earlier jobs know is taken at its expectation; of one that they do not know it may be off.
+    """
+    ranked = sorted(expected, key=lambda name: -expected[name])
+    best = ranked[0]
+    others = [
+        name for name in ranked[1:] if name not in known and expected[name] + UNKNOWN_ERROR_REDUCTION > expected[best]
     ]
+    return [best, *others]
+
+
+# --- How candidates are tried
+
+CONFIRMING_ROWS = 100  # held out, after earlier jobs said the same: they tell five points apart from none
 
 
 @dataclass(frozen=True, slots=True)
 class TrialPlan:
-    """At most `used` of `folds` parts are held out in turn; from `least` on a clear answer ends it."""
+    """At most `used` of `folds` splits are held out in turn; from `least` on a clear answer ends it."""
 
     folds: int
     used: int
@@ -64,19 +175,19 @@ class TrialPlan:
 
     def work(self, rows: int) -> float:
         """Rows that are passed per epoch at least, the final fit on all of them included."""
-        return rows * (self.least * self._part + 1.0)
+        return rows * (self.least * self._trained_share + 1.0)
 
     def most_work(self, rows: int) -> float:
-        """The same if no answer is clear before the last part."""
-        return rows * (self.used * self._part + 1.0)
+        """The same if no answer is clear before the last split."""
+        return rows * (self.used * self._trained_share + 1.0)
 
-    def trusting(self, rows: int) -> TrialPlan:
-        """Half the parts, or one if it is enough rows: what earlier jobs saw in this situation counts as well."""
-        enough = self.folds > 1 and rows / self.folds >= _TELLING
+    def shortened(self, rows: int) -> TrialPlan:
+        """Half the splits, or one if it is enough rows: what earlier jobs saw in this situation counts as well."""
+        enough = self.folds > 1 and rows / self.folds >= CONFIRMING_ROWS
         return replace(self, used=1 if enough else max(1, self.used // 2), least=1)
 
     @property
-    def _part(self) -> float:
+    def _trained_share(self) -> float:
         return 1.0 if self.folds == 1 else (self.folds - 1) / self.folds
 
 
@@ -94,29 +205,95 @@ def plan_trials(rows: int, *, validated: bool) -> TrialPlan:
     return TrialPlan(8, 1)
 
 
+# Rows of the first rung, to learn from and to answer, and its share of the epochs; each rung doubles rows and share.
+RUNG_ROWS, RUNG_HELD_ROWS, RUNG_EPOCHS = 2_000, 1_000, 0.4
+
+
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """A short refinement that decides who goes on: on so many rows, measured on so many others."""
+    """A short refinement that decides which candidates go on: on so many rows, measured on so many others."""
 
     number: int  # from 1
     rows: int
     held: int
     share: float  # of the epochs
 
-    def epochs(self, candidate: Candidate) -> int:
-        """The candidate's, cut short; the rate still falls to zero at their end."""
-        return max(1, round(self.share * candidate.schedule.epochs))
+    def epochs(self, full: int) -> int:
+        """The candidate's `full` number, cut short; the rate still falls to zero at their end."""
+        return max(1, round(self.share * full))
 
 
 def plan_rungs(candidates: int, *, rows: int) -> list[Rung]:
     """Successive halving (Jamieson and Talwalkar 2016): every rung drops half and gives the others twice as much.
 
-    A handful of rows is refined to the end in seconds, and half-way nobody has learned anything from them yet.
+    A handful of rows is refined to the end in seconds, and half-way no candidate has learned anything from them yet.
     """
     rungs: list[Rung] = []
     while candidates > 1:
-        number = len(rungs) + 1
-        share = 1.0 if rows <= HANDFUL else min(1.0, 0.2 * 2**number)
-        rungs.append(Rung(number, 1_000 * 2**number, 1_000, share))
-        candidates //= 2
+        doubled = 2 ** len(rungs)
+        share = 1.0 if rows <= HANDFUL else min(1.0, RUNG_EPOCHS * doubled)
+        rungs.append(Rung(len(rungs) + 1, RUNG_ROWS * doubled, RUNG_HELD_ROWS, share))
+        candidates = survivors(candidates)
     return rungs
+
+
+def survivors(candidates: int) -> int:
+    """How many of the candidates on a rung go on: the better half."""
+    return max(1, candidates // 2)
+
+
+# Refined models, and those half-way back to the fitted head on the frozen base, weight by weight (arXiv:2109.01903).
+BLENDS = (1.0, 0.5)
+
+
+def choose_moment(scores: Sequence[float], losses: Sequence[float], *, rows: int) -> int:
+    """The index of the least loss among the moments whose score is within one standard error of the best.
+
+    On a few hundred rows the best score alone is a draw of luck, and its epoch too early (Breiman et al. 1984).
+    """
+    top = max(scores)
+    noise = (max(top * (1 - top), 0.01) / rows) ** 0.5
+    return min((index for index, score in enumerate(scores) if score >= top - noise), key=lambda index: losses[index])
+
+
+# --- Whether one improves on the head
+
+# Probabilities of being better: no further split is tried beyond these two; the loss need not agree from the third on.
+CLEAR_GAIN, CLEAR_FAILURE, LIKELY_GAIN = 0.98, 0.1, 0.9
+CLEAR_LOSS = 1.645  # standard errors: one chance in twenty
+# Behind the head by more than so many standard errors of the loss, and no better at answers.
+HOPELESS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class TrialFigures:
+    """A refined model beside the head on the same held-out rows."""
+
+    rows: int
+    gain: float  # of the score
+    probability: float  # of being better
+    new_loss: float
+    old_loss: float  # of the head
+    loss_noise: float  # standard error of the difference of the losses, row by row
+
+
+def is_clear(probability: float) -> bool:
+    """Whether a trial may end before all of its splits were tried."""
+    return not CLEAR_FAILURE < probability < CLEAR_GAIN
+
+
+def improves(trial: TrialFigures) -> bool:
+    """More right answers, and not by luck: the loss, which sees every row's margin, agrees unless it is clear.
+
+    A handful of rows has too few answers to count. There a loss that is clearly less says more than they do, unless
+    they clearly say the contrary.
+    """
+    less_loss = trial.old_loss - trial.new_loss
+    if trial.rows <= HANDFUL and less_loss > CLEAR_LOSS * trial.loss_noise:
+        return trial.probability > CLEAR_FAILURE
+    return trial.gain > 0 and (trial.probability >= LIKELY_GAIN or less_loss > 0)
+
+
+def is_hopeless(trial: TrialFigures) -> bool:
+    """Whether a short refinement is so far behind the head that a longer one will not catch up."""
+    return trial.gain <= 0 and trial.new_loss > trial.old_loss + HOPELESS * trial.loss_noise

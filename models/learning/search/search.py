@@ -1,4 +1,4 @@
-"""Whether to refine the first version, and how: candidates race, the last one is tried, a model on all rows follows.
+"""Whether to refine the first version, and how: candidates race, the winner is tried, a model on all rows follows.
 
 A trial trains on a part of the rows from a head that was fitted on that part alone, and answers the rest. Head and
 refined model are compared on exactly those answers. Only then is a model trained on all rows, for as many epochs as
@@ -8,219 +8,200 @@ served the trials best: early stopping costs no rows.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from models.learning.contract.errors import Diverged
 from models.learning.contract.events import Progress, TrainEvent
-from models.learning.finetuning.fit import fit
+from models.learning.finetuning import splits
+from models.learning.finetuning.fit import FitJob
 from models.learning.finetuning.network import Network, blend, own_tensors
-from models.learning.finetuning.splits import material_of
 from models.learning.heads.first_version import FirstVersion, tensors_of
 from models.learning.run import Run, Trained, write_candidate
-from models.learning.search import candidates, outcomes, racing, trials
+from models.learning.search import candidates, outcomes, policy, racing, trials
 from models.learning.search.budget import ENDS, Budget, OverBudget
 from models.learning.search.candidates import Candidate
-from models.learning.search.policy import TrialPlan, Verdict, choose_field, plan_rungs, plan_trials, worth_trying
+from models.learning.search.held_out import Trial
+from models.learning.search.policy import TrialPlan, Verdict
 from models.learning.search.priors import Prior
-from models.learning.search.racing import CandidateRun, Meter
-from models.learning.search.trials import Trial
+from models.learning.search.report import CandidateRecord, Expectations, SearchReport
+from models.learning.search.situation import Situation
+from models.learning.search.trials import SearchContext
 
 
-@dataclass(slots=True)
-class Search:
-    """What the steps of one refinement share."""
+@dataclass(frozen=True, slots=True)
+class SearchPlan:
+    """What was decided before anything is refined."""
 
-    run: Run
-    first: FirstVersion
-    entries: list[CandidateRun]
-    outlook: Prior
-    plan: TrialPlan
-    clock: Budget
-    tried_before: list[dict[str, Any]] = field(default_factory=list)
-
-    def tell(self, verdict: Verdict) -> None:
-        """Bring the run's report up to date."""
-        run, entered = self.run, [entry for entry in self.entries if entry.seconds]
-        run.tried = [*self.tried_before, *(entry.describe() for entry in entered)]
-        spent = sum(entry.row_epochs * entry.candidate.weight for entry in entered)
-        everything = sum(self.work(each, self.plan.most_work(_rows(run))) for each in candidates.every(run))
-        run.report["refinement"] = {
-            **verdict.as_dict(),
-            "earlier_jobs": round(self.outlook.jobs(), 2),
-            "candidates": [
-                {
-                    "name": entry.candidate.name,
-                    "expected_gain": entry.expected_relief * (1.0 - self.first.trained.assessment.score.value),
-                    "estimated_cost": round(self.work(entry.candidate, self.plan.work(_rows(run)))),
-                    "cost": round(entry.row_epochs * entry.candidate.weight),
-                    "seconds": round(entry.seconds, 3),
-                    "score": None if entry.shown is None else entry.shown.new.score.value,
-                    "left_at": entry.left,
-                }
-                for entry in self.entries
-            ],
-            # In rows passed through the whole frozen base: what an estimate before the race is made of.
-            "cost": {
-                "seconds": round(self.clock.spent_s, 3) if entered else 0.0,
-                "tokens": sum(entry.tokens for entry in entered),
-                "row_epochs": round(sum(entry.row_epochs for entry in entered)),
-                "passes": round(spent),
-                "of_trying_every_strategy": spent / everything,
-            },
-        }
-
-    def work(self, candidate: Candidate, rows: float) -> float:
-        """Of so many rows per epoch."""
-        return rows * candidate.schedule.epochs * candidate.weight
+    verdict: Verdict
+    candidates: tuple[Candidate, ...]  # all that make sense, the default choice first
+    expected: dict[str, float]  # error reduction, by candidate
+    trials: TrialPlan
+    entrants: tuple[Candidate, ...] = ()  # those that race, the best expectation first; none: nothing is worth trying
+    unaffordable: tuple[Candidate, ...] = ()  # those that would race if the budget were larger
 
 
-def refine(run: Run, first: FirstVersion) -> Iterator[TrainEvent]:
+def refine(run: Run, first: FirstVersion, situation: Situation) -> Iterator[TrainEvent]:
     """Candidates beyond the first version; in `auto` only those that are better than it."""
-    asked = run.request.strategy
-    if asked == "zero-shot":
+    if run.request.strategy == "zero-shot":
         return
-    outlook = outcomes.outlook(run, first.situation, first.trained.assessment.score.value)
-    if asked == "head":
-        run.outcomes = outcomes.of(run, first, [])
+    if run.request.strategy == "head":
+        run.outcomes = outcomes.of(run, first, situation, [])
         return
-    auto = asked == "auto"
-    field = candidates.line_up(run, first) if auto else [candidates.asked(run, asked)]
-    search = Search(
+    head_score = first.trained.assessment.score.value
+    prior = outcomes.prior(run, situation, head_score)
+    plan = _plan(run, situation, head_score, prior)
+    expectations = _expectations(run, plan, prior, head_score)
+    context = SearchContext(
         run=run,
         first=first,
-        entries=[CandidateRun(candidate, outlook.relief(candidate.name)) for candidate in field],
-        outlook=outlook,
-        plan=plan_trials(len(run.training.corpus), validated=run.validation is not None),
-        clock=Budget(run.request.refine_budget_s if auto else None),
-        tried_before=list(run.tried),
+        plan=plan.trials,
+        budget=Budget(run.request.refine_budget_s if run.request.strategy == "auto" else None),
+        report=SearchReport(_records(plan), expectations, tried_before=run.tried),
     )
+    if plan.entrants:
+        yield from _search(context, plan.entrants)
+        run.seconds["refining"] = context.budget.spent_s
+    _publish_report(context)
+    run.outcomes = outcomes.of(run, first, situation, context.report.records)
+
+
+def _plan(run: Run, situation: Situation, head_score: float, prior: Prior) -> SearchPlan:
+    """What `policy` decides on this run.
+
+    A candidate that earlier jobs know well goes straight to its trial, on half the splits: what they saw counts too.
+    """
+    asked, rows = run.request.strategy, len(run.training.corpus)
+    auto = asked == "auto"
+    found = candidates.sensible(run, situation) if auto else [candidates.named(run, asked)]
+    expected = {candidate.name: prior.error_reduction(candidate.name) for candidate in found}
     if auto:
-        verdict = worth_trying(first, field, outlook, rows=len(run.training.corpus))
+        verdict = policy.worth_trying(expected, score=head_score, rows=rows)
     else:
         verdict = Verdict(asked, 0.0, 0.0, "the job asks for it")
-    if verdict.strategy is not None:
-        yield from _search(search, verdict)
-        run.seconds["refining"] = search.clock.spent_s
-    search.tell(verdict)
-    run.outcomes = outcomes.of(run, first, search.entries)
+    plan = policy.plan_trials(rows, validated=run.validation is not None)
+    if verdict.strategy is None:
+        return SearchPlan(verdict, tuple(found), expected, plan)
+    names = policy.choose_entrants(expected, {name for name in expected if prior.knows(name)})
+    if auto and prior.knows(names[0]):
+        plan = plan.shortened(run.rows_read)
+    found = [
+        candidate.lasting(prior.epochs(candidate.name, candidate.config.epochs))
+        if candidate.name in names
+        else candidate
+        for candidate in found
+    ]
+    entrants = tuple(sorted((each for each in found if each.name in names), key=lambda each: names.index(each.name)))
+    raced = 1 if auto and _race_takes_too_long(run, plan, prior, entrants) else len(entrants)
+    return SearchPlan(verdict, tuple(found), expected, plan, entrants[:raced], entrants[raced:])
 
 
-def _search(search: Search, verdict: Verdict) -> Iterator[TrainEvent]:
-    run, clock = search.run, search.clock
-    standing = _enter(search)
+def _race_takes_too_long(run: Run, plan: TrialPlan, prior: Prior, entrants: tuple[Candidate, ...]) -> bool:
+    """Whether all that is known says that the budget is too small for the first rung and a trial of the favourite."""
+    favourite, rows = entrants[0], run.rows_read
+    row_s = prior.seconds_per_row_epoch(favourite.name)
+    if row_s is None or len(entrants) == 1:
+        return False
+    rung = policy.plan_rungs(len(entrants), rows=rows)[0]
+    work = sum(racing.rung_work(candidate, rung, rows) for candidate in entrants)
+    work += favourite.work(plan.work(rows))
+    return row_s * work / favourite.weight > run.request.refine_budget_s
+
+
+def _records(plan: SearchPlan) -> list[CandidateRecord]:
+    records = [CandidateRecord(candidate, plan.expected[candidate.name]) for candidate in plan.candidates]
+    for record in records:
+        if record.candidate in plan.unaffordable:
+            record.left_at = "budget"
+    return records
+
+
+def _expectations(run: Run, plan: SearchPlan, prior: Prior, head_score: float) -> Expectations:
+    rows = run.rows_read
+    return Expectations(
+        verdict=asdict(plan.verdict),
+        earlier_jobs=prior.jobs(),
+        head_score=head_score,
+        work={candidate.name: candidate.work(plan.trials.work(rows)) for candidate in plan.candidates},
+        work_of_every_strategy=sum(each.work(plan.trials.most_work(rows)) for each in candidates.every(run)),
+    )
+
+
+def _search(context: SearchContext, entrants: tuple[Candidate, ...]) -> Iterator[TrainEvent]:
+    budget, rows = context.budget, context.run.rows_read
+    favourite = entrants[0]
     try:
-        favourite = standing[0]
-        clock.total = search.work(favourite.candidate, search.plan.work(_rows(run)))
-        winner: CandidateRun | None = favourite
-        if len(standing) > 1:
-            winner = yield from racing.race(run, search.first, standing, search.plan, clock)
+        budget.plan(favourite.work(context.plan.work(rows)))
+        winner: Candidate | None = favourite
+        if len(entrants) > 1:
+            winner = yield from racing.race(context, entrants)
         if winner is None:
             return
-        clock.total += search.work(winner.candidate, search.plan.work(_rows(run)))
-        clock.total -= search.work(favourite.candidate, search.plan.work(_rows(run)))
-        yield from _settle(search, winner, verdict)
+        budget.plan(winner.work(context.plan.work(rows)))
+        budget.cancel(favourite.work(context.plan.work(rows)))
+        yield from _try_and_train(context, winner)
     except (Diverged, OverBudget) as error:
         diverged = isinstance(error, Diverged)
-        if diverged and run.request.strategy != "auto":
+        if diverged and context.run.request.strategy != "auto":
             raise
-        for entry in standing:
-            if entry.left == "trial":
-                entry.left = "diverged" if diverged else "budget"
+        context.report.abandon(diverged=diverged)
 
 
-def _enter(search: Search) -> list[CandidateRun]:
-    """Who races, the best expectation first; only that one where all that is known says that the budget is too small.
-
-    One that earlier jobs know well goes straight to its trial, on half the parts: what they saw counts as well.
-    """
-    by_name = {entry.candidate.name: entry for entry in search.entries}
-    standing = []
-    for candidate in choose_field([entry.candidate for entry in search.entries], search.outlook):
-        by_name[candidate.name].candidate = candidate
-        standing.append(by_name[candidate.name])
-    if search.run.request.strategy == "auto" and search.outlook.knows(standing[0].candidate.name):
-        search.plan = search.plan.trusting(_rows(search.run))
-    row_s = search.outlook.seconds_per_row_epoch(standing[0].candidate.name)
-    if row_s is not None and search.clock.limit_s is not None and len(standing) > 1:
-        rows = _rows(search.run)
-        rung = plan_rungs(len(standing), rows=rows)[0]
-        work = sum(racing.work_of(entry, rung, rows) for entry in standing)
-        work += search.work(standing[0].candidate, search.plan.work(rows))
-        if row_s * work / standing[0].candidate.weight > search.clock.limit_s:
-            for entry in standing[1:]:
-                entry.left = "budget"
-            standing = standing[:1]
-    return standing
-
-
-def _settle(search: Search, entry: CandidateRun, verdict: Verdict) -> Iterator[TrainEvent]:
-    """The trial of the last one standing; the model on all rows if it improves, or if the job asks for it."""
-    run, first, clock = search.run, search.first, search.clock
-    entry.left = "trial"
-    with Meter(run, clock, entry):
-        entry.trial = yield from trials.hold(run, first, entry.candidate, search.plan, clock)
-    search.tell(verdict)
-    if not entry.trial.improves and run.request.strategy == "auto":
+def _try_and_train(context: SearchContext, candidate: Candidate) -> Iterator[TrainEvent]:
+    """The trial of the winner; the model on all rows if it improves, or if the job asks for it."""
+    run, report = context.run, context.report
+    report.leave(candidate, "trial")
+    with context.metered(candidate):
+        trial = yield from trials.run_trials(context, candidate)
+    report.add_trial(candidate, trial)
+    _publish_report(context)
+    improves = policy.improves(trial.figures)
+    if not improves and run.request.strategy == "auto":
         return
-    with Meter(run, clock, entry):
-        network = yield from _train_on_all(run, first, entry.candidate, entry.trial, clock)
-    entry.left = "trained on all rows"
-    yield Progress("evaluating", ENDS, metrics={"score": entry.trial.new.score.value})
-    trained = _trained(run, first, entry.candidate, entry.trial, network)
-    run.seconds["refining"] = clock.spent_s
-    search.tell(verdict)
-    yield write_candidate(run, trained, entry.trial.held, improves=entry.trial.improves)
+    with context.metered(candidate):
+        network = yield from _train_on_all(context, candidate, trial)
+    report.leave(candidate, "trained on all rows")
+    yield Progress("evaluating", ENDS, metrics={"score": trial.new.score.value})
+    trained = _trained(context, candidate, trial, network)
+    run.seconds["refining"] = context.budget.spent_s
+    _publish_report(context)
+    yield write_candidate(run, trained, trial.held, improves=improves)
 
 
-def _train_on_all(
-    run: Run, first: FirstVersion, candidate: Candidate, trial: Trial, clock: Budget
-) -> Generator[TrainEvent, None, Network]:
+def _train_on_all(context: SearchContext, candidate: Candidate, trial: Trial) -> Generator[TrainEvent, None, Network]:
+    run, first = context.run, context.first
     everything = np.arange(len(run.training.corpus))
-    fitted = yield from fit(
-        run,
-        first,
-        candidate,
-        first.head,
-        everything,
-        material_of(run, first, everything, []),
-        clock,
-        "all rows",
-        name="final",
-        epochs=trial.epochs,
-    )
+    rows = splits.all_rows(run, first)
+    job = FitJob(candidate.name, "final", candidate.config, first.head, everything, rows, epochs=trial.epochs)
+    fitted = yield from trials.fit_candidate(context, candidate, job, "all rows")
     blend(fitted.network, fitted.start, trial.blend)
     return fitted.network
 
 
-def _trained(run: Run, first: FirstVersion, candidate: Candidate, trial: Trial, network: Network) -> Trained:
-    schedule, head = candidate.schedule, network.head()
-    tensors = {
-        **tensors_of(head, trial.stack),
-        **own_tensors(network, schedule, run.backbone.dtype),
-    }
+def _trained(context: SearchContext, candidate: Candidate, trial: Trial, network: Network) -> Trained:
+    run, first, config = context.run, context.first, candidate.config
     return Trained(
-        name=schedule.strategy.name,
+        name=config.strategy.name,
         features=first.choice.names,
-        tensors=tensors,
+        tensors={**tensors_of(network.head(), trial.stack), **own_tensors(network, config, run.backbone.dtype)},
         assessment=trial.new,
         hyperparameters={
             **first.trained.hyperparameters,
             "n_epochs": trial.epochs,
-            "scheduled_epochs": schedule.epochs,
-            "batch_size": schedule.batch_size,
-            "learning_rate": schedule.learning_rate,
-            "head_learning_rate": schedule.head_rate,
-            "lora_rank": schedule.low_rank or None,
+            "scheduled_epochs": config.epochs,
+            "batch_size": config.batch_size,
+            "learning_rate": config.learning_rate,
+            "head_learning_rate": config.head_learning_rate,
+            "lora_rank": config.lora_rank or None,
             "trainable_blocks": run.backbone.blocks - network.first_block,
             "blend": trial.blend,
         },
-        details={"first_own_block": network.first_block, "lora_rank": schedule.low_rank},
+        details={"first_own_block": network.first_block, "lora_rank": config.lora_rank},
     )
 
 
-def _rows(run: Run) -> int:
-    """Rows of the training file, those beyond what the head sees among them."""
-    return run.rows_read
+def _publish_report(context: SearchContext) -> None:
+    """Bring the run's report up to date."""
+    context.run.tried = context.report.strategies_tried()
+    context.run.report["refinement"] = context.report.refinement(context.budget.spent_s)

@@ -1,3 +1,5 @@
+"""The training loop and its checkpoints: losses fall, the bits do not depend on threads or interruptions."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -13,16 +15,17 @@ from models.learning.contract.errors import Diverged, Stopped
 from models.learning.finetuning import network, training_loop
 from models.learning.finetuning.checkpoints import Checkpoints
 from models.learning.finetuning.network import Network
-from models.learning.finetuning.strategies import STRATEGIES, TrainingConfig
-from models.learning.finetuning.training_loop import Epoch, TrainingRows
+from models.learning.finetuning.strategies import FINE_TUNING_STRATEGIES, TrainingConfig
+from models.learning.finetuning.training_loop import Epoch, LoopContext, TrainingRows
 from models.learning.heads import linear
 from models.learning.tasks.link_functions import SOFTMAX
 
 Rows = list[tuple[str, str]]
 NAMES = ("unit_mean.6",)
-SCHEDULE = TrainingConfig(
-    STRATEGIES["lora"], epochs=3, batch_size=8, learning_rate=1e-3, head_rate=1e-3, low_rank=2, own_blocks=0
-)
+CONFIG = TrainingConfig(
+    FINE_TUNING_STRATEGIES["lora"], epochs=3, batch_size=8, learning_rate=1e-3, head_learning_rate=1e-3, lora_rank=2,
+    trainable_blocks=0,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +34,7 @@ def backbone(small_backbone: TextBackbone) -> TextBackbone:
 
 
 @pytest.fixture(scope="module")
-def material(backbone: TextBackbone, few: Rows) -> TrainingRows:
+def rows(backbone: TextBackbone, few: Rows) -> TrainingRows:
     labels = sorted({label for _, label in few})
     targets = np.array([labels.index(label) for _, label in few[:24]])
     tokens = backbone.tokenize([text for text, _ in few])
@@ -39,48 +42,49 @@ def material(backbone: TextBackbone, few: Rows) -> TrainingRows:
 
 
 @pytest.fixture
-def fresh(backbone: TextBackbone, material: TrainingRows) -> Callable[[TrainingConfig], Network]:
-    features = backbone.encode_tokens(material.tokens, NAMES)
-    head = linear.fit_head(features, torch.from_numpy(material.targets), SOFTMAX, outputs=8, inverse_penalty=1.0)
-    return lambda schedule: network.build(backbone, schedule, NAMES, head, features, seed=0)
+def fresh(backbone: TextBackbone, rows: TrainingRows) -> Callable[[TrainingConfig], Network]:
+    features = backbone.encode_tokens(rows.tokens, NAMES)
+    head = linear.fit_head(features, torch.from_numpy(rows.targets), SOFTMAX, outputs=8, inverse_penalty=1.0)
+    return lambda config: network.build(backbone, config, NAMES, head, features, seed=0)
 
 
 def _fit(
     net: Network,
-    material: TrainingRows,
+    rows: TrainingRows,
     backbone: TextBackbone,
     *,
-    schedule: TrainingConfig = SCHEDULE,
+    config: TrainingConfig = CONFIG,
     checkpoints: Checkpoints | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> list[Epoch]:
-    steps = training_loop.fit(net, schedule, material, SOFTMAX, backbone, seed=5, checkpoints=checkpoints, stop=stop)
+    context = LoopContext(backbone, SOFTMAX, seed=5, stop=stop, checkpoints=checkpoints)
+    steps = training_loop.train(net, config, rows, context)
     return [step for step in steps if isinstance(step, Epoch)]
 
 
 def test_loss_falls_and_held_rows_are_answered(
-    backbone: TextBackbone, material: TrainingRows, fresh: Callable[[TrainingConfig], Network]
+    backbone: TextBackbone, rows: TrainingRows, fresh: Callable[[TrainingConfig], Network]
 ) -> None:
-    epochs = _fit(fresh(SCHEDULE), material, backbone)
+    epochs = _fit(fresh(CONFIG), rows, backbone)
     assert [epoch.number for epoch in epochs] == [1, 2, 3]
     assert epochs[-1].loss < epochs[0].loss
     assert epochs[-1].held_logits_NK.shape == (8, 8)
 
 
 def test_starts_from_the_fitted_head(
-    backbone: TextBackbone, material: TrainingRows, fresh: Callable[[TrainingConfig], Network]
+    backbone: TextBackbone, rows: TrainingRows, fresh: Callable[[TrainingConfig], Network]
 ) -> None:
-    net = fresh(SCHEDULE)
-    logits = training_loop.predict(net, material.held_tokens, backbone, stop=lambda: False)
-    expected = net.head().logits(backbone.encode_tokens(material.held_tokens, NAMES))
+    net = fresh(CONFIG)
+    logits = training_loop.predict(net, rows.held_tokens, backbone, stop=lambda: False)
+    expected = net.head().logits(backbone.encode_tokens(rows.held_tokens, NAMES))
     np.testing.assert_allclose(logits, expected, atol=0.05, rtol=0.02)  # two ways through the base in bf16
 
 
 def test_resumed_equals_uninterrupted(
-    backbone: TextBackbone, material: TrainingRows, fresh: Callable[[TrainingConfig], Network], tmp_path: Path
+    backbone: TextBackbone, rows: TrainingRows, fresh: Callable[[TrainingConfig], Network], tmp_path: Path
 ) -> None:
-    whole = fresh(SCHEDULE)
-    expected = _fit(whole, material, backbone)
+    whole = fresh(CONFIG)
+    expected = _fit(whole, rows, backbone)
 
     store = Checkpoints(tmp_path / "fit", "this fit", every_s=0)
     steps = 0
@@ -91,11 +95,11 @@ def test_resumed_equals_uninterrupted(
         return steps > 5  # three batches an epoch, one question for the held-out rows
 
     with pytest.raises(Stopped):
-        _fit(fresh(SCHEDULE), material, backbone, checkpoints=store, stop=after_first_epoch)
-    resumed = fresh(SCHEDULE)
-    found = _fit(resumed, material, backbone, checkpoints=Checkpoints(tmp_path / "fit", "this fit", every_s=0))
+        _fit(fresh(CONFIG), rows, backbone, checkpoints=store, stop=after_first_epoch)
+    resumed = fresh(CONFIG)
+    found = _fit(resumed, rows, backbone, checkpoints=Checkpoints(tmp_path / "fit", "this fit", every_s=0))
     assert [epoch.number for epoch in found] == [1, 2, 3]
-    assert found[0].seconds == 0.0  # told from the checkpoint, not trained again
+    assert found[0].seconds == 0.0  # read from the checkpoint, not trained again
     for one, two in zip(found, expected, strict=True):
         assert np.array_equal(one.held_logits_NK, two.held_logits_NK)
     for name, value in whole.masters.items():
@@ -105,13 +109,13 @@ def test_resumed_equals_uninterrupted(
 @pytest.mark.parametrize("damage", ["other fit", "bit flipped", "no manifest"])
 def test_a_foreign_or_damaged_checkpoint_is_not_used(
     backbone: TextBackbone,
-    material: TrainingRows,
+    rows: TrainingRows,
     fresh: Callable[[TrainingConfig], Network],
     tmp_path: Path,
     damage: str,
 ) -> None:
-    short = replace(SCHEDULE, epochs=1)
-    _fit(fresh(short), material, backbone, schedule=short, checkpoints=Checkpoints(tmp_path / "fit", "this", every_s=0))
+    short = replace(CONFIG, epochs=1)
+    _fit(fresh(short), rows, backbone, config=short, checkpoints=Checkpoints(tmp_path / "fit", "this", every_s=0))
     state = tmp_path / "fit" / "state.safetensors"
     if damage == "bit flipped":
         content = bytearray(state.read_bytes())
@@ -123,40 +127,40 @@ def test_a_foreign_or_damaged_checkpoint_is_not_used(
 
 
 def test_half_way_back_is_the_mean(
-    backbone: TextBackbone, material: TrainingRows, fresh: Callable[[TrainingConfig], Network]
+    backbone: TextBackbone, rows: TrainingRows, fresh: Callable[[TrainingConfig], Network]
 ) -> None:
-    schedule = replace(SCHEDULE, strategy=STRATEGIES["partial"], low_rank=0, own_blocks=1, epochs=1)
-    net = fresh(schedule)
+    config = replace(CONFIG, strategy=FINE_TUNING_STRATEGIES["partial"], lora_rank=0, trainable_blocks=1, epochs=1)
+    net = fresh(config)
     start = network.trained_values(net)
-    _fit(net, material, backbone, schedule=schedule)
+    _fit(net, rows, backbone, config=config)
     end = network.trained_values(net)
     network.blend(net, start, 0.5)
     for name, value in net.masters.items():
         torch.testing.assert_close(value, (start[name] + end[name]) / 2)
-    assert set(network.own_tensors(net, schedule, torch.bfloat16)) == {
+    assert set(network.own_tensors(net, config, torch.bfloat16)) == {
         name.replace("encoder.blocks.", "block.") for name in start if name.startswith("encoder")
     }
 
 
 def test_threads_do_not_change_the_bits(
-    backbone: TextBackbone, material: TrainingRows, fresh: Callable[[TrainingConfig], Network]
+    backbone: TextBackbone, rows: TrainingRows, fresh: Callable[[TrainingConfig], Network]
 ) -> None:
-    alone, together = fresh(SCHEDULE), fresh(SCHEDULE)
-    _fit(alone, material, backbone)
+    alone, together = fresh(CONFIG), fresh(CONFIG)
+    _fit(alone, rows, backbone)
     threads, backbone.threads = backbone.threads, 2
     try:
-        _fit(together, material, backbone)
+        _fit(together, rows, backbone)
     finally:
         backbone.threads = threads
     for name, value in alone.masters.items():
         assert torch.equal(value, together.masters[name]), name
 
 
-def test_divergence_is_said(
-    backbone: TextBackbone, material: TrainingRows, fresh: Callable[[TrainingConfig], Network]
+def test_divergence_is_raised(
+    backbone: TextBackbone, rows: TrainingRows, fresh: Callable[[TrainingConfig], Network]
 ) -> None:
-    net = fresh(SCHEDULE)
+    net = fresh(CONFIG)
     net.masters["head_bias"].fill_(torch.nan)
     net.take_masters()
     with pytest.raises(Diverged, match="epoch 1"):
-        _fit(net, material, backbone)
+        _fit(net, rows, backbone)

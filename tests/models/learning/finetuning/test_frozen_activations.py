@@ -1,4 +1,4 @@
-"""What frozen blocks make of pictures is computed once, and changes nothing."""
+"""Activations of frozen blocks are computed once for pictures, and nothing changes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 
 from models.backbones import loading
 from models.learning.finetuning import frozen_activations, network, training_loop
-from models.learning.finetuning.strategies import STRATEGIES, TrainingConfig
-from models.learning.finetuning.training_loop import Epoch, TrainingRows
+from models.learning.finetuning.strategies import FINE_TUNING_STRATEGIES, TrainingConfig
+from models.learning.finetuning.training_loop import Epoch, LoopContext, TrainingRows
 from models.learning.heads import linear
 from models.learning.tasks.link_functions import SOFTMAX
 from tests.device import DEVICE
@@ -29,13 +29,13 @@ def test_kept_rows_train_alike(tmp_path, below):
     material = TrainingRows(eyes.tokenize(pictures[:12]), targets, eyes.tokenize(pictures[12:]))
     features = eyes.encode(pictures[:12], names)
     head = linear.fit_head(features, torch.from_numpy(targets), SOFTMAX, outputs=2, inverse_penalty=1.0)
-    schedule = TrainingConfig(STRATEGIES["partial"], 2, 4, 1e-4, 1e-3, 0, own_blocks=2)
+    config = TrainingConfig(FINE_TUNING_STRATEGIES["partial"], 2, 4, 1e-4, 1e-3, 0, trainable_blocks=2)
 
     def losses(*, kept: bool) -> list[tuple[float, float]]:
-        net = network.build(eyes, schedule, names, head, features, seed=0)
-        rows = material.behind(net, eyes, stop=bool) if kept else material
+        net = network.build(eyes, config, names, head, features, seed=0)
+        rows = material.with_frozen_activations(net, eyes, stop=bool) if kept else material
         assert all(isinstance(row, frozen_activations.KeptRow) for row in rows.tokens) == kept
-        steps = training_loop.fit(net, schedule, rows, SOFTMAX, eyes, seed=5, checkpoints=None, stop=bool)
+        steps = training_loop.train(net, config, rows, LoopContext(eyes, SOFTMAX, seed=5, stop=bool))
         return [(step.loss, float(step.held_logits_NK.sum())) for step in steps if isinstance(step, Epoch)]
 
     np.testing.assert_allclose(losses(kept=True), losses(kept=False), rtol=1e-3, atol=1e-3)

@@ -13,7 +13,7 @@ from models.learning.contract.events import Finished
 from models.learning.contract.outcomes import Outcome
 from models.records.customers import Customer
 from models.records.outcomes import OutcomeRecord
-from models.services import claims, customers, experience, sweeping
+from models.services import claims, customers, priors, sweeping
 from models.services.errors import LeaseLost
 from models.services.resources import Resources
 
@@ -24,7 +24,9 @@ HEAD = Outcome(
     base_revision="f00d", task="text-classification", rows=20, classes=2, rows_per_class=10.0, separability=0.8,
     head_score=0.9, depth_scores=(0.5, 0.7), candidate="head", features="last-max", regularization=0.1,
 )  # fmt: skip
-PARTIAL = replace(HEAD, candidate="partial", relief=0.1, probability=0.95, epochs=4, seconds_per_row_epoch=0.01)
+PARTIAL = replace(
+    HEAD, candidate="partial", error_reduction=0.1, probability=0.95, epochs=4, seconds_per_row_epoch=0.01
+)
 
 
 def _finished(bench: Bench) -> Finished:
@@ -38,11 +40,11 @@ def _rows(resources: Resources) -> list[OutcomeRecord]:
 
 def test_the_next_job_is_told_once(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
     claim = bench.claim(bench.job(customer()))
-    assert experience.earlier(resources, claim.job) == ()
+    assert priors.fetch(resources, claim.job) == ()
     claims.publish(resources, claim, bench.candidate(), promote=True)
     for _ in range(2):  # the answer was lost, the write is repeated
         claims.finish(resources, claim, _finished(bench))
-    assert experience.earlier(resources, bench.job(customer())) == (HEAD, PARTIAL)
+    assert priors.fetch(resources, bench.job(customer())) == (HEAD, PARTIAL)
     assert len(_rows(resources)) == 2
 
 
@@ -79,7 +81,7 @@ def test_the_operator_may_turn_it_off(resources: Resources, bench: Bench, custom
     assert _rows(resources) == []
     with resources.database.transaction() as session:
         session.add(OutcomeRecord(base_model="minilm", base_revision="f00d", task=HEAD.task, candidate="x", numbers={}))
-    assert experience.earlier(without, claim.job) == ()
+    assert priors.fetch(without, claim.job) == ()
 
 
 def test_only_the_newest_are_kept(
@@ -93,6 +95,6 @@ def test_only_the_newest_are_kept(
         outcomes = (replace(HEAD, rows=number), replace(PARTIAL, rows=number))
         claims.finish(resources, claim, replace(bench.finished(), outcomes=outcomes))
     assert sweeping.forget_expired(resources) == 3
-    kept = [(outcome.rows, outcome.candidate) for outcome in experience.earlier(resources, claim.job)]
+    kept = [(outcome.rows, outcome.candidate) for outcome in priors.fetch(resources, claim.job)]
     assert kept == [(1, "partial"), (2, "head"), (2, "partial")]
     assert sweeping.forget_expired(resources) == 0

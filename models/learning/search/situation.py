@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from models.backbones.backbone import Backbone
-from models.learning.data.ragged import Ragged, flat, spread
+from models.learning.data.ragged import flat, spread
+from models.learning.evaluation.assessment import HeldOut, assess
 from models.learning.heads import zero_shot
-from models.learning.heads.stacking import Stack
-from models.learning.search.priors import SIMILAR
-from models.learning.tasks.task import Floats, Targets, Task
-
-# Rows per class, as a share of the feature width, from which own weights in the base pay more than they overfit.
-_LARGE = 0.25
+from models.learning.heads.first_version import FirstVersion
+from models.learning.run import Run
+from models.learning.search import policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,44 +44,38 @@ class Situation:
         }
 
 
-def measure(
-    features: Mapping[str, Floats],
-    targets: Targets | Ragged,
-    task: Task,
-    fold_N: NDArray[np.int64],
-    *,
-    supports_K: NDArray[np.int64],
-    score: float,
-    outputs: int,
-    backbone: Backbone,
-    stack: Stack | None,
-) -> Situation:
-    """From frozen features (the base's probe of every depth, if it is there) and the head's out-of-fold score.
-
-    A base that is beaten by the bare terms does not know the language, or the domain, however well classes separate.
-    """
-    width = backbone.width
-    fold_U = spread(fold_N, targets)
-    depth_scores: dict[str, float] = {}
-    for depth in range(backbone.blocks + 1):
-        if (mean_ND := features.get(backbone.probe(depth))) is not None:
-            logits_NK = zero_shot.class_mean_logits(mean_ND, flat(targets), task.link, fold_U, outputs=outputs)
-            chosen_NK = task.decide(task.link.mean_of(logits_NK), None)
-            depth_scores[str(depth)] = task.tally(targets, chosen_NK).score
+def measure(run: Run, first: FirstVersion) -> Situation:
+    """From frozen features (the base's probe of every depth, if it is there) and the head's out-of-fold score."""
+    task, targets, choice = run.task, run.training.corpus.targets, first.choice
+    supports_K = task.supports(targets, run.labels)
     rows_per_class = float(supports_K.mean()) if len(supports_K) else float(len(targets))
+    score = assess(choice.logits_NK, HeldOut(targets, choice.fold_N), task, seed=run.request.seed).score.value
     chance = task.tally(targets, task.usual(targets, targets)).score
     separability = max(0.0, (score - chance) / max(1.0 - chance, 1e-9))
-    beaten = stack is not None and stack.terms_beat_head
+    beaten = first.stack is not None and first.stack.terms_beat_head
+    depth_scores = _scores_by_depth(run, first)
     return Situation(
-        size="large" if rows_per_class >= _LARGE * width else "small",
-        similarity="similar" if separability >= SIMILAR and not beaten else "different",
+        size=policy.size_of(rows_per_class, run.backbone.width),
+        similarity=policy.similarity_of(separability, terms_beat_features=beaten),
         rows=len(targets),
         classes=len(supports_K),
         rows_per_class=rows_per_class,
         rarest_class=int(supports_K.min()) if len(supports_K) else len(targets),
-        feature_width=width,
+        feature_width=run.backbone.width,
         separability=separability,
         depth_scores=depth_scores,
         best_depth=int(max(depth_scores, key=lambda depth: depth_scores[depth])),
         terms_beat_features=beaten,
     )
+
+
+def _scores_by_depth(run: Run, first: FirstVersion) -> dict[str, float]:
+    task, targets = run.task, run.training.corpus.targets
+    fold_U = spread(first.choice.fold_N, targets)
+    scores: dict[str, float] = {}
+    for depth in range(run.backbone.blocks + 1):
+        if (mean_ND := run.training.features.get(run.backbone.probe(depth))) is not None:
+            logits_NK = zero_shot.class_mean_logits(mean_ND, flat(targets), task.link, fold_U, outputs=run.outputs)
+            chosen_NK = task.decide(task.link.mean_of(logits_NK), None)
+            scores[str(depth)] = task.tally(targets, chosen_NK).score
+    return scores

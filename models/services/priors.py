@@ -1,4 +1,4 @@
-"""Outcomes of earlier jobs, for those who train next. The operator may turn it off, then nothing is kept or read."""
+"""Outcomes of earlier jobs for later ones. The operator may turn it off, then nothing is kept or read."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from models.services.resources import Resources
 KEPT = 500
 
 
-def earlier(resources: Resources, job: Job) -> tuple[Outcome, ...]:
-    """What earlier jobs on the same base and task found out, whoever's they were."""
+def fetch(resources: Resources, job: Job) -> tuple[Outcome, ...]:
+    """The outcomes of earlier jobs on the same base and task, of all customers."""
     if not resources.settings.experience:
         return ()
     with resources.database.reading() as session:
@@ -23,6 +23,6 @@ def earlier(resources: Resources, job: Job) -> tuple[Outcome, ...]:
 
 
 def keep(session: Session, resources: Resources, job: Job, finished: Finished) -> None:
-    """Write what a job found out, in the transaction in which its attempt ends it: so once per job."""
+    """Write a job's outcomes, in the transaction in which its attempt ends it: so once per job."""
     if resources.settings.experience:
         outcomes.add(session, job.base_model, finished.outcomes)

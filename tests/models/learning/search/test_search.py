@@ -1,4 +1,4 @@
-"""`auto`: candidates race, the winner is tried, and the next job needs less of it."""
+"""`auto` in full: candidates race, the winner is tried, and the next job needs less of it."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def eyes(tmp_path_factory) -> Backbone:
     return loading.load(entry, device=DEVICE, precision="fp32", threads=1)
 
 
-def run(folder: Path, eyes: Backbone, *, seed: int, rows: int, experience: Sequence[Outcome] = (), **values: object):
+def run(folder: Path, eyes: Backbone, *, seed: int, rows: int, priors: Sequence[Outcome] = (), **values: object):
     """The end of a job on pictures of its own, and how far it said it was."""
     folder.mkdir()
     members = {f"{label}/{n}.png": stripes(label, 1_000 * seed + n) for label in LABELS for n in range(rows // 2)}
     request = TrainRequest(
-        source(folder / "stripes.zip", members), "image-classification", folder / "out", experience=tuple(experience),
+        source(folder / "stripes.zip", members), "image-classification", folder / "out", priors=tuple(priors),
         **values,  # type: ignore[arg-type]
     )  # fmt: skip
     events = list(train(request, eyes, stop=bool))
@@ -60,7 +60,7 @@ def run(folder: Path, eyes: Backbone, *, seed: int, rows: int, experience: Seque
 
 
 def accuracy(folder: Path, finished: Finished, eyes: Backbone) -> float:
-    """Of its best model, on other pictures."""
+    """Share of other pictures that its best model gets right."""
     unseen = [(label, Media("", stripes(label, 900_000 + n))) for label in LABELS for n in range(150)]
     artifact = read_artifact(folder / "out" / finished.best)
     answers = inference.predict(artifact, eyes, [media for _, media in unseen])
@@ -82,14 +82,14 @@ def test_the_next_job_reaches_the_same_at_half_the_cost(tmp_path: Path, eyes: Ba
     outcomes = {outcome.candidate: outcome for outcome in first.outcomes}
     assert set(outcomes) == {"head", "partial", "partial-1", "lora", "full"}
 
-    # Four jobs in the same situation told the same.
+    # Four jobs in the same situation had the same outcomes.
     alone, _ = run(tmp_path / "alone", eyes, seed=2, rows=480)
-    told, _ = run(tmp_path / "told", eyes, seed=2, rows=480, experience=first.outcomes * 4)
-    assert told.report["refinement"]["earlier_jobs"] > 2
-    assert list(left_at(told).values()).count("not entered") == 3
-    costs = [each.report["refinement"]["cost"]["tokens"] for each in (told, alone)]
+    informed, _ = run(tmp_path / "informed", eyes, seed=2, rows=480, priors=first.outcomes * 4)
+    assert informed.report["refinement"]["earlier_jobs"] > 2
+    assert list(left_at(informed).values()).count("not entered") == 3
+    costs = [each.report["refinement"]["cost"]["tokens"] for each in (informed, alone)]
     assert costs[0] <= 0.5 * costs[1]
-    assert accuracy(tmp_path / "told", told, eyes) >= accuracy(tmp_path / "alone", alone, eyes) - 0.02
+    assert accuracy(tmp_path / "informed", informed, eyes) >= accuracy(tmp_path / "alone", alone, eyes) - 0.02
 
 
 def test_outcomes_of_a_customers_own_numbers_are_not_kept(tmp_path: Path, eyes: Backbone) -> None:

@@ -1,0 +1,157 @@
+"""Held-out answers of a refined model by moment (epoch and blend), and the best moment beside the head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.learning.data.ragged import Ragged, flat, join
+from models.learning.evaluation import calibration, scores
+from models.learning.evaluation.assessment import Assessment, HeldOut, assess
+from models.learning.evaluation.scores import Comparison
+from models.learning.finetuning.splits import HeadBaseline
+from models.learning.heads.linear import Floats
+from models.learning.heads.stacking import Stack
+from models.learning.run import Run
+from models.learning.search import policy
+from models.learning.search.policy import TrialFigures
+from models.learning.tasks.task import Targets
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Held-out answers of the refined model at its best moment, and of the head, on the same rows."""
+
+    held: HeldOut
+    epochs: int
+    blend: float
+    curve: list[dict[str, float]]
+    new: Assessment
+    old: Assessment
+    comparison: Comparison
+    new_loss: float
+    old_loss: float
+    loss_noise: float  # standard error of the difference of the losses, row by row
+    stack: Stack | None  # what the refined model is added to; None as in the first version
+
+    @property
+    def figures(self) -> TrialFigures:
+        """The numbers that decide."""
+        return TrialFigures(
+            rows=len(self.held.targets),
+            gain=self.comparison.gain,
+            probability=self.comparison.probability,
+            new_loss=self.new_loss,
+            old_loss=self.old_loss,
+            loss_noise=self.loss_noise,
+        )
+
+    @property
+    def error_reduction(self) -> float:
+        """Share of the head's errors that are gone."""
+        return self.comparison.gain / max(1.0 - self.old.score.value, 1e-9)
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    epoch: int
+    blend: float
+    assessment: Assessment
+    losses_U: NDArray[np.float64]
+    stack: Stack | None
+
+    @property
+    def loss(self) -> float:
+        return float(self.losses_U.mean())
+
+
+class HeldOutResults:
+    """The answers so far: by moment (epoch and blend), split after split."""
+
+    def __init__(self, run: Run, stack: Stack | None) -> None:
+        self._run = run
+        self._stack = stack
+        self._ngram: list[Floats] = []
+        self._answers: dict[tuple[int, float], list[Floats]] = {}
+        self._head: list[Floats] = []
+        self._targets: list[Targets | Ragged] = []
+        self._training_losses: dict[int, list[float]] = {}
+
+    def begin_split(self, targets: Targets | Ragged, baseline: HeadBaseline) -> None:
+        """Add the held-out rows of another split, with the logits of the first version's two halves."""
+        self._targets.append(targets)
+        self._head.append(baseline.logits_NK)
+        if baseline.ngram_logits_NK is not None:
+            self._ngram.append(baseline.ngram_logits_NK)
+
+    def add(self, epoch: int, blend: float, logits_NK: Floats, training_loss: float | None = None) -> None:
+        """Add answers for the split under way."""
+        self._answers.setdefault((epoch, blend), []).append(logits_NK)
+        if training_loss is not None:
+            self._training_losses.setdefault(epoch, []).append(training_loss)
+
+    def best_moment(self) -> Trial:
+        """The moment that `policy.choose_moment` picks, compared with the head on the same rows."""
+        run, seed = self._run, self._run.request.seed
+        targets = join(self._targets)
+        fold_N = np.concatenate([np.full(len(split), fold) for fold, split in enumerate(self._targets)])
+        held = HeldOut(targets, fold_N if len(self._targets) > 1 else None, run.validation is not None)
+        moments = [self._assess(*moment, np.concatenate(splits), held) for moment, splits in self._answers.items()]
+        curve = [
+            {
+                "epoch": moment.epoch,
+                "blend": moment.blend,
+                "score": moment.assessment.score.value,
+                "log_loss": moment.loss,
+                "training_loss": float(np.mean(self._training_losses[moment.epoch])),
+            }
+            for moment in moments
+        ]
+        best = moments[
+            policy.choose_moment(
+                [moment.assessment.score.value for moment in moments],
+                [moment.loss for moment in moments],
+                rows=len(targets),
+            )
+        ]
+        head_logits_NK = self._mix(self._stack, np.concatenate(self._head))
+        old = assess(head_logits_NK, held, run.task, seed=seed)
+        old_losses_U = _log_losses(run, head_logits_NK, held, old)
+        return Trial(
+            held=held,
+            epochs=best.epoch,
+            blend=best.blend,
+            curve=curve,
+            new=best.assessment,
+            old=old,
+            comparison=scores.compare(best.assessment.tally, old.tally, seed=seed),
+            new_loss=best.loss,
+            old_loss=float(old_losses_U.mean()),
+            loss_noise=float((best.losses_U - old_losses_U).std() / len(best.losses_U) ** 0.5),
+            stack=best.stack,
+        )
+
+    def _mix(self, stack: Stack | None, logits_NK: Floats) -> Floats:
+        if stack is None or stack.part is None:
+            return logits_NK
+        return stack.mix(logits_NK, np.concatenate(self._ngram))
+
+    def _assess(self, epoch: int, blend: float, logits_NK: Floats, held: HeldOut) -> _Moment:
+        """A moment's answers with as much of the n-gram head as suits them best."""
+        run = self._run
+        variants: list[Stack | None] = [self._stack]
+        if self._stack is not None and self._stack.part is not None:
+            variants = [*self._stack.variants(logits_NK, flat(held.targets), run.task.link)]
+        measured = []
+        for stack in variants:
+            mixed_NK = self._mix(stack, logits_NK)
+            assessment = assess(mixed_NK, held, run.task, seed=run.request.seed)
+            measured.append(_Moment(epoch, blend, assessment, _log_losses(run, mixed_NK, held, assessment), stack))
+        return min(measured, key=lambda moment: moment.loss)
+
+
+def _log_losses(run: Run, logits_NK: Floats, held: HeldOut, assessment: Assessment) -> NDArray[np.float64]:
+    losses_U = calibration.losses(logits_NK, held.targets, run.task.link, assessment.temperature)
+    return losses_U.double().numpy()

@@ -1,0 +1,156 @@
+"""What a search did, candidate by candidate, and the two pieces of a run's report that say it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from models.learning.search.candidates import Candidate
+from models.learning.search.held_out import Trial
+
+
+@dataclass(slots=True)
+class CandidateRecord:
+    """A candidate on its way, and what it has cost so far. Only its SearchReport changes it."""
+
+    candidate: Candidate
+    expected_error_reduction: float
+    left_at: str = "not entered"  # "rung 1", "trial", …
+    rungs: dict[int, Trial] = field(default_factory=dict)
+    trial: Trial | None = None  # of all splits
+    seconds: float = 0.0
+    row_epochs: float = 0.0
+    tokens: int = 0
+
+    @property
+    def longest(self) -> Trial | None:
+        """The longest of its trials."""
+        return self.trial or (self.rungs[max(self.rungs)] if self.rungs else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Expectations:
+    """What was known before the search began."""
+
+    verdict: dict[str, Any]
+    earlier_jobs: float
+    head_score: float
+    work: dict[str, float]  # of each candidate, its trial and final fit together
+    work_of_every_strategy: float
+
+
+class SearchReport:
+    """Built while the search goes on; every step says what it did to a candidate by its name."""
+
+    def __init__(
+        self,
+        records: Sequence[CandidateRecord],
+        expectations: Expectations,
+        *,
+        tried_before: Sequence[dict[str, Any]] = (),
+    ) -> None:
+        self._records = {record.candidate.name: record for record in records}
+        self._expectations = expectations
+        self._tried_before = tuple(tried_before)
+
+    @property
+    def records(self) -> Sequence[CandidateRecord]:
+        """In the order of the candidates, to be read."""
+        return tuple(self._records.values())
+
+    def leave(self, candidate: Candidate, where: str) -> None:
+        """Write where a candidate is now: if nothing follows, there it left."""
+        self._records[candidate.name].left_at = where
+
+    def add_rung(self, candidate: Candidate, number: int, trial: Trial) -> None:
+        """Write the figures of a short refinement."""
+        self._records[candidate.name].rungs[number] = trial
+
+    def add_trial(self, candidate: Candidate, trial: Trial) -> None:
+        """Write the figures of the trial in full."""
+        self._records[candidate.name].trial = trial
+
+    def add_cost(self, candidate: Candidate, *, seconds: float, work: float, tokens: int) -> None:
+        """Add what a step has cost."""
+        record = self._records[candidate.name]
+        record.seconds += seconds
+        record.row_epochs += work / record.candidate.weight
+        record.tokens += tokens
+
+    def abandon(self, *, diverged: bool) -> None:
+        """Write why the candidate under trial has no end."""
+        for record in self._records.values():
+            if record.left_at == "trial":
+                record.left_at = "diverged" if diverged else "budget"
+
+    def strategies_tried(self) -> list[dict[str, Any]]:
+        """The report's `strategies_tried`: those before the search, and each candidate that has cost anything."""
+        return [*self._tried_before, *(_describe(record) for record in self._entered())]
+
+    def refinement(self, spent_s: float) -> dict[str, Any]:
+        """The report's `refinement`; `spent_s` are the seconds of the whole search."""
+        entered, known = self._entered(), self._expectations
+        spent = sum(record.row_epochs * record.candidate.weight for record in entered)
+        return {
+            **known.verdict,
+            "earlier_jobs": round(known.earlier_jobs, 2),
+            "candidates": [
+                {
+                    "name": name,
+                    "expected_gain": record.expected_error_reduction * (1.0 - known.head_score),
+                    "estimated_cost": round(known.work[name]),
+                    "cost": round(record.row_epochs * record.candidate.weight),
+                    "seconds": round(record.seconds, 3),
+                    "score": None if record.longest is None else record.longest.new.score.value,
+                    "left_at": record.left_at,
+                }
+                for name, record in self._records.items()
+            ],
+            # In rows passed through the whole frozen base: what an estimate before the race is made of.
+            "cost": {
+                "seconds": round(spent_s, 3) if entered else 0.0,
+                "tokens": sum(record.tokens for record in entered),
+                "row_epochs": round(sum(record.row_epochs for record in entered)),
+                "passes": round(spent),
+                "of_trying_every_strategy": spent / known.work_of_every_strategy,
+            },
+        }
+
+    def _entered(self) -> list[CandidateRecord]:
+        return [record for record in self._records.values() if record.seconds]
+
+
+def _describe(record: CandidateRecord) -> dict[str, Any]:
+    common = {
+        "name": record.candidate.name,
+        "strategy": record.candidate.config.strategy.name,
+        "left_at": record.left_at,
+        "seconds": round(record.seconds, 3),
+        "row_epochs": round(record.row_epochs),
+        "tokens": record.tokens,
+    }
+    if record.left_at == "budget":
+        common["abandoned"] = "it would have taken longer than the budget for refinement"
+    trial = record.longest
+    if trial is None:
+        return common
+    return {
+        **common,
+        "score": trial.new.score.value,
+        "score_low": trial.new.score.low,
+        "score_high": trial.new.score.high,
+        "rows": len(trial.held.targets),
+        "head_score_on_these_rows": trial.old.score.value,
+        "gain": trial.comparison.gain,
+        "gain_low": trial.comparison.low,
+        "gain_high": trial.comparison.high,
+        "probability_better": trial.comparison.probability,
+        "mcnemar_p": trial.comparison.p_value,
+        "log_loss": trial.new_loss,
+        "head_log_loss": trial.old_loss,
+        "log_loss_noise": trial.loss_noise,
+        "epochs": trial.epochs,
+        "blend": trial.blend,
+        "curve": trial.curve,
+    }

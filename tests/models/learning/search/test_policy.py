@@ -1,0 +1,238 @@
+"""Tables of what `auto` decides, rule by rule; nothing is trained."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from models.learning.search import policy
+from models.learning.search.policy import JobFacts, Rung, TrialFigures, TrialPlan
+
+JOB = JobFacts(rows=1_000, large=False, similar=True, blocks=12, linear_layers=True, partial_blocks=6)
+# As many held-out rows as are no handful; a little better than the head, in answers and in loss.
+BETTER = TrialFigures(rows=800, gain=0.02, probability=0.8, new_loss=0.50, old_loss=0.52, loss_noise=0.02)
+
+
+@pytest.mark.parametrize(
+    ("rows_per_class", "width", "size"), [(95.9, 384, "small"), (96, 384, "large"), (96, 768, "small")]
+)
+def test_size(rows_per_class: float, width: int, size: str) -> None:
+    assert policy.size_of(rows_per_class, width) == size
+
+
+@pytest.mark.parametrize(
+    ("separability", "beaten", "similarity"),
+    [(0.69, False, "different"), (0.7, False, "similar"), (0.99, True, "different")],
+)
+def test_similarity(separability: float, beaten: bool, similarity: str) -> None:
+    assert policy.similarity_of(separability, terms_beat_features=beaten) == similarity
+
+
+@pytest.mark.parametrize(
+    ("facts", "names"),
+    [
+        ({}, ["partial", "partial 4", "lora"]),
+        ({"large": True}, ["partial", "partial 4", "lora", "full"]),
+        ({"similar": False}, ["partial", "partial 4", "lora", "full"]),
+        ({"similar": False, "rows": 20_000}, ["partial", "partial 4", "lora", "full", "scratch"]),
+        ({"similar": True, "large": True, "rows": 20_000}, ["partial", "partial 4", "lora", "full"]),
+        # A base without linear layers cannot take low-rank matrices.
+        ({"linear_layers": False}, ["partial", "partial 4"]),
+        ({"linear_layers": False, "rows": 60}, ["partial", "partial 4"]),
+        # A few blocks are all of them.
+        ({"blocks": 2, "partial_blocks": 2}, ["partial", "partial 1", "lora"]),
+        ({"blocks": 1, "partial_blocks": 1}, ["partial", "lora"]),
+        # The customer set how many blocks train.
+        ({"partial_blocks": None}, ["partial", "lora"]),
+        ({"partial_blocks": None, "rows": 60}, ["partial", "lora"]),
+        # Few rows.
+        ({"rows": 100, "similar": False, "large": True}, ["lora"]),
+        ({"rows": 101, "similar": False, "large": True}, ["partial", "lora"]),
+        ({"rows": 200}, ["partial", "lora"]),
+        ({"rows": 201}, ["partial", "partial 4", "lora"]),
+    ],
+)
+def test_which_candidates_make_sense(facts: dict[str, object], names: list[str]) -> None:
+    found = policy.line_up(replace(JOB, **facts))  # type: ignore[arg-type]
+    assert [strategy if blocks is None else f"{strategy} {blocks}" for strategy, blocks in found] == names
+
+
+@pytest.mark.parametrize(("separability", "expected"), [(None, 0.08), (0.7, 0.08), (0.69, 0.25)])
+def test_the_default_expectation(separability: float | None, expected: float) -> None:
+    assert policy.default_error_reduction(separability) == expected
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        ([], 0.08),
+        ([(1.0, 0.2)], 0.14),  # one job in the very same situation counts like the default
+        ([(1.0, 0.2), (1.0, 0.2)], 0.16),
+        ([(0.5, 0.2)], 0.12),  # half as near, half the weight
+        ([(1.0, -0.5)], 0.04),  # worse than the head is never published: no reduction, no loss
+    ],
+)
+def test_what_earlier_jobs_make_expect(seen: list[tuple[float, float]], expected: float) -> None:
+    assert policy.expected_error_reduction(seen, 0.08) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("seen", "epochs"),
+    [
+        ([], 6),
+        ([(1.0, 3)], 6),  # one job is not enough
+        ([(1.0, 5), (1.0, 5)], 5),
+        ([(1.0, 4), (1.0, 5)], 5),  # rounded up
+        ([(1.0, 1), (1.0, 1)], 4),  # never less than 0.6 of the default
+        ([(1.0, 9), (1.0, 9)], 6),  # never more than the default
+    ],
+)
+def test_epochs_follow_earlier_jobs(seen: list[tuple[float, int]], epochs: int) -> None:
+    assert policy.choose_epochs(seen, 6) == epochs
+
+
+@pytest.mark.parametrize(("jobs", "known"), [(0.0, False), (1.0, False), (1.49, False), (1.5, True)])
+def test_two_jobs_that_were_nearly_the_same_are_enough(jobs: float, known: bool) -> None:
+    assert policy.is_known(jobs) == known
+
+
+@pytest.mark.parametrize(
+    ("reduction", "score", "rows", "strategy"),
+    [
+        (0.08, 0.86, 1_000, "partial"),  # 1.12 points to win, 0.75 of noise
+        (0.08, 0.86, 400, None),  # 1.18 of noise
+        (0.25, 0.86, 400, "partial"),
+        (0.08, 0.99, 1_000, None),
+        (0.08, 0.99, 10_000, "partial"),
+        (0.08, 1.0, 1_000, "partial"),  # nothing to win and no noise: the first trial shows it
+    ],
+)
+def test_whether_a_search_is_worth_it(reduction: float, score: float, rows: int, strategy: str | None) -> None:
+    verdict = policy.worth_trying({"lora": reduction / 2, "partial": reduction}, score=score, rows=rows)
+    assert verdict.strategy == strategy
+    assert verdict.expected_gain == pytest.approx(reduction * (1 - score))
+    assert "to win" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("expected", "known", "entrants"),
+    [
+        ({"partial": 0.08, "lora": 0.08}, set(), ["partial", "lora"]),
+        ({"partial": 0.08, "lora": 0.10}, set(), ["lora", "partial"]),
+        ({"partial": 0.08, "lora": 0.13}, set(), ["lora"]),  # even with luck `partial` would not reach it
+        ({"partial": 0.08, "lora": 0.10}, {"partial"}, ["lora"]),  # known, so no luck is to be expected
+        ({"partial": 0.08, "lora": 0.10}, {"lora"}, ["lora", "partial"]),
+        ({"partial": 0.08, "lora": 0.08, "full": 0.09}, {"partial", "lora", "full"}, ["full"]),
+    ],
+)
+def test_which_candidates_race(expected: dict[str, float], known: set[str], entrants: list[str]) -> None:
+    assert policy.choose_entrants(expected, known) == entrants
+
+
+@pytest.mark.parametrize(
+    ("rows", "validated", "plan"),
+    [
+        (60, False, TrialPlan(4, 4, least=2)),
+        (1_500, False, TrialPlan(4, 4, least=2)),
+        (1_501, False, TrialPlan(5, 3)),
+        (5_001, False, TrialPlan(8, 1)),
+        (60, True, TrialPlan(1, 1)),
+    ],
+)
+def test_how_many_splits_are_tried(rows: int, validated: bool, plan: TrialPlan) -> None:
+    assert policy.plan_trials(rows, validated=validated) == plan
+
+
+@pytest.mark.parametrize(
+    ("plan", "rows", "shortened"),
+    [
+        (TrialPlan(4, 4, least=2), 399, TrialPlan(4, 2)),
+        (TrialPlan(4, 4, least=2), 400, TrialPlan(4, 1)),  # a split of 100 rows is enough
+        (TrialPlan(1, 1), 10_000, TrialPlan(1, 1)),
+    ],
+)
+def test_trials_that_confirm_earlier_jobs_are_shorter(plan: TrialPlan, rows: int, shortened: TrialPlan) -> None:
+    assert plan.shortened(rows) == shortened
+
+
+def test_work_of_a_plan_includes_the_final_fit() -> None:
+    plan = TrialPlan(4, 4, least=2)
+    assert plan.work(100) == pytest.approx(2 * 75 + 100)
+    assert plan.most_work(100) == pytest.approx(4 * 75 + 100)
+    assert TrialPlan(1, 1).work(100) == 200  # a validation file: all rows, twice
+
+
+@pytest.mark.parametrize(
+    ("candidates", "rows", "rungs"),
+    [
+        (1, 1_000, []),
+        (2, 1_000, [Rung(1, 2_000, 1_000, 0.4)]),
+        (3, 1_000, [Rung(1, 2_000, 1_000, 0.4)]),
+        (5, 1_000, [Rung(1, 2_000, 1_000, 0.4), Rung(2, 4_000, 1_000, 0.8)]),
+        (3, 200, [Rung(1, 2_000, 1_000, 1.0)]),
+        (8, 1_000, [Rung(1, 2_000, 1_000, 0.4), Rung(2, 4_000, 1_000, 0.8), Rung(3, 8_000, 1_000, 1.0)]),
+    ],
+)
+def test_rungs(candidates: int, rows: int, rungs: list[Rung]) -> None:
+    assert policy.plan_rungs(candidates, rows=rows) == rungs
+
+
+@pytest.mark.parametrize(("share", "full", "epochs"), [(0.4, 5, 2), (0.8, 5, 4), (0.4, 1, 1), (1.0, 20, 20)])
+def test_epochs_of_a_rung(share: float, full: int, epochs: int) -> None:
+    assert Rung(1, 2_000, 1_000, share).epochs(full) == epochs
+
+
+@pytest.mark.parametrize(("candidates", "left"), [(1, 1), (2, 1), (3, 1), (4, 2), (5, 2)])
+def test_half_of_a_rung_goes_on(candidates: int, left: int) -> None:
+    assert policy.survivors(candidates) == left
+
+
+@pytest.mark.parametrize(
+    ("scores", "losses", "rows", "chosen"),
+    [
+        ([0.80, 0.81, 0.79], [0.60, 0.55, 0.50], 300, 2),  # all within 2.2 points: the least loss
+        ([0.80, 0.90, 0.70], [0.40, 0.55, 0.30], 400, 1),  # 1.5 points: the others are clearly worse
+        ([0.80, 0.81, 0.79], [0.60, 0.55, 0.50], 400_000, 1),
+        ([1.0, 0.97], [0.20, 0.10], 100, 0),  # of no errors at all a standard error remains: one point here
+    ],
+)
+def test_the_best_moment(scores: list[float], losses: list[float], rows: int, chosen: int) -> None:
+    assert policy.choose_moment(scores, losses, rows=rows) == chosen
+
+
+@pytest.mark.parametrize(("probability", "clear"), [(0.1, True), (0.11, False), (0.97, False), (0.98, True)])
+def test_when_a_trial_is_clear(probability: float, clear: bool) -> None:
+    assert policy.is_clear(probability) == clear
+
+
+@pytest.mark.parametrize(
+    ("figures", "improves"),
+    [
+        ({}, True),
+        ({"gain": 0.0}, False),
+        ({"new_loss": 0.53}, False),  # more right answers, but not clearly, and the loss says the contrary
+        ({"new_loss": 0.53, "probability": 0.9}, True),
+        ({"gain": -0.01, "new_loss": 0.40}, False),
+        # A handful of rows: a clearly lower loss decides, unless the answers clearly say the contrary.
+        ({"rows": 200, "gain": -0.01, "probability": 0.2, "new_loss": 0.40}, True),
+        ({"rows": 200, "gain": -0.01, "probability": 0.1, "new_loss": 0.40}, False),
+        ({"rows": 200, "gain": -0.01, "probability": 0.2, "new_loss": 0.49}, False),
+        ({"rows": 201, "gain": -0.01, "probability": 0.2, "new_loss": 0.40}, False),
+    ],
+)
+def test_when_a_candidate_improves_on_the_head(figures: dict[str, float], improves: bool) -> None:
+    assert policy.improves(replace(BETTER, **figures)) == improves  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("figures", "hopeless"),
+    [
+        ({}, False),
+        ({"gain": 0.0, "new_loss": 0.57}, True),
+        ({"gain": 0.0, "new_loss": 0.56}, False),  # two standard errors behind
+        ({"gain": 0.01, "new_loss": 0.90}, False),
+    ],
+)
+def test_when_a_short_refinement_is_hopeless(figures: dict[str, float], hopeless: bool) -> None:
+    assert policy.is_hopeless(replace(BETTER, **figures)) == hopeless  # type: ignore[arg-type]
