@@ -20,8 +20,7 @@ from models.learning.contract.outcomes import Outcome
 from models.learning.contract.request import TrainRequest
 from models.learning.data.corpus import Corpus
 from models.learning.evaluation.assessment import Assessment, HeldOut
-from models.learning.heads.linear import Floats
-from models.learning.tasks.task import Task
+from models.learning.tasks.task import Floats, Task
 
 
 @dataclass(frozen=True, slots=True)

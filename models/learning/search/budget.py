@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from models.learning.contract.events import Progress
 
@@ -18,9 +19,10 @@ class OverBudget(Exception):
 class Budget:
     """Work planned and done: rows times epochs, each weighted by what a row costs its candidate."""
 
-    def __init__(self, limit_s: float | None) -> None:
-        self.limit_s = limit_s
-        self._began = time.monotonic()
+    def __init__(self, limit_s: float | None, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._limit_s = limit_s
+        self._now = now
+        self._began = now()
         self._planned = 0.0
         self._done = 0.0
         self._share_shown = 0.0
@@ -28,7 +30,7 @@ class Budget:
     @property
     def spent_s(self) -> float:
         """Seconds since the search began."""
-        return time.monotonic() - self._began
+        return self._now() - self._began
 
     @property
     def done(self) -> float:
@@ -45,9 +47,9 @@ class Budget:
 
     def plan_if_affordable(self, work: float) -> bool:
         """Add to the planned work if all of it would still end within the limit; whether it does."""
-        if self.limit_s is not None and self._done > 0:
+        if self._limit_s is not None and self._done > 0:
             projected_s = self.spent_s * (self._planned + work) / self._done
-            if projected_s > self.limit_s:
+            if projected_s > self._limit_s:
                 return False
         self.plan(work)
         return True
@@ -60,7 +62,7 @@ class Budget:
         """A Progress event with `under_way` more work than is counted as done. Raises OverBudget."""
         done = max(self._done + under_way, 1e-9)
         remaining_s = self.spent_s * max(self._planned - done, 0.0) / done
-        limit_s = self.limit_s
+        limit_s = self._limit_s
         if limit_s is not None and self.spent_s > _START_UP * limit_s and self.spent_s + remaining_s > limit_s:
             raise OverBudget
         self._share_shown = max(self._share_shown, min(done / max(self._planned, 1e-9), 1.0))

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from models.learning.finetuning.strategies import FINE_TUNING_STRATEGIES, TrainingConfig, settle
 from models.learning.run import Run
 from models.learning.search import policy
-from models.learning.search.situation import Situation
 
 # Gradients cost two passes through what trains; through what does not, low-rank matrices still need one.
 _GRADIENTS, _PASSED_GRADIENTS = 2.0, 1.25
@@ -35,13 +34,13 @@ def named(run: Run, strategy: str) -> Candidate:
     return _settled(run, strategy, None)
 
 
-def sensible(run: Run, situation: Situation) -> list[Candidate]:
-    """What makes sense for the base, the task and the situation, the default choice first."""
+def sensible(run: Run, *, large: bool, similar: bool) -> list[Candidate]:
+    """What makes sense for the base, the rows and the situation, the default choice first."""
     free = run.request.hyperparameters.trainable_blocks == "auto"
     job = policy.JobFacts(
         rows=run.rows_read,
-        large=situation.size == "large",
-        similar=situation.similarity == "similar",
+        large=large,
+        similar=similar,
         blocks=run.backbone.blocks,
         linear_layers=run.backbone.linear,
         partial_blocks=named(run, "partial").config.trainable_blocks if free else None,

@@ -11,7 +11,6 @@ from models.learning.data.ragged import Ragged, flat, join
 from models.learning.evaluation import calibration, scores
 from models.learning.evaluation.assessment import Assessment, HeldOut, assess
 from models.learning.evaluation.scores import Comparison
-from models.learning.finetuning.splits import HeadBaseline
 from models.learning.heads.linear import Floats
 from models.learning.heads.stacking import Stack
 from models.learning.run import Run
@@ -79,12 +78,12 @@ class HeldOutResults:
         self._targets: list[Targets | Ragged] = []
         self._training_losses: dict[int, list[float]] = {}
 
-    def begin_split(self, targets: Targets | Ragged, baseline: HeadBaseline) -> None:
+    def begin_split(self, targets: Targets | Ragged, head_logits_NK: Floats, ngram_logits_NK: Floats | None) -> None:
         """Add the held-out rows of another split, with the logits of the first version's two halves."""
         self._targets.append(targets)
-        self._head.append(baseline.logits_NK)
-        if baseline.ngram_logits_NK is not None:
-            self._ngram.append(baseline.ngram_logits_NK)
+        self._head.append(head_logits_NK)
+        if ngram_logits_NK is not None:
+            self._ngram.append(ngram_logits_NK)
 
     def add(self, epoch: int, blend: float, logits_NK: Floats, training_loss: float | None = None) -> None:
         """Add answers for the split under way."""

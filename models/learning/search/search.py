@@ -74,7 +74,11 @@ def _plan(run: Run, situation: Situation, head_score: float, prior: Prior) -> Se
     """
     asked, rows = run.request.strategy, len(run.training.corpus)
     auto = asked == "auto"
-    found = candidates.sensible(run, situation) if auto else [candidates.named(run, asked)]
+    if auto:
+        large, similar = situation.size == "large", situation.similarity == "similar"
+        found = candidates.sensible(run, large=large, similar=similar)
+    else:
+        found = [candidates.named(run, asked)]
     expected = {candidate.name: prior.error_reduction(candidate.name) for candidate in found}
     if auto:
         verdict = policy.worth_trying(expected, score=head_score, rows=rows)

@@ -81,7 +81,7 @@ def fit_on_split(
 ) -> Generator[TrainEvent, None, None]:
     """One fit on a split; its answers of the held-out rows are added to `results`. Raises OverBudget, Diverged."""
     run = context.run
-    results.begin_split(split.held_targets, baseline)
+    results.begin_split(split.held_targets, baseline.logits_NK, baseline.ngram_logits_NK)
     rows = splits.rows_of(run, context.first, split)
     job = FitJob(candidate.name, split.name, candidate.config, baseline.head, split.train, rows)
 

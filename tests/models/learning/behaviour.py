@@ -189,7 +189,7 @@ def _load(name: str, folder: Path) -> Any:
     return loading.load(entry, device="cpu", precision=_BASES[name], threads=1)
 
 
-def _request(job: Job, folder: Path, experience: Sequence[Any]) -> TrainRequest:
+def _request(job: Job, folder: Path, priors: Sequence[Any]) -> TrainRequest:
     folder.mkdir()
     training_source, task = _source(folder, "training", job.data, job.count, seed=0)
     held = _source(folder, "validation", job.data, job.validated, seed=1)[0] if job.validated else None
@@ -207,7 +207,7 @@ def _request(job: Job, folder: Path, experience: Sequence[Any]) -> TrainRequest:
         refine_budget_s=1e9,  # no decision by the clock
         feature_cache_dir=folder / "features" if job.cached else None,
         checkpoint_dir=folder / "checkpoints" if job.cached else None,
-        experience=tuple(experience),
+        priors=tuple(priors),
     )
 
 

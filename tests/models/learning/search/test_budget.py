@@ -1,0 +1,70 @@
+"""What fits into a budget, by a clock that the test moves."""
+
+from __future__ import annotations
+
+import pytest
+
+from models.learning.search.budget import BEGINS, ENDS, Budget, OverBudget
+
+
+class Clock:
+    """Seconds as the test sets them."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def test_progress_is_a_share_of_the_planned_work_and_never_falls(clock: Clock) -> None:
+    budget = Budget(None, now=clock)
+    budget.plan(100.0)
+    assert budget.progress(0.0, "begins").percent == pytest.approx(BEGINS)
+    clock.seconds = 10.0
+    half = budget.progress(50.0, "half", loss=0.5)
+    assert half.percent == pytest.approx((BEGINS + ENDS) / 2)
+    assert half.seconds_remaining == pytest.approx(10.0)
+    assert half.metrics == {"loss": 0.5}
+    budget.complete(50.0)
+    budget.plan(100.0)  # more to do than was thought
+    assert budget.progress(0.0, "more").percent == half.percent
+    budget.cancel(100.0)
+    budget.complete(50.0)
+    assert budget.progress(0.0, "all").percent == pytest.approx(ENDS)
+
+
+def test_what_would_end_too_late_is_given_up(clock: Clock) -> None:
+    budget = Budget(100.0, now=clock)
+    budget.plan(1_000.0)
+    clock.seconds = 4.0
+    budget.progress(1.0, "start-up says nothing yet")
+    clock.seconds = 20.0
+    budget.progress(200.0, "100 s in all")
+    with pytest.raises(OverBudget):
+        budget.progress(199.0, "more than 100 s in all")
+
+
+def test_only_work_that_fits_is_planned(clock: Clock) -> None:
+    budget = Budget(100.0, now=clock)
+    assert budget.plan_if_affordable(1e6)  # nothing is known of the speed yet
+    budget.cancel(1e6)
+    budget.plan(100.0)
+    budget.complete(100.0)
+    clock.seconds = 50.0
+    assert not budget.plan_if_affordable(101.0)
+    assert budget.plan_if_affordable(100.0)
+    assert not budget.plan_if_affordable(1.0)  # the budget is full
+
+
+def test_without_a_limit_everything_fits(clock: Clock) -> None:
+    budget = Budget(None, now=clock)
+    budget.complete(1.0)
+    clock.seconds = 1e9
+    assert budget.plan_if_affordable(1e9)
+    assert budget.progress(0.0, "at leisure").seconds_remaining is not None
