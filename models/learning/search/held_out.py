@@ -13,10 +13,9 @@ from models.learning.evaluation.assessment import Assessment, HeldOut, assess
 from models.learning.evaluation.scores import Comparison
 from models.learning.heads.linear import Floats
 from models.learning.heads.stacking import Stack
-from models.learning.run import Run
 from models.learning.search import policy
 from models.learning.search.policy import TrialFigures
-from models.learning.tasks.task import Targets
+from models.learning.tasks.task import Targets, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +68,11 @@ class _Moment:
 class HeldOutResults:
     """The answers so far: by moment (epoch and blend), split after split."""
 
-    def __init__(self, run: Run, stack: Stack | None) -> None:
-        self._run = run
+    def __init__(self, task: Task, stack: Stack | None, *, seed: int, validated: bool = False) -> None:
+        self._task = task
         self._stack = stack
+        self._seed = seed
+        self._validated = validated
         self._ngram: list[Floats] = []
         self._answers: dict[tuple[int, float], list[Floats]] = {}
         self._head: list[Floats] = []
@@ -93,10 +94,9 @@ class HeldOutResults:
 
     def best_moment(self) -> Trial:
         """The moment that `policy.choose_moment` picks, compared with the head on the same rows."""
-        run, seed = self._run, self._run.request.seed
         targets = join(self._targets)
         fold_N = np.concatenate([np.full(len(split), fold) for fold, split in enumerate(self._targets)])
-        held = HeldOut(targets, fold_N if len(self._targets) > 1 else None, run.validation is not None)
+        held = HeldOut(targets, fold_N if len(self._targets) > 1 else None, self._validated)
         moments = [self._assess(*moment, np.concatenate(splits), held) for moment, splits in self._answers.items()]
         curve = [
             {
@@ -116,8 +116,8 @@ class HeldOutResults:
             )
         ]
         head_logits_NK = self._mix(self._stack, np.concatenate(self._head))
-        old = assess(head_logits_NK, held, run.task, seed=seed)
-        old_losses_U = _log_losses(run, head_logits_NK, held, old)
+        old = assess(head_logits_NK, held, self._task, seed=self._seed)
+        old_losses_U = self._losses(head_logits_NK, held, old)
         return Trial(
             held=held,
             epochs=best.epoch,
@@ -125,7 +125,7 @@ class HeldOutResults:
             curve=curve,
             new=best.assessment,
             old=old,
-            comparison=scores.compare(best.assessment.tally, old.tally, seed=seed),
+            comparison=scores.compare(best.assessment.tally, old.tally, seed=self._seed),
             new_loss=best.loss,
             old_loss=float(old_losses_U.mean()),
             loss_noise=float((best.losses_U - old_losses_U).std() / len(best.losses_U) ** 0.5),
@@ -139,18 +139,16 @@ class HeldOutResults:
 
     def _assess(self, epoch: int, blend: float, logits_NK: Floats, held: HeldOut) -> _Moment:
         """A moment's answers with as much of the n-gram head as suits them best."""
-        run = self._run
         variants: list[Stack | None] = [self._stack]
         if self._stack is not None and self._stack.part is not None:
-            variants = [*self._stack.variants(logits_NK, flat(held.targets), run.task.link)]
+            variants = [*self._stack.variants(logits_NK, flat(held.targets), self._task.link)]
         measured = []
         for stack in variants:
             mixed_NK = self._mix(stack, logits_NK)
-            assessment = assess(mixed_NK, held, run.task, seed=run.request.seed)
-            measured.append(_Moment(epoch, blend, assessment, _log_losses(run, mixed_NK, held, assessment), stack))
+            assessment = assess(mixed_NK, held, self._task, seed=self._seed)
+            measured.append(_Moment(epoch, blend, assessment, self._losses(mixed_NK, held, assessment), stack))
         return min(measured, key=lambda moment: moment.loss)
 
-
-def _log_losses(run: Run, logits_NK: Floats, held: HeldOut, assessment: Assessment) -> NDArray[np.float64]:
-    losses_U = calibration.losses(logits_NK, held.targets, run.task.link, assessment.temperature)
-    return losses_U.double().numpy()
+    def _losses(self, logits_NK: Floats, held: HeldOut, assessment: Assessment) -> NDArray[np.float64]:
+        losses_U = calibration.losses(logits_NK, held.targets, self._task.link, assessment.temperature)
+        return losses_U.double().numpy()

@@ -14,7 +14,7 @@ from models.learning.finetuning import splits
 from models.learning.search import policy
 from models.learning.search.budget import OverBudget
 from models.learning.search.candidates import Candidate
-from models.learning.search.held_out import HeldOutResults, Trial
+from models.learning.search.held_out import Trial
 from models.learning.search.policy import Rung
 from models.learning.search.trials import SearchContext, fit_on_split
 
@@ -55,7 +55,7 @@ def _run_rung(
             report.leave(candidate, "budget")
             continue
         report.leave(candidate, f"rung {rung.number}")
-        results = HeldOutResults(run, context.first.stack)
+        results = context.held_out_results()
         short = candidate.lasting(rung.epochs(candidate.config.epochs))
         try:
             with context.metered(candidate):

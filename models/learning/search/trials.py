@@ -36,6 +36,12 @@ class SearchContext:
     budget: Budget
     report: SearchReport
 
+    def held_out_results(self) -> HeldOutResults:
+        """An empty record of held-out answers."""
+        run = self.run
+        validated = run.validation is not None
+        return HeldOutResults(run.task, self.first.stack, seed=run.request.seed, validated=validated)
+
     @contextmanager
     def metered(self, candidate: Candidate) -> Iterator[None]:
         """Add to a candidate's cost what is spent inside."""
@@ -54,7 +60,7 @@ class SearchContext:
 def run_trials(context: SearchContext, candidate: Candidate) -> Generator[TrainEvent, None, Trial]:
     """Try split after split until the answer is clear; returns the refined model's best moment. Raises OverBudget."""
     run, plan = context.run, context.plan
-    results = HeldOutResults(run, context.first.stack)
+    results = context.held_out_results()
     planned = splits.trial_splits(run, folds=plan.folds, used=plan.used)
     for number, split in enumerate(planned, start=1):
         label = f"{candidate.name}, trial {number} of at most {len(planned)}"
