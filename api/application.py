@@ -23,7 +23,7 @@ from api.metrics import Metrics, RequestMetrics
 from api.request_ids import RequestIds
 from api.routes import catalog, customers, files, health, jobs, keys, usage
 from models import settings as process_settings
-from models.services.access.resolver import AccessResolver
+from models.services.access.resolver import AccessResolver, RefreshTiming
 from models.services.jobs import count_by_status
 from models.services.resources import Resources, open_resources
 from models.settings import Settings
@@ -90,10 +90,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             if settings.role != "predictor":  # which depends on no database
                 _watch_control_plane(context.metrics, resources)
             if settings.role == "api":
-                directory = AccessResolver(resources, poll_s=settings.directory_poll_s)
-                await directory.start()
-                stack.push_async_callback(directory.close)
-                context.directory = directory
+                access = AccessResolver(resources, RefreshTiming(poll_s=settings.directory_poll_s))
+                await access.start()
+                stack.push_async_callback(access.close)
+                context.access = access
             else:
                 from models.serving.predictor import Predictor  # noqa: PLC0415  # brings torch
 
@@ -107,7 +107,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
                 context.predictor = predictor
             log.info("started", role=settings.role)
             yield
-            context.predictor = context.directory = None
+            context.predictor = context.access = None
     finally:
         context.resources = None
         await run_in_threadpool(resources.close)

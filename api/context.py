@@ -32,7 +32,7 @@ class Context:
     metrics: Metrics
     limits: RateLimits
     resources: Resources | None = None
-    directory: AccessResolver | None = None
+    access: AccessResolver | None = None
     predictor: Predictor | None = None
     validations: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_VALIDATIONS))
 
@@ -42,16 +42,16 @@ class Context:
 
     def note_change(self, customer_id: str, model_name: str) -> None:
         """Let this process answer by what it has just changed of a model. Called on a request's worker thread."""
-        directory = self.predictor.directory if self.predictor is not None else self.directory
-        if directory is not None:
-            from_thread.run_sync(directory.forget, customer_id, model_name)
+        access = self.predictor.access if self.predictor is not None else self.access
+        if access is not None:
+            from_thread.run_sync(access.forget, customer_id, model_name)
 
     async def authenticate(self, secret: str) -> Principal:
-        """Whom a customer's key speaks for, from a cache; raises the directory's errors."""
-        directory = self.predictor or self.directory
-        if directory is None:
+        """Return the customer whose key this is, from a cache; raises InvalidKey."""
+        access = self.predictor or self.access
+        if access is None:
             raise RuntimeError("the application is not started")
-        return await directory.authenticate(secret)
+        return await access.authenticate(secret)
 
 
 def of(request: Request) -> Context:

@@ -1,1 +1,1 @@
-"""Base models: what is offered, how it is loaded, and the pass through it."""
+"""Base models: the registry, loading, and the pass through a base."""

@@ -16,7 +16,7 @@ from transformers import AutoFeatureExtractor, AutoModel
 
 from models.backbones import log_mel, media, registry, stacks
 from models.backbones.backbone import Floats
-from models.backbones.checkpoint import from_pretrained, revision_of
+from models.backbones.checkpoint import Checkpoint, from_pretrained, revision_of
 from models.backbones.errors import BaseModelUnreachable
 from models.backbones.log_mel import LogMel
 from models.backbones.media import MediaBackbone, Reader
@@ -36,7 +36,7 @@ _PIECE_S = 3.0
 
 
 class PatchReader:
-    """Sounds as log-mel patches."""
+    """Reads sounds as log-mel patches."""
 
     cost = 64
 
@@ -44,23 +44,23 @@ class PatchReader:
         self._front = front
 
     def count(self, media: Media) -> int:
-        """Patches."""
+        """Return how many patches."""
         return self._front.count(_resampled_length(media, self._front.rate))
 
     def read(self, media: Media) -> Tensor:
-        """(patches, 1, time, mel) float32."""
+        """Return (patches, 1, time, mel) float32."""
         return torch.from_numpy(self._front.patches(_samples(media, self._front.rate)))
 
     def probes(self) -> Tensor:
-        """One patch each of a rising tone and of noise."""
+        """Return a patch each of a rising tone and of noise."""
         return torch.from_numpy(np.concatenate([self._front.patches(wave_N) for wave_N in _waves(self._front.rate)]))
 
 
 class ExtractorReader:
-    """Sounds as a Hugging Face feature extractor wants them, in pieces of one length.
+    """Reads sounds by a Hugging Face feature extractor, in pieces of one length.
 
-    `loops`: what does not fill its piece is played again rather than followed by silence, which would count in the
-    mean; an extractor of spectrograms fills up by itself, as its network has learned it.
+    `loops`: a sound that does not fill its piece is repeated rather than followed by silence, which would count in the
+    mean; an extractor of spectrograms pads by itself, as its network was trained.
     """
 
     cost = 256
@@ -72,15 +72,15 @@ class ExtractorReader:
         self._loops = loops
 
     def count(self, media: Media) -> int:
-        """Pieces."""
+        """Return how many pieces."""
         return max(1, math.ceil(_resampled_length(media, self._rate) / self._piece))
 
     def read(self, media: Media) -> Tensor:
-        """(pieces, …) float32."""
+        """Return (pieces, …) float32."""
         return self._extract(_samples(media, self._rate))
 
     def probes(self) -> Tensor:
-        """A second each of a rising tone and of noise."""
+        """Return a second each of a rising tone and of noise."""
         return torch.cat([self._extract(wave_N) for wave_N in _waves(self._rate)])
 
     def _extract(self, samples_N: Floats) -> Tensor:
@@ -100,17 +100,15 @@ def load(entry: BackboneEntry, *, device: torch.device, precision: str, threads:
     def load_model() -> Any:
         return from_pretrained(AutoModel, entry, folder, dtype=torch.float32, use_safetensors=True).eval()
 
-    def reload() -> MediaEncoder:
+    def read() -> MediaEncoder:
         return stacks.build(load_model(), name=entry.name)
 
     model = load_model()
     reader = _reader(entry, folder)
     media.check_walk(model, stacks.build(model, name=entry.name), reader.probes(), name=entry.name)
     return media.assemble(
-        entry,
+        Checkpoint(entry, revision_of(entry, folder, _FILES), read),
         reader,
-        reload,
-        revision=revision_of(entry, folder, _FILES),
         device=device,
         precision=precision,
         threads=threads,
@@ -134,7 +132,7 @@ def _reader(entry: BackboneEntry, folder: Path | None) -> Reader:
 
 
 def _samples(media: Media, rate: int) -> Floats:
-    # It was judged when it was uploaded, by the limits of that day.
+    # It was checked when it was uploaded, by the limits of that day.
     sound = sounds.decode(media.data, media.name, UNLIMITED)
     if sound.rate == rate:
         return sound.samples_N

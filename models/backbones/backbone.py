@@ -1,4 +1,4 @@
-"""What a base model is to the rest of the house, whatever it reads."""
+"""The interface of a base model, whatever it reads."""
 
 from __future__ import annotations
 
@@ -15,35 +15,38 @@ from models.backbones.registry import BackboneEntry
 Floats = NDArray[np.float32]
 
 
-class Row(Protocol):
-    """One input, ready to be put into a batch. Its length is what a pass over it costs: tokens, patches of sound."""
+class TokenizedInput(Protocol):
+    """One input, ready to be put into a batch. Its length is the cost of a pass over it, in tokens of text."""
 
     def __len__(self) -> int: ...
 
 
+Row = TokenizedInput  # the name that learning still uses
+
+
 class Encoder(Protocol):
-    """The network: what comes before the blocks, and the blocks, run one by one. Also an `nn.Module`."""
+    """The network: embeddings and blocks, run one by one. Also an `nn.Module`."""
 
     embeddings: nn.Module
     blocks: nn.ModuleList
 
     def to(self, *args: Any, **kwargs: Any) -> Any:
-        """As `nn.Module.to`."""
+        """Do as `nn.Module.to`."""
 
     def embed(self, batch: Any) -> Tensor:
-        """The hidden state at depth 0."""
+        """Return the hidden state at depth 0."""
 
     def run(
         self, batch: Any, hidden: Tensor, start: int, stop: int, *, taps: Collection[int] = ()
     ) -> tuple[Tensor, dict[int, Tensor]]:
-        """Blocks `start` to `stop - 1`; depth d is the state after d blocks. Returns the end and the tapped depths."""
+        """Run blocks `start` to `stop - 1`; return the end and the tapped depths (d: the state after d blocks)."""
 
     def pool(self, hidden: Tensor, batch: Any, kind: str) -> Tensor:
-        """One float32 vector per row, (B, D)."""
+        """Return one float32 vector per row, (B, D); `kind` as in `feature_names`."""
 
 
 class Backbone(Protocol):
-    """A frozen base model, shared by everybody. Features are named `<pooling>.<depth>`, such as `mean.6`."""
+    """A frozen base model, shared by all customers. Names of features: see `feature_names`."""
 
     entry: BackboneEntry
     revision: str  # hash of everything that the features depend on
@@ -52,34 +55,34 @@ class Backbone(Protocol):
     device: torch.device
     dtype: torch.dtype
     threads: int
-    linear: bool  # whether the blocks have linear layers, beside which low-rank matrices can stand
+    linear: bool  # whether the blocks have linear layers, to which low-rank matrices can be added
 
     def tokenize(self, inputs: Sequence[Any]) -> list[Any]:
-        """One Row per input."""
+        """Return one TokenizedInput per input."""
 
     def units(self, rows: Sequence[Any]) -> NDArray[np.int64] | None:
-        """How many vectors each row has; None: one, as it is for everything that is pooled as a whole."""
+        """Return how many vectors each row has; None: one, for inputs that are pooled as a whole."""
 
     def collate(self, rows: Sequence[Any]) -> Any:
-        """A batch on the device."""
+        """Return a batch on the device."""
 
     def plan(self, lengths: Sequence[int] | NDArray[Any]) -> list[NDArray[np.int64]]:
-        """Row indices in batches that are computed fast."""
+        """Return row indices in batches that are computed fast."""
 
     def feature_sets(self) -> Mapping[str, tuple[str, ...]]:
-        """Sets of features worth trying, by the name that a customer may ask for; the usual one first."""
+        """Return sets of features worth trying, by the name that a customer may ask for; the default first."""
 
     def probe(self, depth: int) -> str:
-        """The feature that tells best what a depth is worth by itself."""
+        """Return the feature by which one depth alone is judged."""
 
     def parse_feature(self, name: str) -> tuple[str, int]:
-        """`"mean.6"` → ("mean", 6). Raises ValueError for a pooling or a depth that there is not."""
+        """Return kind and depth of a feature: `"mean.6"` → ("mean", 6). Raises ValueError for one of another base."""
 
     def feature_width(self, name: str) -> int:
-        """How many numbers the named feature has."""
+        """Return how many numbers the named feature has."""
 
     def pool(self, hidden: Tensor, batch: Any, kind: str) -> Tensor:
-        """(B, D) float32."""
+        """Return (B, D) float32."""
 
     def encode(
         self,
@@ -89,18 +92,18 @@ class Backbone(Protocol):
         stop: Callable[[], bool] | None = None,
         progress: Callable[[float], None] | None = None,
     ) -> Floats:
-        """features_NF float32 in the order of the inputs, the named features side by side."""
+        """Return features_NF float32 in the order of the inputs, the named features side by side."""
 
     def encode_tokens(self, rows: Sequence[Any], names: Sequence[str]) -> Floats:
-        """As `encode`, for rows."""
+        """Do as `encode`, for rows."""
 
     def encode_steps(
         self, rows: Sequence[Any], names: Sequence[str], *, stop: Callable[[], bool] | None = None
     ) -> Generator[float, None, Floats]:
-        """As `encode` for rows, as a generator: yields the share done after every batch, returns the features."""
+        """Do as `encode` for rows, as a generator: yields the share done after every batch, returns the features."""
 
     def frozen_features(self, rows: Sequence[Any], names: Collection[str]) -> dict[str, Tensor]:
-        """Features of rows in one pass, (B, D) float32 each."""
+        """Return features of rows in one pass, (B, D) float32 each."""
 
     def trainable_copy(self) -> Any:
-        """A fresh fp32 Encoder with the pretrained weights on the same device; shares nothing with the frozen one."""
+        """Return a fresh fp32 Encoder with the pretrained weights on the same device; it shares nothing."""

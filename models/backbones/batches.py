@@ -1,4 +1,4 @@
-"""Rows through a base, batch by batch: the walk that every kind of reading shares."""
+"""Encoding batch by batch, for every kind of base."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from models.backbones.parallel import in_parallel
 
 
 class RowEncoding:
-    """The ways to ask a base for features, all of them by its `frozen_features`: of inputs, of rows, step by step."""
+    """Encodes inputs or rows, at once or step by step, by the base's `frozen_features`."""
 
     def encode(
         self: Backbone,
@@ -25,20 +25,20 @@ class RowEncoding:
         stop: Callable[[], bool] | None = None,
         progress: Callable[[float], None] | None = None,
     ) -> Floats:
-        """features_NF float32 in the order of the inputs (or of their units), the named features side by side.
+        """Return features_NF float32 in the order of the inputs (or of their units), the named features side by side.
 
-        `stop` is asked before every batch (raises Stopped), `progress` hears the share done, 0 to 1.
+        `stop` is called before every batch (raises Stopped), `progress` with the share done, 0 to 1.
         """
         return _drain(self.encode_steps(self.tokenize(inputs), names, stop=stop), progress)
 
     def encode_tokens(self: Backbone, rows: Sequence[Any], names: Sequence[str]) -> Floats:
-        """As `encode`, for rows that are tokenised already."""
+        """Do as `encode`, for rows that are tokenised already."""
         return _drain(self.encode_steps(rows, names))
 
     def encode_steps(
         self: Backbone, rows: Sequence[Any], names: Sequence[str], *, stop: Callable[[], bool] | None = None
     ) -> Generator[float, None, Floats]:
-        """As `encode` for rows, as a generator: yields the share done after every batch, returns the features."""
+        """Do as `encode` for rows, as a generator: yields the share done after every batch, returns the features."""
         counts_N = self.units(rows)
         ends_N = np.cumsum(np.ones(len(rows), dtype=np.int64) if counts_N is None else counts_N)
         begins_N = np.concatenate([[0], ends_N])
@@ -64,7 +64,7 @@ class RowEncoding:
 
 
 def _drain(steps: Generator[float, None, Floats], progress: Callable[[float], None] | None = None) -> Floats:
-    """Run the generator to its end; `progress` hears the share done."""
+    """Run the generator to its end; `progress` is called with the share done."""
     while True:
         try:
             share = next(steps)

@@ -1,22 +1,34 @@
-"""Checkpoints in Hugging Face layout: read without network, without code of their own, and hashed."""
+"""Checkpoints in Hugging Face layout: read without code of their own, and hashed."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from transformers.utils import logging
 
 from models.backbones.errors import BaseModelUnreachable
 from models.backbones.registry import BackboneEntry, HubSource
 
+EncoderT = TypeVar("EncoderT")
+
 _library_log: Any = logging  # its functions carry no types
 
 
+@dataclass(frozen=True, slots=True)
+class Checkpoint(Generic[EncoderT]):
+    """The files of a base model."""
+
+    entry: BackboneEntry
+    revision: str  # hash of everything that the features depend on
+    read: Callable[[], EncoderT]  # a fresh fp32 encoder, in the machine's own memory
+
+
 def from_pretrained(loader: Any, entry: BackboneEntry, folder: Path | None, **options: Any) -> Any:
-    """What `loader` reads from the entry's source; raises BaseModelUnreachable."""
+    """Return what `loader` reads from the entry's source; raises BaseModelUnreachable."""
     # The library reports unused weights (a pooler) on stderr as if something were wrong.
     verbosity = _library_log.get_verbosity()
     _library_log.set_verbosity_error()
@@ -38,7 +50,7 @@ def from_pretrained(loader: Any, entry: BackboneEntry, folder: Path | None, **op
 
 
 def revision_of(entry: BackboneEntry, folder: Path | None, files: Sequence[str], *settings: object) -> str:
-    """SHA-256 over the files that decide what comes out, and over settings that do too."""
+    """Return the SHA-256 of the files that decide what comes out, and of settings that do too."""
     digest = hashlib.sha256()
     if folder is None:
         digest.update(f"{entry.source}".encode())

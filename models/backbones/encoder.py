@@ -1,7 +1,7 @@
 """The network under a text backbone: embeddings and a list of blocks, run one by one.
 
-The blocks are the ones of Hugging Face's own model, so any BERT-like checkpoint works. Only the walk through them is
-ours: it lets serving compute a shared prefix once, and training start behind frozen blocks.
+The blocks are those of Hugging Face's own model, so any BERT-like checkpoint works. Only the loop over them is ours: it
+lets serving compute a shared prefix once, and training start behind frozen blocks.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-# `unit_…`: scaled to length 1, as sentence encoders are trained to be compared. Worth 0.2 to 0.5 points to a head.
-POOLS = ("mean", "max", "cls", "unit_mean", "unit_max", "unit_cls")
-UNIT = "unit_"
+from models.backbones import feature_names
+from models.backbones.feature_names import TEXT_POOLINGS
 
 
 @dataclass(frozen=True, slots=True)
 class TextBatch:
-    """Padded token ids on the device. `padded` is known from the lengths, so that nobody asks the device."""
+    """Padded token ids on the device. `padded` is known from the lengths, without waiting for the device."""
 
     ids_BT: Tensor
     mask_BT: Tensor  # bool, True where there is a token
@@ -48,7 +47,7 @@ class TextEncoder(nn.Module):
         self.blocks = blocks
 
     def embed(self, batch: TextBatch) -> Tensor:
-        """Token ids → hidden_BTD at depth 0."""
+        """Return hidden_BTD at depth 0."""
         if batch.types_BT is None:
             hidden_BTD: Tensor = self.embeddings(input_ids=batch.ids_BT)
         else:
@@ -56,13 +55,13 @@ class TextEncoder(nn.Module):
         return hidden_BTD
 
     def pool(self, hidden_BTD: Tensor, batch: TextBatch, kind: str) -> Tensor:
-        """One float32 vector per row, (B, D); see the function of this name."""
+        """Return one float32 vector per row, (B, D); see the function of this name."""
         return pool(hidden_BTD, batch, kind)
 
     def run(
         self, batch: TextBatch, hidden_BTD: Tensor, start: int, stop: int, *, taps: Collection[int] = ()
     ) -> tuple[Tensor, dict[int, Tensor]]:
-        """Blocks `start` to `stop - 1`; depth d is the state after d blocks. Returns the end and the tapped depths."""
+        """Run blocks `start` to `stop - 1`; return the end and the tapped depths (d: the state after d blocks)."""
         attention = batch.attention
         tapped = {start: hidden_BTD} if start in taps else {}
         for depth in range(start, stop):
@@ -74,12 +73,13 @@ class TextEncoder(nn.Module):
 
 
 def pool(hidden_BTD: Tensor, batch: TextBatch, kind: str) -> Tensor:
-    """One float32 vector per row, (B, D): `mean` or `max` over the real tokens, or the first token (`cls`).
+    """Return one float32 vector per row, (B, D): `mean` or `max` over the real tokens, or the first token (`cls`).
 
     With `unit_` in front it is scaled to length 1.
     """
-    if kind.startswith(UNIT):
-        return functional.normalize(pool(hidden_BTD, batch, kind.removeprefix(UNIT)), dim=1)
+    unit, pooling = feature_names.split_unit(kind)
+    if unit:
+        return functional.normalize(pool(hidden_BTD, batch, pooling), dim=1)
     if kind == "cls":
         return hidden_BTD[:, 0].float()
     hidden_BTD = hidden_BTD.float()
@@ -92,19 +92,19 @@ def pool(hidden_BTD: Tensor, batch: TextBatch, kind: str) -> Tensor:
         if batch.padded:
             hidden_BTD = hidden_BTD.masked_fill(~batch.mask_BT[:, :, None], -torch.inf)
         return hidden_BTD.amax(1)
-    raise ValueError(f"unknown pooling '{kind}', known: {', '.join(POOLS)}")
+    raise ValueError(f"unknown pooling '{kind}', known: {', '.join(TEXT_POOLINGS)}")
 
 
 def parse_feature(name: str) -> tuple[str, int]:
-    """`"mean.6"` → ("mean", 6). Raises ValueError."""
-    kind, _, depth = name.partition(".")
-    if kind not in POOLS or not depth.isdigit():
+    """Return kind and depth of a text's feature: `"mean.6"` → ("mean", 6). Raises ValueError."""
+    feature = feature_names.parse(name)
+    if feature.pair or feature.pooling not in TEXT_POOLINGS:
         raise ValueError(f"unknown feature '{name}', expected for example 'mean.6'")
-    return kind, int(depth)
+    return feature.kind, feature.depth
 
 
 def features(encoder: TextEncoder, batch: TextBatch, names: Collection[str]) -> dict[str, Tensor]:
-    """Every named feature of one batch, (B, D) float32 each; no block runs beyond the deepest one asked for."""
+    """Return every named feature of one batch, (B, D) float32 each; no block runs beyond the deepest one asked for."""
     wanted = {name: parse_feature(name) for name in names}
     depths = {depth for _, depth in wanted.values()}
     _, tapped = encoder.run(batch, encoder.embed(batch), 0, max(depths), taps=depths)

@@ -1,4 +1,4 @@
-"""What can go wrong with a base model."""
+"""Errors of base models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class UnknownBaseModel(InvalidRequest):
 
 
 class NoBaseModel(InvalidRequest):
-    """Nothing here reads what the data set holds."""
+    """No base model here reads what the data set holds."""
 
     param = "model"
     message = (
@@ -24,7 +24,7 @@ class NoBaseModel(InvalidRequest):
 
 
 class BaseModelUnreachable(Unavailable):
-    """The entry exists, its weights do not answer."""
+    """The entry exists, its weights cannot be read."""
 
     param = "model"
     message = "The base model '{name}' cannot be loaded from {source}: {reason}. {mend}"

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import AutoImageProcessor, AutoModel
 
 from models.backbones import media, registry, stacks
-from models.backbones.checkpoint import from_pretrained, revision_of
+from models.backbones.checkpoint import Checkpoint, from_pretrained, revision_of
 from models.backbones.errors import BaseModelUnreachable
 from models.backbones.media import MediaBackbone
 from models.backbones.registry import BackboneEntry
@@ -30,7 +30,7 @@ _OVERSAMPLING = 2
 
 
 class PictureReader:
-    """Decodes upright RGB and leaves resizing, cropping and scaling to the checkpoint's own processor."""
+    """Decodes upright RGB; resizing, cropping and scaling are the checkpoint's own processor's."""
 
     cost = 256
 
@@ -41,22 +41,22 @@ class PictureReader:
         self._shortest = _OVERSAMPLING * max(sides) if sides else None
 
     def count(self, media: Media) -> int:  # noqa: ARG002  (a Reader's signature)
-        """One."""
+        """Return 1."""
         return 1
 
     def read(self, media: Media) -> Tensor:
-        """(1, 3, H, W) float32."""
-        # It was judged when it was uploaded, by the limits of that day.
+        """Return (1, 3, H, W) float32."""
+        # It was checked when it was uploaded, by the limits of that day.
         return self._process(pictures.decode(media.data, media.name, UNLIMITED, shortest=self._shortest))
 
     def probes(self) -> Tensor:
-        """Two pictures: noise, and a slope with a disc on it."""
+        """Return two pictures: noise, and a slope with a disc on it."""
         generator = np.random.default_rng(0)
         noise_HWC = generator.integers(0, 255, (256, 256, 3), dtype=np.uint8)
         y_HW, x_HW = np.mgrid[0:256, 0:256]
         slope_HWC = np.stack([x_HW, y_HW, np.where((x_HW - 90) ** 2 + (y_HW - 120) ** 2 < 3_600, 230, 30)], axis=2)
-        made_up = (noise_HWC, slope_HWC.astype(np.uint8))
-        return torch.cat([self._process(Image.fromarray(pixels_HWC)) for pixels_HWC in made_up])
+        generated = (noise_HWC, slope_HWC.astype(np.uint8))
+        return torch.cat([self._process(Image.fromarray(pixels_HWC)) for pixels_HWC in generated])
 
     def _process(self, picture: Image.Image) -> Tensor:
         pixels: Tensor = self._processor(images=picture, return_tensors="pt")["pixel_values"]
@@ -71,16 +71,14 @@ def load(entry: BackboneEntry, *, device: torch.device, precision: str, threads:
     def load_model() -> Any:
         return from_pretrained(AutoModel, entry, folder, dtype=torch.float32, use_safetensors=True).eval()
 
-    def reload() -> MediaEncoder:
+    def read() -> MediaEncoder:
         return stacks.build(load_model(), name=entry.name)
 
     model = load_model()
     media.check_walk(model, stacks.build(model, name=entry.name), reader.probes(), name=entry.name)
     return media.assemble(
-        entry,
+        Checkpoint(entry, revision_of(entry, folder, _FILES), read),
         reader,
-        reload,
-        revision=revision_of(entry, folder, _FILES),
         device=device,
         precision=precision,
         threads=threads,

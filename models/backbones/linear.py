@@ -10,67 +10,67 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - the name that everybody knows it by
+from torch.nn import functional as F  # noqa: N812 - its usual name
 
 
 class Linear(Protocol):
     """y = x Wᵀ + b."""
 
     def plain(self, x_NI: Tensor) -> Tensor:
-        """y."""
+        """Return y."""
 
     def gelu(self, x_NI: Tensor) -> Tensor:
-        """GELU of y."""
+        """Return GELU of y."""
 
     def onto(self, x_NI: Tensor, residual_NO: Tensor) -> Tensor:
-        """y + residual."""
+        """Return y + residual."""
 
 
 class PlainLinear:
-    """By torch's own product, on any device."""
+    """Torch's own product, on any device."""
 
     def __init__(self, weight_OI: Tensor, bias_O: Tensor) -> None:
         self._weight_OI = weight_OI
         self._bias_O = bias_O
 
     def plain(self, x_NI: Tensor) -> Tensor:
-        """y."""
+        """Return y."""
         return F.linear(x_NI, self._weight_OI, self._bias_O)
 
     def gelu(self, x_NI: Tensor) -> Tensor:
-        """GELU of y."""
+        """Return GELU of y."""
         return F.gelu(self.plain(x_NI))
 
     def onto(self, x_NI: Tensor, residual_NO: Tensor) -> Tensor:
-        """y + residual."""
+        """Return y + residual."""
         return self.plain(x_NI).add_(residual_NO)
 
 
 class PrepackedLinear:
-    """By oneDNN, on weights in its own layout."""
+    """oneDNN's product, on weights in its own layout."""
 
     def __init__(self, weight_OI: Tensor, bias_O: Tensor) -> None:
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight_OI.contiguous())
         self._bias_O = bias_O
 
     def plain(self, x_NI: Tensor) -> Tensor:
-        """y."""
+        """Return y."""
         y_NO: Tensor = torch.ops.mkldnn._linear_pointwise(x_NI, self._weight, self._bias_O, "none", [], "")
         return y_NO
 
     def gelu(self, x_NI: Tensor) -> Tensor:
-        """GELU of y."""
+        """Return GELU of y."""
         y_NO: Tensor = torch.ops.mkldnn._linear_pointwise(x_NI, self._weight, self._bias_O, "gelu", [], "none")
         return y_NO
 
     def onto(self, x_NI: Tensor, residual_NO: Tensor) -> Tensor:
-        """y + residual."""
+        """Return y + residual."""
         y_NO: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x_NI, residual_NO, self._weight, self._bias_O, "add")
         return y_NO
 
 
 def linear(weight_OI: Tensor, bias_O: Tensor) -> Linear:
-    """The fastest one that this device has."""
+    """Return the fastest linear layer that this device has."""
     if weight_OI.device.type == "cpu" and _has_prepacked_linear(weight_OI.dtype):
         return PrepackedLinear(weight_OI, bias_O)
     return PlainLinear(weight_OI, bias_O)

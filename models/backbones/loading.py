@@ -1,4 +1,4 @@
-"""An entry of the registry → a backbone in memory. One line per modality; a new kind of base is a new file."""
+"""Loading of base models, by modality. A new kind of base is a new file and a line here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from models.backbones.registry import BackboneEntry
 
 __all__ = ["Backbone", "load"]
 
-# By name: what pictures and sounds need takes seconds to import, and most processes never see any.
+# By name: the libraries of pictures and sounds take seconds to import, and most processes read neither.
 _LOADERS: dict[str, str] = {
     "text": "models.backbones.text",
     "image": "models.backbones.image",

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
-# What the formulas below compute; a file that asks for anything else is not understood.
+# What the formulas below compute; a file that asks for anything else is refused.
 _ASSUMED = {"window": "hann_periodic", "magnitude_power": 1, "mel_scale": "htk", "mel_norm": None, "log": "natural"}
 
 
@@ -37,12 +37,12 @@ class LogMel:
     patch_samples: int
 
     def count(self, samples: int) -> int:
-        """How many patches so many samples make; one at least, the last one filled up with silence."""
+        """Return how many patches so many samples make; one at least, the last one padded with silence."""
         hop = self.patch_hop_frames * self.frame_step
         return 1 + max(0, -(-(samples - self.patch_samples) // hop))
 
     def patches(self, samples_N: Floats) -> Floats:
-        """(patches, 1, time, mel) float32 from samples within ±1."""
+        """Return (patches, 1, time, mel) float32 from samples within ±1."""
         patches = self.count(len(samples_N))
         needed = self.patch_samples + (patches - 1) * self.patch_hop_frames * self.frame_step
         padded_N = np.pad(samples_N.astype(np.float64), (0, max(0, needed - len(samples_N))))
@@ -53,12 +53,12 @@ class LogMel:
         return np.stack([log_mel_FM[start : start + self.patch_frames] for start in starts])[:, None]
 
     def window(self) -> NDArray[np.float64]:
-        """Periodic Hann, (frame length,)."""
+        """Return a periodic Hann window, (frame length,)."""
         window_N: NDArray[np.float64] = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(self.frame_length) / self.frame_length)
         return window_N
 
     def mel_matrix(self) -> NDArray[np.float64]:
-        """(FFT bins, mel bands)."""
+        """Return the weights, (FFT bins, mel bands)."""
         bins_B = _mel(np.arange(self.fft_length // 2 + 1) * self.rate / self.fft_length)[:, None]
         edges = np.linspace(_mel(np.float64(self.low_hz)), _mel(np.float64(self.high_hz)), self.mel_bands + 2)
         low, peak, high = edges[:-2], edges[1:-1], edges[2:]
@@ -69,7 +69,7 @@ class LogMel:
 
 
 def read(path: Path) -> LogMel:
-    """The front end that a `frontend.json` describes; raises ValueError for one that is not understood."""
+    """Return the front end that a `frontend.json` describes; raises ValueError for one that is not known."""
     fields: dict[str, Any] = json.loads(path.read_text("utf-8"))
     for name, value in _ASSUMED.items():
         if fields.get(name, value) != value:

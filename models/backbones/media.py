@@ -12,36 +12,35 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.backbones import feature_names, stacks
 from models.backbones import precision as formats
-from models.backbones import stacks
 from models.backbones.batches import RowEncoding
-from models.backbones.encoder import UNIT
+from models.backbones.checkpoint import Checkpoint
 from models.backbones.errors import UnsupportedBaseModel
-from models.backbones.registry import BackboneEntry
+from models.backbones.feature_names import MAP_POOLINGS, PATCH_POOLINGS
 from models.backbones.stacks import MediaBatch, MediaEncoder
 from models.datasets.examples import Media
 
 _PARITY_COSINE = 0.999
-# Between the library's own pass and ours through the same modules there is rounding at most.
+# The library's own pass and ours run the same modules: they differ by rounding at most.
 _WALK_TOLERANCE = 1e-3
-_POOLS = {True: ("mean", "max", "std", "bands"), False: ("mean", "max", "std", "cls")}
 
 _log = structlog.get_logger(__name__)
 
 
 class Reader(Protocol):
-    """From encoded media to what the network reads. `cost` is that of one entry, in tokens of text."""
+    """Turns encoded media into the network's input. `cost` is that of one entry, in tokens of text."""
 
     cost: int
 
     def count(self, media: Media) -> int:
-        """How many entries of the network's input the media becomes, from its header."""
+        """Return how many entries of the network's input the media becomes, from its header."""
 
     def read(self, media: Media) -> Tensor:
-        """The entries, (P, …) float32. Raises Unfit for what cannot be decoded."""
+        """Return the entries, (P, …) float32. Raises Unfit for what cannot be decoded."""
 
     def probes(self) -> Tensor:
-        """Entries made up on the spot, to compare passes with."""
+        """Return generated entries, to compare passes with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,22 +55,20 @@ class MediaRow:
 
 
 class MediaBackbone(RowEncoding):
-    """A frozen encoder of pictures or sounds: shared by everybody, never written to."""
+    """A frozen encoder of pictures or sounds: shared by all customers, never written to."""
 
     def __init__(
         self,
-        entry: BackboneEntry,
+        checkpoint: Checkpoint[MediaEncoder],
         reader: Reader,
         encoder: MediaEncoder,
         *,
-        revision: str,
-        reload: Callable[[], MediaEncoder],
         threads: int,
         batch_entries: int,
     ) -> None:
-        self.entry = entry
+        self.entry = checkpoint.entry
         self.encoder = encoder
-        self.revision = revision
+        self.revision = checkpoint.revision
         self.blocks = len(encoder.blocks)
         self.linear = any(isinstance(module, torch.nn.Linear) for module in encoder.blocks.modules())
         parameter = next(encoder.parameters())
@@ -79,17 +76,17 @@ class MediaBackbone(RowEncoding):
         self.dtype = parameter.dtype
         self.threads = threads if self.device.type == "cpu" else 1  # batches that `encode` computes side by side
         self._reader = reader
-        self._reload = reload
+        self._read = checkpoint.read
         self._batch_entries = batch_entries
-        self.widths = self._measure()  # by depth
+        self.widths = self._measure_widths()  # by depth
         self.width = self.widths[-1]
 
     def tokenize(self, inputs: Sequence[Media]) -> list[MediaRow]:
-        """One row per input; its length follows from how many entries it will be, by its header."""
+        """Return one row per input; its length follows from the number of entries, by its header."""
         return [MediaRow(media, self._reader.count(media) * self._reader.cost) for media in inputs]
 
     def units(self, rows: Sequence[MediaRow]) -> None:
-        """One vector per row."""
+        """Return None: one vector per row."""
 
     def collate(self, rows: Sequence[MediaRow]) -> MediaBatch:
         """Decode and move to the device."""
@@ -98,7 +95,7 @@ class MediaBackbone(RowEncoding):
         return MediaBatch(torch.cat(parts).to(self.device), tuple(int(start) for start in starts))
 
     def plan(self, lengths: Sequence[int] | NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Row indices in batches of a few entries; a longer row is a batch of its own."""
+        """Return row indices in batches of a few entries; a longer row is a batch of its own."""
         most = self._batch_entries * self._reader.cost
         batches: list[NDArray[np.int64]] = []
         start = held = 0
@@ -112,7 +109,7 @@ class MediaBackbone(RowEncoding):
         return batches
 
     def feature_sets(self) -> Mapping[str, tuple[str, ...]]:
-        """Sets of features worth trying; the usual one first."""
+        """Return sets of features worth trying; the default first."""
         top, depths = self.blocks, range(self.blocks + 1)
         if not self.encoder.is_map:
             last = (f"cls.{top}", f"mean.{top}") if self.encoder.special else (f"mean.{top}", f"max.{top}")
@@ -128,26 +125,26 @@ class MediaBackbone(RowEncoding):
             "depths": tuple(f"mean.{depth}" for depth in depths),
         }
         if self.entry.modality == "audio":
-            # Half-way up, the pitch at which something sounds is still to be told: what tells words from each other.
+            # Half-way up, the pitch of a sound can still be read from the map: it separates words from each other.
             sets["bands"] = (f"bands.{middle}", f"bands.{middle + 1}")
         return sets
 
     def probe(self, depth: int) -> str:
-        """The mean over the positions."""
+        """Return the mean over the positions."""
         return f"mean.{depth}"
 
     def parse_feature(self, name: str) -> tuple[str, int]:
         """`"mean.6"` → ("mean", 6). Raises ValueError."""
-        kind, _, depth = name.partition(".")
-        known = _POOLS[self.encoder.is_map]
-        if kind.removeprefix(UNIT) not in known or not depth.isdigit() or int(depth) > self.blocks:
+        feature = feature_names.find(name)
+        known = MAP_POOLINGS if self.encoder.is_map else PATCH_POOLINGS
+        if feature is None or feature.pair or feature.pooling not in known or feature.depth > self.blocks:
             raise ValueError(
                 f"unknown feature '{name}': {', '.join(known)} of depth 0 to {self.blocks}, as in 'mean.1'"
             )
-        return kind, int(depth)
+        return feature.kind, feature.depth
 
     def feature_width(self, name: str) -> int:
-        """How many numbers the named feature has."""
+        """Return how many numbers the named feature has."""
         kind, depth = self.parse_feature(name)
         return self.widths[depth] * (stacks.BANDS if kind.endswith("bands") else 1)
 
@@ -158,22 +155,22 @@ class MediaBackbone(RowEncoding):
 
     @torch.inference_mode()
     def features(self, batch: MediaBatch, names: Collection[str]) -> dict[str, Tensor]:
-        """Features of one batch, (B, D) float32 each; no block runs beyond the deepest one asked for."""
+        """Return features of one batch, (B, D) float32 each; no block runs beyond the deepest one asked for."""
         wanted = {name: self.parse_feature(name) for name in names}
         depths = {depth for _, depth in wanted.values()}
         _, tapped = self.encoder.run(batch, self.encoder.embed(batch), 0, max(depths), taps=depths)
         return {name: self.encoder.pool(tapped[depth], batch, kind) for name, (kind, depth) in wanted.items()}
 
     def frozen_features(self, rows: Sequence[MediaRow], names: Collection[str]) -> dict[str, Tensor]:
-        """Features of rows in one pass through the frozen base: (B, D) float32 each."""
+        """Return features of rows in one pass through the frozen base: (B, D) float32 each."""
         return self.features(self.collate(rows), names)
 
     def trainable_copy(self) -> MediaEncoder:
-        """A fresh fp32 encoder with the pretrained weights on the same device; shares nothing with the frozen one."""
-        return self._reload().to(self.device).requires_grad_(True).train()
+        """Return a fresh fp32 encoder with the pretrained weights on the same device; it shares nothing."""
+        return self._read().to(self.device).requires_grad_(True).train()
 
     @torch.inference_mode()
-    def _measure(self) -> list[int]:
+    def _measure_widths(self) -> list[int]:
         values = self._reader.probes()[:1].to(self.device)
         names = [f"mean.{depth}" for depth in range(self.blocks + 1)]
         found = self.features(MediaBatch(values, (0, len(values))), names)
@@ -181,23 +178,19 @@ class MediaBackbone(RowEncoding):
 
 
 def assemble(
-    entry: BackboneEntry,
+    checkpoint: Checkpoint[MediaEncoder],
     reader: Reader,
-    reload: Callable[[], MediaEncoder],
     *,
-    revision: str,
     device: torch.device,
     precision: str,
     threads: int,
     batch_entries: int,
 ) -> MediaBackbone:
-    """The backbone in the precision asked for; bf16 is dropped for fp32 if its vectors are not those of fp32."""
+    """Return the backbone in the precision asked for; fp32 instead of bf16 if their vectors are not alike."""
 
     def frozen(dtype: torch.dtype) -> MediaBackbone:
-        encoder = reload().to(device=device, dtype=dtype).requires_grad_(False).eval()
-        return MediaBackbone(
-            entry, reader, encoder, revision=revision, reload=reload, threads=threads, batch_entries=batch_entries
-        )
+        encoder = checkpoint.read().to(device=device, dtype=dtype).requires_grad_(False).eval()
+        return MediaBackbone(checkpoint, reader, encoder, threads=threads, batch_entries=batch_entries)
 
     exact = frozen(torch.float32)
     dtype = formats.resolve_precision(precision, device)
@@ -211,15 +204,15 @@ def assemble(
     )
     cosine = float(similarity.min())
     if cosine > _PARITY_COSINE:
-        _log.info("bf16_parity", base=entry.name, cosine=round(cosine, 6), needed=_PARITY_COSINE)
+        _log.info("bf16_parity", base=checkpoint.entry.name, cosine=round(cosine, 6), needed=_PARITY_COSINE)
         return reduced
-    _log.warning("bf16_without_parity", base=entry.name, cosine=cosine, needed=_PARITY_COSINE)
+    _log.warning("bf16_without_parity", base=checkpoint.entry.name, cosine=cosine, needed=_PARITY_COSINE)
     return exact
 
 
 @torch.inference_mode()
 def check_walk(model: Callable[[Tensor], object], encoder: MediaEncoder, values: Tensor, *, name: str) -> None:
-    """Compare our way through the blocks with the model's own; raises UnsupportedBaseModel if they part."""
+    """Compare our run through the blocks with the model's own; raises UnsupportedBaseModel if they differ."""
     batch = MediaBatch(values, tuple(range(len(values) + 1)))
     ours, _ = encoder.run(batch, encoder.embed(batch), 0, len(encoder.blocks))
     theirs = getattr(model(values), "last_hidden_state", None)

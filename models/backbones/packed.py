@@ -11,31 +11,40 @@ Shapes: N tokens of B rows in one batch, D the width, H heads, T the length of t
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - the name that everybody knows it by
+from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from models.backbones.linear import linear
 from models.backbones.packed_batch import PackedBatch, pack
 
-# Products this small are not what AMX is for: attention of short rows is 5 to 25 % faster in fp32, conversion included.
+# AMX gains nothing on products this small: attention of short rows is 5 to 25 % faster in fp32, conversion included.
 FP32_ATTENTION_TOKENS = 20
-# What batches are filled up to (see `packed_batch`): rows of an AMX tile; in fp32 few tokens are dear.
+# Multiples to which batches are padded (see `packed_batch`): rows of an AMX tile; in fp32 each further token is dear.
 BF16_GRAIN, FP32_GRAIN = 16, 4
 
 
 class LowRank(Protocol):
-    """What LoRA adds to the linear layers, row by row (see `serving.lora`)."""
+    """What LoRA adds to the linear layers, row by row (see `serving.kernels.low_rank`)."""
 
     def add(self, block: int, module: str, x_NI: Tensor, y_NO: Tensor) -> None:
         """Add in place to the product of one module: `qkv`, `output`, `up` or `down`."""
 
     def touches(self, block: int, module: str) -> bool:
         """Whether `add` would do anything there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """What adapters change in a run: low-rank products beside the linear layers, or blocks of a customer's own."""
+
+    low_rank: LowRank | None = None
+    blocks: Mapping[int, PackedBlock] | None = None
 
 
 class PackedBlock:
@@ -64,7 +73,7 @@ class PackedBlock:
         return self._nbytes
 
     def run(self, hidden_ND: Tensor, batch: PackedBatch, index: int, low_rank: LowRank | None) -> Tensor:
-        """The block's output; post-norm as in BERT."""
+        """Return the block's output; post-norm as in BERT."""
         width = (hidden_ND.shape[1],)
         qkv_NE = self.qkv.plain(hidden_ND)
         if low_rank is not None:
@@ -86,6 +95,9 @@ class PackedBlock:
         return F.layer_norm(outer_ND, width, *self.down_norm, self.epsilon)
 
 
+NO_OVERRIDES = Overrides()
+
+
 class PackedEncoder:
     """A BERT encoder's embeddings and blocks, frozen, in one precision."""
 
@@ -99,7 +111,7 @@ class PackedEncoder:
         self.epsilon = float(first.output.LayerNorm.eps)
         self.words_VD: Tensor = embeddings.word_embeddings.weight.detach().to(dtype)
         segments_SD = embeddings.token_type_embeddings.weight.detach().float()
-        # Most texts have one segment: its embedding is a constant that the positions carry.
+        # Most texts have one segment: its embedding is a constant, added to the positions.
         self.positions_TD = (embeddings.position_embeddings.weight.detach().float() + segments_SD[0]).to(dtype)
         self.second_D = (segments_SD[-1] - segments_SD[0]).to(dtype)
         self.norm = _norm(embeddings.state_dict(), "LayerNorm", dtype)
@@ -109,12 +121,12 @@ class PackedEncoder:
 
     @property
     def width(self) -> int:
-        """D."""
+        """The size of a hidden vector."""
         return int(self.words_VD.shape[1])
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.words_VD.device
 
     @property
@@ -123,15 +135,15 @@ class PackedEncoder:
         return int(self.words_VD.nbytes + self.positions_TD.nbytes) + sum(block.nbytes for block in self.blocks)
 
     def prepare(self, state: Mapping[str, Tensor]) -> PackedBlock:
-        """A block of this encoder's shape from a layer's state: the base's own, or a customer's."""
+        """Return a block of this encoder's shape from a layer's state: the base's own, or a customer's."""
         return PackedBlock(state, heads=self.heads, epsilon=self.epsilon, dtype=self.dtype)
 
     def pack(self, rows: Sequence[NDArray[np.int32]]) -> PackedBatch:
-        """Rows of token ids as a batch for this encoder."""
+        """Return rows of token ids as a batch for this encoder."""
         return pack(rows, separator=self.separator, device=self.device, grain=self._grain)
 
     def embed(self, batch: PackedBatch) -> Tensor:
-        """Hidden states before the first block: ND."""
+        """Return the hidden states before the first block, (N, D)."""
         hidden_ND = F.embedding(batch.ids_N, self.words_VD).add_(F.embedding(batch.positions_N, self.positions_TD))
         if batch.types_N is not None:
             hidden_ND.addcmul_(batch.types_N[:, None].to(self.dtype), self.second_D)
@@ -145,19 +157,16 @@ class PackedEncoder:
         stop: int,
         *,
         taps: Collection[int] = (),
-        low_rank: LowRank | None = None,
-        blocks: Mapping[int, PackedBlock] | None = None,
+        overrides: Overrides = NO_OVERRIDES,
     ) -> tuple[Tensor, dict[int, Tensor]]:
-        """Blocks `start` to `stop` (exclusive). Depth d is the state after d blocks; tapped depths are handed out.
-
-        `blocks` replaces blocks by a customer's own.
-        """
+        """Run blocks `start` to `stop - 1`; return the end and the tapped depths (d: the state after d blocks)."""
+        blocks = overrides.blocks
         tapped: dict[int, Tensor] = {}
         if start in taps:
             tapped[start] = hidden_ND
         for index in range(start, stop):
             block = self.blocks[index] if blocks is None else blocks.get(index, self.blocks[index])
-            hidden_ND = block.run(hidden_ND, batch, index, low_rank)
+            hidden_ND = block.run(hidden_ND, batch, index, overrides.low_rank)
             if index + 1 in taps:
                 tapped[index + 1] = hidden_ND
         return hidden_ND, tapped
@@ -174,7 +183,7 @@ def is_packable(embeddings: nn.Module, blocks: nn.ModuleList) -> bool:
 
 
 def _norm(state: Mapping[str, Tensor], name: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """A normalisation's weights in the precision that is fastest: fp32 beside bf16 on a processor."""
+    """Return a normalisation's weights in the precision that is fastest: fp32 beside bf16 on a processor."""
     weight_D, bias_D = state[f"{name}.weight"].detach(), state[f"{name}.bias"].detach()
     chosen = torch.float32 if weight_D.device.type == "cpu" else dtype
     return weight_D.to(chosen), bias_D.to(chosen)

@@ -1,10 +1,10 @@
-"""Rows of tokens laid end to end: where each row lies, and what follows from it (pooling, parts of a batch).
+"""Rows of tokens laid end to end: where each row lies, pooling, and parts of a batch.
 
-On a processor a batch is filled up to a settled number of tokens. oneDNN makes a kernel for every size of a product and
-keeps the 1,024 last used: with four kinds of linear layers and every number of tokens from 5 to 320, kernels were made
-anew in every other pass, a millisecond each and more.
+On a processor a batch is padded to a multiple of its grain. oneDNN compiles a kernel for every size of a product and
+keeps the 1,024 last used: with four kinds of linear layers and every number of tokens from 5 to 320, kernels were
+compiled anew in every other pass, a millisecond each and more.
 
-Shapes: N tokens of B rows in one batch, those that fill it up last; D the width.
+Shapes: N tokens of B rows in one batch, those of the padding last; D the width.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - the name that everybody knows it by
+from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from models.backbones.encoder import UNIT
+from models.backbones import feature_names
 from models.backbones.segments import Segments, lay_out
 
-# A large batch is filled up to a multiple of this, a small one to its grain.
+# A large batch is padded to a multiple of this, a small one of its grain.
 _LARGE_TOKENS, _LARGE_GRAIN = 512, 64
 
 
@@ -45,7 +45,7 @@ class Run:
 class PackedBatch:
     """Rows sorted by length, end to end. `order[i]` is the caller's index of packed row i.
 
-    Of the tokens behind the last row nobody asks: any numbers that they have are theirs alone.
+    Tokens behind the last row are padding: their numbers reach no row.
     """
 
     ids_N: Tensor
@@ -60,21 +60,21 @@ class PackedBatch:
 
     @property
     def rows(self) -> int:
-        """B."""
+        """How many rows there are."""
         return len(self.order)
 
     @property
     def tokens(self) -> int:
-        """N."""
+        """How many tokens there are, padding included."""
         return int(self.ids_N.shape[0])
 
     @property
     def used(self) -> int:
-        """Tokens of rows."""
+        """How many tokens are of rows."""
         return self.runs[-1].end
 
     def span(self, row: int) -> range:
-        """The tokens of a packed row."""
+        """Return the tokens of a packed row."""
         return range(self.offsets[row], self.offsets[row] + self.lengths[row])
 
 
@@ -90,9 +90,9 @@ def pack(
     lengths_B = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
     order_B = np.argsort(lengths_B, kind="stable")
     lengths_B = lengths_B[order_B]
-    ids_N = _fill(np.concatenate([rows[index] for index in order_B]), grain)
+    ids_N = _pad(np.concatenate([rows[index] for index in order_B]), grain)
     offsets_B = np.cumsum(lengths_B) - lengths_B
-    positions_N = _fill(np.arange(lengths_B.sum()) - np.repeat(offsets_B, lengths_B), grain)
+    positions_N = _pad(np.arange(lengths_B.sum()) - np.repeat(offsets_B, lengths_B), grain)
     ids, positions, segments = _place(ids_N, positions_N, lengths_B, order_B, device)
     return PackedBatch(
         ids_N=ids,
@@ -108,9 +108,10 @@ def pack(
 
 
 def pool(hidden_ND: Tensor, batch: PackedBatch, kind: str) -> Tensor:
-    """As `encoder.pool`: mean, max or first token of each row, in fp32 and in the caller's order: BD."""
-    if kind.startswith(UNIT):
-        return F.normalize(pool(hidden_ND, batch, kind.removeprefix(UNIT)), dim=1)
+    """Return mean, max or first token of each row, (B, D) float32 in the caller's order, as `encoder.pool` does."""
+    unit, pooling = feature_names.split_unit(kind)
+    if unit:
+        return F.normalize(pool(hidden_ND, batch, pooling), dim=1)
     if batch.segments is not None:
         return batch.segments.pool(hidden_ND, kind)
     pooled_BD = torch.empty(batch.rows, hidden_ND.shape[1], dtype=torch.float32, device=hidden_ND.device)
@@ -131,11 +132,11 @@ def pool(hidden_ND: Tensor, batch: PackedBatch, kind: str) -> Tensor:
 
 
 def select(hidden_ND: Tensor, batch: PackedBatch, packed_rows: Sequence[int]) -> tuple[Tensor, PackedBatch]:
-    """A part of a batch: these packed rows, ascending. The part's `order` counts within `packed_rows`."""
+    """Return a part of a batch: these packed rows, ascending. The part's `order` counts within `packed_rows`."""
     lengths = [batch.lengths[row] for row in packed_rows]
     offsets = np.cumsum([0, *lengths])[:-1]
     kept_N = np.concatenate([np.arange(batch.offsets[row], batch.span(row).stop) for row in packed_rows])
-    kept_N = _fill(kept_N, batch.grain)
+    kept_N = _pad(kept_N, batch.grain)
     index_N, _, segments = _place(kept_N, kept_N, np.array(lengths), np.arange(len(lengths)), hidden_ND.device)
     return hidden_ND[index_N], PackedBatch(
         ids_N=batch.ids_N[index_N],
@@ -150,8 +151,8 @@ def select(hidden_ND: Tensor, batch: PackedBatch, packed_rows: Sequence[int]) ->
     )
 
 
-def _fill(column_N: NDArray[Any], grain: int) -> NDArray[Any]:
-    """The column with as many zeros behind it as fill up a batch of this grain."""
+def _pad(column_N: NDArray[Any], grain: int) -> NDArray[Any]:
+    """Return the column with zeros behind it, up to a multiple of the grain."""
     grain = max(grain, _LARGE_GRAIN) if grain > 1 and len(column_N) > _LARGE_TOKENS else grain
     missing = -len(column_N) % grain
     return np.concatenate([column_N, np.zeros(missing, dtype=column_N.dtype)]) if missing else column_N
@@ -160,7 +161,7 @@ def _fill(column_N: NDArray[Any], grain: int) -> NDArray[Any]:
 def _place(
     first_N: NDArray[Any], second_N: NDArray[Any], lengths_B: NDArray[Any], order_B: NDArray[Any], device: torch.device
 ) -> tuple[Tensor, Tensor, Segments | None]:
-    """Two columns of tokens on the device, and what a GPU wants to know of the rows."""
+    """Return two columns of tokens on the device, and for a GPU the rows' segments."""
     if device.type == "cpu":
         return torch.from_numpy(first_N), torch.from_numpy(second_N), None
     (first, second), segments = lay_out((first_N, second_N), lengths_B, order_B, device)
@@ -186,7 +187,7 @@ def _types(
     lengths_B: NDArray[np.int64],
     device: torch.device | str,
 ) -> Tensor | None:
-    """Segment of each token: 1 behind a row's first separator. None if no row has a second one."""
+    """Return the segment of each token: 1 behind a row's first separator. None if no row has a second one."""
     is_separator_N = ids_N[: lengths_B.sum()] == separator
     before_N = np.cumsum(is_separator_N) - is_separator_N  # separators before each token, over the whole batch
     types_N = (before_N - np.repeat(before_N[offsets_B], lengths_B)) >= 1

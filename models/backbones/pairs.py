@@ -1,10 +1,10 @@
-"""Two texts judged together: each is read by itself, and what the head sees is how their vectors compare.
+"""Pairs of texts: each text is read by itself, and the head's input is how their vectors compare.
 
 A bi-encoder (arXiv:1908.10084). Reading both as one sequence needs a base that was trained to: the frozen features of
 a sentence encoder on such sequences reach a Pearson correlation of 0.48 with STS benchmark's scores, the cosine alone
 0.83, comparisons at every depth 0.85.
 
-Features are named `<comparison>_<pooling>.<depth>`, such as `product_unit_mean.6`.
+Features have names such as `product_unit_mean.6`, see `feature_names`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from torch.nn import functional
 
 from models.backbones.backbone import Backbone, Encoder
 from models.backbones.batches import RowEncoding
+from models.backbones.feature_names import split_pair
 from models.datasets.examples import TextPair
 
 Comparison = Callable[[Tensor, Tensor], Tensor]
 
-# Of the pooled vectors of the first and of the second text, (B, D) each.
+# Pooled vectors of the first and of the second texts, (B, D) each → the head's input, (B, F).
 COMPARISONS: dict[str, Comparison] = {
     "product": lambda first_BD, second_BD: first_BD * second_BD,
     "distance": lambda first_BD, second_BD: (first_BD - second_BD).abs(),
@@ -33,12 +34,12 @@ COMPARISONS: dict[str, Comparison] = {
     "first": lambda first_BD, second_BD: first_BD,  # noqa: ARG005
     "second": lambda first_BD, second_BD: second_BD,  # noqa: ARG005
 }
-_NUMBERS = {"cosine": 1}  # that a comparison has, if not as many as the base is wide
+_NUMBERS = {"cosine": 1}  # of a comparison, where it does not have as many as the base is wide
 
 
 @dataclass(frozen=True, slots=True)
 class PairRow:
-    """Both texts as the base reads them."""
+    """Both texts, tokenised."""
 
     first: Any
     second: Any
@@ -55,31 +56,25 @@ class PairBatch:
     rows: int
 
 
-def split_feature(name: str) -> tuple[str, str]:
-    """`"product_unit_mean.6"` → ("product", "unit_mean.6"); ("", name) if nothing is compared."""
-    comparison, _, plain = name.partition("_")
-    return (comparison, plain) if comparison in COMPARISONS else ("", name)
-
-
 def compare(comparison: str, pooled_2BD: Tensor, rows: int) -> Tensor:
-    """First and second texts' vectors below one another → what the head sees, (B, F)."""
+    """Return the head's input, (B, F), from the first texts' vectors and below them the second texts'."""
     return COMPARISONS[comparison](pooled_2BD[:rows], pooled_2BD[rows:])
 
 
 def feature_width(backbone: Backbone, name: str) -> int:
-    """How many numbers the named feature has, compared or not."""
-    comparison, plain = split_feature(name)
+    """Return how many numbers the named feature has, of one text or of two."""
+    comparison, plain = split_pair(name)
     return _NUMBERS.get(comparison) or backbone.feature_width(plain)
 
 
 def tokenize(backbone: Backbone, inputs: Sequence[TextPair]) -> list[PairRow]:
-    """Each text by itself."""
+    """Tokenise each text by itself."""
     texts = backbone.tokenize([text for pair in inputs for text in (pair.first, pair.second)])
     return [PairRow(first, second) for first, second in zip(texts[::2], texts[1::2], strict=True)]
 
 
 def flatten(rows: Sequence[PairRow]) -> list[Any]:
-    """First texts, then second texts."""
+    """Return first texts, then second texts."""
     return [row.first for row in rows] + [row.second for row in rows]
 
 
@@ -92,23 +87,23 @@ class PairEncoder(nn.Module):
         self._texts = [encoder]  # in a list: its parameters are these already
 
     def embed(self, batch: PairBatch) -> Tensor:
-        """Hidden states at depth 0."""
+        """Return the hidden states at depth 0."""
         return self._texts[0].embed(batch.texts)
 
     def run(
         self, batch: PairBatch, hidden: Tensor, start: int, stop: int, *, taps: Collection[int] = ()
     ) -> tuple[Tensor, dict[int, Tensor]]:
-        """As the encoder."""
+        """Run the encoder's blocks."""
         return self._texts[0].run(batch.texts, hidden, start, stop, taps=taps)
 
     def pool(self, hidden: Tensor, batch: PairBatch, kind: str) -> Tensor:
-        """(B, F) float32."""
-        comparison, pooling = split_feature(kind)
+        """Return (B, F) float32."""
+        comparison, pooling = split_pair(kind)
         return compare(comparison, self._texts[0].pool(hidden, batch.texts, pooling), batch.rows)
 
 
 class PairBackbone(RowEncoding):
-    """A text base as a base for pairs: the same weights, read twice."""
+    """A text base as a base for pairs: the same weights."""
 
     def __init__(self, texts: Backbone) -> None:
         self._texts = texts
@@ -122,22 +117,22 @@ class PairBackbone(RowEncoding):
         self.linear = texts.linear
 
     def tokenize(self, inputs: Sequence[TextPair]) -> list[PairRow]:
-        """Each text by itself."""
+        """Tokenise each text by itself."""
         return tokenize(self._texts, inputs)
 
     def units(self, rows: Sequence[PairRow]) -> None:
-        """One vector per row."""
+        """Return None: one vector per row."""
 
     def collate(self, rows: Sequence[PairRow]) -> PairBatch:
         """Pad to the longest text and move to the device."""
         return PairBatch(self._texts.collate(flatten(rows)), len(rows))
 
     def plan(self, lengths: Sequence[int] | NDArray[Any]) -> list[NDArray[np.int64]]:
-        """Row indices in batches of similar length."""
+        """Return row indices in batches of similar length."""
         return self._texts.plan(lengths)
 
     def feature_sets(self) -> Mapping[str, tuple[str, ...]]:
-        """Sets of features worth trying; the usual one first."""
+        """Return sets of features worth trying; the default first."""
         depths = range(self.blocks + 1)
         last = tuple(f"{way}_unit_{pool}.{self.blocks}" for pool in ("mean", "max") for way in ("product", "distance"))
         every = tuple(f"{way}_unit_mean.{depth}" for depth in depths for way in ("product", "distance"))
@@ -150,33 +145,33 @@ class PairBackbone(RowEncoding):
         }
 
     def probe(self, depth: int) -> str:
-        """The cosine of both means."""
+        """Return the cosine of both means."""
         return f"cosine_mean.{depth}"
 
     def parse_feature(self, name: str) -> tuple[str, int]:
-        """`"product_mean.6"` → ("product_mean", 6). Raises ValueError."""
-        comparison, plain = split_feature(name)
+        """Return kind and depth: `"product_mean.6"` → ("product_mean", 6). Raises ValueError."""
+        comparison, plain = split_pair(name)
         if not comparison:
             raise ValueError(f"unknown feature '{name}' of a pair, expected for example 'product_mean.6'")
         kind, depth = self._texts.parse_feature(plain)
         return f"{comparison}_{kind}", depth
 
     def feature_width(self, name: str) -> int:
-        """1 for a cosine, else as wide as the base."""
+        """Return 1 for a cosine, else the base's width."""
         return feature_width(self._texts, name)
 
     def pool(self, hidden: Tensor, batch: PairBatch, kind: str) -> Tensor:
-        """(B, F) float32."""
-        comparison, pooling = split_feature(kind)
+        """Return (B, F) float32."""
+        comparison, pooling = split_pair(kind)
         return compare(comparison, self._texts.pool(hidden, batch.texts, pooling), batch.rows)
 
     @torch.inference_mode()
     def frozen_features(self, rows: Sequence[PairRow], names: Collection[str]) -> dict[str, Tensor]:
-        """Features of rows in one pass, (B, F) float32 each."""
-        asked = {name: split_feature(name) for name in names}
+        """Return features of rows in one pass, (B, F) float32 each."""
+        asked = {name: split_pair(name) for name in names}
         plain = self._texts.frozen_features(flatten(rows), list(dict.fromkeys(name for _, name in asked.values())))
         return {name: compare(way, plain[feature], len(rows)) for name, (way, feature) in asked.items()}
 
     def trainable_copy(self) -> PairEncoder:
-        """A fresh fp32 encoder of pairs; shares nothing with the frozen one."""
+        """Return a fresh fp32 encoder of pairs; shares nothing with the frozen one."""
         return PairEncoder(self._texts.trainable_copy())

@@ -1,4 +1,4 @@
-"""Which number format the frozen base runs in, and how many threads it gets."""
+"""Device, number format and threads of a frozen base."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 
 def resolve_device(device: str) -> torch.device:
-    """`auto` is the first GPU if there is one, else the processor."""
+    """Return the device; `auto` is the first GPU if there is one, else the processor."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(device)
@@ -20,7 +20,7 @@ def resolve_device(device: str) -> torch.device:
 def use_exact_convolutions() -> None:
     """Let fp32 mean fp32 on a GPU, too: by default its convolutions round their inputs to 10 bits (TF32).
 
-    Features then differ by 2e-4 with the company that a picture is in.
+    Features then differ by 2e-4 with the other pictures of a batch.
     """
     torch.backends.cudnn.allow_tf32 = False
 
@@ -34,14 +34,14 @@ def bf16_is_fast(device: torch.device) -> bool:
 
 
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
-    """`auto` is bf16 where it is fast. Parity with fp32 is checked by whoever loads the weights."""
+    """Return the number format; `auto` is bf16 where it is fast. Loading checks its parity with fp32."""
     if precision == "auto":
         precision = "bf16" if bf16_is_fast(device) else "fp32"
     return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
 def count_threads(threads: int) -> int:
-    """How many compute threads this process may have: `threads`, or for 0 one per core."""
+    """Return how many compute threads this process may have: `threads`, or for 0 one per core."""
     if threads > 0:
         return threads
     # A deliberate OMP_NUM_THREADS counts: two OpenMP threads against a busy core ran six times slower than one.

@@ -1,4 +1,4 @@
-"""The base models that this installation offers: names, sources, sizes. No torch: the API reads this too.
+"""The registry of base models that this installation offers: names, sources, sizes. No torch: the API reads it, too.
 
 `minilm` is built in. The operator adds others in `settings.base_models_file`, a JSON object of name → entry:
 
@@ -26,7 +26,7 @@ from models.settings import Settings
 
 Modality = Literal["text", "image", "audio"]
 
-# What turns inputs into numbers; one of them has to be there.
+# Files by which inputs are turned into numbers; one of them has to be there.
 _FRONT_FILES: dict[str, tuple[str, ...]] = {
     "text": ("tokenizer.json", "vocab.txt", "tokenizer_config.json"),
     "image": ("preprocessor_config.json", "processor_config.json"),
@@ -37,7 +37,7 @@ _HUB_TIMEOUT_S = 3.0
 
 @dataclass(frozen=True, slots=True)
 class WheelSource:
-    """A Python package that carries the weights and says where in `MODEL_DIR`."""
+    """A Python package that carries the weights, in the folder that its `MODEL_DIR` names."""
 
     module: str
 
@@ -73,8 +73,8 @@ Source = WheelSource | FolderSource | HubSource
 class BackboneEntry:
     """One base model. `width` is the size of a hidden vector, `blocks` how many can be frozen one by one.
 
-    `widths` has an entry per depth, 0 to `blocks`, where it is known; `max_tokens` is for text only; `linear` says
-    whether the blocks have linear layers, True where nobody has looked yet.
+    `widths` has an entry per depth, 0 to `blocks`, where it is known; `max_tokens` is for text only; `linear` is
+    whether the blocks have linear layers, True where that is not known yet.
     """
 
     name: str
@@ -90,7 +90,7 @@ class BackboneEntry:
 
     @property
     def revision(self) -> str:
-        """What the source pins; a loaded backbone knows the hash of the weights themselves."""
+        """The revision that the source pins; a loaded backbone has the hash of the weights themselves."""
         return self.source.revision if isinstance(self.source, HubSource) else "installed"
 
 
@@ -109,7 +109,7 @@ _BUILT_IN = (MINILM,)
 
 
 def entries(settings: Settings) -> dict[str, BackboneEntry]:
-    """All base models by name, the built-in ones first. Raises InvalidBaseModelsFile."""
+    """Return all base models by name, the built-in ones first. Raises InvalidBaseModelsFile."""
     found = {entry.name: entry for entry in _BUILT_IN}
     if settings.base_models_file is not None:
         found.update(_read_file(settings.base_models_file))
@@ -117,7 +117,7 @@ def entries(settings: Settings) -> dict[str, BackboneEntry]:
 
 
 def find(settings: Settings, name: str) -> BackboneEntry:
-    """The entry called `name`; raises UnknownBaseModel with the nearest known name."""
+    """Return the entry called `name`; raises UnknownBaseModel with the nearest known name."""
     known = entries(settings)
     if name in known:
         return known[name]
@@ -127,7 +127,7 @@ def find(settings: Settings, name: str) -> BackboneEntry:
 
 
 def default_for(settings: Settings, modality: Modality) -> BackboneEntry:
-    """The base of a job that names none: the configured one for texts, else the first that reads the modality.
+    """Return the base of a job that names none: the configured one for texts, else the first that reads the modality.
 
     Raises NoBaseModel.
     """
@@ -142,9 +142,9 @@ def default_for(settings: Settings, modality: Modality) -> BackboneEntry:
 
 
 def check(entry: BackboneEntry) -> None:
-    """Whether the weights can be had, cheaply and without torch. Raises BaseModelUnreachable.
+    """Check that the weights can be read, cheaply and without torch. Raises BaseModelUnreachable.
 
-    Asked when a job is created, so that a missing base is an answer and not a crash in the worker.
+    Called when a job is created, so that a missing base is an answer and not a crash in the worker.
     """
     folder = folder_of(entry)
     if folder is None:
@@ -161,7 +161,7 @@ def check(entry: BackboneEntry) -> None:
 
 
 def folder_of(entry: BackboneEntry) -> Path | None:
-    """Where the weights lie on this machine, None for a hub source. Raises BaseModelUnreachable."""
+    """Return the folder of the weights on this machine, None for a hub source. Raises BaseModelUnreachable."""
     source = entry.source
     if isinstance(source, HubSource):
         return None
@@ -213,7 +213,7 @@ def _parse(name: str, fields: dict[str, Any]) -> BackboneEntry:
 
 
 def _installed(source: Source) -> Path | None:
-    """Where the files lie on this machine, if they do."""
+    """Return the folder of the files on this machine, None if there is none."""
     if isinstance(source, FolderSource):
         return source.path
     if isinstance(source, WheelSource):

@@ -1,8 +1,8 @@
 """Packed rows on a GPU: attention and pooling of all rows at once, however many lengths there are.
 
-A processor works run by run of equal length (see `packed`); a GPU would spend its time on starting kernels. Here every
-step is one kernel for the whole batch: flash attention over segments where the device has it (Dao 2023,
-arXiv:2307.08691), else attention over rows of like length, padded and masked.
+A processor computes one run of equal length after the other (see `packed`); a GPU would spend its time on starting
+kernels. Here every step is one kernel for the whole batch: flash attention over segments where the device has it (Dao
+2023, arXiv:2307.08691), else attention over rows of like length, padded and masked.
 
 Shapes: N tokens of B rows, shortest row first; D the width, E = 3 D, H heads, T the longest row of a bucket.
 """
@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - the name that everybody knows it by
+from torch.nn import functional as F  # noqa: N812 - its usual name
 
 Ints = NDArray[Any]
 
-# A bucket's rows are no longer than this many times its shortest, and so many tokens: what is padded stays below half.
+# A bucket's rows are no longer than this many times its shortest, or so many tokens more: padding stays below half.
 _STRETCH, _SLACK = 2.0, 8
 
 
@@ -37,7 +37,7 @@ class Bucket:
 
 @dataclass(slots=True)
 class Segments:
-    """Where the rows lie, in numbers that are on the device."""
+    """Places of the rows, in tensors on the device."""
 
     lengths_B: Tensor  # int32
     ends_S: Tensor  # int32; S = B + 1, begins with 0
@@ -46,7 +46,7 @@ class Segments:
     _buckets: list[Bucket] | None = field(default=None)
 
     def attend(self, qkv_NE: Tensor, heads: int) -> Tensor:
-        """Softmax attention of each row over itself: ND."""
+        """Return the softmax attention of each row over itself, (N, D)."""
         tokens, tripled = qkv_NE.shape
         qkv_N3Hd = qkv_NE.view(tokens, 3, heads, tripled // 3 // heads)
         if _has_flash(qkv_N3Hd):
@@ -59,7 +59,7 @@ class Segments:
         return self._attend_padded(qkv_N3Hd)
 
     def pool(self, hidden_ND: Tensor, kind: str) -> Tensor:
-        """`mean`, `max` or first token (`cls`) of each row, in fp32 and in the caller's order: BD."""
+        """Return `mean`, `max` or first token (`cls`) of each row, (B, D) float32 in the caller's order."""
         if kind == "cls":
             pooled_BD = hidden_ND.index_select(0, self.ends_S[:-1]).float()
         elif kind in ("mean", "max"):
@@ -84,7 +84,7 @@ class Segments:
 def lay_out(
     columns: Sequence[Ints], lengths_B: Ints, order_B: Ints, device: torch.device
 ) -> tuple[list[Tensor], Segments]:
-    """The columns (one number per token) on the device in int32, and the rows' segments, all in one copy.
+    """Return the columns (one number per token) on the device in int32, and the rows' segments, all in one copy.
 
     `order_B[i]` is the caller's index of packed row i.
     """

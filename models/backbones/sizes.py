@@ -1,4 +1,4 @@
-"""How large a base model is, read from its folder without loading it: config.json and the header of its weights."""
+"""Sizes of a base model, read from its folder without loading it: config.json and the header of its weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Config = dict[str, Any]
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """`blocks`, `width`, `widths` by depth, `parameters`, `max_tokens`, `linear`: as far as the files tell."""
+    """Return `blocks`, `width`, `widths` by depth, `parameters`, `max_tokens`, `linear`, where the files have it."""
     sizes: dict[str, Any] = {}
     if (config_file := folder / "config.json").is_file():
         config: Config = json.loads(config_file.read_text("utf-8"))
@@ -30,7 +30,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def _uniform(config: Config) -> list[int]:
-    """A transformer: as wide at every depth."""
+    """Return the widths of a transformer, the same at every depth."""
     width = next((int(config[key]) for key in ("hidden_size", "dim") if key in config), 0)
     blocks = next((int(config[key]) for key in ("num_hidden_layers", "n_layers") if key in config), 0)
     return [width] * (blocks + 1) if width and blocks else []

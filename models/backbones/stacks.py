@@ -1,4 +1,4 @@
-"""The networks under picture and sound backbones: what comes before the blocks, and a list of blocks.
+"""The networks under picture and sound backbones: embeddings and a list of blocks.
 
 The modules are those of Hugging Face's own models, found by the names that its architectures have in common, so that
 MobileNetV1 and V2, ResNet, RegNet, ConvNeXT, ViT, DeiT, DINOv2, AST, wav2vec 2.0 and HuBERT need no code of their own.
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.backbones.encoder import UNIT
+from models.backbones import feature_names
 from models.backbones.errors import UnsupportedBaseModel
 
 BANDS = 4
@@ -21,7 +21,7 @@ BANDS = 4
 
 @dataclass(frozen=True, slots=True)
 class MediaBatch:
-    """What the network reads, (P, …), and which rows it belongs to: row r has the P-indices `starts[r]` to the next.
+    """Entries of the network's input, (P, …), and their rows: row r has the entries `starts[r]` to the next start.
 
     A picture is one entry; a sound is one for every patch of it.
     """
@@ -31,15 +31,15 @@ class MediaBatch:
 
     @property
     def rows(self) -> int:
-        """How many inputs there are."""
+        """How many rows there are."""
         return len(self.starts) - 1
 
 
 class MediaEncoder(nn.Module):
     """`embeddings` and `blocks`. The hidden state is maps (P, C, H, W) or tokens (P, T, D), by `is_map`.
 
-    Normalisation layers with running statistics never leave eval mode: small data ruins them, and converted checkpoints
-    carry placeholders.
+    Normalisation layers with running statistics never leave eval mode: small data sets spoil them, and converted
+    checkpoints carry placeholders.
     """
 
     def __init__(self, embeddings: nn.Module, blocks: Sequence[nn.Module], *, is_map: bool, special: int = 0) -> None:
@@ -47,17 +47,17 @@ class MediaEncoder(nn.Module):
         self.embeddings = embeddings
         self.blocks = nn.ModuleList(blocks)
         self.is_map = is_map
-        self.special = special  # tokens in front that stand for no place
+        self.special = special  # tokens in front that are of no place
 
     def embed(self, batch: MediaBatch) -> Tensor:
-        """The hidden state at depth 0."""
+        """Return the hidden state at depth 0."""
         hidden: Tensor = self.embeddings(batch.values.to(next(self.parameters()).dtype))
         return hidden
 
     def run(
         self, batch: MediaBatch, hidden: Tensor, start: int, stop: int, *, taps: Collection[int] = ()
     ) -> tuple[Tensor, dict[int, Tensor]]:
-        """Blocks `start` to `stop - 1`; depth d is the state after d blocks. Returns the end and the tapped depths."""
+        """Run blocks `start` to `stop - 1`; return the end and the tapped depths (d: the state after d blocks)."""
         del batch
         tapped = {start: hidden} if start in taps else {}
         for depth in range(start, stop):
@@ -67,12 +67,13 @@ class MediaEncoder(nn.Module):
         return hidden, tapped
 
     def pool(self, hidden: Tensor, batch: MediaBatch, kind: str) -> Tensor:
-        """One float32 vector per row; see the function of this name. With `unit_` in front it is scaled to length 1."""
-        plain_BD = pool(hidden, batch, kind.removeprefix(UNIT), is_map=self.is_map, special=self.special)
-        return nn.functional.normalize(plain_BD, dim=1) if kind.startswith(UNIT) else plain_BD
+        """Return one float32 vector per row; see the function of this name. `unit_` in front: scaled to length 1."""
+        unit, pooling = feature_names.split_unit(kind)
+        pooled_BD = pool(hidden, batch, pooling, is_map=self.is_map, special=self.special)
+        return nn.functional.normalize(pooled_BD, dim=1) if unit else pooled_BD
 
     def train(self, mode: bool = True) -> MediaEncoder:
-        """As usual, but for normalisation layers with running statistics."""
+        """Set the mode of all modules but normalisation layers with running statistics."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -81,7 +82,7 @@ class MediaEncoder(nn.Module):
 
 
 def build(model: Any, *, name: str) -> MediaEncoder:
-    """The encoder inside a Hugging Face model; raises UnsupportedBaseModel."""
+    """Return the encoder inside a Hugging Face model; raises UnsupportedBaseModel."""
     for recognise, convert in _ARCHITECTURES:
         if recognise(model):
             return convert(model)
@@ -89,7 +90,7 @@ def build(model: Any, *, name: str) -> MediaEncoder:
 
 
 class _Layer(nn.Module):
-    """A transformer's layer, which answers with its hidden state alone; behind the last one comes the norm."""
+    """A transformer's layer that returns its hidden state alone; behind the last one comes the norm."""
 
     def __init__(self, layer: nn.Module, norm: nn.Module | None = None) -> None:
         super().__init__()
@@ -103,7 +104,7 @@ class _Layer(nn.Module):
 
 
 class _Waves(nn.Module):
-    """What wav2vec 2.0 and its kin do before their layers: convolutions over samples, projection, positions."""
+    """Embeddings of wav2vec 2.0 and its relatives: convolutions over samples, projection, positions."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -127,7 +128,7 @@ def _tensor(output: Any) -> Tensor:
 
 def _mobilenet(model: Any) -> MediaEncoder:
     layers = list(model.layer)
-    if type(model).__name__.startswith("MobileNetV1"):  # depthwise and pointwise by turns: a block is both
+    if type(model).__name__.startswith("MobileNetV1"):  # depthwise and pointwise alternate: a block is both
         layers = [nn.Sequential(*layers[at : at + 2]) for at in range(0, len(layers), 2)]
     if hasattr(model, "conv_1x1"):
         layers.append(model.conv_1x1)
@@ -187,7 +188,7 @@ _ARCHITECTURES: tuple[tuple[Callable[[Any], bool], Callable[[Any], MediaEncoder]
 
 
 def pool(hidden: Tensor, batch: MediaBatch, kind: str, *, is_map: bool, special: int) -> Tensor:
-    """One float32 vector per row. All places of all its patches count alike.
+    """Return one float32 vector per row. All places of all its patches count alike.
 
     `mean`, `max` and `std` over places; `bands`: the mean in each quarter of a map's last axis, which for a sound is
     the pitch; `cls`: the first token.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from models.backbones import packed_batch as packing
 from models.backbones import precision as formats
 from models.backbones import registry
 from models.backbones.batches import RowEncoding
-from models.backbones.checkpoint import from_pretrained, revision_of
+from models.backbones.checkpoint import Checkpoint, from_pretrained, revision_of
 from models.backbones.encoder import TextBatch, TextEncoder
 from models.backbones.errors import UnsupportedBaseModel
 from models.backbones.packed import PackedEncoder, is_packable
@@ -43,31 +43,30 @@ _log = structlog.get_logger(__name__)
 
 
 class TextBackbone(RowEncoding):
-    """A frozen text encoder: shared by everybody, never written to."""
+    """A frozen text encoder: shared by all customers, never written to."""
 
-    # Of a batch, padding included. Measured on AMX with short texts: 2,048 to 4,096 keep the activations in cache;
-    # 16,384 halve the rate.
+    # Tokens of a batch, padding included. Measured on AMX with short texts: 2,048 to 4,096 keep the activations in
+    # cache; 16,384 halve the rate.
     token_budget = 4_096
 
     def __init__(
         self,
-        entry: BackboneEntry,
+        checkpoint: Checkpoint[TextEncoder],
         tokenizer: Any,
         encoder: TextEncoder,
         *,
-        revision: str,
-        reload: Callable[[], TextEncoder],
         threads: int,
     ) -> None:
+        entry = checkpoint.entry
         self.entry = entry
-        self.revision = revision  # SHA-256 over weights, configuration and vocabulary: what the features depend on
+        self.revision = checkpoint.revision  # SHA-256 of weights, configuration and vocabulary
         self.blocks = len(encoder.blocks)
         self.linear = True
         parameter = next(encoder.parameters())
         self.device = parameter.device
         self.dtype = parameter.dtype
         self._tokenizer = tokenizer.backend_tokenizer
-        self._reload = reload
+        self._read = checkpoint.read
         self.threads = threads if self.device.type == "cpu" else 1  # batches that `encode` computes side by side
         # A text that spells "[SEP]" or "[PAD]" is a text: it must not become a control token.
         self._tokenizer.encode_special_tokens = True
@@ -86,11 +85,11 @@ class TextBackbone(RowEncoding):
 
     @property
     def packed(self) -> PackedEncoder | None:
-        """The fast path; None for a network that it does not know."""
+        """The fast path; None for a network that it cannot compute."""
         return self.network if isinstance(self.network, PackedEncoder) else None
 
     def tokenize(self, inputs: Sequence[str | TextPair]) -> list[TokenIds]:
-        """One int32 array per input, special tokens included, truncated to `entry.max_tokens`."""
+        """Return one int32 array per input, special tokens included, truncated to `entry.max_tokens`."""
         rows: list[TokenIds] = []
         for start in range(0, len(inputs), _TOKENIZE_CHUNK):
             chunk = [_tokenizer_input(item) for item in inputs[start : start + _TOKENIZE_CHUNK]]
@@ -99,7 +98,7 @@ class TextBackbone(RowEncoding):
         return rows
 
     def tokenize_with_offsets(self, inputs: Sequence[str]) -> list[tuple[TokenIds, NDArray[np.int64]]]:
-        """As `tokenize`, and the characters (T, 2) of each token; an empty stretch for special tokens."""
+        """Return what `tokenize` does, and the characters (T, 2) of each token; (0, 0) for special tokens."""
         rows = []
         for start in range(0, len(inputs), _TOKENIZE_CHUNK):
             for item in self._tokenizer.encode_batch(list(inputs[start : start + _TOKENIZE_CHUNK])):
@@ -109,7 +108,7 @@ class TextBackbone(RowEncoding):
         return rows
 
     def units(self, rows: Sequence[TokenIds]) -> None:
-        """One vector per row."""
+        """Return None: one vector per row."""
 
     def collate(self, rows: Sequence[TokenIds]) -> TextBatch:
         """Pad to the longest row and move to the device."""
@@ -129,12 +128,12 @@ class TextBackbone(RowEncoding):
 
     @torch.inference_mode()
     def pool(self, hidden_BTD: Tensor, batch: TextBatch, kind: str) -> Tensor:
-        """(B, D) float32; kinds `mean`, `max`, `cls`."""
+        """Return (B, D) float32; kinds `mean`, `max`, `cls`, and each with `unit_` before it."""
         return encoding.pool(hidden_BTD, batch, kind)
 
     @torch.inference_mode()
     def frozen_features(self, rows: Sequence[TokenIds], names: Collection[str]) -> dict[str, Tensor]:
-        """Features of rows in one pass through the frozen base, by the fastest way that it has: (B, D) float32 each."""
+        """Return features of rows in one pass, on the fast path if there is one: (B, D) float32 each."""
         network = self.network
         if isinstance(network, TextEncoder):
             return encoding.features(network, self.collate(rows), names)
@@ -145,13 +144,13 @@ class TextBackbone(RowEncoding):
         return {name: packing.pool(tapped[depth], batch, kind) for name, (kind, depth) in wanted.items()}
 
     def feature_sets(self) -> Mapping[str, tuple[str, ...]]:
-        """Sets of features worth trying, by the name that a customer may ask for; the usual one first."""
+        """Return sets of features worth trying, by the name that a customer may ask for; the default first."""
         last, top = f"unit_mean.{self.blocks}", f"unit_max.{self.blocks}"
         depths = tuple(f"unit_mean.{depth}" for depth in range(self.blocks + 1))
         return {"last-max": (last, top), "depths-max": (*depths, top), "last": (last,), "depths": depths}
 
     def probe(self, depth: int) -> str:
-        """The mean over the tokens."""
+        """Return the mean over the tokens."""
         return f"mean.{depth}"
 
     def parse_feature(self, name: str) -> tuple[str, int]:
@@ -162,11 +161,11 @@ class TextBackbone(RowEncoding):
         return kind, depth
 
     def feature_width(self, name: str) -> int:  # noqa: ARG002  (other bases are not as wide everywhere)
-        """How many numbers the named feature has."""
+        """Return how many numbers the named feature has."""
         return self.width
 
     def plan(self, lengths: Sequence[int] | NDArray[Any]) -> list[NDArray[np.int64]]:
-        """Row indices in batches of similar length; rows times the longest row stays within the budget.
+        """Return row indices in batches of similar length; rows times the longest row stays within the budget.
 
         A single row longer than the budget is a batch of its own.
         """
@@ -180,11 +179,11 @@ class TextBackbone(RowEncoding):
         return batches
 
     def pretrained(self) -> TextEncoder:
-        """A fresh fp32 encoder in the machine's own memory, read from the base's files."""
-        return self._reload()
+        """Return a fresh fp32 encoder in the machine's own memory, read from the base's files."""
+        return self._read()
 
     def trainable_copy(self) -> TextEncoder:
-        """A fresh fp32 encoder with the pretrained weights on the same device; shares nothing with the frozen one."""
+        """Return a fresh fp32 encoder with the pretrained weights on the same device; it shares nothing."""
         fresh = self.pretrained().to(self.device)
         return fresh.requires_grad_(True).train()
 
@@ -203,32 +202,25 @@ def load(entry: BackboneEntry, *, device: torch.device, precision: str, threads:
     """Load a text base. bf16 is dropped for fp32, with a warning, if its vectors are not those of fp32."""
     folder = registry.folder_of(entry)
 
-    def reload() -> TextEncoder:
+    def read() -> TextEncoder:
         return _load_encoder(entry, folder)
 
     tokenizer = _load_tokenizer(entry, folder)
-    encoder = reload().to(device).requires_grad_(False).eval()
-    revision = revision_of(entry, folder, _FILES, entry.max_tokens)
-    backbone = TextBackbone(entry, tokenizer, encoder, revision=revision, reload=reload, threads=threads)
+    encoder = read().to(device).requires_grad_(False).eval()
+    checkpoint = Checkpoint(entry, revision_of(entry, folder, _FILES, entry.max_tokens), read)
+    backbone = TextBackbone(checkpoint, tokenizer, encoder, threads=threads)
     dtype = formats.resolve_precision(precision, device)
     if dtype is torch.float32:
         return backbone
     last = [f"mean.{backbone.blocks}"]
     exact_NF = backbone.encode(_PARITY_TEXTS, last)
-    reduced = TextBackbone(entry, tokenizer, encoder.to(dtype), revision=revision, reload=reload, threads=threads)
+    reduced = TextBackbone(checkpoint, tokenizer, encoder.to(dtype), threads=threads)
     cosine = _cosine(exact_NF, reduced.encode(_PARITY_TEXTS, last))
     if cosine > _PARITY_COSINE:
         _log.info("bf16_parity", base=entry.name, cosine=round(cosine, 6), needed=_PARITY_COSINE)
         return reduced
     _log.warning("bf16_without_parity", base=entry.name, cosine=cosine, needed=_PARITY_COSINE)
-    return TextBackbone(
-        entry,
-        tokenizer,
-        reload().to(device).requires_grad_(False).eval(),
-        revision=revision,
-        reload=reload,
-        threads=threads,
-    )
+    return TextBackbone(checkpoint, tokenizer, read().to(device).requires_grad_(False).eval(), threads=threads)
 
 
 def _load_tokenizer(entry: BackboneEntry, folder: Path | None) -> Any:

@@ -1,7 +1,7 @@
-"""A text read word by word: one vector per word, the mean over its pieces, and those of its neighbours.
+"""Texts word by word: one vector per word, the mean over its tokens, and those of its neighbours.
 
-Words are ours, not the tokeniser's: whatever stands between white space, punctuation apart, characters of scripts that
-write no spaces one by one. So a span ends where a person would end it, under every tokeniser.
+Words are ours, not the tokeniser's: what is between white space, punctuation apart, characters of scripts that write no
+spaces one by one. So a span ends where a person would end it, under every tokeniser.
 
 Features are named `word.<depth>`, `before.<depth>` and `after.<depth>`: of the word itself, and of those beside it.
 """
@@ -19,15 +19,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models.backbones import feature_names
 from models.backbones.backbone import Encoder
 from models.backbones.batches import RowEncoding
 from models.backbones.encoder import TextEncoder
+from models.backbones.feature_names import WORD_POOLINGS
 from models.backbones.text import TextBackbone, TokenIds
 
 Ints = NDArray[np.int64]
 
-# Which word a feature is of, seen from the word that it describes.
-NEIGHBOURS = {"word": 0, "before": -1, "after": 1}
 # Scripts without spaces: kana, ideographs and their extensions, Thai, Lao, Khmer, Myanmar.
 _UNSPACED = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF), (0x3400, 0x9FFF), (0xF900, 0xFAFF))
 _FIRST_PLANE = 0x20000  # from here on: ideographs of the supplementary plane
@@ -36,7 +36,7 @@ _SPACE, _ALONE, _JOINED = range(3)
 
 @dataclass(frozen=True, slots=True)
 class WordRow:
-    """A text as the base reads it. W words, those behind the base's longest input left out."""
+    """A text, tokenised. W words, those behind the base's longest input left out."""
 
     ids: TokenIds
     word_T: Ints  # of each token, -1 for what belongs to none
@@ -48,7 +48,7 @@ class WordRow:
 
 @dataclass(frozen=True, slots=True)
 class WordBatch:
-    """A batch of the base's, and where in its tokens laid end to end the words are."""
+    """A batch of the base's, and the places of the words in its tokens laid end to end."""
 
     texts: Any
     place_M: Tensor  # of each token that belongs to a word
@@ -58,7 +58,7 @@ class WordBatch:
 
 
 def word_spans(text: str, last: int | None = None) -> Ints:
-    """First character and one past the last of every word, (W, 2); with `last`, up to a word that ends behind it."""
+    """Return first character and one past the last of each word, (W, 2); with `last`, to a word that ends behind it."""
     spans: list[tuple[int, int]] = []
     joined = False
     for at, character in enumerate(text):
@@ -74,19 +74,14 @@ def word_spans(text: str, last: int | None = None) -> Ints:
     return np.array(spans, dtype=np.int64).reshape(-1, 2)
 
 
-def is_word_feature(name: str) -> bool:
-    """Whether the feature is one per word."""
-    return name.partition(".")[0] in NEIGHBOURS
-
-
 def tokenize(backbone: TextBackbone, inputs: Sequence[str]) -> list[WordRow]:
-    """Token ids and the words that they are pieces of."""
+    """Return token ids and the words that they are pieces of."""
     rows = []
     for text, (ids, offsets_T2) in zip(inputs, backbone.tokenize_with_offsets(inputs), strict=True):
         # No further than the base reads: of a long text that is a small part.
         spans_W2 = word_spans(text, int(offsets_T2[:, 0].max(initial=0)))
         word_T = np.searchsorted(spans_W2[:, 1], offsets_T2[:, 0], side="right")  # the first that ends behind its begin
-        # What stands for no characters, or for white space at the end.
+        # Tokens of no characters, or of white space at the end.
         word_T[(offsets_T2[:, 0] == offsets_T2[:, 1]) | (word_T == len(spans_W2))] = -1
         words = int(word_T.max(initial=-1)) + 1
         rows.append(WordRow(ids, word_T, spans_W2[:words]))
@@ -94,7 +89,7 @@ def tokenize(backbone: TextBackbone, inputs: Sequence[str]) -> list[WordRow]:
 
 
 def locate(rows: Sequence[WordRow], starts: Sequence[int], texts: Any, device: torch.device) -> WordBatch:
-    """The words of rows whose first tokens are at `starts`."""
+    """Return the places of the words of rows whose first tokens are at `starts`."""
     counts_B = count_words(rows)
     firsts_B = np.cumsum(counts_B) - counts_B
     edge_W = np.zeros(int(counts_B.sum()) + 1, dtype=np.int64)
@@ -114,15 +109,15 @@ def locate(rows: Sequence[WordRow], starts: Sequence[int], texts: Any, device: t
 
 
 def pool(hidden: Tensor, batch: WordBatch, kind: str) -> Tensor:
-    """(W, D) float32, rows after one another: the mean over each word's pieces, or its neighbour's."""
+    """Return (W, D) float32, rows after one another: the mean over each word's tokens, or its neighbour's."""
     pieces_MD = hidden.reshape(-1, hidden.shape[-1])[batch.place_M].float()
     sums_WD = pieces_MD.new_zeros(batch.words, pieces_MD.shape[1]).index_add(0, batch.word_M, pieces_MD)
     counts_W = torch.bincount(batch.word_M, minlength=batch.words).clamp(min=1)
-    return shift(sums_WD / counts_W[:, None], batch.edge_W, NEIGHBOURS[kind])
+    return shift(sums_WD / counts_W[:, None], batch.edge_W, WORD_POOLINGS[kind])
 
 
 def shift(words_WD: Tensor, edge_W: Tensor, by: int) -> Tensor:
-    """Each word's neighbour: -1 the one before, 1 the one after, zero beyond a row's ends."""
+    """Return each word's neighbour: -1 the one before, 1 the one after, zero beyond a row's ends."""
     if not by or not len(words_WD):
         return words_WD
     moved_WD = words_WD.roll(-by, dims=0)
@@ -131,7 +126,7 @@ def shift(words_WD: Tensor, edge_W: Tensor, by: int) -> Tensor:
 
 
 def count_words(rows: Sequence[WordRow]) -> Ints:
-    """Words of each row."""
+    """Return how many words each row has."""
     return np.fromiter((len(row.spans_W2) for row in rows), dtype=np.int64, count=len(rows))
 
 
@@ -144,17 +139,17 @@ class WordEncoder(nn.Module):
         self._texts = [encoder]  # in a list: its parameters are these already
 
     def embed(self, batch: WordBatch) -> Tensor:
-        """Hidden states at depth 0."""
+        """Return the hidden states at depth 0."""
         return self._texts[0].embed(batch.texts)
 
     def run(
         self, batch: WordBatch, hidden: Tensor, start: int, stop: int, *, taps: Collection[int] = ()
     ) -> tuple[Tensor, dict[int, Tensor]]:
-        """As the encoder."""
+        """Run the encoder's blocks."""
         return self._texts[0].run(batch.texts, hidden, start, stop, taps=taps)
 
     def pool(self, hidden: Tensor, batch: WordBatch, kind: str) -> Tensor:
-        """(W, D) float32."""
+        """Return (W, D) float32."""
         return pool(hidden, batch, kind)
 
 
@@ -173,11 +168,11 @@ class WordBackbone(RowEncoding):
         self.linear = texts.linear
 
     def tokenize(self, inputs: Sequence[str]) -> list[WordRow]:
-        """Token ids and the words that they are pieces of."""
+        """Return token ids and the words that they are pieces of."""
         return tokenize(self._texts, inputs)
 
     def units(self, rows: Sequence[WordRow]) -> Ints:
-        """Words of each row."""
+        """Return how many words each row has."""
         return count_words(rows)
 
     def collate(self, rows: Sequence[WordRow]) -> WordBatch:
@@ -187,42 +182,42 @@ class WordBackbone(RowEncoding):
         return locate(rows, starts, self._texts.collate([row.ids for row in rows]), self.device)
 
     def plan(self, lengths: Sequence[int] | NDArray[Any]) -> list[Ints]:
-        """Row indices in batches of similar length."""
+        """Return row indices in batches of similar length."""
         return self._texts.plan(lengths)
 
     def feature_sets(self) -> Mapping[str, tuple[str, ...]]:
-        """Sets of features worth trying; the usual one first."""
-        # What tells entities apart is in the middle: the last blocks of a sentence encoder keep what the whole means.
+        """Return sets of features worth trying; the default first."""
+        # Entities are separated best in the middle: the last blocks of a sentence encoder keep what the whole means.
         middle = max(1, (2 * self.blocks + 1) // 3)
-        # Its neighbours and its name took a third of the errors of the word by itself where people book tables.
+        # Neighbours and its own embedding removed a third of the errors of the word by itself (restaurant bookings).
         return {
-            "context": (*(f"{kind}.{middle}" for kind in NEIGHBOURS), "word.0"),
+            "context": (*(f"{kind}.{middle}" for kind in WORD_POOLINGS), "word.0"),
             "middle": (f"word.{middle}",),
             "depths": tuple(f"word.{depth}" for depth in sorted({max(1, middle // 2), middle, self.blocks})),
         }
 
     def probe(self, depth: int) -> str:
-        """The word itself."""
+        """Return the word itself."""
         return f"word.{depth}"
 
     def parse_feature(self, name: str) -> tuple[str, int]:
-        """`"before.4"` → ("before", 4). Raises ValueError."""
-        kind, _, depth = name.partition(".")
-        if kind not in NEIGHBOURS or not depth.isdigit() or int(depth) > self.blocks:
+        """Return kind and depth: `"before.4"` → ("before", 4). Raises ValueError."""
+        feature = feature_names.find(name)
+        if feature is None or not feature.per_word or feature.depth > self.blocks:
             raise ValueError(f"unknown feature '{name}' of a word, expected for example 'word.{self.blocks}'")
-        return kind, int(depth)
+        return feature.kind, feature.depth
 
     def feature_width(self, name: str) -> int:
-        """As wide as the base."""
+        """Return the base's width."""
         return self._texts.feature_width(name)
 
     def pool(self, hidden: Tensor, batch: WordBatch, kind: str) -> Tensor:
-        """(W, D) float32."""
+        """Return (W, D) float32."""
         return pool(hidden, batch, kind)
 
     @torch.inference_mode()
     def frozen_features(self, rows: Sequence[WordRow], names: Collection[str]) -> dict[str, Tensor]:
-        """Features of the rows' words in one pass, (W, D) float32 each."""
+        """Return features of the rows' words in one pass, (W, D) float32 each."""
         wanted = {name: self.parse_feature(name) for name in names}
         depths = {depth for _, depth in wanted.values()}
         network = self._texts.network
@@ -238,7 +233,7 @@ class WordBackbone(RowEncoding):
         return {name: pool(tapped[depth], batch, kind) for name, (kind, depth) in wanted.items()}
 
     def trainable_copy(self) -> WordEncoder:
-        """A fresh fp32 encoder of words; shares nothing with the frozen one."""
+        """Return a fresh fp32 encoder of words; shares nothing with the frozen one."""
         return WordEncoder(self._texts.trainable_copy())
 
 

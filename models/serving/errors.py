@@ -1,4 +1,4 @@
-"""What can go wrong while answering, by class."""
+"""Errors of answering, by class."""
 
 from __future__ import annotations
 

@@ -1,42 +1,38 @@
-"""The predictor: who is calling, which version answers, its adapter, the engine, the answer. No database on the way."""
+"""The predictor: which version answers, its adapter, its runner, the task's answer. No database on the way."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from models.backbones import loading, registry
-from models.backbones.precision import count_threads
+from models.backbones import registry
+from models.datasets.examples import Input
 from models.errors import GraftError
-from models.services.access.resolver import AccessResolver, Principal
+from models.learning import tasks
+from models.learning.tasks.task import AnsweredTask
+from models.services.access.resolver import AccessResolver, Principal, RefreshTiming
 from models.services.catalog import ResolvedVersion
 from models.services.files import limits_from
 from models.services.resources import Resources, open_resources
-from models.serving.adapters.adapter import Adapter
-from models.serving.adapters.assembly import assemble
 from models.serving.adapters.cache import AdapterCache
 from models.serving.adapters.disk_cache import ArtifactDiskCache
-from models.serving.decoding import decodes_at_once, read_inputs, read_text, served
-from models.serving.encoders.engine import Engine
-from models.serving.encoders.requests import Request
+from models.serving.decoding import check_size, decode
 from models.serving.errors import InvalidInput
-from models.serving.usage import UsageMeter
+from models.serving.inputs import is_slow_to_read, read_text
+from models.serving.runner import Answered, Runner, ServedAdapter
+from models.serving.runner_pool import RunnerPool
+from models.serving.runners import DEFAULT_RUNNER, runner_of
+from models.serving.usage import UsageMeter, Work
 from models.settings import Settings
 
 log = structlog.get_logger(__name__)
-
-# What a dominant adapter's own blocks may take beside the adapters: this part of what those may.
-MERGED_SHARE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,51 +59,50 @@ class PredictAnswer:
 
 
 class Predictor:
-    """All engines of a process. Belongs to one event loop; `start` before use, `close` after."""
+    """Answers for all customers of a process. Belongs to one event loop; `start` before use, `close` after."""
 
-    def __init__(self, settings: Settings, resources: Resources | None = None) -> None:
-        """Without `resources` they are opened here, and closed with the predictor."""
+    def __init__(
+        self, settings: Settings, resources: Resources | None = None, artifacts: ArtifactDiskCache | None = None
+    ) -> None:
+        """Without `resources` they are opened here, and closed with the predictor; so is the cache of `artifacts`."""
         self._settings = settings
         self._limits = limits_from(settings)
         self._owns_resources = resources is None
         self._resources = open_resources(settings) if resources is None else resources
-        self.directory = AccessResolver(
+        self.access = AccessResolver(
             self._resources,
-            poll_s=settings.directory_poll_s,
+            RefreshTiming(poll_s=settings.directory_poll_s),
             on_change=self._prefetch,
             on_customer_gone=self._forget_customer,
         )
-        self.depot = ArtifactDiskCache(
+        self.artifacts = artifacts or ArtifactDiskCache(
             self._resources.store, settings.cache_dir / "adapters", limit_bytes=settings.adapter_disk_bytes
         )
-        self.cache = AdapterCache(self._load_adapter, limit_bytes=settings.adapter_memory_bytes)
+        self.cache: AdapterCache[ServedAdapter] = AdapterCache(
+            self._load_adapter, limit_bytes=settings.adapter_memory_bytes
+        )
         self.meter = UsageMeter(self._resources)
-        self._lanes = count_threads(settings.threads)
-        self._processor = threading.Semaphore(self._lanes)  # shared by the engines of all bases
-        self._engines: dict[str, asyncio.Task[Engine]] = {}
+        self._runners = RunnerPool(settings)
         self._prefetches: set[asyncio.Task[None]] = set()
         self._removals: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Load the default base, follow the changes, begin to count."""
-        await self._engine(self._settings.base_model)
-        await self.directory.start()
+        await self._runners.get(DEFAULT_RUNNER, self._settings.base_model)
+        await self.access.start()
         await self.meter.start()
 
     async def close(self) -> None:
         """Answer what waits, write the usage, let go of everything. Safe after a failed start, and twice."""
         for task in self._prefetches:
             task.cancel()
-        engines, self._engines = self._engines, {}
-        for loading_engine in engines.values():
-            with contextlib.suppress(Exception):
-                await (await loading_engine).close()
+        await self._runners.close()
         await asyncio.sleep(0)  # callers that were answered just now count their usage first
-        await self.directory.close()
+        await self.access.close()
         while self._removals:  # nothing of a deleted customer stays
             await asyncio.wait(self._removals)
         self.cache.close()
-        self.depot.close()
+        self.artifacts.close()
         try:
             await self.meter.close()
         finally:
@@ -115,17 +110,13 @@ class Predictor:
                 self._owns_resources = False
                 await asyncio.to_thread(self._resources.close)
 
-    def engines(self) -> list[Engine]:
-        """The engines that are ready."""
-        return [
-            task.result()
-            for task in self._engines.values()
-            if task.done() and not task.cancelled() and task.exception() is None
-        ]
+    def runners(self) -> list[Runner[Any]]:
+        """The runners that are open."""
+        return self._runners.all()
 
     async def authenticate(self, secret: str) -> Principal:
-        """Whom a key speaks for; raises InvalidKey."""
-        return await self.directory.authenticate(secret)
+        """Return whom a key speaks for; raises InvalidKey."""
+        return await self.access.authenticate(secret)
 
     async def predict(self, call: PredictCall) -> PredictAnswer:
         """Answer one request.
@@ -133,102 +124,75 @@ class Predictor:
         Raises NotFound, ModelNotReady, InvalidInput, QueueFull, ArtifactBroken, StorageUnavailable, ShuttingDown.
         """
         began_at = time.perf_counter()
-        version = await self.directory.resolve(call.customer_id, call.model_ref)
+        version = await self.access.resolve(call.customer_id, call.model_ref)
+        runner = await self._runner(version)  # first: adapters are assembled for it
         adapter = self.cache.peek(version)
         if adapter is None:
-            await self._engine(version.base_model)
             adapter = await self.cache.get(version)
-        task = served(adapter.task)
-        read = partial(
-            read_inputs,
-            task,
-            adapter.reading,
-            call.inputs,
-            labels=len(adapter.labels),
-            top_k=call.top_k,
-            max_inputs=self._settings.max_inputs,
-            limits=self._limits,
-        )
-        inputs = await asyncio.to_thread(read) if task.reads_long else read()
-        engine = await self._engine(version.base_model)
-        request = await engine.submit(call.customer_id, adapter, inputs)
-        self._count(call.customer_id, version.full_name, request, kind="prediction")
-        if decodes_at_once(request):
-            predictions = task.decode(request, call.top_k)
-        else:
-            predictions = await asyncio.to_thread(task.decode, request, call.top_k)
-        timings = request.timings_ms()
+        task = tasks.find_answered(adapter.task)
+        inputs = await self._read(runner, adapter, task, call)
+        answered = await runner.submit(call.customer_id, adapter, inputs)
+        self._count(call.customer_id, version.full_name, answered, kind="prediction")
+        predictions = await decode(task, adapter, answered, top_k=call.top_k)
+        timings = answered.timings_ms()
         timings["total"] = (time.perf_counter() - began_at) * 1e3
         return PredictAnswer(
             full_name=version.full_name,
             version=version.number,
             task=adapter.task,
             predictions=predictions,
-            usage={"rows": len(inputs), "tokens": request.tokens},
+            usage={"rows": len(inputs), "tokens": answered.tokens},
             timings=timings,
         )
 
     async def embed(
         self, texts: Sequence[Any], base_model: str, *, customer_id: str = ""
     ) -> tuple[NDArray[np.float32], int]:
-        """The base's own vectors (L2-normalised mean of the last layer), (N, D), and how many tokens were read.
+        """Return the base's own vectors (L2-normalised mean of the last layer), (N, D), and how many tokens were read.
 
         Raises UnknownBaseModel, InvalidInput, QueueFull. Without a customer nothing is counted.
         """
         entry = registry.find(self._settings, base_model)
         if entry.modality != "text":
             raise InvalidInput(reason=f"{base_model} reads {entry.modality}, not text.", param="model")
-        engine = await self._engine(base_model)
+        runner = await self._runners.get(DEFAULT_RUNNER, base_model)
         inputs = [read_text(text, f"input[{at}]", self._limits) for at, text in enumerate(texts)]
-        request = await engine.submit(customer_id, engine.embedding, inputs)
+        answered = await runner.submit(customer_id, runner.base_adapter, inputs)
         if customer_id:
-            self._count(customer_id, base_model, request, kind="embedding")
-        return np.stack(request.outputs), request.tokens
+            self._count(customer_id, base_model, answered, kind="embedding")
+        return np.stack(answered.outputs), answered.tokens
 
-    def _count(self, customer_id: str, model: str, request: Request, *, kind: str) -> None:
-        self.meter.count(
-            customer_id, model, rows=len(request.outputs), tokens=request.tokens, seconds=request.compute_s, kind=kind
-        )
+    async def _read(
+        self, runner: Runner[Any], adapter: ServedAdapter, task: AnsweredTask, call: PredictCall
+    ) -> list[Input]:
+        """Return the inputs of a call; raises InvalidInput, whose `param` says which of them is wrong."""
+        count, most = len(call.inputs), self._settings.max_inputs
+        if not 1 <= count <= most:
+            raise InvalidInput(reason=f"inputs holds {count}, 1 to {most} are accepted.", param="inputs")
+        check_size(task, inputs=count, labels=len(adapter.labels), top_k=call.top_k)
 
-    async def _engine(self, base_model: str) -> Engine:
-        loading_engine = self._engines.get(base_model)
-        if loading_engine is None:
-            entry = registry.find(self._settings, base_model)
-            loading_engine = asyncio.create_task(self._open_engine(entry), name=f"load-{base_model}")
-            self._engines[base_model] = loading_engine
-        if loading_engine.done() and not loading_engine.cancelled() and loading_engine.exception() is None:
-            return loading_engine.result()
-        try:
-            return await asyncio.shield(loading_engine)
-        except Exception:
-            self._engines.pop(base_model, None)  # the next request tries again
-            raise
+        def read() -> list[Input]:
+            return [
+                runner.read(adapter, value, f"inputs[{index}]", self._limits) for index, value in enumerate(call.inputs)
+            ]
 
-    async def _open_engine(self, entry: registry.BackboneEntry) -> Engine:
-        settings = self._settings
-        backbone = await asyncio.to_thread(
-            loading.load, entry, device=settings.device, precision=settings.precision, threads=settings.threads
-        )
-        on_cpu = backbone.device.type == "cpu"
-        engine = Engine(
-            backbone,
-            batch_tokens=settings.batch_tokens,
-            queue_per_customer=settings.queue_per_customer,
-            lanes=self._lanes if on_cpu else 1,
-            device=self._processor if on_cpu else None,
-            merged_bytes=settings.adapter_memory_bytes // MERGED_SHARE,
-        )
-        engine.start()
-        log.info("engine.started", base_model=entry.name, device=str(backbone.device), precision=str(backbone.dtype))
-        return engine
+        return await asyncio.to_thread(read) if is_slow_to_read(adapter.task) else read()
 
-    def _load_adapter(self, version: ResolvedVersion) -> Adapter:
-        # On a loader's thread; whoever asked has opened the engine of the base before.
-        engine = self._engines[version.base_model].result()
-        return assemble(self.depot.read(version), version, engine.backbone)
+    def _count(self, customer_id: str, model: str, answered: Answered, *, kind: str) -> None:
+        work = Work(len(answered.outputs), answered.tokens, answered.compute_s)
+        self.meter.count(customer_id, model, work, kind=kind)
+
+    async def _runner(self, version: ResolvedVersion) -> Runner[Any]:
+        return await self._runners.get(runner_of(version), version.base_model)
+
+    def _load_adapter(self, version: ResolvedVersion) -> ServedAdapter:
+        # On a loader's thread; the runner was opened before the cache was asked.
+        runner = self._runners.opened(runner_of(version), version.base_model)
+        adapter: ServedAdapter = runner.assemble(self.artifacts.read(version), version)
+        return adapter
 
     def _prefetch(self, customer_id: str, model_name: str, was_here: bool) -> None:
-        # What was just published will be asked for: by a customer of this predictor's, or by anybody where there is
+        # What was just published will be asked for: by a customer of this predictor's, or by any other where there is
         # room. It must not push out what is in use.
         if not was_here and self.cache.bytes * 2 > self._settings.adapter_memory_bytes:
             return
@@ -238,17 +202,17 @@ class Predictor:
 
     async def _warm_up(self, customer_id: str, model_name: str) -> None:
         try:
-            version = await self.directory.resolve(customer_id, model_name)
-            await self._engine(version.base_model)
+            version = await self.access.resolve(customer_id, model_name)
+            await self._runner(version)
             await self.cache.get(version)
         except GraftError as error:  # whoever asks for the model will see it
             log.info("prefetch.failed", model=model_name, error=str(error))
 
     def _forget_customer(self, customer_id: str) -> None:
         self.cache.drop_customer(customer_id)
-        for engine in self.engines():
-            engine.dominance.forget(customer_id)
-        task = asyncio.create_task(asyncio.to_thread(self.depot.remove_customer, customer_id), name="remove")
+        for runner in self.runners():
+            runner.forget_customer(customer_id)
+        task = asyncio.create_task(asyncio.to_thread(self.artifacts.remove_customer, customer_id), name="remove")
         self._removals.add(task)
         task.add_done_callback(self._end_removal)
 

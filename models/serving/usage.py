@@ -1,4 +1,4 @@
-"""What was answered for whom: counted in memory, written in aggregates, nothing lost at the end."""
+"""Counts of what was answered for each customer: in memory, written in aggregates, nothing lost at the end."""
 
 from __future__ import annotations
 
@@ -16,6 +16,15 @@ from models.services.usage import HOUR_S, UsageDelta
 log = structlog.get_logger(__name__)
 
 FLUSH_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The work of one answered request; `seconds` are its share of the engine's time."""
+
+    rows: int
+    tokens: int
+    seconds: float
 
 
 @dataclass(slots=True)
@@ -61,18 +70,16 @@ class UsageMeter:
             else:
                 return
 
-    def count(
-        self, customer_id: str, model: str, *, rows: int, tokens: int, seconds: float, kind: str = "prediction"
-    ) -> None:
-        """Note one answered request: `seconds` are those of the engine that it took."""
+    def count(self, customer_id: str, model: str, work: Work, *, kind: str = "prediction") -> None:
+        """Count one answered request."""
         hour = int(time.time()) // HOUR_S * HOUR_S
         at = self._sums.get((customer_id, model, kind, hour))
         if at is None:
             at = self._sums[customer_id, model, kind, hour] = _Sum()
         at.requests += 1
-        at.rows += rows
-        at.tokens += tokens
-        at.seconds += seconds
+        at.rows += work.rows
+        at.tokens += work.tokens
+        at.seconds += work.seconds
 
     async def flush(self) -> None:
         """Write what was counted so far."""

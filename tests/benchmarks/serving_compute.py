@@ -21,7 +21,7 @@ from models.services.catalog import ResolvedVersion
 from models.serving.adapters.adapter import Adapter
 from models.serving.adapters.assembly import assemble
 from models.serving.adapters.disk_cache import Artifact as StoredArtifact
-from models.serving.encoders.engine import Engine
+from models.serving.encoders.engine import Engine, EngineLimits
 from models.serving.encoders.hot_adapter_merge import merge
 from models.serving.encoders.passes import answer
 from models.settings import Settings
@@ -98,7 +98,7 @@ def mixed_heads(plan: Plan) -> Found:
 
     async def run() -> Found:
         backbone = load("auto")
-        engine = Engine(backbone, batch_tokens=8_192, queue_per_customer=10 * count, lanes=torch.get_num_threads())
+        engine = Engine(backbone, EngineLimits(8_192, 10 * count, worker_threads=torch.get_num_threads()))
         engine.start()
         adapters = {
             classes: [adapter(backbone, seed, classes=classes) for seed in range(count)] for classes in (10, 77)

@@ -96,7 +96,7 @@ async def _load_curve(plan: Plan, world: World) -> Found:
     runs: dict[str, list[Run]] = {str(load): [] for load in LOADS}
     bare: dict[str, list[float]] = {}
     async with predicting(world) as predictor:
-        backbone = predictor.engines()[0].backbone
+        backbone = predictor.runners()[0].engine.backbone
         assert isinstance(backbone, TextBackbone)
         ask = asking(predictor, world, plan.few(), plan.texts)
         saturation = await _saturation(ask, plan)

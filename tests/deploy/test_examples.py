@@ -27,10 +27,11 @@ from pathlib import Path
 from models.backbones import loading, registry
 from models.datasets.limits import Limits
 from models.datasets.validation import inspect
-from models.learning import artifacts, inference
-from models.learning.request import DatasetSource, TrainRequest
+from models.learning import tasks
+from models.artifacts.folder import read_artifact
+from tests.models.learning import inference
+from models.learning.contract.request import DatasetSource, TrainRequest
 from models.learning.training import train
-from models.serving.decoding import served
 
 path = Path(sys.argv[1])
 found = inspect(path, filename=path.name, task="text-rating", limits=Limits())
@@ -39,12 +40,12 @@ request = TrainRequest(
 )
 base = loading.load(registry.MINILM, device="cpu", threads=1)
 *_, finished = train(request, base, stop=lambda: False)
-artifact = artifacts.read(path.parent / "out" / "head")
+artifact = read_artifact(path.parent / "out" / "head")
 bad, good = inference.predict(artifact, base, ["awful, broken, a waste of money", "wonderful, I love it, perfect"])
 assert bad["value"] < 2.5 < 3.5 < good["value"], (bad, good)
 assert finished.report["metric"] == "pearson"
 assert artifact.task == "text-rating"
-assert served(artifact.task).activation == "identity"
+assert tasks.find(artifact.task).link.name == "identity"
 """
 _REVIEWS = [
     (f"{feeling} {thing}", stars)
@@ -62,6 +63,9 @@ def scratch(tmp_path: Path) -> Path:
     """A copy of the packages to change."""
     for room in ("models", "api", "worker"):
         shutil.copytree(_ROOT / room, tmp_path / "copy" / room, ignore=shutil.ignore_patterns("__pycache__"))
+    reference = Path("tests", "models", "learning", "inference.py")
+    (tmp_path / "copy" / reference).parent.mkdir(parents=True)
+    shutil.copy(_ROOT / reference, tmp_path / "copy" / reference)
     return tmp_path / "copy"
 
 

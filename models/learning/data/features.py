@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from models.backbones.backbone import Row
-from models.backbones.encoder import UNIT
+from models.backbones.feature_names import split_unit
 from models.backbones.loading import Backbone
 from models.learning.data.corpus import Corpus
 
@@ -33,15 +33,16 @@ def feature_sets(blocks: int) -> dict[str, tuple[str, ...]]:
 
 def plain(names: Sequence[str]) -> list[str]:
     """The features that have to be computed to derive `names`: those without scaling, once each."""
-    return list(dict.fromkeys(name.removeprefix(UNIT) for name in names))
+    return list(dict.fromkeys(split_unit(name)[1] for name in names))
 
 
 def derive(features: Mapping[str, Floats], names: Sequence[str]) -> Floats:
     """The named features side by side, (N, F), from the plain ones."""
     parts = []
     for name in names:
-        values_ND = features[name.removeprefix(UNIT)]
-        if name.startswith(UNIT):
+        unit, unscaled = split_unit(name)
+        values_ND = features[unscaled]
+        if unit:
             values_ND = values_ND / np.maximum(np.linalg.norm(values_ND, axis=1, keepdims=True), 1e-12)
         parts.append(values_ND)
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
@@ -49,7 +50,7 @@ def derive(features: Mapping[str, Floats], names: Sequence[str]) -> Floats:
 
 def width(features: Mapping[str, Floats], name: str) -> int:
     """How many numbers the named feature has."""
-    return int(features[name.removeprefix(UNIT)].shape[1])
+    return int(features[split_unit(name)[1]].shape[1])
 
 
 def split(stacked_NF: Floats, names: Sequence[str], backbone: Backbone) -> dict[str, Floats]:

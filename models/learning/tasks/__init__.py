@@ -10,7 +10,7 @@ from models.learning.contract.errors import UnsupportedTask
 from models.learning.tasks.multi_label import MultiLabel
 from models.learning.tasks.regression import Regression
 from models.learning.tasks.single_label import SingleLabel
-from models.learning.tasks.task import Task
+from models.learning.tasks.task import AnsweredTask, Task
 from models.learning.tasks.token_labels import TokenLabels
 
 _ALL: tuple[Task, ...] = (
@@ -22,6 +22,8 @@ _ALL: tuple[Task, ...] = (
     TokenLabels(),
 )
 TASKS: dict[str, Task] = {task.name: task for task in _ALL}
+# What can be answered: these, and the tasks of other learners.
+ANSWERED: dict[str, AnsweredTask] = {**TASKS}
 
 
 def find(name: str) -> Task:
@@ -31,3 +33,11 @@ def find(name: str) -> Task:
         raise UnsupportedTask(task=name, known=", ".join(TASKS))
     task: Any = TASKS[kind]
     return cast("Task", task if kind == name else replace(task, name=name))
+
+
+def find_answered(name: str) -> AnsweredTask:
+    """Return how answers of the task called `name` read; raises UnsupportedTask."""
+    kind = data_tasks.kind(name)
+    if kind not in ANSWERED:
+        raise UnsupportedTask(task=name, known=", ".join(ANSWERED))
+    return ANSWERED[kind]

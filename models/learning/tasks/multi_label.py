@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.datasets.examples import Target
+from models.datasets.examples import Input, Target
 from models.learning.tasks.labelled import Labelled
 from models.learning.tasks.link_functions import SIGMOID, LinkFunction
-from models.learning.tasks.task import Floats, Read, Tally, Targets, best_labels, shares
+from models.learning.tasks.task import DecodeOptions, Floats, Tally, Targets, best_labels, shares
 
 _THRESHOLDS = np.arange(0.1, 0.91, 0.05, dtype=np.float32)
 # A threshold from few positives is mostly noise: it is drawn towards 1/2 with the weight of this many of them.
@@ -26,6 +26,7 @@ class MultiLabel(Labelled):
     name: str = "multi-label-classification"
     metric: str = "micro_f1"
     link: LinkFunction = SIGMOID
+    scored_labels: Literal["all"] = "all"
 
     def labels(self, targets: Sequence[Target]) -> tuple[str, ...]:
         """Sorted, so that the order of the rows does not change the model."""
@@ -84,20 +85,30 @@ class MultiLabel(Labelled):
 
     def decode(
         self,
-        probabilities_K: Floats,
-        labels: Sequence[str],
-        thresholds_K: Floats | None,
-        top_k: int,
-        read: Read,  # noqa: ARG002
-    ) -> dict[str, Any]:
-        """`{"labels", "scores", "top"}`."""
-        chosen_K = self.decide(probabilities_K[None], thresholds_K)[0]
-        order = np.argsort(-probabilities_K, kind="stable")
-        return {
-            "labels": [labels[index] for index in order if chosen_K[index]],
-            "scores": {label: float(score) for label, score in zip(labels, probabilities_K, strict=True)},
-            "top": best_labels(probabilities_K, labels, top_k),
-        }
+        outputs: Sequence[Floats],
+        inputs: Sequence[Input],  # noqa: ARG002
+        rows: Mapping[int, Any],  # noqa: ARG002
+        options: DecodeOptions,
+    ) -> list[dict[str, Any]]:
+        """`{"labels", "scores", "top"}`: labels at or over their threshold, most probable first; all scores by label.
+
+        `top` are the `top_k` best, whether over their threshold or not.
+        """
+        labels = options.labels
+        thresholds = options.thresholds or (0.5,) * len(labels)
+        predictions = []
+        for top, output in zip(best_labels(outputs, labels, options.top_k), outputs, strict=True):
+            scores = output.tolist()
+            chosen = [at for at, score in enumerate(scores) if score >= thresholds[at]]
+            chosen.sort(key=scores.__getitem__, reverse=True)
+            predictions.append(
+                {
+                    "labels": [labels[at] for at in chosen],
+                    "scores": dict(zip(labels, scores, strict=True)),
+                    "top": top,
+                }
+            )
+        return predictions
 
 
 def _names(target: Target) -> Sequence[str]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from models.backbones.pairs import PairBackbone
 from models.datasets.examples import Input, Target, TextPair
 from models.learning.contract.errors import UnevenPairs
 from models.learning.tasks.link_functions import IDENTITY, LinkFunction
-from models.learning.tasks.task import Chosen, Floats, Read, Tally, Targets
+from models.learning.tasks.task import Chosen, DecodeOptions, Floats, Tally, Targets
 
 _STRATA = 10  # folds see every tenth of the range of values alike
 _COVERED = 0.9  # share of held-out rows whose value lies between an answer's `low` and `high`
@@ -28,6 +28,7 @@ class Regression:
     metric: str = "pearson"
     link: LinkFunction = IDENTITY
     scale: tuple[float, float] = (0.0, 1.0)
+    scored_labels: Literal["none"] = "none"
 
     def bind(self, targets: Sequence[Target]) -> Regression:
         """Take mean and deviation of the training targets for the scale: one learning rate suits every unit."""
@@ -119,18 +120,17 @@ class Regression:
 
     def decode(
         self,
-        probabilities_K: Floats,
-        labels: Sequence[str],  # noqa: ARG002
-        thresholds_K: Floats | None,
-        top_k: int,  # noqa: ARG002
-        read: Read,  # noqa: ARG002
-    ) -> dict[str, Any]:
-        """`{"value", "low", "high"}`."""
-        value = float(probabilities_K[0])
-        if thresholds_K is None:
-            return {"value": value}
-        reach = float(thresholds_K[0])
-        return {"value": value, "low": value - reach, "high": value + reach}
+        outputs: Sequence[Floats],
+        inputs: Sequence[Input],  # noqa: ARG002
+        rows: Mapping[int, Any],  # noqa: ARG002
+        options: DecodeOptions,
+    ) -> list[dict[str, Any]]:
+        """`{"value", "low", "high"}`, the value alone where no interval is known."""
+        values = [float(output[0]) for output in outputs]
+        if not options.thresholds:
+            return [{"value": value} for value in values]
+        reach = float(np.float32(options.thresholds[0]))
+        return [{"value": value, "low": value - reach, "high": value + reach} for value in values]
 
 
 def _values(targets: Sequence[Target]) -> NDArray[np.float64]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.datasets.examples import Target
+from models.datasets.examples import Input, Target
 from models.learning.tasks.labelled import Labelled
 from models.learning.tasks.link_functions import SOFTMAX, LinkFunction
-from models.learning.tasks.task import Floats, Read, Tally, Targets, best_labels, hits
+from models.learning.tasks.task import DecodeOptions, Floats, Tally, Targets, best_labels, hits
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,7 @@ class SingleLabel(Labelled):
     name: str = "text-classification"
     metric: str = "accuracy"
     link: LinkFunction = SOFTMAX
+    scored_labels: Literal["top_k"] = "top_k"
 
     def labels(self, targets: Sequence[Target]) -> tuple[str, ...]:
         """Sorted, so that the order of the rows does not change the model."""
@@ -66,12 +67,11 @@ class SingleLabel(Labelled):
 
     def decode(
         self,
-        probabilities_K: Floats,
-        labels: Sequence[str],
-        thresholds_K: Floats | None,  # noqa: ARG002
-        top_k: int,
-        read: Read,  # noqa: ARG002
-    ) -> dict[str, Any]:
-        """`{"label", "score", "top"}`."""
-        top = best_labels(probabilities_K, labels, max(top_k, 1))
-        return {"label": top[0]["label"], "score": top[0]["score"], "top": top[:top_k]}
+        outputs: Sequence[Floats],
+        inputs: Sequence[Input],  # noqa: ARG002
+        rows: Mapping[int, Any],  # noqa: ARG002
+        options: DecodeOptions,
+    ) -> list[dict[str, Any]]:
+        """`{"label", "score", "top"}`: the most probable label of each input, and the `top_k` best."""
+        tops = best_labels(outputs, options.labels, options.top_k)
+        return [{"label": top[0]["label"], "score": top[0]["score"], "top": top} for top in tops]

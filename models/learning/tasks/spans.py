@@ -88,17 +88,13 @@ def matches(true: Entities, found: Entities) -> NDArray[np.bool_]:
     return np.fromiter((tuple(key) in known for key in found.keys().tolist()), np.bool_, count=len(found.start_E))
 
 
-def read_out(
-    probabilities_WK: NDArray[np.float32], words_W2: Ints, text: str, labels: Sequence[str]
-) -> list[dict[str, Any]]:
-    """One row's spans as the API answers them. A span's score is its least probable word's."""
-    return read_out_all([probabilities_WK], [words_W2], [text], labels)[0]
-
-
-def read_out_all(
+def decode_spans(
     probabilities: Sequence[NDArray[np.float32]], words: Sequence[Ints], texts: Sequence[str], labels: Sequence[str]
 ) -> list[list[dict[str, Any]]]:
-    """Each row's spans. All rows together: as many steps as the longest has words."""
+    """Return each row's spans as the API answers them. A span's score is its least probable word's.
+
+    All rows together: as many steps as the longest has words.
+    """
     rows = Ragged.of(np.concatenate(probabilities), np.array([len(row_WK) for row_WK in probabilities]))
     tags = viterbi(rows)
     own_U = rows.values[np.arange(len(tags.values)), tags.values]

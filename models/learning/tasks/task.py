@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,11 +41,12 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
-    """An input, and the row that the base's view made of it."""
+class DecodeOptions:
+    """What an answer depends on beside the outputs: the version's labels and thresholds, and the caller's `top_k`."""
 
-    item: Input
-    row: Any
+    labels: Sequence[str]
+    thresholds: Sequence[float] | None = None  # see `Task.tune_thresholds`
+    top_k: int = 1
 
 
 def hits(hits_N: NDArray[np.bool_]) -> Tally:
@@ -58,12 +59,29 @@ def shares(gained_N: NDArray[Any], possible_N: NDArray[Any]) -> Tally:
     return Tally(np.stack([gained_N, possible_N], axis=1).astype(np.float64), _share)
 
 
-class Task(Protocol):
-    """One way to learn from rows; a new one is a new file in this folder and a line in its table."""
+class AnsweredTask(Protocol):
+    """How answers of a task read. Serving knows no more of a task than this, whichever learner trained the model."""
 
     @property
     def name(self) -> str:
         """As in a job's `task`."""
+
+    @property
+    def scored_labels(self) -> Literal["top_k", "all", "none"]:
+        """Which labels an answer lists with a score for each input."""
+
+    def decode(
+        self, outputs: Sequence[Any], inputs: Sequence[Input], rows: Mapping[int, Any], options: DecodeOptions
+    ) -> list[dict[str, Any]]:
+        """Return each input's prediction as the API answers it.
+
+        Outputs are what the model gave for each input: here (K,) probabilities or values, (W, K) where each word has
+        its own. `rows[i]` is what the base's view made of input i, where an output alone does not say enough.
+        """
+
+
+class Task(AnsweredTask, Protocol):
+    """One way to learn from rows; a new one is a new file in this folder and a line in its table."""
 
     @property
     def metric(self) -> str:
@@ -122,16 +140,25 @@ class Task(Protocol):
     def tune_thresholds(self, encoded: Any, probabilities_NK: Floats) -> Floats | None:
         """Numbers that a decision needs and that held-out rows tell best; None if the task has none."""
 
-    def decode(
-        self, probabilities_K: Floats, labels: Sequence[str], thresholds_K: Floats | None, top_k: int, read: Read
-    ) -> dict[str, Any]:
-        """One row's prediction as the API answers it; (W, K) probabilities where each word has its own."""
 
-
-def best_labels(probabilities_K: Floats, labels: Sequence[str], top_k: int) -> list[dict[str, Any]]:
-    """The `top_k` most probable labels; equal ones in the order of the labels."""
-    order = np.argsort(-probabilities_K, kind="stable")[:top_k]
-    return [{"label": labels[index], "score": float(probabilities_K[index])} for index in order]
+def best_labels(outputs: Sequence[Floats], labels: Sequence[str], top_k: int) -> list[list[dict[str, Any]]]:
+    """Return the `top_k` most probable labels of each (K,) output; equal ones in the order of the labels."""
+    count = min(top_k, len(labels))
+    if count == 1:
+        # The most frequent request, mostly of one row: a fifth of the event loop's time went into doing it as a table.
+        # Not by numpy's argmax either: it releases the interpreter's lock, and busy worker threads are slow to give it
+        # back.
+        scores = [output.tolist() for output in outputs]
+        best = [(max(row), row) for row in scores]
+        return [[{"label": labels[row.index(score)], "score": score}] for score, row in best]
+    scores_BK = np.stack(outputs)
+    # Stable, so that equal scores come in the order of the labels.
+    best_BC = np.argsort(-scores_BK, axis=1, kind="stable")[:, :count]
+    values_BC = np.take_along_axis(scores_BK, best_BC, axis=1).tolist()
+    return [
+        [{"label": labels[at], "score": score} for at, score in zip(row, values, strict=True)]
+        for row, values in zip(best_BC.tolist(), values_BC, strict=True)
+    ]
 
 
 def _share(sums: NDArray[np.float64]) -> NDArray[np.float64]:

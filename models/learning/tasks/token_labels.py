@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from models.learning.data.ragged import Ragged
 from models.learning.tasks import spans
 from models.learning.tasks.class_figures import precision_and_recall
 from models.learning.tasks.link_functions import SOFTMAX, LinkFunction
-from models.learning.tasks.task import Chosen, Floats, Read, Tally, Targets, shares
+from models.learning.tasks.task import Chosen, DecodeOptions, Floats, Tally, Targets, shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class TokenLabels:
     metric: str = "entity_f1"
     link: LinkFunction = SOFTMAX
     scale: tuple[float, float] = (0.0, 1.0)
+    scored_labels: Literal["none"] = "none"
 
     def bind(self, targets: Sequence[Target]) -> TokenLabels:  # noqa: ARG002
         """Labels have no scale."""
@@ -126,14 +127,15 @@ class TokenLabels:
 
     def decode(
         self,
-        probabilities_K: Floats,
-        labels: Sequence[str],
-        thresholds_K: Floats | None,  # noqa: ARG002
-        top_k: int,  # noqa: ARG002
-        read: Read,
-    ) -> dict[str, Any]:
-        """`{"spans": [{"start", "end", "label", "score", "text"}]}`, in the order of the text."""
-        return {"spans": spans.read_out(probabilities_K, read.row.spans_W2, str(read.item), labels)}
+        outputs: Sequence[Floats],
+        inputs: Sequence[Input],
+        rows: Mapping[int, Any],
+        options: DecodeOptions,
+    ) -> list[dict[str, Any]]:
+        """`{"spans": [{"start", "end", "label", "score", "text"}]}`, in the order of the text; `rows` are WordRows."""
+        words = [rows[index].spans_W2 for index in range(len(outputs))]
+        found = spans.decode_spans(outputs, words, [str(item) for item in inputs], options.labels)
+        return [{"spans": row} for row in found]
 
 
 def _compare(encoded: Ragged, probabilities_UK: Floats) -> tuple[spans.Entities, spans.Entities, NDArray[np.bool_]]:

@@ -1,4 +1,4 @@
-"""Why a key is refused."""
+"""Reasons for which a key is refused."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Who is calling and which version answers: the database's truth, cached, so that the hot path never asks it.
+"""Callers by their keys and live versions by their names, from a cache, so that the hot path never asks the database.
 
 What is cached is forgotten when the change log names it, which is read every `poll_s`. When it cannot be read (the
-database is away), an entry is trusted for `EXPIRY_S` after it was last known to be true, no longer: a revoked key is
-dead within that time whatever happens. Torch-free, so that the control plane may use it.
+database is away), an entry is trusted for `expiry_s` after it was last known to be true, no longer: a revoked key is
+refused within that time whatever happens. No torch: a process of the control plane alone uses it, too.
 """
 
 from __future__ import annotations
@@ -27,13 +27,11 @@ from models.services.resources import Resources
 
 log = structlog.get_logger(__name__)
 
-EXPIRY_S = 5.0
 # Rows of the change log become visible in the order of their commits, not of their numbers: each poll reads again
-# what is this old. A writer that needs longer than that to commit is noticed by a look back every minute, and one that
-# needs longer still by asking again what is so old. Asking every entry again each minute instead took half of the
-# throughput where 10,000 customers call.
+# what is this old. A writer that needs longer than that to commit is noticed by a look back every minute
+# (`look_back_every_s`, as far as MAX_AGE_S), and one that needs longer still by asking again what is so old. Asking
+# every entry again each minute instead took half of the throughput where 10,000 customers call.
 OVERLAP_S = 15.0
-LOOK_BACK_EVERY_S = 60.0
 MAX_AGE_S = 900.0
 # Unknown keys and names are remembered too, or guessing would be a way to load the database; but briefly, because a
 # new one is not a change of anything that was cached.
@@ -46,8 +44,17 @@ SUBJECTS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
+class RefreshTiming:
+    """How often the change log is read, and how long an entry is trusted when it cannot be. In seconds."""
+
+    poll_s: float = 1.0
+    expiry_s: float = 5.0
+    look_back_every_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
 class Principal:
-    """Whom a key speaks for."""
+    """The customer whose key it is."""
 
     customer_id: str
     customer_name: str
@@ -60,17 +67,16 @@ class AccessResolver:
     def __init__(
         self,
         resources: Resources,
+        timing: RefreshTiming = RefreshTiming(),
         *,
-        poll_s: float = 1.0,
         on_change: Callable[[str, str, bool], None] | None = None,
         on_customer_gone: Callable[[str], None] | None = None,
     ) -> None:
-        """`on_change(customer_id, model_name, was_here)` hears of models that changed, `on_customer_gone` of customers.
-
-        `was_here` says whether the customer asked for a model lately.
+        """`on_change` is called with customer and name of a model that changed, `on_customer_gone` with a customer that
+        was deleted. The third argument of `on_change` is whether that customer asked for a model lately.
         """
         self._resources = resources
-        self._poll_s = poll_s
+        self._timing = timing
         self._on_change = on_change
         self._on_customer_gone = on_customer_gone
         self._keys: LookupCache[KeyRecord] = LookupCache(subjects=SUBJECTS, is_fresh=self._is_fresh)
@@ -84,7 +90,7 @@ class AccessResolver:
     async def start(self) -> None:
         """Begin to follow the change log."""
         await self._poll(first=True)
-        self._poller = asyncio.create_task(self._follow(), name="directory")
+        self._poller = asyncio.create_task(self._follow(), name="access")
 
     async def close(self) -> None:
         """Stop following it."""
@@ -96,7 +102,7 @@ class AccessResolver:
         await self._touch()
 
     async def authenticate(self, secret: str) -> Principal:
-        """Whom this key speaks for; raises InvalidKey, KeyRevoked, KeyExpired."""
+        """Return the customer whose key this is; raises InvalidKey, KeyRevoked, KeyExpired."""
         sha256 = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
         entry = self._keys.peek(sha256, "")
         if entry is None:
@@ -105,7 +111,7 @@ class AccessResolver:
         now = time.time()
         if record is None:
             raise InvalidKey()
-        # Who holds the whole secret may know what became of it.
+        # The caller holds the whole secret: it may know what became of it.
         if _is_past(record.revoked_at, now):
             raise KeyRevoked()
         if _is_past(record.expires_at, now):
@@ -114,7 +120,7 @@ class AccessResolver:
         return Principal(record.customer_id, record.customer_name, record.key_id)
 
     async def resolve(self, customer_id: str, model_ref: str) -> ResolvedVersion:
-        """The version that answers to a reference (`name`, `ft:…`, `name@3`, `name@alias`).
+        """Return the version that a reference names (`name`, `ft:…`, `name@3`, `name@alias`).
 
         Raises NotFound, and ModelNotReady while the model's first job has published nothing.
         """
@@ -137,12 +143,12 @@ class AccessResolver:
         if entry.value is None:
             return now < entry.known_at + NEGATIVE_S
         known_at = entry.known_at if self._polled_at is None else max(entry.known_at, self._polled_at)
-        return now < known_at + EXPIRY_S and now < entry.known_at + MAX_AGE_S
+        return now < known_at + self._timing.expiry_s and now < entry.known_at + MAX_AGE_S
 
     async def _follow(self) -> None:
         touch_at = time.monotonic() + TOUCH_S
         while True:
-            await asyncio.sleep(self._poll_s)
+            await asyncio.sleep(self._timing.poll_s)
             await self._poll()
             if time.monotonic() >= touch_at:
                 await self._touch()
@@ -155,7 +161,7 @@ class AccessResolver:
         try:
             await asyncio.to_thread(keys.touch, self._resources, used)
         except Exception as error:
-            log.warning("directory.touch_failed", error=str(error))
+            log.warning("access.touch_failed", error=str(error))
 
     async def _poll(self, *, first: bool = False) -> None:
         began_at = time.monotonic()
@@ -164,12 +170,12 @@ class AccessResolver:
             self._keys.clear()
             self._versions.clear()
             gap_s = 0.0
-        looks_back = self._looked_back_at is None or began_at >= self._looked_back_at + LOOK_BACK_EVERY_S
+        looks_back = self._looked_back_at is None or began_at >= self._looked_back_at + self._timing.look_back_every_s
         window_s = MAX_AGE_S if looks_back else OVERLAP_S
         try:
             rows = await asyncio.to_thread(changes.since, self._resources, gap_s + window_s)
         except Exception as error:
-            log.warning("directory.poll_failed", error=str(error))
+            log.warning("access.poll_failed", error=str(error))
             return
         for row in rows:
             if row.seq not in self._applied and not first:

@@ -1,4 +1,4 @@
-"""What belongs to one customer, ready to compute: a head, and if the version has them LoRA, own blocks, an own base."""
+"""One customer's version, ready to compute: a head, and if the version has them LoRA, own blocks, an own base."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from models.backbones.backbone import Encoder
 from models.backbones.packed import PackedBlock, PackedEncoder
 from models.learning.heads.ngram_head import NgramHead
+from models.learning.tasks.link_functions import LinkFunction
 from models.serving.encoders.input_modes import InputMode
 
 # Module name in `PackedBlock` → the names of a BERT layer that make it up, side by side along the outputs.
@@ -24,7 +25,7 @@ LORA_MODULES = {
     "down": ("output.dense",),
 }
 NO_OWN_BLOCK = 1_000_000
-# Of an adapter beside its tensors' bytes: measured with tracemalloc on a head of ten classes.
+# Memory of an adapter beside its tensors: measured with tracemalloc on a head of ten classes.
 OVERHEAD_BYTES = 4_096
 
 
@@ -57,19 +58,19 @@ class Adapter:
 
     task: str
     labels: tuple[str, ...]
-    activation: str  # what turns logits into the output: softmax, sigmoid, identity; "embedding" without a head
+    link: LinkFunction | None  # from logits to the output; None without a head, for an embedding
     features: tuple[str, ...]
     weight_KF: Tensor | None  # the temperature is folded in
     bias_K: Tensor | None
-    reading: InputMode = "whole"
-    lexical: NgramHead | None = None  # what the terms of a text add to its logits; the temperature is folded in
+    input_mode: InputMode = "whole"
+    ngram_head: NgramHead | None = None  # adds to the logits by the n-grams of a text; the temperature is folded in
     thresholds: tuple[float, ...] = ()
     lora: LoraWeights | None = None
     blocks: Mapping[int, PackedBlock] | None = None
     encoder: PackedEncoder | None = None  # a whole base of its own, on the fast path
     network: Encoder | None = None  # the same where the base has no fast path, all that the version changed merged in
     nbytes: int = 0
-    customer_id: str = ""  # whose it is; "" stands for nobody's
+    customer_id: str = ""  # whose it is; "" for nobody's
     extras: Mapping[str, object] = field(default_factory=dict)
 
     @property
@@ -81,19 +82,17 @@ class Adapter:
 
     @property
     def first_own_block(self) -> int:
-        """From which block on the base is not shared any more."""
+        """The first block that is not the base's."""
         return min(self.blocks) if self.blocks else NO_OWN_BLOCK
 
 
 def embedding_adapter(depth: int) -> Adapter:
-    """Stands for no customer: the L2-normalised mean of the last layer."""
-    return Adapter(
-        task="embedding", labels=(), activation="embedding", features=(f"mean.{depth}",), weight_KF=None, bias_K=None
-    )
+    """Return the adapter of no customer, which answers with the L2-normalised mean of the last layer."""
+    return Adapter(task="embedding", labels=(), link=None, features=(f"mean.{depth}",), weight_KF=None, bias_K=None)
 
 
 def gather_lora(tensors: Mapping[str, Tensor], encoder: PackedEncoder) -> LoraWeights | None:
-    """`lora.{block}.{module}.A` (rank, inputs) and `.B` (outputs, rank), made ready; None if there are none."""
+    """Prepare `lora.{block}.{module}.A` (rank, inputs) and `.B` (outputs, rank); None if there are none."""
     blocks = sorted({int(name.split(".")[1]) for name in tensors if name.startswith("lora.")})
     pairs: dict[tuple[int, str], LowRankPair] = {}
     for block in blocks:
@@ -114,7 +113,7 @@ def gather_lora(tensors: Mapping[str, Tensor], encoder: PackedEncoder) -> LoraWe
 
 
 def _lay_together(pairs: Mapping[tuple[int, str], LowRankPair]) -> tuple[Tensor, dict[tuple[int, str], LowRankPair]]:
-    """The same matrices as views of one tensor: those of many adapters are stacked by one copy each."""
+    """Return the same matrices as views of one tensor, so that those of many adapters are stacked by one copy each."""
     flat_P = torch.cat([matrix.reshape(-1) for pair in pairs.values() for matrix in pair.matrices()])
     at = 0
 
@@ -133,7 +132,7 @@ def _lay_together(pairs: Mapping[tuple[int, str], LowRankPair]) -> tuple[Tensor,
 
 
 def _join(tensors: Mapping[str, Tensor], names: list[str], encoder: PackedEncoder) -> LowRankPair | None:
-    """The projections of one module that the adapter has; a fused module's lie side by side along the outputs."""
+    """Join the projections of one module that the adapter has; a fused module's lie side by side along the outputs."""
     downs: list[Tensor] = []
     ups: list[tuple[slice, slice, Tensor]] = []
     rank_at = 0

@@ -12,12 +12,13 @@ from torch import Tensor
 from models.backbones.backbone import Backbone
 from models.backbones.packed import PackedBlock, PackedEncoder
 from models.backbones.pairs import feature_width
+from models.learning import tasks
+from models.learning.contract.errors import UnsupportedTask
 from models.learning.finetuning.lora import merge
 from models.learning.heads import ngram_head
 from models.services.catalog import ResolvedVersion
 from models.serving.adapters.adapter import OVERHEAD_BYTES, Adapter, gather_lora
 from models.serving.adapters.disk_cache import Artifact
-from models.serving.decoding import served
 from models.serving.encoders.input_modes import input_mode_of
 from models.serving.encoders.passes import packed_of
 from models.serving.errors import ArtifactBroken, DeviceMemoryFull
@@ -29,7 +30,7 @@ def assemble(artifact: Artifact, version: ResolvedVersion, backbone: Backbone) -
         return replace(_assemble(artifact, backbone), customer_id=version.customer_id)
     except torch.OutOfMemoryError as error:
         raise DeviceMemoryFull(what=f"the model '{version.full_name}'") from error
-    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+    except (KeyError, ValueError, TypeError, RuntimeError, UnsupportedTask) as error:
         raise ArtifactBroken(
             model=version.full_name, version=version.number, reason=f"its content does not fit ({error})"
         ) from error
@@ -73,11 +74,11 @@ def _assemble(artifact: Artifact, backbone: Backbone) -> Adapter:
     return Adapter(
         task=task,
         labels=labels,
-        activation=served(task).activation,
+        link=tasks.find(task).link,
         features=features,
         weight_KF=weight_KF,
-        reading=input_mode_of(features) if part is None else "terms",
-        lexical=part,
+        input_mode=input_mode_of(features) if part is None else "ngrams",
+        ngram_head=part,
         bias_K=bias_K,
         thresholds=tuple(float(value) for value in manifest.get("thresholds") or ()),
         lora=lora,

@@ -6,11 +6,11 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, Protocol, TypeVar
 
 import structlog
 
 from models.services.catalog import ResolvedVersion
-from models.serving.adapters.adapter import Adapter
 from models.serving.errors import ArtifactBroken
 
 log = structlog.get_logger(__name__)
@@ -22,15 +22,30 @@ BROKEN_S = 5.0
 BROKEN_LIMIT = 10_000
 
 
-class AdapterCache:
-    """Memory before the depot. Belongs to one event loop, loads on threads."""
+class CachedAdapter(Protocol):
+    """One version of one customer's model in memory, whatever it is made of."""
 
-    def __init__(self, load: Callable[[ResolvedVersion], Adapter], *, limit_bytes: int) -> None:
+    @property
+    def customer_id(self) -> str:
+        """Whose it is."""
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that it takes."""
+
+
+AdapterT = TypeVar("AdapterT", bound=CachedAdapter)
+
+
+class AdapterCache(Generic[AdapterT]):
+    """Memory before the disk cache, for the adapters of all runners. Belongs to one event loop, loads on threads."""
+
+    def __init__(self, load: Callable[[ResolvedVersion], AdapterT], *, limit_bytes: int) -> None:
         """`load` blocks; raises ArtifactBroken and StorageUnavailable."""
         self._load = load
         self._limit = limit_bytes
-        self._held: OrderedDict[Key, Adapter] = OrderedDict()
-        self._loading: dict[Key, asyncio.Future[Adapter]] = {}
+        self._held: OrderedDict[Key, AdapterT] = OrderedDict()
+        self._loading: dict[Key, asyncio.Future[AdapterT]] = {}
         self._broken: OrderedDict[Key, tuple[float, ArtifactBroken]] = OrderedDict()
         self._loaders = ThreadPoolExecutor(LOADERS, "adapters")
         self._gone: set[str] = set()  # customers that were deleted while something of theirs was loading
@@ -42,8 +57,8 @@ class AdapterCache:
     def __len__(self) -> int:
         return len(self._held)
 
-    def peek(self, version: ResolvedVersion) -> Adapter | None:
-        """The adapter if it is in memory."""
+    def peek(self, version: ResolvedVersion) -> AdapterT | None:
+        """Return the adapter if it is in memory."""
         key = (version.customer_id, version.manifest_sha256)
         adapter = self._held.get(key)
         if adapter is not None:
@@ -51,8 +66,8 @@ class AdapterCache:
             self.hits += 1
         return adapter
 
-    async def get(self, version: ResolvedVersion) -> Adapter:
-        """The adapter, loaded once however many wait for it. Raises ArtifactBroken, StorageUnavailable."""
+    async def get(self, version: ResolvedVersion) -> AdapterT:
+        """Return the adapter, loaded once however many wait for it. Raises ArtifactBroken, StorageUnavailable."""
         adapter = self.peek(version)
         if adapter is not None:
             return adapter
@@ -60,24 +75,24 @@ class AdapterCache:
         return await asyncio.shield(self._start(version))
 
     def prefetch(self, version: ResolvedVersion) -> None:
-        """Load in the background, for a request that is expected; errors are the request's to see."""
+        """Load in the background, for a request that is expected; errors are raised to that request."""
         if self.peek(version) is None:
             self._start(version)
 
     def drop_customer(self, customer_id: str) -> None:
-        """Forget everything of one customer."""
+        """Drop everything of one customer."""
         for key in [key for key in self._held if key[0] == customer_id]:
             self.bytes -= self._held.pop(key).nbytes
         if any(key[0] == customer_id for key in self._loading):
             self._gone.add(customer_id)
 
     def close(self) -> None:
-        """Stop loading and let go of everything."""
+        """Stop loading and drop everything."""
         self._loaders.shutdown(wait=False, cancel_futures=True)
         self._held.clear()
         self.bytes = 0
 
-    def _start(self, version: ResolvedVersion) -> asyncio.Future[Adapter]:
+    def _start(self, version: ResolvedVersion) -> asyncio.Future[AdapterT]:
         key = (version.customer_id, version.manifest_sha256)
         loop = asyncio.get_running_loop()
         broken = self._broken.get(key)
@@ -93,7 +108,7 @@ class AdapterCache:
             loading.add_done_callback(lambda done: self._land(key, done, loop.time()))
         return loading
 
-    def _land(self, key: Key, loading: asyncio.Future[Adapter], now: float) -> None:
+    def _land(self, key: Key, loading: asyncio.Future[AdapterT], now: float) -> None:
         del self._loading[key]
         gone = key[0] in self._gone
         if gone and not any(other[0] == key[0] for other in self._loading):
@@ -111,11 +126,11 @@ class AdapterCache:
         if not gone:
             self._keep(key, loading.result())
 
-    def _keep(self, key: Key, adapter: Adapter) -> None:
+    def _keep(self, key: Key, adapter: AdapterT) -> None:
         self._held[key] = adapter
         self.bytes += adapter.nbytes
         while self.bytes > self._limit and self._held:
-            # Also the newest, if it alone is larger than the limit: it answers who waits for it and is not kept.
+            # Also the newest, if it alone is larger than the limit: it answers what waits for it and is not kept.
             _, victim = self._held.popitem(last=False)
             self.bytes -= victim.nbytes
             self.evictions += 1

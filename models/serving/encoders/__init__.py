@@ -1,1 +1,1 @@
-"""The batching engine of encoders: passes, their cost, requests."""
+"""The runner of encoders: requests, batches, passes and what they cost."""

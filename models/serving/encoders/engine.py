@@ -1,11 +1,12 @@
 """One engine per base model: rows of everybody in, outputs out, one pass at a time.
 
-Threads beside the event loop: one tokenises what arrived, the lanes compute what is tokenised. A lane takes a batch as
-soon as it has finished the one before: a batch leaves when a lane is idle and never waits for company, company gathers
-while they are busy. All take from fair queues, so a large request is cut into slices by itself.
+Threads beside the event loop: one tokenises what arrived, the worker threads compute what is tokenised. A worker thread
+takes a batch as soon as it has finished the one before: a batch leaves when a thread is idle and never waits for other
+rows; those gather while all threads are busy. All take from fair queues, so a large request is cut into slices by
+itself.
 
-On a processor there is a lane per compute thread, and each pass runs on one thread: threads that share a product meet
-at a barrier in every layer and are as slow as the slowest of them (see `backbones.parallel`).
+On a processor there are as many worker threads as compute threads, and each pass runs on one of them: threads that
+share a product meet at a barrier in every layer and are as slow as the slowest of them (see `backbones.parallel`).
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import asyncio
 import threading
 import time
 import traceback
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import structlog
 import torch
@@ -24,22 +26,37 @@ from models.backbones.backbone import Backbone
 from models.datasets.examples import Input
 from models.serving.adapters.adapter import Adapter, embedding_adapter
 from models.serving.encoders.hot_adapter_merge import HotAdapterMerge
-from models.serving.encoders.input_modes import tokenize
+from models.serving.encoders.input_modes import InputMode, tokenize
 from models.serving.encoders.pass_cost import PassCost, next_pass
 from models.serving.encoders.passes import answer
-from models.serving.encoders.requests import NOTHING, Request, Row, is_quick, rows_of
-from models.serving.errors import DeviceMemoryFull, QueueFull, ShuttingDown
+from models.serving.encoders.requests import NOTHING, Floats, QueuedInput, Request, is_quick, queued_inputs, settle
+from models.serving.encoders.waiting import WaitingRows
+from models.serving.errors import DeviceMemoryFull, ShuttingDown
 from models.serving.fair_queue import FairQueue
 
 log = structlog.get_logger(__name__)
 
-# Where a pass can be cheap, too, it gains little beyond this many tokens. Measured with short bf16 texts on one core:
+# On a processor a pass gains little beyond this many tokens. Measured with short bf16 texts on one core:
 # 1,430 texts/s at 240 tokens a pass (11 ms), 1,480 at 480, 1,700 at 3,800 (150 ms).
 CPU_PASS_TOKENS = 320
 TOKENIZE_COST = 4_096
-# Turns of deficit round-robin: a short text, and of a customer who had nothing waiting a handful.
+# Turns of deficit round-robin, in tokens: a short text; for a customer who had nothing waiting, a handful of them.
 QUANTUM = 16
 FIRST_TURN = 64
+
+
+Answer = Callable[[Backbone, Sequence[Any], Sequence[Adapter]], list[Floats]]
+Tokenize = Callable[[Backbone, Sequence[Any], Sequence[InputMode]], list[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLimits:
+    """What an engine may use."""
+
+    batch_tokens: int  # of one pass
+    queue_per_customer: int  # rows that wait
+    worker_threads: int = 1  # passes at a time
+    merged_bytes: int = 0  # of the own blocks that a hot adapter gets
 
 
 class Engine:
@@ -48,34 +65,30 @@ class Engine:
     def __init__(
         self,
         backbone: Backbone,
+        limits: EngineLimits,
         *,
-        batch_tokens: int,
-        queue_per_customer: int,
-        lanes: int = 1,
         device: threading.Semaphore | None = None,
-        merged_bytes: int = 0,
+        hot_adapter_merge: HotAdapterMerge | None = None,
+        answer: Answer = answer,
+        tokenize: Tokenize = tokenize,
     ) -> None:
-        """`lanes` is how many passes run at a time; `device` limits them across the engines that share a device.
-
-        `merged_bytes` is what a dominant adapter's own blocks may take.
-        """
+        """`device` limits how many passes run at a time across the engines that share a device."""
         self.backbone = backbone
-        self.dominance = HotAdapterMerge(backbone, limit_bytes=merged_bytes)
+        self.hot_adapter_merge = hot_adapter_merge or HotAdapterMerge(backbone, limit_bytes=limits.merged_bytes)
         self.embedding = embedding_adapter(backbone.blocks)
         on_cpu = backbone.device.type == "cpu"
-        self._budget = min(batch_tokens, CPU_PASS_TOKENS) if on_cpu else batch_tokens
+        self._budget = min(limits.batch_tokens, CPU_PASS_TOKENS) if on_cpu else limits.batch_tokens
         self._one_thread = on_cpu
-        self._lanes = lanes
-        self._device = device or threading.Semaphore(lanes)
-        self._limit = queue_per_customer
-        self._raw: FairQueue[Row] = FairQueue(quantum=QUANTUM, first=FIRST_TURN)
-        self._ready: FairQueue[Row] = FairQueue(quantum=QUANTUM, first=FIRST_TURN)
-        self._waiting: Counter[str] = Counter()  # rows that no pass has taken yet, by customer
-        self._waiting_lock = threading.Lock()
+        self._worker_threads = limits.worker_threads
+        self._device = device or threading.Semaphore(limits.worker_threads)
+        self._answer, self._tokenize_inputs = answer, tokenize
+        self._raw: FairQueue[QueuedInput] = FairQueue(quantum=QUANTUM, first=FIRST_TURN)
+        self._ready: FairQueue[QueuedInput] = FairQueue(quantum=QUANTUM, first=FIRST_TURN)
+        self._waiting = WaitingRows(limit=limits.queue_per_customer)
         self._cost = PassCost()
         self._threads: list[threading.Thread] = []
         self._closed = False
-        # Lanes write these.
+        # Worker threads write these.
         self._counting = threading.Lock()
         self._running = 0
         self.passes = 0
@@ -87,8 +100,8 @@ class Engine:
         self._threads = [
             threading.Thread(target=self._tokenize_forever, name=f"tokenize-{name}", daemon=True),
             *(
-                threading.Thread(target=self._compute_forever, name=f"compute-{name}-{lane}", daemon=True)
-                for lane in range(self._lanes)
+                threading.Thread(target=self._compute_forever, name=f"compute-{name}-{number}", daemon=True)
+                for number in range(self._worker_threads)
             ),
         ]
         for thread in self._threads:
@@ -109,7 +122,7 @@ class Engine:
         """
         if self._closed:
             raise ShuttingDown(reason="This predictor is shutting down. Try again.")
-        self._admit(customer_id, len(inputs))
+        self._waiting.admit(customer_id, len(inputs), rows_per_s=self._worker_threads * self._cost.rows_per_s)
         request = Request(
             customer_id=customer_id,
             adapter=adapter,
@@ -119,9 +132,9 @@ class Engine:
             left=len(inputs),
         )
         if is_quick(inputs):
-            self._ready.put(customer_id, rows_of(request, inputs, most=self.backbone.entry.max_tokens))
+            self._ready.put(customer_id, queued_inputs(request, most=self.backbone.entry.max_tokens))
         else:
-            self._raw.put(customer_id, rows_of(request, inputs))
+            self._raw.put(customer_id, queued_inputs(request))
         try:
             await request.answered
         except asyncio.CancelledError:
@@ -141,67 +154,49 @@ class Engine:
 
     def waiting_of(self, customer_id: str) -> int:
         """Rows of one customer that no pass has taken yet."""
-        with self._waiting_lock:
-            return self._waiting[customer_id]
-
-    def _admit(self, customer_id: str, rows: int) -> None:
-        with self._waiting_lock:
-            waiting = self._waiting[customer_id]
-            # A request that is larger than the limit would never fit: it may wait alone.
-            if waiting and waiting + rows > self._limit:
-                seconds = max(1, round(waiting / (self._lanes * self._cost.rows_per_s)))
-                raise QueueFull(waiting=waiting, limit=self._limit, rows=rows, seconds=seconds, retry_after_s=seconds)
-            self._waiting[customer_id] = waiting + rows
-
-    def _leave(self, rows: Iterable[Row]) -> None:
-        with self._waiting_lock:
-            for row in rows:
-                customer_id = row.owner.customer_id
-                self._waiting[customer_id] -= 1
-                if not self._waiting[customer_id]:
-                    del self._waiting[customer_id]
+        return self._waiting.of(customer_id)
 
     def _withdraw(self, request: Request) -> None:
         for queue in (self._raw, self._ready):
-            self._leave(queue.discard(request.customer_id, request))
+            self._waiting.leave(queue.discard(request.customer_id, request))
 
     def _tokenize_forever(self) -> None:
         while self._raw.wait():
             rows = self._raw.take(TOKENIZE_COST)
             kept = self._tokenize(rows)
-            self._leave(row for row in rows if row.ids is None)
-            by_customer: dict[str, list[Row]] = {}
+            self._waiting.leave(row for row in rows if row.tokenized is None)
+            by_customer: dict[str, list[QueuedInput]] = {}
             for row in kept:
                 by_customer.setdefault(row.owner.customer_id, []).append(row)
             for customer_id, theirs in by_customer.items():
                 self._ready.put(customer_id, theirs)
-            # Whoever left while its rows were in no queue could not take them along.
+            # A caller that left while its rows were in no queue could not withdraw them.
             for owner in {id(row.owner): row.owner for row in kept if row.owner.gone}.values():
                 self._withdraw(owner)
         self._ready.close()
 
-    def _tokenize(self, rows: Sequence[Row]) -> list[Row]:
-        """Give rows their token ids; those that somebody still waits for."""
+    def _tokenize(self, rows: Sequence[QueuedInput]) -> list[QueuedInput]:
+        """Tokenise what is not yet; return the rows that somebody still waits for."""
         rows = [row for row in rows if not row.owner.gone and row.owner.error is None]
-        bare = [row for row in rows if row.ids is None]
+        bare = [row for row in rows if row.tokenized is None]
         if not bare:
             return list(rows)
         began_at = time.perf_counter()
         try:
-            token_ids = tokenize(
-                self.backbone, [row.input for row in bare], [row.owner.adapter.reading for row in bare]
+            tokenized = self._tokenize_inputs(
+                self.backbone, [row.input for row in bare], [row.owner.adapter.input_mode for row in bare]
             )
         except Exception as error:  # whatever it is: these requests fail, the thread goes on
             self._fail(bare, error)
             return [row for row in rows if row.owner.error is None]
         spent_s = (time.perf_counter() - began_at) / len(bare)
         with self._counting:
-            for row, ids in zip(bare, token_ids, strict=True):
-                row.ids = ids
-                if row.owner.adapter.reading == "words":
-                    row.owner.rows[row.index] = ids
-                row.cost = len(ids)
-                row.owner.tokens += len(ids)
+            for row, found in zip(bare, tokenized, strict=True):
+                row.tokenized = found
+                if row.owner.adapter.input_mode == "words":
+                    row.owner.rows[row.index] = found
+                row.cost = len(found)
+                row.owner.tokens += len(found)
                 row.owner.tokenize_s += spent_s
         return list(rows)
 
@@ -210,12 +205,12 @@ class Engine:
             torch.set_num_threads(1)  # of this thread alone
         while self._ready.wait():
             with self._device:
-                # Another lane may have been quicker: then there is nothing to take, and nothing to do.
+                # Another thread may have been quicker: then there is nothing to take, and nothing to do.
                 if self._one_thread:
-                    rows = next_pass(self._ready, self._cost, most=self._budget, lanes=self._lanes)
+                    rows = next_pass(self._ready, self._cost, most=self._budget, takers=self._worker_threads)
                 else:
-                    rows = self._ready.take(self._budget, takers=self._lanes)
-                self._leave(rows)
+                    rows = self._ready.take(self._budget, takers=self._worker_threads)
+                self._waiting.leave(rows)
                 with self._counting:
                     self._running += 1
                 if present := self._tokenize(rows):
@@ -223,15 +218,15 @@ class Engine:
                 with self._counting:
                     self._running -= 1
 
-    def _compute(self, rows: Sequence[Row]) -> None:
+    def _compute(self, rows: Sequence[QueuedInput]) -> None:
         began_at = time.perf_counter()
         for row in rows:
             if not row.owner.started_at:
                 row.owner.started_at = began_at
-        adapters = self.dominance.stand_in([row.owner.adapter for row in rows], [row.cost for row in rows])
+        adapters = self.hot_adapter_merge.substitute([row.owner.adapter for row in rows], [row.cost for row in rows])
         failure: Exception | None = None
         try:
-            outputs = answer(self.backbone, [row.ids for row in rows], adapters)
+            outputs = self._answer(self.backbone, [row.tokenized for row in rows], adapters)
         except Exception as error:
             # Not the renderer's own traceback: it prints the frames' tensors.
             log.error("engine.pass_failed", rows=len(rows), error=repr(error), trace=traceback.format_exc(limit=-4))
@@ -256,10 +251,10 @@ class Engine:
                 if not owner.left:
                     owner.finished_at = ended_at
                     done.append(owner)
-        _settle(done)
+        settle(done)
 
-    def _isolate(self, rows: Sequence[Row], error: Exception) -> None:
-        """A pass failed: run it again customer by customer, so that only whose rows fail alone are failed."""
+    def _isolate(self, rows: Sequence[QueuedInput], error: Exception) -> None:
+        """Run a pass that failed again, request by request, so that only a request that fails alone is failed."""
         if isinstance(error, torch.OutOfMemoryError):
             self._halve(rows)
             return
@@ -270,8 +265,8 @@ class Engine:
         for owner in owners:
             self._compute([row for row in rows if row.owner is owner])
 
-    def _halve(self, rows: Sequence[Row]) -> None:
-        """Whoever shares the GPU has taken the memory that such a pass had before: two smaller ones."""
+    def _halve(self, rows: Sequence[QueuedInput]) -> None:
+        """Run two smaller passes: another process on the GPU has taken the memory that such a pass had before."""
         if len(rows) == 1:
             self._fail(rows, DeviceMemoryFull(what="one of the inputs"))
             return
@@ -280,31 +275,9 @@ class Engine:
             if present := [row for row in part if row.owner.error is None]:
                 self._compute(present)
 
-    def _fail(self, rows: Iterable[Row], error: Exception) -> None:
+    def _fail(self, rows: Iterable[QueuedInput], error: Exception) -> None:
         owners = {id(row.owner): row.owner for row in rows if row.owner.error is None}
         for owner in owners.values():
             owner.error = error
             self._withdraw(owner)
-        _settle(owners.values())
-
-
-def _settle(requests: Iterable[Request]) -> None:
-    """Wake the callers up, once per event loop."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[Request]] = {}
-    for request in requests:
-        by_loop.setdefault(request.answered.get_loop(), []).append(request)
-    for loop, settled in by_loop.items():
-        try:
-            loop.call_soon_threadsafe(_wake, settled)
-        except RuntimeError:  # the loop is closed: nobody waits any more
-            log.warning("engine.nobody_waits", requests=len(settled))
-
-
-def _wake(requests: Iterable[Request]) -> None:
-    for request in requests:
-        if request.answered.done():
-            continue
-        if request.error is not None:
-            request.answered.set_exception(request.error)
-        else:
-            request.answered.set_result(None)
+        settle(owners.values())

@@ -1,14 +1,14 @@
-"""Every customer's own head on the shared features, for all rows of a batch at once.
+"""Each customer's own head on the shared features, for all rows of a batch at once.
 
 Rows come sorted by adapter within each choice of features. On a processor a head's product runs on its rows where they
 lie: no head is copied, so a batch of one customer and a batch of as many customers as rows read the same bytes once. On
 a GPU every product would be a kernel: there the heads are gathered. All logits land in one padded matrix, so that
-activations cost one call per task whatever the heads' class counts.
+link functions cost one call each whatever the heads' class counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
@@ -21,32 +21,26 @@ from models.serving.adapters.adapter import Adapter
 from models.serving.encoders.input_modes import Vectors
 from models.serving.encoders.requests import NOTHING, Floats
 
-# Heads of a pass from which on a GPU gathers them, and how many factors it gathers at a time (4 bytes each, twice).
+# From so many heads in a pass a GPU gathers them; so many factors at a time (4 bytes each, twice).
 _GATHERED_HEADS = 4
 _GATHERED_PRODUCTS = 2**26
 
-# How a task's logits become what its decoder reads. An empty slot of the padded matrix is -inf: zero after both.
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "softmax": lambda logits_BK: torch.softmax(logits_BK, dim=1),
-    "sigmoid": torch.sigmoid,
-    "identity": lambda logits_BK: logits_BK,
-}
-
 
 def apply_heads(vectors: Vectors, adapters: Sequence[Adapter]) -> list[Floats]:
-    """One output per row; row b of `vectors` belongs to `adapters[b]`.
+    """Return one output per row; row b of `vectors` belongs to `adapters[b]`.
 
     A row's output has as many entries as its adapter's head, and is a table (W, K) where words are what is predicted;
     without a head it is the L2-normalised feature.
     """
     outputs: list[Floats] = [NOTHING] * len(adapters)
-    groups: dict[tuple[tuple[str, ...], str], list[int]] = {}
+    groups: dict[tuple[tuple[str, ...], int], list[int]] = {}
     for row, adapter in enumerate(adapters):
-        groups.setdefault((adapter.features, adapter.activation), []).append(row)
-    for (names, activation), rows in groups.items():
+        groups.setdefault((adapter.features, id(adapter.link)), []).append(row)
+    for (names, _), rows in groups.items():
+        link = adapters[rows[0]].link
         rows.sort(key=lambda row: id(adapters[row]))
         features_UF, counts = vectors.take(names, rows)
-        if activation == "embedding":
+        if link is None:
             found = torch.nn.functional.normalize(features_UF, dim=1).cpu().numpy()
         else:
             owners = [adapters[row] for row in rows]
@@ -54,8 +48,8 @@ def apply_heads(vectors: Vectors, adapters: Sequence[Adapter]) -> list[Floats]:
             if counts is not None:
                 owners = [owner for owner, count in zip(owners, counts, strict=True) for _ in range(count)]
             logits_UK = _multiply(features_UF, owners, widest)
-            _add_lexical(logits_UK, [vectors.rows[row] for row in rows], [adapters[row] for row in rows])
-            found = ACTIVATIONS[activation](logits_UK).cpu().numpy()
+            _add_ngrams(logits_UK, [vectors.rows[row] for row in rows], [adapters[row] for row in rows])
+            found = link.mean(logits_UK).cpu().numpy()  # an empty place is -inf: zero after softmax and sigmoid
         if counts is not None:
             parts = np.split(found, np.cumsum(counts)[:-1])
             for row, part in zip(rows, parts, strict=True):
@@ -67,7 +61,7 @@ def apply_heads(vectors: Vectors, adapters: Sequence[Adapter]) -> list[Floats]:
 
 
 def _multiply(features_BF: Tensor, adapters: Sequence[Adapter], widest: int) -> Tensor:
-    """Logits, padded to `widest`; `adapters` are sorted so that equal ones are neighbours."""
+    """Return logits, padded to `widest`; `adapters` are sorted so that equal ones are neighbours."""
     logits_BK = features_BF.new_full((len(adapters), widest), -torch.inf)
     owners = [(adapter, len(list(rows))) for adapter, rows in groupby(adapters)]
     if features_BF.device.type != "cpu" and len(owners) >= _GATHERED_HEADS:
@@ -107,11 +101,11 @@ def _head_of(adapter: Adapter) -> tuple[Tensor, Tensor]:
     return adapter.weight_KF, adapter.bias_K
 
 
-def _add_lexical(logits_BK: Tensor, rows: Sequence[Any], adapters: Sequence[Adapter]) -> None:
-    """Add what the terms of a row say, where its adapter reads them, in place; equal adapters are neighbours."""
+def _add_ngrams(logits_BK: Tensor, rows: Sequence[Any], adapters: Sequence[Adapter]) -> None:
+    """Add the logits of n-gram heads in place, where a row's adapter has one; equal adapters are neighbours."""
     for adapter, members in groupby(range(len(rows)), key=adapters.__getitem__):
-        if adapter.lexical is None:
+        if adapter.ngram_head is None:
             continue
         at = list(members)
-        found_BK = adapter.lexical.logits(ngrams.join([rows[row].terms for row in at]))
+        found_BK = adapter.ngram_head.logits(ngrams.join([rows[row].ngrams for row in at]))
         logits_BK[at[0] : at[-1] + 1, : adapter.outputs] += torch.from_numpy(found_BK).to(logits_BK.device)

@@ -1,10 +1,10 @@
-"""The low-rank adapter that most tokens are for gets blocks of its own, its matrices merged into the base's weights.
+"""Merging the hot adapter: the low-rank adapter that most tokens are for gets blocks of its own.
 
 Low-rank products cost an eighth of a pass in fp32 and a quarter in bf16, however few adapters there are: every product
 of the base is read and written once more. One adapter at a time is worth the memory of the base's blocks again. It then
-costs what a merged model costs, and whoever shares its passes runs beside it, as beside any customer with own blocks.
+costs what a merged model costs, and others that share its passes run beside it, as beside any customer with own blocks.
 
-Its numbers change by the rounding of merged weights: by less than a neighbour may change them (see the tests).
+Its outputs change by the rounding of merged weights: by less than other rows of a pass may change them (see the tests).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from models.serving.adapters.adapter import LORA_MODULES, Adapter, LoraWeights
 
 log = structlog.get_logger(__name__)
 
-# Of all tokens, what share makes an adapter the dominant one, and below which it is that no longer.
-TAKES, LOSES = 0.5, 0.25
+# The share of all tokens from which an adapter is the hot one, and below which it is that no longer.
+HOT_FROM, COLD_BELOW = 0.5, 0.25
 # Tokens after which the shares are looked at again: some seconds of a busy processor.
 WINDOW_TOKENS = 20_000
 # Customers that were deleted while requests of theirs may still be on their way.
@@ -33,10 +33,11 @@ _GONE = 100
 
 
 class HotAdapterMerge:
-    """Of one engine. `stand_in` is called by its lanes, `forget` by anybody; merging happens on a thread of its own.
+    """Finds and merges the hot adapter of one engine.
 
-    Whose tokens are more than half of all is found by votes (Boyer and Moore 1991): one candidate is remembered, not
-    every adapter that was ever asked for.
+    `substitute` is called by the engine's worker threads, `forget` by any thread; merging happens on a thread of its
+    own. The adapter with more than half of all tokens is found by votes (Boyer and Moore 1991): one candidate is
+    remembered, not every adapter that was ever asked for.
     """
 
     def __init__(self, backbone: Backbone, *, limit_bytes: int, window_tokens: int = WINDOW_TOKENS) -> None:
@@ -45,7 +46,7 @@ class HotAdapterMerge:
         self._limit = limit_bytes
         self._window = window_tokens
         self._lock = threading.Lock()
-        self._candidate: Adapter | None = None  # None: whoever has no low-rank matrices
+        self._candidate: Adapter | None = None  # None: all that have no low-rank matrices
         self._votes = 0
         # Tokens since the shares were looked at: the candidate's, those of the one that is merged, everybody's.
         self._candidate_tokens = self._original_tokens = self._total = 0
@@ -56,29 +57,29 @@ class HotAdapterMerge:
 
     @property
     def adapter(self) -> Adapter | None:
-        """The one that is merged at present."""
+        """The hot adapter, if it is merged by now."""
         return self._original if self._merged is not None else None
 
-    def stand_in(self, adapters: Sequence[Adapter], tokens: Sequence[int]) -> list[Adapter]:
-        """The adapters of a pass's rows, with so many tokens each; the dominant one in its merged form."""
+    def substitute(self, adapters: Sequence[Adapter], tokens: Sequence[int]) -> list[Adapter]:
+        """Return the adapters of a pass's rows, with so many tokens each; the hot one in its merged form."""
         with self._lock:
             for adapter, count in zip(adapters, tokens, strict=True):
                 self._count(adapter, count)
             if self._total >= self._window:
-                self._look()
+                self._choose()
             original, merged = self._original, self._merged
         if merged is None:
             return list(adapters)
         return [merged if adapter is original else adapter for adapter in adapters]
 
     def forget(self, customer_id: str) -> None:
-        """Let go of what is this customer's; rows of its that are still on their way are not looked at."""
+        """Drop what is this customer's; its rows that are still on their way are not counted."""
         with self._lock:
             self._gone.append(customer_id)
             if self._original is not None and self._original.customer_id == customer_id:
                 self._original = self._merged = None
             if self._candidate is not None and self._candidate.customer_id == customer_id:
-                self._begin_anew()
+                self._restart()
 
     def _count(self, adapter: Adapter, tokens: int) -> None:
         mergeable = adapter.lora is not None and adapter.customer_id not in self._gone
@@ -96,13 +97,13 @@ class HotAdapterMerge:
             self._votes = tokens - self._votes
             self._candidate_tokens = tokens
 
-    def _look(self) -> None:
-        if self._original is not None and self._original_tokens < LOSES * self._total:
+    def _choose(self) -> None:
+        if self._original is not None and self._original_tokens < COLD_BELOW * self._total:
             self._original = self._merged = None
         leader = self._candidate
-        takes = leader is not None and leader is not self._original and self._candidate_tokens >= TAKES * self._total
-        self._begin_anew()
-        if leader is not None and takes and (self._merging is None or not self._merging.is_alive()):
+        is_hot = leader is not self._original and self._candidate_tokens >= HOT_FROM * self._total
+        self._restart()
+        if leader is not None and is_hot and (self._merging is None or not self._merging.is_alive()):
             merging = threading.Thread(target=self._merge, args=(leader,), name="merge", daemon=True)
             try:
                 merging.start()
@@ -111,8 +112,8 @@ class HotAdapterMerge:
                 return
             self._original, self._merged, self._merging = leader, None, merging
 
-    def _begin_anew(self) -> None:
-        """Votes of the last window would keep a successor waiting for as long as its predecessor was in front."""
+    def _restart(self) -> None:
+        """Forget the votes: those of the last window would keep a successor waiting for as long as the first led."""
         self._candidate, self._votes = None, 0
         self._candidate_tokens = self._original_tokens = self._total = 0
 
@@ -129,7 +130,10 @@ class HotAdapterMerge:
 
 
 def merge(adapter: Adapter, backbone: Backbone, *, limit_bytes: int) -> Adapter | None:
-    """The adapter with own blocks in place of low-rank matrices; None if that is too large or there is no such way."""
+    """Return the adapter with own blocks in place of low-rank matrices.
+
+    None if they would be larger than `limit_bytes`, and where the adapter or the base does not allow it.
+    """
     encoder = getattr(backbone, "packed", None)
     lora = adapter.lora
     if lora is None or adapter.blocks or adapter.encoder is not None:

@@ -1,7 +1,7 @@
-"""How a version reads its rows: whole texts (or pictures, sounds), pairs of texts, or texts word by word.
+"""Input modes: a version reads whole texts (or pictures, sounds), pairs of texts, or texts word by word.
 
-All of them leave in one batch. A pair is two texts of it; words are read off the hidden states where its tokens are; a
-text whose version has a lexical part carries its terms along.
+All of them leave in one batch. A pair is two texts of it; words are pooled from the hidden states of their tokens; a
+text whose version has an n-gram head carries its n-grams along.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from models.backbones import pairs, words
+from models.backbones import feature_names, pairs, words
 from models.backbones.backbone import Backbone
 from models.backbones.pairs import PairRow
 from models.backbones.text import TextBackbone
@@ -21,52 +21,54 @@ from models.backbones.words import WordRow
 from models.learning.heads import ngrams
 from models.learning.heads.ngrams import Ngrams
 
-InputMode = Literal["whole", "terms", "pair", "words"]
-_WORD = "word."
+InputMode = Literal["whole", "ngrams", "pair", "words"]
 
 
 @dataclass(frozen=True, slots=True)
 class NgramRow:
-    """A whole text: what the base reads of it, and its terms."""
+    """A whole text: what the base reads of it, and its n-grams."""
 
     ids: Any
-    terms: Ngrams  # of this one text
+    ngrams: Ngrams  # of this one text
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
 def input_mode_of(features: Sequence[str]) -> InputMode:
-    """What the features of a head ask for. Raises ValueError if they do not go together."""
+    """Return the mode in which features are read. Raises ValueError if they do not go together."""
     found: set[InputMode] = set()
-    for name in features:
-        paired = bool(pairs.split_feature(name)[0])
-        found.add("pair" if paired else "words" if words.is_word_feature(name) else "whole")
+    for feature in map(feature_names.parse, features):
+        found.add("pair" if feature.pair else "words" if feature.per_word else "whole")
     if len(found) != 1:
-        raise ValueError(f"features of different readings: {', '.join(features)}")
+        raise ValueError(f"features of different input modes: {', '.join(features)}")
     return found.pop()
 
 
 def computed(name: str) -> str:
-    """The feature of a single text that the named one is derived from; `word.<depth>` stands for hidden states."""
-    if words.is_word_feature(name):
-        return _WORD + name.partition(".")[2]
-    return pairs.split_feature(name)[1]
+    """Return the feature of a single text from which the named one is derived; of words, their `hidden_states`."""
+    feature = feature_names.parse(name)
+    return hidden_states(feature.depth) if feature.per_word else feature.single
 
 
-def tokenize(backbone: Backbone, inputs: Sequence[Any], readings: Sequence[InputMode]) -> list[Any]:
-    """One row per input, each as its version reads it."""
+def hidden_states(depth: int) -> str:
+    """The name of all tokens' hidden states at a depth, from which features of words are pooled."""
+    return f"word.{depth}"
+
+
+def tokenize(backbone: Backbone, inputs: Sequence[Any], modes: Sequence[InputMode]) -> list[Any]:
+    """Return one row per input, each in its version's mode."""
     rows: list[Any] = [None] * len(inputs)
-    for reading in dict.fromkeys(readings):
-        chosen = [at for at, own in enumerate(readings) if own == reading]
+    for mode in dict.fromkeys(modes):
+        chosen = [at for at, own in enumerate(modes) if own == mode]
         asked = [inputs[at] for at in chosen]
-        if reading == "pair":
+        if mode == "pair":
             found: Sequence[Any] = pairs.tokenize(backbone, asked)
-        elif reading == "words":
+        elif mode == "words":
             if not isinstance(backbone, TextBackbone):
                 raise TypeError(f"words are read by a text base, not by {type(backbone).__name__}")
             found = words.tokenize(backbone, asked)
-        elif reading == "terms":
+        elif mode == "ngrams":
             found = list(map(NgramRow, backbone.tokenize(asked), ngrams.read(asked).each()))
         else:
             found = backbone.tokenize(asked)
@@ -76,7 +78,7 @@ def tokenize(backbone: Backbone, inputs: Sequence[Any], readings: Sequence[Input
 
 
 def parts_of(row: Any) -> tuple[Any, ...]:
-    """The texts of a row, as the base's own rows."""
+    """Return the texts of a row, as the base's own rows."""
     if isinstance(row, PairRow):
         return (row.first, row.second)
     return (row.ids,) if isinstance(row, WordRow | NgramRow) else (row,)
@@ -84,7 +86,7 @@ def parts_of(row: Any) -> tuple[Any, ...]:
 
 @dataclass(slots=True)
 class Vectors:
-    """What a pass has computed of some rows. Row b's parts begin at part `firsts[b]`."""
+    """The vectors that a pass has computed for some rows. Row b's parts begin at part `firsts[b]`."""
 
     rows: Sequence[Any]
     firsts: Sequence[int]
@@ -93,20 +95,20 @@ class Vectors:
     starts: Sequence[int] = ()  # of each part's first token in `hidden`
 
     def take(self, names: Sequence[str], chosen: Sequence[int]) -> tuple[Tensor, list[int] | None]:
-        """The named features of some rows side by side, and how many vectors each row has (None: one each)."""
-        reading = input_mode_of(names)
+        """Return the named features of some rows side by side, and how many vectors each row has (None: one each)."""
+        mode = input_mode_of(names)
         firsts = [self.firsts[row] for row in chosen]
-        if reading == "words":
+        if mode == "words":
             return self._take_words(names, chosen, firsts)
         device = next(iter(self.pooled.values())).device
         index = torch.tensor(firsts, device=device)
-        if reading == "whole":
+        if mode == "whole":
             return torch.cat([self.pooled[name][index] for name in names], dim=1), None
         both = torch.cat([index, index + 1])
         found = []
         for name in names:
-            comparison, plain = pairs.split_feature(name)
-            found.append(pairs.compare(comparison, self.pooled[plain][both], len(chosen)))
+            feature = feature_names.parse(name)
+            found.append(pairs.compare(feature.pair, self.pooled[feature.single][both], len(chosen)))
         return torch.cat(found, dim=1), None
 
     def _take_words(
@@ -115,5 +117,5 @@ class Vectors:
         rows = [self.rows[row] for row in chosen]
         device = next(iter(self.hidden.values())).device
         where = words.locate(rows, [self.starts[first] for first in firsts], None, device)
-        found = [words.pool(self.hidden[computed(name)], where, name.partition(".")[0]) for name in names]
+        found = [words.pool(self.hidden[computed(name)], where, feature_names.parse(name).kind) for name in names]
         return torch.cat(found, dim=1), words.count_words(rows).tolist()

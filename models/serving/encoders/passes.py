@@ -1,4 +1,4 @@
-"""One pass through the base for the rows of everybody: shared blocks together, own blocks apart, heads at the end."""
+"""One pass through the base for rows of many customers: shared blocks together, own blocks apart, heads at the end."""
 
 from __future__ import annotations
 
@@ -9,31 +9,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.backbones import feature_names
 from models.backbones.backbone import Backbone
-from models.backbones.encoder import parse_feature
-from models.backbones.packed import PackedEncoder
+from models.backbones.packed import Overrides, PackedEncoder
 from models.backbones.packed_batch import PackedBatch, pool, select
 from models.backbones.text import TextBackbone, TokenIds
-from models.backbones.words import is_word_feature
 from models.serving.adapters.adapter import Adapter
 from models.serving.encoders.heads import apply_heads
-from models.serving.encoders.input_modes import Vectors, computed, parts_of
+from models.serving.encoders.input_modes import Vectors, computed, hidden_states, parts_of
 from models.serving.encoders.requests import NOTHING, Floats
 from models.serving.kernels.low_rank import plan_low_rank
 
 
 @torch.inference_mode()
 def answer(backbone: Backbone, inputs: Sequence[Any], adapters: Sequence[Adapter]) -> list[Floats]:
-    """The outputs of rows, in their order; tokenised row b is for `adapters[b]`.
+    """Return the outputs of rows, in their order; tokenised row b is for `adapters[b]`.
 
-    Rows of customers with own top blocks run with everybody up to their first own block. A row whose adapter brings
+    Rows of customers with own top blocks run with all others up to their first own block. A row whose adapter brings
     a whole base of its own takes its own pass.
     """
-    by_trunk: dict[int, list[int]] = {}
+    by_network: dict[int, list[int]] = {}
     for row, adapter in enumerate(adapters):
-        by_trunk.setdefault(id(adapter.encoder or adapter.network), []).append(row)
+        by_network.setdefault(id(adapter.encoder or adapter.network), []).append(row)
     outputs: list[Floats] = [NOTHING] * len(adapters)
-    for rows in by_trunk.values():
+    for rows in by_network.values():
         chosen = [adapters[row] for row in rows]
         vectors = _vectors(backbone, [inputs[row] for row in rows], chosen)
         for row, output in zip(rows, apply_heads(vectors, chosen), strict=True):
@@ -42,13 +41,13 @@ def answer(backbone: Backbone, inputs: Sequence[Any], adapters: Sequence[Adapter
 
 
 def packed_of(backbone: Backbone) -> PackedEncoder | None:
-    """The fast path of a base, if it has one."""
+    """Return the fast path of a base, None if it has none."""
     packed: PackedEncoder | None = getattr(backbone, "packed", None)
     return packed
 
 
 def _vectors(backbone: Backbone, rows: Sequence[Any], adapters: Sequence[Adapter]) -> Vectors:
-    """Features of rows that share a base: everybody's, or one adapter's own."""
+    """Return the features of rows that share a base: the frozen one, or one adapter's own."""
     parts = [parts_of(row) for row in rows]
     texts = [text for row_parts in parts for text in row_parts]
     owners = [adapter for adapter, row_parts in zip(adapters, parts, strict=True) for _ in row_parts]
@@ -63,16 +62,16 @@ def _vectors(backbone: Backbone, rows: Sequence[Any], adapters: Sequence[Adapter
 
 
 def _names(adapters: Sequence[Adapter]) -> list[str]:
-    """What has to be computed for them, in a settled order."""
+    """Return the features that have to be computed for them, in a fixed order."""
     return sorted({computed(name) for adapter in set(adapters) for name in adapter.features})
 
 
 def _run_padded(
     backbone: Backbone, network: Any, texts: Sequence[Any], adapters: Sequence[Adapter], vectors: Vectors
 ) -> None:
-    """A base without the fast path, or an adapter's own network instead of it."""
+    """Run a base without the fast path, or an adapter's own network instead of it."""
     names = _names(adapters)
-    tagged = [name for name in names if is_word_feature(name)]
+    tagged = [name for name in names if feature_names.parse(name).per_word]
     if network is None and not tagged:
         vectors.pooled = backbone.frozen_features(texts, names)
         return
@@ -81,12 +80,12 @@ def _run_padded(
             raise TypeError(f"words are read by a text base, not by {type(backbone).__name__}")
         network = backbone.network
     wanted = {name: backbone.parse_feature(name) for name in names if name not in tagged}
-    depths = {depth for _, depth in wanted.values()} | {int(name.partition(".")[2]) for name in tagged}
+    depths = {depth for _, depth in wanted.values()} | {feature_names.parse(name).depth for name in tagged}
     batch = backbone.collate(texts)
     _, tapped = network.run(batch, network.embed(batch), 0, max(depths), taps=depths)
     vectors.pooled = {name: network.pool(tapped[depth], batch, kind) for name, (kind, depth) in wanted.items()}
     for name in tagged:
-        hidden_BTD = tapped[int(name.partition(".")[2])]
+        hidden_BTD = tapped[feature_names.parse(name).depth]
         vectors.hidden[name] = hidden_BTD.flatten(0, 1)
         vectors.starts = range(0, hidden_BTD.shape[0] * hidden_BTD.shape[1], hidden_BTD.shape[1])
 
@@ -94,18 +93,18 @@ def _run_padded(
 def _run_packed(
     encoder: PackedEncoder, texts: Sequence[TokenIds], adapters: Sequence[Adapter], vectors: Vectors
 ) -> None:
-    """Tables of every feature that any of the texts' owners asks for; only the rows that asked are filled."""
+    """Fill tables of every feature that any text's adapter asks for; only the rows whose adapter asks are filled."""
     batch = encoder.pack(texts)
     packed = [adapters[row] for row in batch.order]  # from here on in packed order
     names = _names(adapters)
     wanted: dict[int, list[tuple[str, str]]] = {}
     for name in names:
-        if is_word_feature(name):
-            wanted.setdefault(int(name.partition(".")[2]), [])
+        feature = feature_names.parse(name)
+        if feature.per_word:
+            wanted.setdefault(feature.depth, [])
             vectors.hidden[name] = torch.empty(batch.tokens, encoder.width, dtype=encoder.dtype, device=encoder.device)
             continue
-        kind, depth = parse_feature(name)
-        wanted.setdefault(depth, []).append((kind, name))
+        wanted.setdefault(feature.depth, []).append((feature.kind, name))
         vectors.pooled[name] = torch.empty(batch.rows, encoder.width, device=encoder.device)
     starts = np.empty(batch.rows, dtype=np.int64)
     starts[list(batch.order)] = batch.offsets
@@ -121,7 +120,7 @@ def _run_packed(
                     vectors.pooled[name] = pooled_BD
                 else:
                     vectors.pooled[name][[batch.order[row] for row in rows]] = pooled_BD
-            if (name := f"word.{depth}") in vectors.hidden:
+            if (name := hidden_states(depth)) in vectors.hidden:
                 if rows is None:
                     vectors.hidden[name] = hidden_ND
                 else:
@@ -134,14 +133,16 @@ def _run_packed(
         split = min((packed[row].first_own_block for row in rows), default=stop)
         end = min(split, stop)
         low_rank = plan_low_rank([packed[row] for row in rows], part)
-        hidden_ND, tapped = encoder.run(part, hidden_ND, depth, end, taps=taps, low_rank=low_rank)
+        hidden_ND, tapped = encoder.run(part, hidden_ND, depth, end, taps=taps, overrides=Overrides(low_rank=low_rank))
         keep(tapped, part, None if whole else rows)
         if end >= stop:
             break
         for adapter in {id(packed[row]): packed[row] for row in rows if packed[row].first_own_block == end}.values():
             own = [at for at, row in enumerate(rows) if packed[row] is adapter]
             own_hidden_ND, own_part = select(hidden_ND, part, own)
-            _, tapped = encoder.run(own_part, own_hidden_ND, end, stop, taps=taps, blocks=adapter.blocks)
+            _, tapped = encoder.run(
+                own_part, own_hidden_ND, end, stop, taps=taps, overrides=Overrides(blocks=adapter.blocks)
+            )
             keep(tapped, own_part, [rows[at] for at in own])
         rest = [at for at, row in enumerate(rows) if packed[row].first_own_block != end]
         if not rest:

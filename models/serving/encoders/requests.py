@@ -1,44 +1,48 @@
-"""What waits in an engine: requests of one customer each, and their rows."""
+"""Requests of one customer each, and their inputs as they wait in an engine."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from models.datasets.examples import Input, Media, TextPair
 from models.serving.adapters.adapter import Adapter
 
-Floats = NDArray[np.float32]
-NOTHING: Floats = np.empty(0, dtype=np.float32)  # stands for an output that is not there yet
+log = structlog.get_logger(__name__)
 
-# A request up to these is tokenised by the lane that computes it: one thread less to wake on the way. Not what takes
-# longer, as everybody in the pass waits for it: 8,000 characters took 2 ms, word by word 4; 100,000 took 31 and 52.
+Floats = NDArray[np.float32]
+NOTHING: Floats = np.empty(0, dtype=np.float32)  # in place of an output that is not there yet
+
+# A request up to these is tokenised by the worker thread that computes it: one thread less to wake on the way. Not what
+# takes longer, as everybody in the pass waits for it: 8,000 characters took 2 ms, word by word 4; 100,000 took 31 and
+# 52.
 QUICK_ROWS = 16
 QUICK_CHARS = 8_000
 
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """Inputs of one customer for one adapter. Its rows may leave in several batches; the answers keep their order."""
+    """Inputs of one customer for one adapter. They may leave in several batches; the outputs keep their order."""
 
     customer_id: str
     adapter: Adapter
     answered: asyncio.Future[None]
     inputs: Sequence[Input]
-    outputs: list[Floats]  # per row: probabilities over the adapter's labels, a value, (W, K) of words, an embedding
-    left: int  # rows without an answer
+    outputs: list[Floats]  # per input: probabilities over the adapter's labels, a value, (W, K) of words, an embedding
+    left: int  # inputs without an output
     rows: dict[int, Any] = field(default_factory=dict)  # what the base made of the inputs, where decoding needs it
     tokens: int = 0
     error: BaseException | None = None
     # perf_counter seconds
     submitted_at: float = field(default_factory=time.perf_counter)
-    started_at: float = 0.0  # its first row left the queue
+    started_at: float = 0.0  # its first input left the queue
     finished_at: float = 0.0
     tokenize_s: float = 0.0
     compute_s: float = 0.0  # its share of the passes that it took part in, by tokens
@@ -48,8 +52,13 @@ class Request:
         """Whether nobody waits for the answer any more."""
         return self.answered.cancelled()
 
+    @property
+    def values(self) -> int:
+        """How many numbers the outputs hold."""
+        return sum(output.size for output in self.outputs)
+
     def timings_ms(self) -> dict[str, float]:
-        """Where the time went: `queue` is what is neither tokenising nor the passes that its rows were in."""
+        """Return where the time went: `queue` is what is neither tokenising nor the passes that its inputs were in."""
         total_s = self.finished_at - self.submitted_at
         running_s = self.finished_at - self.started_at
         return {
@@ -61,32 +70,54 @@ class Request:
 
 
 @dataclass(slots=True, eq=False)
-class Row:
-    """One input on its way. `cost` is an estimate in tokens until it is tokenised."""
+class QueuedInput:
+    """One input that waits. `cost` is an estimate in tokens until it is tokenised."""
 
     owner: Request
     index: int
     input: Input
     cost: int
-    ids: Any = None  # what the base made of it, see `backbones.backbone.Row`
+    tokenized: Any = None  # what the base made of it: a `backbones.backbone.TokenizedInput`
 
 
-def rows_of(request: Request, inputs: Sequence[Input], *, most: int | None = None) -> list[Row]:
-    """The rows of a request, their cost guessed from their size: a token is about four characters.
+def queued_inputs(request: Request, *, most: int | None = None) -> list[QueuedInput]:
+    """Return the inputs of a request, their cost guessed from their size: a token is about four characters.
 
     `most` is how many tokens of a text are read where they wait; None if all of it is, to tokenise it.
     """
-    return [Row(request, index, item, _guess(item, most)) for index, item in enumerate(inputs)]
+    return [QueuedInput(request, index, item, _guess(item, most)) for index, item in enumerate(request.inputs)]
 
 
 def is_quick(inputs: Sequence[Input]) -> bool:
-    """Whether reading them takes next to nothing, and their size tells what they cost.
+    """Whether tokenising them takes next to nothing, and their size says what they cost.
 
-    That of a picture or a sound does not: what it costs is known when the base has looked at it.
+    The size of a picture or a sound does not: its cost is known when the base has looked at it.
     """
     if len(inputs) > QUICK_ROWS or any(isinstance(item, Media) for item in inputs):
         return False
     return sum(map(_size, inputs)) <= QUICK_CHARS
+
+
+def settle(requests: Iterable[Request]) -> None:
+    """Wake the callers of requests that are answered or failed, once per event loop."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[Request]] = {}
+    for request in requests:
+        by_loop.setdefault(request.answered.get_loop(), []).append(request)
+    for loop, settled in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(_wake, settled)
+        except RuntimeError:  # the loop is closed: nobody waits any more
+            log.warning("engine.nobody_waits", requests=len(settled))
+
+
+def _wake(requests: Iterable[Request]) -> None:
+    for request in requests:
+        if request.answered.done():
+            continue
+        if request.error is not None:
+            request.answered.set_exception(request.error)
+        else:
+            request.answered.set_result(None)
 
 
 def _guess(item: Input, most: int | None) -> int:

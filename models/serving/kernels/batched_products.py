@@ -1,4 +1,4 @@
-"""Many small fp32 products in one call, each on matrices that lie anywhere: the BLAS's `cblas_sgemm_batch`.
+"""Many small fp32 products in one call, each on matrices anywhere in memory: the BLAS's `cblas_sgemm_batch`.
 
 torch has no operator for it: `bmm` wants its matrices stacked, and to stack the low-rank matrices of 64 customers costs
 more than to multiply by them. The function is the one of the BLAS that torch brings; where it has none, there is none.
@@ -29,7 +29,7 @@ def available() -> bool:
 
 
 class Products:
-    """out = left @ right, or out += left @ right, for S triples of row-major fp32 matrices of settled sizes.
+    """out = left @ right, or out += left @ right, for S triples of row-major fp32 matrices of fixed sizes.
 
     The triples come in G groups of `counts_G`; those of a group have `rows_G` rows and the inner dimension `inner_G`.
     `strides` are the floats from row to row of left, right and out.
@@ -61,7 +61,7 @@ class Products:
         self._factors_at = [factor, factor + 4 * self._groups]
 
     def run(self, left_S: Ints, right_S: Ints, out_S: Ints) -> None:
-        """Compute. The arguments are addresses; whoever calls keeps alive what is there."""
+        """Compute. The arguments are addresses; the caller keeps alive what is there."""
         function = _sgemm_batch()
         transpose_left, transpose_right, rows, columns, inner, *strides, counts = self._at
         function(

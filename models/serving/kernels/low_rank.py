@@ -1,10 +1,10 @@
-"""LoRA for many customers in one batch: low-rank products on the side of the base's linear layers.
+"""LoRA for many customers in one batch: low-rank products beside the base's linear layers.
 
-In fp32 on a processor all products of a module are two calls of the BLAS, on the matrices where they lie: see
-`products`. Elsewhere each customer's tokens form a tile. A customer with many tokens takes plain products of its own;
-those with few are padded to a common length and multiplied together, one batched product for all of them. Tiles of
-similar length go together. Where they lie next to each other (rows are sorted by length, so they mostly do) the result
-is added to a stretch of the batch, which is three times as fast as adding it token by token.
+In fp32 on a processor all products of a module are two calls of the BLAS, on the matrices where they lie (see
+`batched_products`). Elsewhere each customer's tokens form a tile. A customer with many tokens takes plain products of
+its own; those with few are padded to a common length and multiplied together, one batched product for all of them.
+Tiles of similar length go together. Where they lie next to each other (rows are sorted by length, so they mostly do)
+the result is added to a stretch of the batch, which is three times as fast as adding it token by token.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ At = tuple[int, str]
 
 
 @dataclass(slots=True)
-class _Alone:
+class _OneAdapter:
     """One adapter on its own tokens."""
 
     weights: LoraWeights
@@ -55,7 +55,7 @@ class _Alone:
 
 
 @dataclass(slots=True)
-class _Together:
+class _PaddedTiles:
     """G adapters of one shape on a padded tile of T tokens each."""
 
     weights: Sequence[LoraWeights]
@@ -95,7 +95,7 @@ class _Together:
 
 @dataclass(slots=True)
 class _Module:
-    """The two calls of one kind of module, and where their operands lie, in bytes from the first token's."""
+    """The two calls for one kind of module, and where their operands lie, in bytes from the first token's."""
 
     down: Products
     up: Products
@@ -105,12 +105,12 @@ class _Module:
     y_Q: Ints
 
 
-class _Scattered:
+class _ByAddress:
     """Adapters of one shape, each on S stretches of tokens: nothing is padded, gathered or copied."""
 
     def __init__(self, stretches: Sequence[tuple[LoraWeights, range]]) -> None:
         stretches = sorted(stretches, key=lambda stretch: len(stretch[1]))
-        self._weights = [weights for weights, _ in stretches]  # keeps alive what the addresses mean
+        self._weights = [weights for weights, _ in stretches]  # keeps the memory at the addresses alive
         self._addresses_MS = np.stack([weights.addresses for weights in self._weights], axis=1)
         self._offsets_S = np.array([tokens.start for _, tokens in stretches], dtype=np.int64)
         self._lengths_G, self._counts_G = np.unique([len(tokens) for _, tokens in stretches], return_counts=True)
@@ -167,7 +167,7 @@ class _Scattered:
         )
 
 
-_Part = _Alone | _Together | _Scattered
+_Part = _OneAdapter | _PaddedTiles | _ByAddress
 
 
 class LowRankPlan:
@@ -189,8 +189,13 @@ class LowRankPlan:
                 part.add(at, x_NI, y_NO)
 
 
-def plan_low_rank(adapters: Sequence[Adapter], batch: PackedBatch) -> LowRankPlan | None:
-    """Who adds what in this batch; `adapters` are in packed order. None if nobody does."""
+def plan_low_rank(
+    adapters: Sequence[Adapter], batch: PackedBatch, *, by_address: bool | None = None
+) -> LowRankPlan | None:
+    """Return what is added to which tokens of a batch, None if nothing is; `adapters` are in packed order.
+
+    `by_address`: whether matrices are multiplied where they lie; by default where that is possible and fast.
+    """
     rows_of: dict[int, list[int]] = {}
     weights_of: dict[int, LoraWeights] = {}
     for row, adapter in enumerate(adapters):
@@ -201,17 +206,19 @@ def plan_low_rank(adapters: Sequence[Adapter], batch: PackedBatch) -> LowRankPla
         return None
     touched = frozenset(at for weights in weights_of.values() for at in weights.pairs)
     if len(rows_of) == 1 and len(next(iter(rows_of.values()))) == batch.rows:
-        return LowRankPlan([_Alone(next(iter(weights_of.values())), None)], touched)
-    grouped = _scatter if _is_scattered(next(iter(weights_of.values()))) else _tile
-    return LowRankPlan(grouped([(weights_of[key], rows) for key, rows in rows_of.items()], batch), touched)
+        return LowRankPlan([_OneAdapter(next(iter(weights_of.values())), None)], touched)
+    if by_address is None:
+        by_address = _multiplies_by_address(next(iter(weights_of.values())))
+    group = _stretches if by_address else _tiles
+    return LowRankPlan(group([(weights_of[key], rows) for key, rows in rows_of.items()], batch), touched)
 
 
-def _is_scattered(weights: LoraWeights) -> bool:
+def _multiplies_by_address(weights: LoraWeights) -> bool:
     matrix = next(iter(weights.pairs.values())).down_IR
     return matrix.device.type == "cpu" and matrix.dtype is torch.float32 and batched_products.available()
 
 
-def _scatter(members: Sequence[tuple[LoraWeights, list[int]]], batch: PackedBatch) -> list[_Part]:
+def _stretches(members: Sequence[tuple[LoraWeights, list[int]]], batch: PackedBatch) -> list[_Part]:
     stretches: dict[tuple[object, ...], list[tuple[LoraWeights, range]]] = {}
     for weights, rows in members:
         spans = [batch.span(row) for row in rows]
@@ -222,10 +229,10 @@ def _scatter(members: Sequence[tuple[LoraWeights, list[int]]], batch: PackedBatc
             else:
                 joined.append(span)
         stretches.setdefault(weights.shape, []).extend((weights, span) for span in joined)
-    return [_Scattered(same) for same in stretches.values()]
+    return [_ByAddress(same) for same in stretches.values()]
 
 
-def _tile(members: Sequence[tuple[LoraWeights, list[int]]], batch: PackedBatch) -> list[_Part]:
+def _tiles(members: Sequence[tuple[LoraWeights, list[int]]], batch: PackedBatch) -> list[_Part]:
     parts: list[_Part] = []
     small: dict[tuple[object, ...], list[tuple[LoraWeights, list[int]]]] = {}
     on_gpu = batch.ids_N.device.type != "cpu"
@@ -233,12 +240,12 @@ def _tile(members: Sequence[tuple[LoraWeights, list[int]]], batch: PackedBatch) 
     for weights, rows in members:
         tokens = [token for row in rows for token in batch.span(row)]
         if len(tokens) >= alone:
-            parts.append(_Alone(weights, torch.tensor(tokens, device=batch.ids_N.device)))
+            parts.append(_OneAdapter(weights, torch.tensor(tokens, device=batch.ids_N.device)))
         else:
             small.setdefault(weights.shape, []).append((weights, tokens))
     for same in small.values():
         groups = _by_length(same, GPU_STRETCH, GPU_GROUP) if on_gpu else _by_length(same, STRETCH, len(same))
-        parts += [_stack(group, batch) for group in groups]
+        parts += [_pad(group, batch) for group in groups]
     return parts
 
 
@@ -255,7 +262,7 @@ def _by_length(
     return groups
 
 
-def _stack(members: Sequence[tuple[LoraWeights, list[int]]], batch: PackedBatch) -> _Together:
+def _pad(members: Sequence[tuple[LoraWeights, list[int]]], batch: PackedBatch) -> _PaddedTiles:
     longest = max(len(tokens) for _, tokens in members)
     padded = [tokens + [tokens[0]] * (longest - len(tokens)) for _, tokens in members]
     held = sorted(
@@ -267,7 +274,7 @@ def _stack(members: Sequence[tuple[LoraWeights, list[int]]], batch: PackedBatch)
     places = [place for _, place in held]
     neighbours = tokens[-1] - tokens[0] + 1 == len(tokens)
     device = batch.ids_N.device
-    return _Together(
+    return _PaddedTiles(
         weights=[weights for weights, _ in members],
         index_GT=torch.tensor(padded, device=device),
         places_M=torch.tensor(places, device=device),

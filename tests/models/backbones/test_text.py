@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import gc
 
 import numpy as np
@@ -17,6 +18,13 @@ from models.datasets.examples import TextPair
 from tests.device import DEVICE
 
 TEXTS = ["hello", "My card has not arrived yet, where is it?", "no", "a b c d e f g h i j k l m n o p", "?"] * 3
+
+
+def with_budget(backbone: TextBackbone, tokens: int) -> TextBackbone:
+    """The same base in smaller batches."""
+    smaller = copy.copy(backbone)
+    smaller.token_budget = tokens
+    return smaller
 
 
 def _cosine(left: np.ndarray, right: np.ndarray) -> float:
@@ -82,8 +90,8 @@ def test_reduced_precision_agrees_with_fp32(backbone: TextBackbone, exact_backbo
     assert _cosine(backbone.encode(TEXTS, names), exact_backbone.encode(TEXTS, names)) > 0.999
 
 
-def test_plan_keeps_the_budget_and_every_row(backbone: TextBackbone, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backbone, "token_budget", 1_000)
+def test_plan_keeps_the_budget_and_every_row(backbone: TextBackbone) -> None:
+    backbone = with_budget(backbone, 1_000)
     lengths = np.random.default_rng(0).integers(3, 200, 500)
     batches = backbone.plan(lengths)
     assert sorted(np.concatenate(batches).tolist()) == list(range(500))
@@ -93,8 +101,8 @@ def test_plan_keeps_the_budget_and_every_row(backbone: TextBackbone, monkeypatch
     assert backbone.plan(np.array([], dtype=np.int64)) == []
 
 
-def test_order_of_inputs_is_kept(backbone: TextBackbone, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backbone, "token_budget", 32)
+def test_order_of_inputs_is_kept(backbone: TextBackbone) -> None:
+    backbone = with_budget(backbone, 32)
     forward = backbone.encode(TEXTS, ["mean.6"])
     backward = backbone.encode(TEXTS[::-1], ["mean.6"])[::-1]
     assert _cosine(forward, backward) > 0.9999
@@ -118,16 +126,16 @@ def test_pairs_have_two_segments(backbone: TextBackbone) -> None:
     assert backbone.collate(backbone.tokenize(["a b"])).types_BT is None
 
 
-def test_encoding_stops_when_asked(backbone: TextBackbone, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backbone, "token_budget", 16)
+def test_encoding_stops_when_asked(backbone: TextBackbone) -> None:
+    backbone = with_budget(backbone, 16)
     shares: list[float] = []
     with pytest.raises(Stopped):
         backbone.encode(TEXTS, ["mean.6"], stop=lambda: len(shares) > 1, progress=shares.append)
     assert 0 < shares[0] < 1
 
 
-def test_threads_do_not_change_the_numbers(backbone: TextBackbone, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backbone, "token_budget", 32)
+def test_threads_do_not_change_the_numbers(backbone: TextBackbone) -> None:
+    backbone = with_budget(backbone, 32)
     alone = backbone.encode(TEXTS, ["mean.6"])
     threads, backbone.threads = backbone.threads, 2
     try:

@@ -18,7 +18,7 @@ from models.learning.evaluation import calibration
 from models.learning.finetuning import lora
 from models.learning.heads import ngram_head, ngrams
 from models.learning.heads.linear import Floats
-from models.learning.tasks.task import Read
+from models.learning.tasks.task import DecodeOptions
 
 
 def predict(artifact: Artifact, backbone: Backbone, inputs: Sequence[Input], *, top_k: int = 1) -> list[dict[str, Any]]:
@@ -26,14 +26,11 @@ def predict(artifact: Artifact, backbone: Backbone, inputs: Sequence[Input], *, 
     task = tasks.find(artifact.task)
     backbone = task.view(backbone, inputs)
     probabilities_NK = calibration.probabilities(logits(artifact, backbone, inputs), task.link, artifact.temperature)
-    thresholds = None if artifact.thresholds is None else np.array(artifact.thresholds, dtype=np.float32)
     rows = backbone.tokenize(inputs)
     counts_N = backbone.units(rows)
-    outputs = probabilities_NK if counts_N is None else np.split(probabilities_NK, np.cumsum(counts_N)[:-1])
-    return [
-        task.decode(output, artifact.labels, thresholds, top_k, Read(item, row))
-        for output, item, row in zip(outputs, inputs, rows, strict=True)
-    ]
+    outputs = list(probabilities_NK) if counts_N is None else np.split(probabilities_NK, np.cumsum(counts_N)[:-1])
+    options = DecodeOptions(artifact.labels, artifact.thresholds, top_k)
+    return task.decode(outputs, inputs, dict(enumerate(rows)), options)
 
 
 def logits(artifact: Artifact, backbone: Backbone, inputs: Sequence[Input]) -> Floats:

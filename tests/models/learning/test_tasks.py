@@ -172,15 +172,15 @@ def test_tags_and_back() -> None:
     tags = spans.tags_of([(9, 17, 1), (21, 25, 0)], words)
     assert tags.tolist() == [0, 0, 3, 4, 0, 1]
     certain = np.eye(5, dtype=np.float32)[tags]
-    assert spans.read_out(certain, words, text, ["city", "state"]) == [
+    assert spans.decode_spans([certain], [words], [text], ["city", "state"])[0] == [
         {"start": 9, "end": 17, "label": "state", "score": 1.0, "text": "New York"},
         {"start": 21, "end": 25, "label": "city", "score": 1.0, "text": "Rome"},
     ]
-    both = spans.read_out_all(
+    both = spans.decode_spans(
         [certain[:0], certain[2:4], certain], [words[:0], words[2:4], words], ["", text, text], ["city", "state"]
     )
     assert [[span["text"] for span in row] for row in both] == [[], ["New York"], ["New York", "Rome"]]
-    assert spans.read_out(certain[:0], words[:0], "", ["city", "state"]) == []
+    assert spans.decode_spans([certain[:0]], [words[:0]], [""], ["city", "state"]) == [[]]
     assert spans.tags_of([(5, 7, 0)], words).tolist() == [0, 1, 0, 0, 0, 0]  # half a word is the word
 
 

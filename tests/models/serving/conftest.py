@@ -21,6 +21,7 @@ from models.records.versions import ModelVersion
 from models.services import claims, files, jobs, keys
 from models.services.jobs import JobRequest
 from models.services.resources import Resources
+from models.serving.adapters.disk_cache import ArtifactDiskCache
 from models.serving.predictor import PredictCall, Predictor
 from models.settings import Settings
 from tests.device import DEVICE
@@ -138,8 +139,8 @@ def predicting(settings: Settings, resources: Resources) -> Callable[..., Any]:
     """`async with predicting() as predictor`."""
 
     @asynccontextmanager
-    async def start(**changes: Any) -> AsyncIterator[Predictor]:
-        predictor = Predictor(settings.model_copy(update=changes), resources)
+    async def start(*, artifacts: ArtifactDiskCache | None = None, **changes: Any) -> AsyncIterator[Predictor]:
+        predictor = Predictor(settings.model_copy(update=changes), resources, artifacts)
         try:
             await predictor.start()
             yield predictor

@@ -23,8 +23,7 @@ from models.services.errors import ModelNotReady
 from models.services.resources import Resources
 from models.serving.errors import InvalidInput
 from tests.models.learning import inference
-
-from .conftest import TEXTS, call, until
+from tests.models.serving.conftest import TEXTS, call, until
 
 Publish = Callable[..., ModelVersion]
 
@@ -94,7 +93,7 @@ def test_mixed_customers_get_what_each_gets_alone(
 
 
 def predictor_passes(predictor: Any) -> int:
-    return sum(engine.passes for engine in predictor.engines())
+    return sum(runner.engine.passes for runner in predictor.runners())
 
 
 def assert_same(left: list[dict[str, Any]], right: list[dict[str, Any]], *, tolerance: float = 1e-5) -> None:
@@ -244,7 +243,7 @@ def test_requests_under_way_are_answered_at_close(
 
 
 def predictor_waiting(predictor: Any) -> int:
-    return sum(engine.waiting_rows for engine in predictor.engines())
+    return sum(runner.waiting_rows for runner in predictor.runners())
 
 
 def test_bf16_is_close_to_fp32(customer: Callable[..., Customer], publish: Publish, predicting: Any) -> None:

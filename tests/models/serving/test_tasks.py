@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,13 @@ from models.backbones.text import TextBackbone
 from models.datasets.examples import TextPair
 from models.learning.contract.events import VersionReady
 from models.learning.contract.request import DatasetSource, Hyperparameters, Strategy, TrainRequest
-from models.learning.data.ragged import Ragged
-from models.learning.tasks import spans
 from models.learning.training import train
 from models.records.customers import Customer
 from models.records.versions import ModelVersion
 from models.serving.errors import InvalidInput
 from tests.models.learning import inference
 from tests.models.learning.generated import nearness, places
-
-from .conftest import TEXTS, call
+from tests.models.serving.conftest import TEXTS, call
 
 Publish = Callable[..., ModelVersion]
 ROWS: dict[str, list[dict[str, Any]]] = {
@@ -117,32 +113,17 @@ def test_every_task_as_learning_says_it_and_mixed_in_one_batch(
     asyncio.run(run())
 
 
-def test_spans_of_many_rows_are_found_at_once_and_beside_the_event_loop(
-    customer: Callable[..., Customer],
-    publish: Publish,
-    predicting: Any,
-    backbone: TextBackbone,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+def test_spans_of_many_rows_are_those_of_each_alone(
+    customer: Callable[..., Customer], publish: Publish, predicting: Any, backbone: TextBackbone, tmp_path: Path
 ) -> None:
     acme = customer()
     publish(acme, "spans", folder=learn(backbone, "spans", "head", tmp_path))
     texts = [" ".join(inputs("spans") * repeats) for repeats in (1, 2, 3)] * 5
-    searches: list[bool] = []  # on the event loop?
-    viterbi = spans.viterbi
-
-    def note_and_search(probabilities: Ragged) -> Ragged:
-        searches.append(threading.current_thread() is threading.main_thread())
-        return viterbi(probabilities)
-
-    monkeypatch.setattr(spans, "viterbi", note_and_search)
 
     async def run() -> None:
         async with predicting() as predictor:
             many = await predictor.predict(call(acme, "spans", [*texts, "\u00ad", *texts]))
-            assert searches == [False]
             alone = [(await predictor.predict(call(acme, "spans", [text]))).predictions[0] for text in texts[:3]]
-            assert searches == [False, True, True, True]
             assert sum(len(row["spans"]) for row in alone) > 10
             assert_same(many.predictions, [*alone * 5, many.predictions[15], *alone * 5])
 

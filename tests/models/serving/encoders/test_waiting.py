@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.models.serving.simulation import AMX, AVX2, Processor, arrivals, latencies, saturation
+from tests.models.serving.encoders.simulation import AMX, AVX2, Processor, arrivals, latencies, saturation
 
 # Short texts: a lognormal with a median of 13 tokens and a 99th percentile of 47.
 LENGTHS = np.clip(np.random.default_rng(0).lognormal(np.log(13), 0.55, 2_000), 5, 60).astype(int).tolist()
@@ -43,4 +43,4 @@ def test_a_customer_alone_gets_the_whole_processor(processor: Processor) -> None
     requests = arrivals(["alone"], 1e6, LENGTHS, count=3_000)
     waited = latencies(processor, requests)["alone"]
     tokens = sum(request.cost for request in requests)
-    assert waited.max() < 1.2 * tokens * processor.token_s / processor.lanes
+    assert waited.max() < 1.2 * tokens * processor.token_s / processor.threads

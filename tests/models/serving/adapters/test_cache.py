@@ -21,8 +21,7 @@ from models.serving.adapters.disk_cache import ArtifactDiskCache
 from models.serving.errors import ArtifactBroken
 from models.settings import Settings
 from models.storage.store import ObjectStore
-
-from .conftest import TEXTS, call, until
+from tests.models.serving.conftest import TEXTS, call, until
 
 
 class Counting:
@@ -48,7 +47,7 @@ def test_an_adapter_is_fetched_once_however_many_wait(
 
     async def run() -> None:
         async with predicting() as predictor:
-            counting = predictor.depot._store = Counting(predictor.depot._store)
+            counting = predictor.artifacts._store = Counting(predictor.artifacts._store)
             await asyncio.gather(*(predictor.predict(call(acme)) for _ in range(30)))
             assert counting.fetched == {f"{version.artifact_prefix}weights.safetensors": 1}
             assert predictor.cache.loads == 1
@@ -91,7 +90,7 @@ def test_a_damaged_copy_on_disk_is_fetched_again(
         copy.write_bytes(b"x" * 100)
         async with predicting() as predictor:
             assert (await predictor.predict(call(acme))).predictions == first.predictions
-            assert predictor.depot.disk_bytes == sum(path.stat().st_size for path in copy.parent.iterdir())
+            assert predictor.artifacts.disk_bytes == sum(path.stat().st_size for path in copy.parent.iterdir())
 
     asyncio.run(run())
 
@@ -106,7 +105,7 @@ def test_disk_answers_when_the_store_is_away(
         async with predicting() as predictor:
             first = await predictor.predict(call(acme))
         async with predicting() as predictor:
-            predictor.depot._store = None
+            predictor.artifacts._store = None
             assert (await predictor.predict(call(acme))).predictions == first.predictions
 
     asyncio.run(run())
@@ -122,7 +121,7 @@ def test_memory_and_disk_stay_within_their_bounds(
     async def run() -> None:
         async with predicting() as predictor:
             one = (await predictor.predict(call(owners[0])), predictor.cache.bytes)[1]
-            disk = predictor.depot.disk_bytes
+            disk = predictor.artifacts.disk_bytes
         shutil.rmtree(settings.cache_dir / "adapters")
         bounds = {"adapter_memory_bytes": 2 * one + 1, "adapter_disk_bytes": 3 * disk + disk // 2}
         async with predicting(**bounds) as predictor:
@@ -132,7 +131,7 @@ def test_memory_and_disk_stay_within_their_bounds(
                     assert len(answer.predictions) == len(TEXTS)
             assert len(predictor.cache) == 2
             assert predictor.cache.bytes <= bounds["adapter_memory_bytes"]
-            assert predictor.depot.disk_bytes <= bounds["adapter_disk_bytes"]
+            assert predictor.artifacts.disk_bytes <= bounds["adapter_disk_bytes"]
             folders = list((settings.cache_dir / "adapters").glob("*/*/*/"))
             assert len(folders) == 3
             # An adapter larger than the memory it may have still answers.
@@ -157,12 +156,12 @@ def test_a_published_version_is_fetched_before_it_is_asked_for(
 
 
 def test_a_fetch_that_was_cut_off_is_swept_up(resources: Resources, tmp_path: Path) -> None:
-    cut_off = tmp_path / "depot" / "0" / "cus_1" / "fetch_x"
+    cut_off = tmp_path / "artifacts" / "0" / "cus_1" / "fetch_x"
     cut_off.mkdir(parents=True)
-    depot = ArtifactDiskCache(resources.store, tmp_path / "depot", limit_bytes=100)
-    assert depot.disk_bytes == 0
+    cache = ArtifactDiskCache(resources.store, tmp_path / "artifacts", limit_bytes=100)
+    assert cache.disk_bytes == 0
     assert not cut_off.exists()
-    depot.close()
+    cache.close()
 
 
 class Pausing:
@@ -182,7 +181,7 @@ class Pausing:
         assert self.go_on.wait(30)
 
 
-def test_depots_on_one_folder_do_not_touch_each_others_files(
+def test_disk_caches_on_one_folder_do_not_touch_each_others_files(
     customer: Callable[..., Customer], publish: Callable[..., ModelVersion], resources: Resources, tmp_path: Path
 ) -> None:
     owners = [customer() for _ in range(4)]
@@ -190,12 +189,12 @@ def test_depots_on_one_folder_do_not_touch_each_others_files(
         publish(owner, seed=at)
     versions = [catalog.resolve(resources, owner.id, "tickets") for owner in owners]
     pausing: Any = Pausing(resources.store)
-    first = ArtifactDiskCache(pausing, tmp_path / "depot", limit_bytes=2**30)
+    first = ArtifactDiskCache(pausing, tmp_path / "artifacts", limit_bytes=2**30)
     with ThreadPoolExecutor(1) as other_thread:
         fetching = other_thread.submit(first.read, versions[0])
         assert pausing.reached.wait(30)
-        # A second depot begins, sweeps up, fetches the same, and has room for one artifact only.
-        second = ArtifactDiskCache(resources.store, tmp_path / "depot", limit_bytes=1)
+        # A second cache begins, sweeps up, fetches the same, and has room for one artifact only.
+        second = ArtifactDiskCache(resources.store, tmp_path / "artifacts", limit_bytes=1)
         for version in versions:
             assert second.read(version).tensors
         pausing.go_on.set()
@@ -209,17 +208,17 @@ def test_depots_on_one_folder_do_not_touch_each_others_files(
     # A customer who is deleted goes from every folder, also those of predictors that run no more.
     first.close()
     second.remove_customer(owners[0].id)
-    assert not list((tmp_path / "depot").glob(f"*/{owners[0].id}"))
+    assert not list((tmp_path / "artifacts").glob(f"*/{owners[0].id}"))
     second.close()
 
 
 _HOLDER = """
 import sys, time
 from pathlib import Path
-from models.serving.depot import ArtifactDiskCache
-depot = ArtifactDiskCache(None, Path(sys.argv[1]), limit_bytes=1)
-(depot.folder / "cus_1").mkdir()
-print(depot.folder, flush=True)
+from models.serving.adapters.disk_cache import ArtifactDiskCache
+cache = ArtifactDiskCache(None, Path(sys.argv[1]), limit_bytes=1)
+(cache.folder / "cus_1").mkdir()
+print(cache.folder, flush=True)
 sys.stdin.read()
 """
 

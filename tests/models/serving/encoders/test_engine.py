@@ -4,7 +4,7 @@ import asyncio
 import json
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,21 +18,24 @@ from models.backbones import loading, registry
 from models.backbones.backbone import Backbone
 from models.backbones.text import TextBackbone
 from models.datasets.examples import Media, TextPair
-from models.serving.encoders import engine as engine_module
-from models.serving.encoders.engine import Engine
-from models.serving.encoders.requests import QUICK_ROWS
+from models.serving.adapters.adapter import embedding_adapter
+from models.serving.encoders.engine import Engine, EngineLimits
+from models.serving.encoders.input_modes import tokenize
+from models.serving.encoders.passes import answer
+from models.serving.encoders.requests import QUICK_ROWS, Request, queued_inputs
 from models.serving.errors import DeviceMemoryFull, QueueFull, ShuttingDown
 from models.settings import Settings
 from tests.device import DEVICE
 from tests.models.backbones import media_checkpoints
 from tests.models.datasets.media_files import picture
-
-from .conftest import TEXTS, until
+from tests.models.serving.conftest import TEXTS, until
 
 
 @asynccontextmanager
-async def running(backbone: Backbone, **options: Any) -> AsyncIterator[Engine]:
-    engine = Engine(backbone, **{"batch_tokens": 256, "queue_per_customer": 500, **options})
+async def running(
+    backbone: Backbone, *, batch_tokens: int = 256, queue_per_customer: int = 500, **parts: Any
+) -> AsyncIterator[Engine]:
+    engine = Engine(backbone, EngineLimits(batch_tokens, queue_per_customer), **parts)
     engine.start()
     try:
         yield engine
@@ -40,29 +43,22 @@ async def running(backbone: Backbone, **options: Any) -> AsyncIterator[Engine]:
         await engine.close()
 
 
-@pytest.fixture
-def held(monkeypatch: pytest.MonkeyPatch) -> Callable[[], threading.Event]:
-    """`release = held()`: every pass waits until `release.set()`."""
+class HeldPasses:
+    """Passes that begin when `release` is set."""
 
-    def hold() -> threading.Event:
-        release = threading.Event()
-        answer = engine_module.answer
+    def __init__(self) -> None:
+        self.release = threading.Event()
 
-        def wait_and_answer(*arguments: Any) -> Any:
-            release.wait(20)
-            return answer(*arguments)
-
-        monkeypatch.setattr(engine_module, "answer", wait_and_answer)
-        return release
-
-    return hold
+    def __call__(self, *arguments: Any) -> Any:
+        self.release.wait(20)
+        return answer(*arguments)
 
 
-def test_a_caller_that_gives_up_leaves_the_queue(backbone: TextBackbone, held: Callable[[], threading.Event]) -> None:
-    release = held()
+def test_a_caller_that_gives_up_leaves_the_queue(backbone: TextBackbone) -> None:
+    held = HeldPasses()
 
     async def run() -> None:
-        async with running(backbone) as engine:
+        async with running(backbone, answer=held) as engine:
             first = asyncio.create_task(engine.submit("a", engine.embedding, TEXTS[:1]))
             await until(lambda: first.done() or (engine.waiting_of("a") == 0 and engine.busy))
             gone = asyncio.create_task(engine.submit("b", engine.embedding, TEXTS * 50))
@@ -71,7 +67,7 @@ def test_a_caller_that_gives_up_leaves_the_queue(backbone: TextBackbone, held: C
             gone.cancel()
             await until(gone.done)
             await until(lambda: engine.waiting_of("b") == len(TEXTS))
-            release.set()
+            held.release.set()
             await first
             assert all(len(output) == 384 for output in (await stays).outputs)
             assert engine.rows == 1 + len(TEXTS)
@@ -80,11 +76,11 @@ def test_a_caller_that_gives_up_leaves_the_queue(backbone: TextBackbone, held: C
     asyncio.run(run())
 
 
-def test_a_flood_is_refused_and_hurts_nobody_else(backbone: TextBackbone, held: Callable[[], threading.Event]) -> None:
-    release = held()
+def test_a_flood_is_refused_and_hurts_nobody_else(backbone: TextBackbone) -> None:
+    held = HeldPasses()
 
     async def run() -> None:
-        async with running(backbone) as engine:
+        async with running(backbone, answer=held) as engine:
             flood = [asyncio.create_task(engine.submit("flood", engine.embedding, TEXTS)) for _ in range(200)]
             await until(lambda: sum(task.done() for task in flood) > 0)
             refused = [task for task in flood if task.done()]
@@ -95,7 +91,7 @@ def test_a_flood_is_refused_and_hurts_nobody_else(backbone: TextBackbone, held: 
             assert engine.waiting_of("flood") <= 500
             quiet = asyncio.create_task(engine.submit("quiet", engine.embedding, TEXTS[:1]))
             await until(lambda: engine.waiting_of("quiet") == 1)
-            release.set()
+            held.release.set()
             await quiet
             # Of the flood, only what was under way and the batch that the quiet row rode in came before it.
             assert engine.passes <= 3
@@ -129,23 +125,20 @@ def test_large_requests_are_cut_into_slices(backbone: TextBackbone) -> None:
 @pytest.mark.parametrize(("start_s", "token_s", "least", "most"), [(0.0, 0.001, 0, 120), (0.02, 0.0, 200, 320)])
 def test_passes_are_as_long_as_pays_off(
     backbone: TextBackbone,
-    monkeypatch: pytest.MonkeyPatch,
     start_s: float,
     token_s: float,
     least: int,
     most: int,
 ) -> None:
-    answer, sizes = engine_module.answer, []
+    sizes: list[int] = []
 
     def answer_on_such_a_machine(base: Any, rows: list[Any], adapters: Any) -> Any:
         sizes.append(sum(map(len, rows)))
         threading.Event().wait(start_s + token_s * sizes[-1])
         return answer(base, rows, adapters)
 
-    monkeypatch.setattr(engine_module, "answer", answer_on_such_a_machine)
-
     async def go() -> None:
-        async with running(backbone, batch_tokens=1_000) as engine:
+        async with running(backbone, batch_tokens=1_000, answer=answer_on_such_a_machine) as engine:
             for rows in [1, 6, 3, 8, 2, 5] * 3:
                 await engine.submit("a", engine.embedding, (TEXTS * 2)[:rows])
             sizes.clear()
@@ -155,10 +148,8 @@ def test_passes_are_as_long_as_pays_off(
     assert least <= max(sizes) <= most
 
 
-def test_a_pass_that_does_not_fit_into_the_gpu_is_divided(
-    backbone: TextBackbone, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    answer, sizes = engine_module.answer, []
+def test_a_pass_that_does_not_fit_into_the_gpu_is_divided(backbone: TextBackbone) -> None:
+    sizes: list[int] = []
 
     def answer_in_little_memory(base: Any, rows: list[Any], adapters: Any) -> Any:
         sizes.append(len(rows))
@@ -169,7 +160,7 @@ def test_a_pass_that_does_not_fit_into_the_gpu_is_divided(
     async def go() -> None:
         async with running(backbone, batch_tokens=4_096) as engine:
             whole = await engine.submit("a", engine.embedding, TEXTS)
-            monkeypatch.setattr(engine_module, "answer", answer_in_little_memory)
+        async with running(backbone, batch_tokens=4_096, answer=answer_in_little_memory) as engine:
             again = await engine.submit("a", engine.embedding, TEXTS)
             for one, other in zip(whole.outputs, again.outputs, strict=True):
                 np.testing.assert_allclose(one, other, atol=1e-5)
@@ -180,10 +171,8 @@ def test_a_pass_that_does_not_fit_into_the_gpu_is_divided(
     asyncio.run(go())
 
 
-def test_what_a_failed_pass_had_in_memory_is_gone_before_it_is_tried_again(
-    backbone: TextBackbone, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    answer, held, alive = engine_module.answer, list[Any](), list[int]()
+def test_what_a_failed_pass_had_in_memory_is_gone_before_it_is_tried_again(backbone: TextBackbone) -> None:
+    held, alive = list[Any](), list[int]()
 
     def answer_in_little_memory(base: Any, rows: list[Any], adapters: Any) -> Any:
         alive.append(sum(reference() is not None for reference in held))
@@ -194,8 +183,7 @@ def test_what_a_failed_pass_had_in_memory_is_gone_before_it_is_tried_again(
         return answer(base, rows, adapters)
 
     async def go() -> None:
-        async with running(backbone, batch_tokens=4_096) as engine:
-            monkeypatch.setattr(engine_module, "answer", answer_in_little_memory)
+        async with running(backbone, batch_tokens=4_096, answer=answer_in_little_memory) as engine:
             await engine.submit("a", engine.embedding, TEXTS)
 
     asyncio.run(go())
@@ -203,18 +191,14 @@ def test_what_a_failed_pass_had_in_memory_is_gone_before_it_is_tried_again(
     assert max(alive) == 0
 
 
-def test_a_row_that_cannot_be_answered_fails_alone(backbone: TextBackbone, monkeypatch: pytest.MonkeyPatch) -> None:
-    answer = engine_module.answer
-
+def test_a_row_that_cannot_be_answered_fails_alone(backbone: TextBackbone) -> None:
     def trip(encoder: Any, token_ids: Any, adapters: Any) -> Any:
         if any(adapter.task == "broken" for adapter in adapters):
             raise RuntimeError("this adapter does not compute")
         return answer(encoder, token_ids, adapters)
 
-    monkeypatch.setattr(engine_module, "answer", trip)
-
     async def run() -> None:
-        async with running(backbone) as engine:
+        async with running(backbone, answer=trip) as engine:
             broken = replace(engine.embedding, task="broken")
             submitted = [engine.submit(name, engine.embedding, TEXTS) for name in "abc"]
             submitted.append(engine.submit("d", broken, TEXTS))
@@ -226,7 +210,7 @@ def test_a_row_that_cannot_be_answered_fails_alone(backbone: TextBackbone, monke
     asyncio.run(run())
 
 
-def test_the_budget_of_a_pass_is_of_what_pictures_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_budget_of_a_pass_is_of_what_pictures_cost(tmp_path: Path) -> None:
     media_checkpoints.write(tmp_path / "vit", "vit")
     bases = tmp_path / "bases.json"
     source = {"folder": str(tmp_path / "vit")}
@@ -236,16 +220,13 @@ def test_the_budget_of_a_pass_is_of_what_pictures_cost(tmp_path: Path, monkeypat
     pictures = [Media("", picture(seed=at)) for at in range(QUICK_ROWS)]
     (cost,) = {len(row) for row in vit.tokenize(pictures)}
     passes: list[int] = []
-    answer = engine_module.answer
 
     def note_and_answer(base: Any, rows: Any, adapters: Any) -> Any:
         passes.append(len(rows))
         return answer(base, rows, adapters)
 
-    monkeypatch.setattr(engine_module, "answer", note_and_answer)
-
     async def run() -> None:
-        async with running(vit, batch_tokens=2 * cost) as engine:
+        async with running(vit, batch_tokens=2 * cost, answer=note_and_answer) as engine:
             request = await engine.submit("a", engine.embedding, pictures)
             assert request.tokens == cost * len(pictures)
 
@@ -254,48 +235,41 @@ def test_the_budget_of_a_pass_is_of_what_pictures_cost(tmp_path: Path, monkeypat
     assert max(passes) <= 2
 
 
-def test_no_lane_reads_what_takes_long(backbone: TextBackbone, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_worker_thread_tokenises_what_takes_long(backbone: TextBackbone) -> None:
     readers: set[str] = set()
-    tokenize = engine_module.tokenize
 
     def note_and_tokenize(*arguments: Any) -> Any:
         readers.add(threading.current_thread().name.partition("-")[0])
         return tokenize(*arguments)
 
-    monkeypatch.setattr(engine_module, "tokenize", note_and_tokenize)
-
     async def run() -> None:
-        async with running(backbone) as engine:
+        async with running(backbone, tokenize=note_and_tokenize) as engine:
             await engine.submit("a", engine.embedding, TEXTS)
             assert readers == {"compute"}
             readers.clear()
             await engine.submit("a", engine.embedding, ["word " * 20_000])
             await engine.submit("a", engine.embedding, ["word " * 1_000] * QUICK_ROWS)
-            paired = replace(engine.embedding, reading="pair")
+            paired = replace(engine.embedding, input_mode="pair")
             await engine.submit("a", paired, [TextPair("?", "word " * 20_000)])
             assert readers == {"tokenize"}
 
     asyncio.run(run())
 
 
-def test_a_long_text_waits_for_what_the_base_reads_of_it(
-    backbone: TextBackbone, held: Callable[[], threading.Event]
-) -> None:
-    release = held()
+def test_a_text_waits_as_what_the_base_reads_of_it(backbone: TextBackbone) -> None:
     most = backbone.entry.max_tokens
-    pair = TextPair("word " * 800, "word " * 700)
+    inputs = ["word " * 1_500, "?", TextPair("word " * 800, "word " * 700)]
 
     async def run() -> None:
-        async with running(backbone) as engine:
-            first = asyncio.create_task(engine.submit("a", engine.embedding, TEXTS[:1]))
-            await until(lambda: engine.busy and engine.waiting_of("a") == 0)
-            long = asyncio.create_task(engine.submit("b", engine.embedding, ["word " * 1_500, "?"]))
-            paired = asyncio.create_task(engine.submit("c", replace(engine.embedding, reading="pair"), [pair]))
-            await until(lambda: engine.waiting_rows == 3)
-            costs = [[row.cost for row in lane.rows] for lane in engine._ready._lanes.values()]
-            assert costs == [[most, 2], [2 * most]]
-            release.set()
-            await asyncio.gather(first, long, paired)
+        request = Request(
+            customer_id="a",
+            adapter=embedding_adapter(backbone.blocks),
+            answered=asyncio.get_running_loop().create_future(),
+            inputs=inputs,
+            outputs=[],
+            left=len(inputs),
+        )
+        assert [row.cost for row in queued_inputs(request, most=most)] == [most, 2, 2 * most]
 
     asyncio.run(run())
 

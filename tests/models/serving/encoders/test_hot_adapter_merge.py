@@ -1,4 +1,4 @@
-"""The adapter that most tokens are for runs merged, and nobody sees it in the answers."""
+"""The adapter that most tokens are for runs merged, and the answers do not show it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ import pytest
 from models.backbones import loading
 from models.backbones.text import TextBackbone
 from models.serving.adapters.adapter import Adapter
-from models.serving.encoders.engine import Engine
+from models.serving.encoders.engine import Engine, EngineLimits
 from models.serving.encoders.hot_adapter_merge import HotAdapterMerge, merge
 from models.serving.encoders.passes import answer
 from tests.device import DEVICE
-
-from .conftest import TEXTS, lora_tensors
-from .test_passes import make, own_blocks
+from tests.models.serving.conftest import TEXTS, lora_tensors
+from tests.models.serving.encoders.test_passes import make, own_blocks
 
 PLENTY = 2**30
 
@@ -58,14 +57,14 @@ def test_what_is_too_large_is_not_merged(backbone: TextBackbone) -> None:
     assert merge(adapter, backbone, limit_bytes=2**20) is None
 
 
-def test_the_dominant_adapter_is_merged_while_it_dominates(backbone: TextBackbone) -> None:
+def test_the_hot_adapter_is_merged_while_it_is_hot(backbone: TextBackbone) -> None:
     often, rare, plain = (make(backbone, seed=1, more=lora_tensors(1)), make(backbone, seed=2, more=lora_tensors(2)),
                           make(backbone, seed=3))  # fmt: skip
     adapters = [replace(made[0], customer_id=f"customer-{at}") for at, made in enumerate((often, rare, plain))]
 
     async def run() -> None:
-        engine = Engine(backbone, batch_tokens=512, queue_per_customer=1_000, merged_bytes=PLENTY)
-        engine.dominance = HotAdapterMerge(backbone, limit_bytes=PLENTY, window_tokens=400)
+        hot_adapter_merge = HotAdapterMerge(backbone, limit_bytes=PLENTY, window_tokens=400)
+        engine = Engine(backbone, EngineLimits(512, 1_000), hot_adapter_merge=hot_adapter_merge)
         engine.start()
 
         async def ask(owners: Sequence[int]) -> list[Any]:
@@ -76,7 +75,7 @@ def test_the_dominant_adapter_is_merged_while_it_dominates(backbone: TextBackbon
 
         async def settled(owners: Sequence[int], expected: Adapter | None) -> None:
             async with asyncio.timeout(60):
-                while engine.dominance.adapter is not expected:
+                while hot_adapter_merge.adapter is not expected:
                     await ask(owners)
 
         await settled([0, 0, 0, 1, 2], adapters[0])
@@ -85,31 +84,31 @@ def test_the_dominant_adapter_is_merged_while_it_dominates(backbone: TextBackbon
         await settled([1, 1, 1, 1, 2], adapters[1])
         await settled([0, 1, 2, 2, 2, 2, 2, 2], None)
         await settled([0, 0, 0, 1], adapters[0])
-        engine.dominance.forget("customer-0")
-        assert engine.dominance.adapter is None
+        hot_adapter_merge.forget("customer-0")
+        assert hot_adapter_merge.adapter is None
         for _ in range(10):  # what is still on its way
             await ask([0, 0, 0, 1])
-        assert engine.dominance.adapter is None
+        assert hot_adapter_merge.adapter is None
         await engine.close()
 
     asyncio.run(run())
 
 
-def test_a_successor_waits_no_longer_however_long_the_first_was_in_front(backbone: TextBackbone) -> None:
+def test_a_successor_waits_no_longer_however_long_the_first_was_hot(backbone: TextBackbone) -> None:
     first, second = (make(backbone, seed=seed, more=lora_tensors(seed))[0] for seed in range(2))
-    dominance = HotAdapterMerge(backbone, limit_bytes=PLENTY, window_tokens=100)
+    hot = HotAdapterMerge(backbone, limit_bytes=PLENTY, window_tokens=100)
 
     def ask_until_merged(adapter: Adapter, most: int) -> None:
         for _ in range(most):
-            dominance.stand_in([adapter], [50])
-            if dominance._original is adapter:
+            hot.substitute([adapter], [50])
+            if hot._original is adapter:
                 return
         raise AssertionError("it was never chosen")
 
     ask_until_merged(first, 4)
     for _ in range(1_000):
-        dominance.stand_in([first], [50])
-    dominance._merging.join(60)  # type: ignore[union-attr]
+        hot.substitute([first], [50])
+    hot._merging.join(60)  # type: ignore[union-attr]
     ask_until_merged(second, 6)
 
 
@@ -120,11 +119,11 @@ def test_own_blocks_stay_a_customers_own(backbone: TextBackbone) -> None:
 
 def test_no_majority_no_merging(backbone: TextBackbone) -> None:
     adapters = [make(backbone, seed=seed, more=lora_tensors(seed))[0] for seed in range(3)]
-    dominance = HotAdapterMerge(backbone, limit_bytes=PLENTY, window_tokens=100)
+    hot = HotAdapterMerge(backbone, limit_bytes=PLENTY, window_tokens=100)
     for turn in range(300):
         chosen = adapters[turn % 3]
-        assert dominance.stand_in([chosen], [10]) == [chosen]
-    assert dominance.adapter is None
+        assert hot.substitute([chosen], [10]) == [chosen]
+    assert hot.adapter is None
 
 
 def test_many_of_one_adapter_among_few_others(backbone: TextBackbone) -> None:

@@ -26,11 +26,9 @@ from models.serving.adapters.disk_cache import Artifact as StoredArtifact
 from models.serving.encoders.input_modes import tokenize
 from models.serving.encoders.passes import answer
 from models.serving.errors import ArtifactBroken
-from models.serving.kernels import batched_products
 from tests.device import DEVICE
 from tests.models.learning import inference
-
-from .conftest import TEXTS, lora_tensors, make_artifact
+from tests.models.serving.conftest import TEXTS, lora_tensors, make_artifact
 
 VERSION = ResolvedVersion(
     customer_id="cus_1",
@@ -146,23 +144,6 @@ def test_all_kinds_in_one_batch_get_what_each_gets_alone(backbone: TextBackbone)
     mixed = answer(backbone, backbone.tokenize([TEXTS[at] for _, at in rows]), [adapter for adapter, _ in rows])
     for (adapter, at), output in zip(rows, mixed, strict=True):
         np.testing.assert_allclose(output, alone[id(adapter)][at], atol=1e-4)
-
-
-@pytest.mark.parametrize("count", [1, 2, 9, 40])
-@pytest.mark.parametrize("scattered", [True, False])
-def test_any_number_of_low_rank_adapters(
-    backbone: TextBackbone, count: int, scattered: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not scattered:  # as with a torch that brings another BLAS
-        monkeypatch.setattr(batched_products, "available", lambda: False)
-    elif not batched_products.available():
-        pytest.skip("this torch brings no cblas_sgemm_batch")
-    kinds = [make(backbone, seed=seed, more=lora_tensors(seed)) for seed in range(count)]
-    texts = [TEXTS[at % len(TEXTS)] for at in range(3 * count)]
-    rows = [kinds[at % count] for at in range(len(texts))]
-    mixed = answer(backbone, backbone.tokenize(texts), [adapter for adapter, _ in rows])
-    for at in range(0, len(texts), 7):
-        np.testing.assert_allclose(mixed[at], expected(backbone, rows[at][1], [texts[at]])[0], atol=2e-4)
 
 
 def test_one_low_rank_adapter_among_others_is_the_merged_network(backbone: TextBackbone) -> None:

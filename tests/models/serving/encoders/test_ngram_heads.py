@@ -20,9 +20,8 @@ from models.serving.encoders.input_modes import tokenize
 from models.serving.encoders.passes import answer
 from models.serving.errors import ArtifactBroken
 from tests.models.learning import inference
-
-from .conftest import TEXTS, call, lora_tensors, make_artifact
-from .test_passes import VERSION, make, own_base, own_blocks, stored
+from tests.models.serving.conftest import TEXTS, call, lora_tensors, make_artifact
+from tests.models.serving.encoders.test_passes import VERSION, make, own_base, own_blocks, stored
 
 
 def lexical_tensors(seed: int, *, outputs: int = 3) -> dict[str, torch.Tensor]:
@@ -36,8 +35,8 @@ def lexical_tensors(seed: int, *, outputs: int = 3) -> dict[str, torch.Tensor]:
 def test_served_as_it_was_measured(backbone: TextBackbone) -> None:
     for seed, more in enumerate(({}, lora_tensors(1), own_blocks(backbone, 4, 2), own_base(backbone, 3))):
         adapter, artifact = make(backbone, temperature=1.7, more={**more, **lexical_tensors(seed)})
-        assert adapter.reading == "terms"
-        rows = tokenize(backbone, TEXTS, ["terms"] * len(TEXTS))
+        assert adapter.input_mode == "ngrams"
+        rows = tokenize(backbone, TEXTS, ["ngrams"] * len(TEXTS))
         outputs = answer(backbone, rows, [adapter] * len(TEXTS))
         logits = inference.logits(artifact, backbone, TEXTS)
         expected = torch.softmax(torch.from_numpy(logits) / 1.7, dim=1).numpy()
@@ -59,9 +58,9 @@ def test_in_a_batch_with_others_each_gets_what_it_gets_alone(backbone: TextBackb
     order = np.random.default_rng(0).permutation(len(adapters) * len(TEXTS))
     owners = [adapters[at % len(adapters)] for at in order]
     texts = [TEXTS[at // len(adapters)] for at in order]
-    mixed = answer(backbone, tokenize(backbone, texts, [owner.reading for owner in owners]), owners)
+    mixed = answer(backbone, tokenize(backbone, texts, [owner.input_mode for owner in owners]), owners)
     for text, owner, output in zip(texts, owners, mixed, strict=True):
-        (alone,) = answer(backbone, tokenize(backbone, [text], [owner.reading]), [owner])
+        (alone,) = answer(backbone, tokenize(backbone, [text], [owner.input_mode]), [owner])
         np.testing.assert_allclose(output, alone, atol=1e-4)
 
 

@@ -32,12 +32,12 @@ class Row:
     cost: int = 10
 
 
-def _taken(cost: PassCost, rows: int, *, most: int = 1_000, lanes: int = 2) -> int:
+def _taken(cost: PassCost, rows: int, *, most: int = 1_000, takers: int = 2) -> int:
     """The tokens of a pass that is taken from as many customers with a row each."""
     queue: FairQueue[Row] = FairQueue(quantum=16)
     for owner in range(rows):
         queue.put(owner, [Row(owner)])
-    return sum(row.cost for row in next_pass(queue, cost, most=most, lanes=lanes))
+    return sum(row.cost for row in next_pass(queue, cost, most=most, takers=takers))
 
 
 def test_a_pass_is_as_long_as_pays_off() -> None:
@@ -47,11 +47,11 @@ def test_a_pass_is_as_long_as_pays_off() -> None:
     assert _taken(cheap, 1_000) <= 2 * LEAST_PASS_TOKENS
 
 
-def test_little_is_not_divided_between_lanes() -> None:
+def test_little_is_not_divided_between_threads() -> None:
     cost = _after(20e-3, 1e-3, passes=100)
     assert _taken(cost, 2) == 20
     assert _taken(cost, 14) == 70
-    assert _taken(cost, 14, lanes=1) == 140
+    assert _taken(cost, 14, takers=1) == 140
 
 
 def test_what_was_learned_from_odd_passes_is_not_believed_for_ever() -> None:

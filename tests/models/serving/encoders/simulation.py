@@ -1,6 +1,6 @@
 """Waiting without a clock: the real queue and the real choice of passes on a processor that is two numbers.
 
-A pass of n tokens takes `start_s + n * token_s`; lanes do not disturb each other; nothing else takes time. What comes
+A pass of n tokens takes `start_s + n * token_s`; threads do not disturb each other; nothing else takes time. What comes
 out is the best that these rules can do on such a processor, and the same on every machine that runs it.
 """
 
@@ -24,7 +24,7 @@ class Processor:
 
     start_s: float
     token_s: float
-    lanes: int = 2
+    threads: int = 2
 
     def pass_s(self, tokens: int) -> float:
         """Seconds."""
@@ -59,26 +59,26 @@ def latencies(processor: Processor, requests: Sequence[Arrival]) -> dict[str, ND
     """Seconds that each owner's requests took, the first twentieth left out."""
     requests = sorted(requests, key=lambda request: request.at_s)
     queue: FairQueue[Arrival] = FairQueue(quantum=QUANTUM, first=FIRST_TURN)
-    cost, free, now, arrived = PassCost(), [0.0] * processor.lanes, 0.0, 0
+    cost, free, now, arrived = PassCost(), [0.0] * processor.threads, 0.0, 0
     found: dict[str, list[float]] = {}
     while arrived < len(requests) or len(queue):
-        lane = min(range(processor.lanes), key=free.__getitem__)
-        now = max(now, free[lane])
+        thread = min(range(processor.threads), key=free.__getitem__)
+        now = max(now, free[thread])
         if not len(queue) and arrived < len(requests):
             now = max(now, requests[arrived].at_s)
         while arrived < len(requests) and requests[arrived].at_s <= now:
             queue.put(requests[arrived].owner, [requests[arrived]])
             arrived += 1
-        rows = next_pass(queue, cost, most=CPU_PASS_TOKENS, lanes=processor.lanes)
+        rows = next_pass(queue, cost, most=CPU_PASS_TOKENS, takers=processor.threads)
         tokens = sum(row.cost for row in rows)
         spent_s = processor.pass_s(tokens)
         cost.observe(tokens, len(rows), spent_s)
-        free[lane] = now + spent_s
+        free[thread] = now + spent_s
         for row in rows:
-            found.setdefault(row.owner, []).append(free[lane] - row.at_s)
+            found.setdefault(row.owner, []).append(free[thread] - row.at_s)
     return {owner: np.array(times[len(times) // 20 :]) for owner, times in found.items()}
 
 
 def saturation(processor: Processor, lengths: Sequence[int], *, tokens: int) -> float:
-    """Requests a second in passes of so many tokens on all lanes."""
-    return float(processor.lanes * tokens / np.mean(lengths) / processor.pass_s(tokens))
+    """Requests a second in passes of so many tokens on all threads."""
+    return float(processor.threads * tokens / np.mean(lengths) / processor.pass_s(tokens))

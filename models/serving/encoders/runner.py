@@ -1,0 +1,86 @@
+"""The runner of encoders: one pass through the base for the rows of everybody, and each customer's own head."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from typing import Any
+
+import structlog
+
+from models.backbones.registry import BackboneEntry
+from models.datasets import tasks as data_tasks
+from models.datasets.examples import Input
+from models.datasets.limits import Limits
+from models.services.catalog import ResolvedVersion
+from models.serving.adapters.adapter import Adapter
+from models.serving.adapters.assembly import assemble
+from models.serving.adapters.disk_cache import Artifact
+from models.serving.encoders.engine import Engine, EngineLimits
+from models.serving.encoders.requests import Request
+from models.serving.inputs import READERS, read_pair
+from models.serving.shared_compute import SharedCompute
+
+log = structlog.get_logger(__name__)
+
+# What a hot adapter's own blocks may take beside the adapters: this part of what those may.
+MERGED_SHARE = 4
+
+
+class EncoderRunner:
+    """Implements `runner.Runner` by an engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    @classmethod
+    def open(cls, entry: BackboneEntry, shared: SharedCompute) -> EncoderRunner:
+        """Load the base and start its engine; blocks. Raises BaseModelUnreachable and UnsupportedBaseModel."""
+        backbone, settings = shared.backbone(entry), shared.settings
+        on_cpu = backbone.device.type == "cpu"
+        limits = EngineLimits(
+            batch_tokens=settings.batch_tokens,
+            queue_per_customer=settings.queue_per_customer,
+            worker_threads=shared.worker_threads if on_cpu else 1,
+            merged_bytes=settings.adapter_memory_bytes // MERGED_SHARE,
+        )
+        engine = Engine(backbone, limits, device=shared.processor if on_cpu else None)
+        engine.start()
+        log.info("engine.started", base_model=entry.name, device=str(backbone.device), precision=str(backbone.dtype))
+        return cls(engine)
+
+    @property
+    def base_adapter(self) -> Adapter:
+        """The L2-normalised mean of the last layer."""
+        return self.engine.embedding
+
+    @property
+    def waiting_rows(self) -> int:
+        """Rows that no pass has taken yet."""
+        return self.engine.waiting_rows
+
+    @property
+    def busy(self) -> bool:
+        """Whether a pass is running."""
+        return self.engine.busy
+
+    def assemble(self, artifact: Artifact, version: ResolvedVersion) -> Adapter:
+        """Return the version in memory. Raises ArtifactBroken and DeviceMemoryFull."""
+        return assemble(artifact, version, self.engine.backbone)
+
+    def read(self, adapter: Adapter, value: Any, param: str, limits: Limits) -> Input:
+        """Return a text, a pair of texts, a picture or a sound; raises InvalidInput and InvalidMedia."""
+        if adapter.input_mode == "pair":
+            return read_pair(value, param, limits)
+        return READERS[data_tasks.TASKS[adapter.task].modality](value, param, limits)
+
+    def submit(self, customer_id: str, adapter: Adapter, inputs: Sequence[Input]) -> Awaitable[Request]:
+        """Wait for the outputs of all inputs. Raises QueueFull, DeviceMemoryFull, ShuttingDown."""
+        return self.engine.submit(customer_id, adapter, inputs)
+
+    def forget_customer(self, customer_id: str) -> None:
+        """Drop the customer's merged adapter."""
+        self.engine.hot_adapter_merge.forget(customer_id)
+
+    async def close(self) -> None:
+        """Answer what waits, then stop."""
+        await self.engine.close()

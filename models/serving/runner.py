@@ -1,0 +1,109 @@
+"""What the predictor needs of a kind of model, whichever learner trained it.
+
+A runner says how the rows of many customers pass through one base: what of a version is kept in memory, what an input
+is, and how outputs come about. How outputs read as answers is the task's own (`decoding`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+from models.backbones.registry import BackboneEntry
+from models.datasets.examples import Input
+from models.datasets.limits import Limits
+from models.services.catalog import ResolvedVersion
+from models.serving.adapters.cache import CachedAdapter
+from models.serving.adapters.disk_cache import Artifact
+from models.serving.shared_compute import SharedCompute
+
+
+class ServedAdapter(CachedAdapter, Protocol):
+    """One version of one customer's model in memory."""
+
+    @property
+    def task(self) -> str:
+        """As in the version's job."""
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """All labels, in the order of the outputs; empty where outputs are not labels."""
+
+    @property
+    def thresholds(self) -> Sequence[float]:
+        """What decisions need beside the outputs; empty where the task needs nothing."""
+
+
+class Answered(Protocol):
+    """A request whose inputs all have an output."""
+
+    @property
+    def inputs(self) -> Sequence[Input]:
+        """As they were submitted."""
+
+    @property
+    def outputs(self) -> Sequence[Any]:
+        """One per input; what it is, the task knows."""
+
+    @property
+    def rows(self) -> Mapping[int, Any]:
+        """What the base made of the inputs, by their index, where decoding needs it."""
+
+    @property
+    def values(self) -> int:
+        """How many numbers the outputs hold: what decoding costs."""
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens were read; for pictures and sounds, what they cost in tokens."""
+
+    @property
+    def compute_s(self) -> float:
+        """The request's share of the engine's time."""
+
+    def timings_ms(self) -> dict[str, float]:
+        """Where the time went: `queue`, `tokenize`, `compute`, `total`."""
+
+
+AdapterT = TypeVar("AdapterT", bound=ServedAdapter)
+
+
+class Runner(Protocol[AdapterT]):
+    """Answers the rows of all customers of one base. `submit` belongs to one event loop; `close` at the end."""
+
+    @property
+    def base_adapter(self) -> AdapterT | None:
+        """The base alone as an adapter of nobody's, whose outputs are embeddings; None if the base has none."""
+
+    @property
+    def waiting_rows(self) -> int:
+        """Rows that no pass has taken yet."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is computed now."""
+
+    def assemble(self, artifact: Artifact, version: ResolvedVersion) -> AdapterT:
+        """Return the version in memory, ready to compute; called on a loader's thread, blocks.
+
+        Raises ArtifactBroken for files that do not fit, and DeviceMemoryFull.
+        """
+
+    def read(self, adapter: AdapterT, value: Any, param: str, limits: Limits) -> Input:
+        """Return an input from a JSON value or an uploaded file; raises InvalidInput, its `param` as given."""
+
+    def submit(self, customer_id: str, adapter: AdapterT, inputs: Sequence[Input]) -> Awaitable[Answered]:
+        """Wait for the outputs of all inputs. Raises QueueFull, DeviceMemoryFull, ShuttingDown.
+
+        A caller that is cancelled leaves the queue.
+        """
+
+    def forget_customer(self, customer_id: str) -> None:
+        """Drop whatever is kept of a deleted customer beside its adapters."""
+
+    async def close(self) -> None:
+        """Answer what waits, then stop."""
+
+
+# Loads the base and starts the runner on it; blocks. Raises BaseModelUnreachable and UnsupportedBaseModel.
+OpenRunner = Callable[[BackboneEntry, SharedCompute], Runner[Any]]

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+from models.services.access.lookup_cache import Entry, LookupCache
+
+
+def test_many_callers_ask_once_and_a_change_under_way_is_not_kept() -> None:
+    asked: list[float] = []
+    may_answer = threading.Event()
+
+    def ask() -> str:
+        asked.append(time.monotonic())
+        may_answer.wait(10)
+        return "old"
+
+    async def run() -> None:
+        cache: LookupCache[str] = LookupCache(subjects=10, is_fresh=lambda entry: True)
+        waiting = [asyncio.create_task(cache.get("acme", "tickets", ask)) for _ in range(20)]
+        while not asked:
+            await asyncio.sleep(0.01)
+        cache.forget("acme")  # a change that is younger than the question
+        may_answer.set()
+        assert {(await one).value for one in waiting} == {"old"}
+        assert len(asked) == 1
+        assert cache.peek("acme", "tickets") is None
+        assert (await cache.get("acme", "tickets", lambda: "new")).value == "new"
+
+    asyncio.run(run())
+
+
+def test_cachery_is_bounded_by_subjects_and_by_names_of_one_subject() -> None:
+    async def run() -> None:
+        cache: LookupCache[Any] = LookupCache(subjects=10, is_fresh=lambda entry: True)
+        for number in range(50):
+            await cache.get(f"customer-{number}", "x", lambda: None)
+        assert len(cache) == 10
+        assert isinstance(cache.peek("customer-49", "x"), Entry)
+        assert cache.peek("customer-1", "x") is None
+
+    asyncio.run(run())
