@@ -1,10 +1,7 @@
-"""`graft models`, `versions`, `promote`, `rollback`, `delete-model`, `base-models`, `predict`."""
+"""`graft models`, `versions`, `aliases`, `promote`, `rollback`, `base-models`, and what deletes them."""
 
 from __future__ import annotations
 
-import json
-import sys
-import time
 from typing import Annotated, Any
 
 import typer
@@ -14,15 +11,29 @@ from deploy.cli import console
 from deploy.cli.client import Client
 from deploy.cli.connection import Key, Server, as_customer
 from deploy.cli.console import out, show_table
-from deploy.cli.errors import CommandError
+from deploy.cli.lookup import suggesting_models
+from deploy.cli.reports import refinement_line, score_of, show_report
 
-Model = Annotated[str, typer.Argument(help="A model's name; name@3 pins a version.", metavar="MODEL")]
-_ROWS_PER_REQUEST = 256
+Model = Annotated[str, typer.Argument(help="A model's name.", metavar="MODEL")]
+Alias = Annotated[str, typer.Option("--alias", help="The alias to move; `live` answers when no version is named.")]
+Number = Annotated[int, typer.Argument(help="A version's number.", metavar="VERSION")]
 
 
-def models(server: Server = None, key: Key = None) -> None:
-    """List your models."""
+def models(
+    name: Annotated[
+        str | None, typer.Argument(help="A model's name, or name@3; without one, all are listed.", metavar="MODEL")
+    ] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="The whole version with its report as JSON.")] = False,
+    server: Server = None,
+    key: Key = None,
+) -> None:
+    """List your models, or show one: how good it is, class by class, and what may be wrong with its data."""
     with Client(as_customer(server, key)) as client:
+        if name is not None:
+            with suggesting_models(client, name):
+                _show_model(client, name, as_json=as_json)
+            return
         rows = [
             [found.get("name"), found["id"], found.get("version"), found.get("task"), console.when(found["created"])]
             for found in client.each("/v1/models")
@@ -50,7 +61,7 @@ def base_models(server: Server = None, key: Key = None) -> None:
 
 def versions(model: Model, server: Server = None, key: Key = None) -> None:
     """List a model's versions."""
-    with Client(as_customer(server, key)) as client:
+    with Client(as_customer(server, key)) as client, suggesting_models(client, model):
         rows = [
             [
                 found["version"],
@@ -66,19 +77,31 @@ def versions(model: Model, server: Server = None, key: Key = None) -> None:
     show_table(["version", "", "strategy", "score", "size", "job", "created"], rows, empty="No versions yet.")
 
 
+def aliases(model: Model, server: Server = None, key: Key = None) -> None:
+    """List a model's aliases: which versions answer to which names."""
+    with Client(as_customer(server, key)) as client, suggesting_models(client, model):
+        rows = [
+            [found["id"], found["version"], found["previous"] or "", console.when(found["updated_at"])]
+            for found in client.each(f"/v1/models/{model}/aliases")
+        ]
+    show_table(["alias", "version", "before", "since"], rows, empty="No aliases yet.")
+
+
 def promote(
     model: Model,
     version: Annotated[int, typer.Argument(help="The version that shall answer.", metavar="VERSION")],
+    *,
+    alias: Alias = "live",
     server: Server = None,
     key: Key = None,
 ) -> None:
     """Let a version answer from now on."""
-    _set_live(model, version, server, key)
+    _point(model, alias, version, server, key)
 
 
-def rollback(model: Model, server: Server = None, key: Key = None) -> None:
-    """Let the version answer that answered before."""
-    _set_live(model, "previous", server, key)
+def rollback(model: Model, *, alias: Alias = "live", server: Server = None, key: Key = None) -> None:
+    """Let the version answer that answered before; again goes back one step further."""
+    _point(model, alias, "previous", server, key)
 
 
 def delete_model(
@@ -90,88 +113,73 @@ def delete_model(
     """Delete a model with all of its versions."""
     if not yes:
         typer.confirm(f"Delete {model} and all of its versions?", abort=True)
-    with Client(as_customer(server, key)) as client:
+    with Client(as_customer(server, key)) as client, suggesting_models(client, model):
         client.delete(f"/v1/models/{model}")
     out.print(f"{model} is deleted.")
 
 
-def predict(
+def delete_version(model: Model, version: Number, server: Server = None, key: Key = None) -> None:
+    """Delete a version that no alias points at. Its number is not used again."""
+    with Client(as_customer(server, key)) as client, suggesting_models(client, model):
+        client.delete(f"/v1/models/{model}/versions/{version}")
+    out.print(f"{model}@{version} is deleted.")
+
+
+def delete_alias(
     model: Model,
-    texts: Annotated[
-        list[str] | None, typer.Argument(help="Texts; without any, the lines of stdin.", metavar="TEXT")
-    ] = None,
-    *,
-    top_k: Annotated[int, typer.Option(min=1, help="How many answers for each text.")] = 1,
-    pairs: Annotated[bool, typer.Option("--pairs", help="Each text is two, with a tab between them.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per text.")] = False,
+    alias: Annotated[str, typer.Argument(help="An alias other than live.", metavar="ALIAS")],
     server: Server = None,
     key: Key = None,
 ) -> None:
-    """Ask a model."""
-    inputs = texts or _stdin_lines()
-    with Client(as_customer(server, key)) as client:
-        for first in range(0, len(inputs), _ROWS_PER_REQUEST):
-            batch = inputs[first : first + _ROWS_PER_REQUEST]
-            started = time.perf_counter()
-            asked = [_pair(text) for text in batch] if pairs else batch
-            answer = client.post(f"/v1/models/{model}/predict", {"inputs": asked, "top_k": top_k})
-            took_ms = (time.perf_counter() - started) * 1000
-            for text, prediction in zip(batch, answer["predictions"], strict=True):
-                if as_json:
-                    sys.stdout.write(json.dumps({"input": text, **prediction}, ensure_ascii=False) + "\n")
-                else:
-                    out.print(Text.assemble((text, "dim"), "  ", *answer_line(prediction)))
-    if not as_json:
-        name = f"{answer['model']}@{answer['version']}"
-        console.err.print(Text(f"{name} · {len(inputs)} texts · last request {took_ms:.0f} ms", style="dim"))
+    """Delete an alias. The version that it points at stays."""
+    with Client(as_customer(server, key)) as client, suggesting_models(client, model):
+        client.delete(f"/v1/models/{model}/aliases/{alias}")
+    out.print(f"{model}@{alias} is deleted.")
 
 
-def answer_line(prediction: dict[str, Any]) -> list[tuple[str, str] | str]:
-    """One prediction, whatever its task, for a reader."""
-    if "label" in prediction:
-        best = prediction.get("top") or [prediction]
-        parts: list[tuple[str, str] | str] = []
-        for rank, entry in enumerate(best):
-            parts += [(str(entry["label"]), "bold" if rank == 0 else ""), f" {entry['score']:.3f}  "]
-        return parts
-    if "labels" in prediction:
-        scores = prediction.get("scores", {})
-        return [
-            (", ".join(f"{label} {scores.get(label, 0):.3f}" for label in prediction["labels"]) or "(none)", "bold")
+def _show_model(client: Client, name: str, *, as_json: bool) -> None:
+    model = client.get(f"/v1/models/{name}")
+    if model.get("kind") == "base":
+        console.show_lines(
+            [(field, model.get(field)) for field in ("id", "modality", "parameters", "width", "licence")]
+        )
+        return
+    every = list(client.each(f"/v1/models/{model['id']}/versions"))
+    shown = next((version for version in every if version["version"] == model["version"]), None)
+    if as_json:
+        out.print_json(data={**model, "versions": [version["version"] for version in every], "shown": shown})
+        return
+    report = (shown or {}).get("report") or {}
+    console.show_lines(
+        [
+            ("model", model["id"]),
+            ("task", model.get("task")),
+            ("base", model.get("base_model")),
+            ("version", _which(model, every)),
+            ("strategy", (shown or {}).get("candidate")),
+            ("score", score_of(report)),
+            ("baseline", _figure((report.get("baseline") or {}).get("gate"))),
+            ("rows", (report.get("data") or {}).get("rows")),
+            ("job", (shown or {}).get("job")),
+            ("refined", refinement_line(report)),
         ]
-    if "value" in prediction:
-        low, high = prediction.get("low"), prediction.get("high")
-        reach = "" if low is None or high is None else f"  {low:.4g} to {high:.4g}"
-        return [(f"{prediction['value']:.4g}", "bold"), (reach, "dim")]
-    if "spans" in prediction:
-        parts = []
-        for span in prediction["spans"]:
-            parts += [(str(span["label"]), "bold"), f" {span['text']!r} {span['score']:.3f}  "]
-        return parts or ["(none)"]
-    return [(json.dumps(prediction, ensure_ascii=False), "bold")]
+    )
+    show_report(report)
 
 
-def _set_live(model: str, version: int | str, server: str | None, key: str | None) -> None:
-    with Client(as_customer(server, key)) as client:
-        alias = client.put(f"/v1/models/{model}/aliases/live", {"version": version})
-    out.print(f"{alias['model']}: version {alias['version']} answers now (before: {alias.get('previous') or 'none'}).")
+def _which(model: dict[str, Any], every: list[dict[str, Any]]) -> str:
+    live = next((version["version"] for version in every if version["live"]), None)
+    number = model.get("version")
+    state = "live" if number == live else f"live: {live}"
+    return f"{number} of {len(every)} ({state})" if number is not None else "none yet"
 
 
-def _stdin_lines() -> list[str]:
-    if sys.stdin.isatty():
-        raise CommandError(reason="Nothing to ask. Give texts as arguments, or lines on stdin.")
-    lines = [line.rstrip("\r\n") for line in sys.stdin]
-    inputs = [line for line in lines if line.strip()]
-    if not inputs:
-        raise CommandError(reason="Nothing to ask: stdin has no line with text.")
-    return inputs
-
-
-def _pair(line: str) -> dict[str, str]:
-    first, tab, second = line.partition("\t")
-    if not tab:
-        raise CommandError(reason=f"--pairs takes two texts with a tab between them; got {line[:60]!r}.")
-    return {"text": first, "text_pair": second}
+def _point(model: str, alias: str, version: int | str, server: str | None, key: str | None) -> None:
+    with Client(as_customer(server, key)) as client, suggesting_models(client, model):
+        found = client.put(f"/v1/models/{model}/aliases/{alias}", {"version": version})
+    name = "" if alias == "live" else f"@{alias}"
+    before = found.get("previous") or "none"
+    out.print(f"{found['model']}{name}: version {found['version']} answers now (before: {before}).")
 
 
 def _figure(value: Any) -> str:

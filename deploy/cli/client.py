@@ -57,9 +57,11 @@ class Client:
         """POST a multipart form."""
         return self._send("POST", path, data=fields, files=files, timeout=_UPLOAD_TIMEOUT)
 
-    def each(self, path: str, *, most: int | None = None, **params: Any) -> Iterator[dict[str, Any]]:
-        """Every item of a list, page by page, at most `most`."""
-        after: str | None = None
+    def each(
+        self, path: str, *, most: int | None = None, first_after: str | None = None, **params: Any
+    ) -> Iterator[dict[str, Any]]:
+        """Every item of a list behind `first_after`, page by page, at most `most`."""
+        after = first_after
         count = 0
         while most is None or count < most:
             page = self.get(path, after=after, limit=100 if most is None else min(100, most - count), **params)

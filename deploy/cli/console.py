@@ -63,6 +63,14 @@ def show_table(columns: list[str], rows: list[list[Any]], *, empty: str) -> None
     out.print(table)
 
 
+def show_lines(lines: list[tuple[str, Any]]) -> None:
+    """Names and values below one another; what has no value is left out."""
+    kept = [(name, value) for name, value in lines if value not in (None, "")]
+    width = max((len(name) for name, _ in kept), default=0)
+    for name, value in kept:
+        out.print(Text.assemble((f"{name:<{width}}  ", "dim"), value if isinstance(value, Text) else str(value)))
+
+
 def status(word: str) -> Text:
     """A job's state in its colour."""
     return Text(word, style=_STATUS_STYLES.get(word, ""))

@@ -15,11 +15,11 @@ import typer
 from rich.text import Text
 
 from deploy.cli import console
-from deploy.cli.catalog import answer_line
 from deploy.cli.client import Client
 from deploy.cli.connection import Connection
 from deploy.cli.console import out
 from deploy.cli.errors import CommandError
+from deploy.cli.prediction import answer_line
 from deploy.cli.progress import follow
 from deploy.cli.signals import interrupting
 from deploy.cli.training import show_job, submit

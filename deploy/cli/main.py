@@ -8,13 +8,19 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from deploy.cli import catalog, demo, running, tenants, training
+from deploy.cli import catalog, data, demo, prediction, running, tenants, training
 from deploy.cli.console import out, show_error
 from models.errors import GraftError
 
 
 class _Commands(TyperGroup):
-    """Shows what went wrong as a message; a traceback is for bugs only."""
+    """Shows what went wrong as a message; a traceback is for bugs only. `graft jobs` and `graft job` are the same."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        found = super().get_command(ctx, cmd_name)
+        for other in _other_numbers(cmd_name):
+            found = found or super().get_command(ctx, other)
+        return found
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -22,6 +28,11 @@ class _Commands(TyperGroup):
         except GraftError as error:
             show_error(error)
             raise typer.Exit(1) from None
+
+
+def _other_numbers(word: str) -> tuple[str, ...]:
+    """Singular and plurals of a command."""
+    return word.removesuffix("s"), word.removesuffix("es"), f"{word}s", f"{word}es"
 
 
 app = typer.Typer(
@@ -53,21 +64,27 @@ def root(
 
 _TRAIN, _SERVE, _RUN = "Train", "Models", "Run a Graft"
 
+app.command("check", rich_help_panel=_TRAIN)(data.check)
 app.command("train", rich_help_panel=_TRAIN)(training.train)
 app.command("jobs", rich_help_panel=_TRAIN)(training.jobs)
-app.command("job", rich_help_panel=_TRAIN)(training.job)
 app.command("watch", rich_help_panel=_TRAIN)(training.watch)
 app.command("cancel", rich_help_panel=_TRAIN)(training.cancel)
 app.command("pause", rich_help_panel=_TRAIN)(training.pause)
 app.command("resume", rich_help_panel=_TRAIN)(training.resume)
+app.command("files", rich_help_panel=_TRAIN)(data.files)
+app.command("delete-file", rich_help_panel=_TRAIN)(data.delete_file)
 
-app.command("predict", rich_help_panel=_SERVE)(catalog.predict)
+app.command("predict", rich_help_panel=_SERVE)(prediction.predict)
 app.command("models", rich_help_panel=_SERVE)(catalog.models)
 app.command("versions", rich_help_panel=_SERVE)(catalog.versions)
+app.command("aliases", rich_help_panel=_SERVE)(catalog.aliases)
 app.command("promote", rich_help_panel=_SERVE)(catalog.promote)
 app.command("rollback", rich_help_panel=_SERVE)(catalog.rollback)
 app.command("delete-model", rich_help_panel=_SERVE)(catalog.delete_model)
+app.command("delete-version", rich_help_panel=_SERVE)(catalog.delete_version)
+app.command("delete-alias", rich_help_panel=_SERVE)(catalog.delete_alias)
 app.command("base-models", rich_help_panel=_SERVE)(catalog.base_models)
+app.command("usage", rich_help_panel=_SERVE)(data.usage)
 
 app.command("up", rich_help_panel=_RUN)(running.up)
 app.command("demo", rich_help_panel=_RUN)(demo.demo)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -25,19 +25,14 @@ def follow(
     `servable` is called once, as soon as a first version answers. A server that restarts meanwhile is waited for.
     """
     path = f"/v1/fine_tuning/jobs/{job['id']}"
-    seen: set[str] = set()
+    after: str | None = None
     live = err.is_terminal
-    told = ""
+    shown = ""
     lost_since: float | None = None
     announced = False
     with _bar() as bar:
         task = bar.add_task(job["status"], total=100, visible=live, remaining="")
         while True:
-            for event in _new_events(client, path, seen):
-                bar.console.print(_event_line(event))
-            if job.get("fine_tuned_model") and not announced:
-                announced = True
-                servable(job)
             remaining = job.get("seconds_remaining")
             text = job.get("step") or job["status"]
             bar.update(
@@ -46,9 +41,17 @@ def follow(
                 completed=job.get("percent") or 0,
                 remaining=f"about {duration(remaining)} left" if remaining else "",
             )
-            if not live and text != told:
-                told = text
+            # The state before the events: they were read after it, and what they tell of came later.
+            if not live and text != shown and job["status"] not in ENDED:
+                shown = text
                 bar.console.print(Text(f"{text} ({job.get('percent') or 0:.0f} %)"))
+            for event in _events_after(client, path, after):
+                after = event["id"]
+                if event.get("type") != "metrics":  # figures of single steps are the bar's
+                    bar.console.print(_event_line(event))
+            if job.get("fine_tuned_model") and not announced:
+                announced = True
+                servable(job)
             if job["status"] in ENDED or job["status"] == "paused":
                 return job
             time.sleep(0.25)
@@ -77,15 +80,12 @@ def _bar() -> Progress:
     )
 
 
-def _new_events(client: Client, path: str, seen: set[str]) -> list[dict[str, Any]]:
-    """Messages that were not shown yet, oldest first. Figures of single steps are the bar's business."""
+def _events_after(client: Client, path: str, after: str | None) -> Iterator[dict[str, Any]]:
+    """Events behind the last one that was shown, oldest first, however many there are."""
     try:
-        page = client.get(f"{path}/events", limit=50)["data"]
+        yield from client.each(f"{path}/events", order="asc", first_after=after)
     except (ServerUnreachable, ApiRefused):
-        return []  # the next round shows them
-    fresh = [event for event in reversed(page) if event["id"] not in seen]
-    seen.update(event["id"] for event in fresh)
-    return [event for event in fresh if event.get("type") != "metrics"]
+        return  # the next round shows them
 
 
 def _event_line(event: dict[str, Any]) -> Text:

@@ -11,12 +11,13 @@ from deploy.cli import console
 from deploy.cli.client import Client
 from deploy.cli.connection import AdminKey, Server, as_operator, write_config
 from deploy.cli.console import out, show_table
+from deploy.cli.lookup import customer_id, key_id
 
 customers = typer.Typer(no_args_is_help=True, help="Create, list and delete customers (operator's key).")
 keys = typer.Typer(no_args_is_help=True, help="Create, list, rotate and revoke a customer's keys (operator's key).")
 
 CustomerRef = Annotated[str, typer.Argument(help="A customer's id or name.", metavar="CUSTOMER")]
-KeyId = Annotated[str, typer.Argument(help="A key's id: key_…", metavar="KEY")]
+KeyRef = Annotated[str, typer.Argument(help="A key's id or name.", metavar="KEY")]
 
 
 @customers.command("create")
@@ -53,7 +54,7 @@ def delete_customer(
     if not yes:
         typer.confirm(f"Delete {customer} with its keys, files, jobs and models?", abort=True)
     with Client(as_operator(server, key)) as client:
-        found = client.delete(f"/v1/customers/{_customer_id(client, customer)}")
+        found = client.delete(f"/v1/customers/{customer_id(client, customer)}")
     removed = ", ".join(f"{count} {kind}" for kind, count in found.get("removed", {}).items() if count)
     out.print(f"{customer} is deleted. Removed: {removed or 'nothing else'}.")
     if not found.get("complete", True):
@@ -71,7 +72,7 @@ def create_key(
     """Issue a key. It is shown once."""
     connection = as_operator(server, key)
     with Client(connection) as client:
-        found = client.post(f"/v1/customers/{_customer_id(client, customer)}/keys", {"name": name})
+        found = client.post(f"/v1/customers/{customer_id(client, customer)}/keys", {"name": name})
     out.print(found["key"])
     console.err.print(Text(f"{found['id']}, shown this once.", style="dim"))
     if save:
@@ -93,7 +94,7 @@ def list_keys(customer: CustomerRef, server: Server = None, key: AdminKey = None
                 console.when(found.get("expires_at")) or "never",
                 Text("revoked", style="red") if found.get("revoked_at") else Text("valid", style="green"),
             ]
-            for found in client.each(f"/v1/customers/{_customer_id(client, customer)}/keys")
+            for found in client.each(f"/v1/customers/{customer_id(client, customer)}/keys")
         ]
     show_table(["id", "name", "key", "created", "last used", "expires", ""], rows, empty="No keys yet.")
 
@@ -101,32 +102,24 @@ def list_keys(customer: CustomerRef, server: Server = None, key: AdminKey = None
 @keys.command("rotate")
 def rotate_key(
     customer: CustomerRef,
-    key_id: KeyId,
+    reference: KeyRef,
     grace: Annotated[float, typer.Option(min=0, help="Seconds that the old key stays valid.")] = 0,
     server: Server = None,
     key: AdminKey = None,
 ) -> None:
     """Replace a key by a new one."""
     with Client(as_operator(server, key)) as client:
-        path = f"/v1/customers/{_customer_id(client, customer)}/keys/{key_id}/rotate"
+        owner = customer_id(client, customer)
+        path = f"/v1/customers/{owner}/keys/{key_id(client, owner, reference)}/rotate"
         found = client.post(path, {"grace_seconds": grace})
     out.print(found["key"])
     console.err.print(Text(f"{found['id']}, shown this once.", style="dim"))
 
 
 @keys.command("revoke")
-def revoke_key(customer: CustomerRef, key_id: KeyId, server: Server = None, key: AdminKey = None) -> None:
+def revoke_key(customer: CustomerRef, reference: KeyRef, server: Server = None, key: AdminKey = None) -> None:
     """Revoke a key at once."""
     with Client(as_operator(server, key)) as client:
-        client.delete(f"/v1/customers/{_customer_id(client, customer)}/keys/{key_id}")
-    out.print(f"{key_id} is revoked.")
-
-
-def _customer_id(client: Client, customer: str) -> str:
-    """The id behind a name; what is not a known name is passed on and refused by the API in its own words."""
-    if customer.startswith("cus_"):
-        return customer
-    for found in client.each("/v1/customers"):
-        if found["name"] == customer:
-            return str(found["id"])
-    return customer
+        owner = customer_id(client, customer)
+        found = client.delete(f"/v1/customers/{owner}/keys/{key_id(client, owner, reference)}")
+    out.print(f"{found['id']} is revoked.")

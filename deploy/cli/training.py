@@ -1,9 +1,8 @@
-"""`graft train`, `jobs`, `job`, `watch`, `cancel`, `pause`, `resume`."""
+"""`graft train`, `jobs`, `watch`, `cancel`, `pause`, `resume`."""
 
 from __future__ import annotations
 
 import json
-import shlex
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,12 +14,15 @@ from deploy.cli import console
 from deploy.cli.client import Client
 from deploy.cli.connection import Key, Server, as_customer
 from deploy.cli.console import out, show_table
+from deploy.cli.data import ColumnPairs, columns_of
 from deploy.cli.errors import CommandError
+from deploy.cli.examples import call_of
+from deploy.cli.lookup import JOBS, job_id
 from deploy.cli.progress import follow
+from deploy.cli.reports import refinement_line, score_of, show_report
 from models.learning.contract.request import STRATEGIES
 
-JobId = Annotated[str, typer.Argument(help="The job's id: ftjob-…", metavar="JOB")]
-JOBS = "/v1/fine_tuning/jobs"
+JobRef = Annotated[str, typer.Argument(help="A job's id, or a model's name: its newest job.", metavar="JOB")]
 
 
 def train(
@@ -32,10 +34,7 @@ def train(
     task: Annotated[str | None, typer.Option(help="What to learn. (default: inferred from the file)")] = None,
     validation: Annotated[Path | None, typer.Option(help="A file to score on, instead of held-out rows.")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed and data: same model.")] = None,
-    column: Annotated[
-        list[str] | None,
-        typer.Option(help="Names a column: text=body, label=category. Repeat it.", metavar="NAME=COLUMN"),
-    ] = None,
+    column: ColumnPairs = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Show progress until the job ends.")] = True,
     server: Server = None,
     key: Key = None,
@@ -43,7 +42,7 @@ def train(
     """Train a model of your own on FILE, and show how to call it."""
     fields = {"suffix": suffix, "strategy": strategy, "model": base, "task": task}
     fields["seed"] = None if seed is None else str(seed)
-    fields["columns"] = json.dumps(_columns(column)) if column else None
+    fields["columns"] = json.dumps(columns_of(column)) if column else None
     for path in (file, *([validation] if validation else [])):
         if not path.is_file():
             raise CommandError(reason=f"There is no file {path}.")
@@ -53,16 +52,32 @@ def train(
             out.print(job["id"])
             console.err.print(Text(f"{job['status']}; `graft watch {job['id']}` shows its progress.", style="dim"))
             return
-        _watch(client, job)
+        _watch(client, job, file)
 
 
 def jobs(
+    reference: Annotated[
+        str | None,
+        typer.Argument(
+            help="A job's id or a model's name: shows that job; without one, all are listed.", metavar="JOB"
+        ),
+    ] = None,
+    *,
+    status: Annotated[
+        list[str] | None,
+        typer.Option(help="Only jobs in this state: queued, running, succeeded, failed, …. Repeat it for several."),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Only jobs of this model.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The whole object as JSON.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
     server: Server = None,
     key: Key = None,
 ) -> None:
-    """List jobs, newest first."""
+    """List jobs, newest first, or show one: its state, what it became, its report."""
     with Client(as_customer(server, key)) as client:
+        if reference is not None:
+            _show_one(client, reference, as_json=as_json)
+            return
         rows = [
             [
                 job["id"],
@@ -70,50 +85,35 @@ def jobs(
                 job.get("step") or "",
                 f"{job.get('percent') or 0:.0f} %",
                 job.get("suffix"),
-                _score(job),
+                score_of(job.get("report")),
                 console.when(job["created_at"]),
             ]
-            for job in client.each(JOBS, most=limit)
+            for job in client.each(JOBS, most=limit, status=status, suffix=model)
         ]
     show_table(
         ["id", "status", "step", "done", "model", "score", "created"], rows, empty="No jobs yet: graft train FILE"
     )
 
 
-def job(
-    job_id: JobId,
-    as_json: Annotated[bool, typer.Option("--json", help="The whole object as JSON.")] = False,
-    server: Server = None,
-    key: Key = None,
-) -> None:
-    """Show one job: its state, what it became, and its report."""
-    with Client(as_customer(server, key)) as client:
-        found = client.get(f"{JOBS}/{job_id}")
-    if as_json:
-        out.print_json(data=found)
-        return
-    show_job(found)
-
-
-def watch(job_id: JobId, server: Server = None, key: Key = None) -> None:
+def watch(reference: JobRef, server: Server = None, key: Key = None) -> None:
     """Follow a job until it ends."""
     with Client(as_customer(server, key)) as client:
-        _watch(client, client.get(f"{JOBS}/{job_id}"))
+        _watch(client, client.get(f"{JOBS}/{job_id(client, reference)}"))
 
 
-def cancel(job_id: JobId, server: Server = None, key: Key = None) -> None:
+def cancel(reference: JobRef, server: Server = None, key: Key = None) -> None:
     """Stop a job. Versions that it has published stay."""
-    _act(job_id, "cancel", server, key)
+    _act(reference, "cancel", server, key)
 
 
-def pause(job_id: JobId, server: Server = None, key: Key = None) -> None:
+def pause(reference: JobRef, server: Server = None, key: Key = None) -> None:
     """Pause a job and free its worker."""
-    _act(job_id, "pause", server, key)
+    _act(reference, "pause", server, key)
 
 
-def resume(job_id: JobId, server: Server = None, key: Key = None) -> None:
+def resume(reference: JobRef, server: Server = None, key: Key = None) -> None:
     """Go on with a paused job."""
-    _act(job_id, "resume", server, key)
+    _act(reference, "resume", server, key)
 
 
 def submit(client: Client, file: Path, validation: Path | None, fields: dict[str, str]) -> dict[str, Any]:
@@ -129,38 +129,35 @@ def submit(client: Client, file: Path, validation: Path | None, fields: dict[str
 def show_job(found: dict[str, Any]) -> None:
     """The parts of a job that a person asks for first."""
     report = found.get("report") or {}
-    lines: list[tuple[str, Any]] = [
-        ("job", found["id"]),
-        ("status", console.status(found["status"])),
-        ("step", found.get("step")),
-        ("model", found.get("fine_tuned_model") or f"{found.get('suffix')} (nothing to call yet)"),
-        ("base", found.get("model")),
-        ("task", found.get("task")),
-        ("strategy", _strategy(found)),
-        ("score", _score(found)),
-        ("situation", _brief(report.get("situation"))),
-        ("seed", found.get("seed")),
-        ("took", console.duration(_seconds(found)) or None),
-        ("error", _error(found)),
-    ]
-    width = max(len(name) for name, _ in lines)
-    for name, value in lines:
-        if value not in (None, ""):
-            out.print(Text.assemble((f"{name:<{width}}  ", "dim"), value if isinstance(value, Text) else str(value)))
-
-
-def show_call(server: str, model: str, example: str = "Where is my order?") -> None:
-    """How to call the model that was trained."""
-    body = shlex.quote(json.dumps({"inputs": [example]}))
-    out.print(
-        f"curl {server}/v1/models/{model}/predict \\\n"
-        f'  -H "Authorization: Bearer $GRAFT_API_KEY" -H "Content-Type: application/json" \\\n'
-        f"  -d {body}",
-        soft_wrap=True,
+    console.show_lines(
+        [
+            ("job", found["id"]),
+            ("status", console.status(found["status"])),
+            ("step", found.get("step")),
+            ("model", found.get("fine_tuned_model") or f"{found.get('suffix')} (nothing to call yet)"),
+            ("base", found.get("model")),
+            ("task", found.get("task")),
+            ("strategy", _strategy(found)),
+            ("score", score_of(report)),
+            ("situation", _brief(report.get("situation"))),
+            ("refined", refinement_line(report)),
+            ("seed", found.get("seed")),
+            ("took", console.duration(_seconds(found)) or None),
+            ("error", _error(found)),
+        ]
     )
 
 
-def _watch(client: Client, job: dict[str, Any]) -> None:
+def _show_one(client: Client, reference: str, *, as_json: bool) -> None:
+    found = client.get(f"{JOBS}/{job_id(client, reference)}")
+    if as_json:
+        out.print_json(data=found)
+        return
+    show_job(found)
+    show_report(found.get("report") or {})
+
+
+def _watch(client: Client, job: dict[str, Any], file: Path | None = None) -> None:
     started = time.monotonic()
 
     def servable(found: dict[str, Any]) -> None:
@@ -180,33 +177,13 @@ def _watch(client: Client, job: dict[str, Any]) -> None:
         raise typer.Exit(1)
     if job.get("fine_tuned_model"):
         out.print()
-        show_call(client.server, job.get("suffix") or job["fine_tuned_model"])
+        out.print(call_of(client, job, file), soft_wrap=True)
 
 
-def _act(job_id: str, verb: str, server: str | None, key: str | None) -> None:
+def _act(reference: str, verb: str, server: str | None, key: str | None) -> None:
     with Client(as_customer(server, key)) as client:
-        found = client.post(f"{JOBS}/{job_id}/{verb}")
-    out.print(Text.assemble(f"{job_id} ", console.status(found["status"])))
-
-
-def _columns(pairs: list[str]) -> dict[str, str]:
-    columns: dict[str, str] = {}
-    for pair in pairs:
-        name, equals, column = pair.partition("=")
-        if not equals or not name or not column:
-            raise CommandError(reason=f"--column takes NAME=COLUMN, as in --column text=body; got {pair!r}.")
-        columns[name] = column
-    return columns
-
-
-def _score(found: dict[str, Any]) -> str:
-    report = found.get("report") or {}
-    score = report.get("score")
-    if not isinstance(score, int | float):
-        return ""
-    low, high = report.get("score_low"), report.get("score_high")
-    interval = f" ({low:.3f} to {high:.3f})" if isinstance(low, int | float) and isinstance(high, int | float) else ""
-    return f"{report.get('metric', 'score')} {score:.3f}{interval}"
+        found = client.post(f"{JOBS}/{job_id(client, reference)}/{verb}")
+    out.print(Text.assemble(f"{found['id']} ", console.status(found["status"])))
 
 
 def _strategy(found: dict[str, Any]) -> str:

@@ -123,11 +123,11 @@ def _encode(run: Run, corpus: Corpus, *, begins: float) -> Generator[TrainEvent,
             found: dict[str, Any] = end.value
             return Rows(corpus, tokens, found), surplus
         spent = time.monotonic() - begun
-        yield Progress(
-            "encoding",
-            begins + (ends - begins) * share,
-            seconds_remaining=spent * (1 - share) / share if share > 0 else None,
-        )
+        percent = begins + (ends - begins) * share
+        # Foretold for the whole run, so only where a head is all that follows: how long refinement takes is not known.
+        known = share > 0 and _share(run, 0, 1) == 1
+        remaining = spent * (100 - percent) / (percent - begins) if known else None
+        yield Progress("encoding", percent, seconds_remaining=remaining)
 
 
 def _divide(run: Run, corpus: Corpus, tokens: list[Row], names: list[str]) -> tuple[Corpus, list[Row], Rows | None]:

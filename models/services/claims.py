@@ -78,9 +78,14 @@ def heartbeat(
     events: Sequence[NewEvent] = (),
 ) -> str | None:
     """Renew the lease and report; return what the customer wants: "cancel", "pause" or None. Raises LeaseLost."""
-    values = {"step": step, "percent": percent, "seconds_remaining": seconds_remaining}
+    values: dict[str, Any] = {
+        name: value for name, value in (("step", step), ("percent", percent)) if value is not None
+    }
+    if values:
+        # What was foretold before this step does not hold any more, whether or not there is something new to say.
+        values["seconds_remaining"] = seconds_remaining
     with resources.database.transaction() as session:
-        job = _hold(session, resources, claim, {name: value for name, value in values.items() if value is not None})
+        job = _hold(session, resources, claim, values)
         for level, type_, message, data in events:
             jobs.add_event(session, job.id, message, level=level, type=type_, data=data)
         return job.stop_requested

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from typer.testing import CliRunner
 
+from api.schemas.report import ReportObject
+from deploy.cli.main import app
 from models.backbones import loading, registry
 from models.learning.contract.events import VersionReady
 from models.learning.contract.request import DatasetSource, TrainRequest
@@ -67,6 +70,8 @@ def test_from_archive_to_prediction(gallery: Server, tmp_path: Path) -> None:
     job = tenant.http.post("/v1/fine_tuning/jobs", json={"training_file": file["id"], "suffix": "textures"}).json()
     assert (job["model"], job["task"]) == ("eyes", "image-classification")
     publish(gallery, job, tmp_path)
+    (version,) = tenant.http.get("/v1/models/textures/versions").json()["data"]
+    ReportObject.model_validate(version["report"])
     fine, coarse = PICTURES["fine/1.png"], PICTURES["coarse/1.png"]
     url = "/v1/models/textures/predict"
     texts = [{"image": base64.b64encode(data).decode()} for data in (fine, coarse)]
@@ -77,6 +82,14 @@ def test_from_archive_to_prediction(gallery: Server, tmp_path: Path) -> None:
     assert by_form.status_code == 200, by_form.text
     assert by_form.json()["predictions"] == by_json.json()["predictions"]
     assert [answer["label"] for answer in by_form.json()["predictions"]] == ["fine", "coarse"]
+    (tmp_path / "a.png").write_bytes(fine)
+    (tmp_path / "b.png").write_bytes(coarse)
+    words = ["predict", "textures", str(tmp_path / "a.png"), str(tmp_path / "b.png"), "--json"]
+    env = {"GRAFT_SERVER": gallery.url, "GRAFT_API_KEY": tenant.key}
+    shown = CliRunner().invoke(app, words, env=env)
+    assert [json.loads(line)["label"] for line in shown.stdout.splitlines()] == ["fine", "coarse"], shown.stderr
+    missing = CliRunner().invoke(app, ["predict", "textures", "nowhere.png"], env=env)
+    assert "there is no file nowhere.png" in missing.stderr
     for body, param in (
         ({"json": {"input": "no base64!"}}, "inputs[0]"),
         ({"files": {"file": ("cat.jpg", picture("GIF"))}}, "inputs[0]"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -20,6 +21,7 @@ import httpx
 import psutil
 import pytest
 
+from api.schemas.report import ReportObject
 from deploy.cli.demo import SAMPLES
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -141,6 +143,9 @@ def test_train_watch_predict_promote(graft: Callable[..., subprocess.CompletedPr
     assert trained.returncode == 0, trained.stderr + trained.stdout
     assert "succeeded" in trained.stdout
     assert "/v1/models/tickets/predict" in trained.stdout
+    with (SAMPLES / "tickets.csv").open(encoding="utf-8", newline="") as file:
+        first = next(csv.DictReader(file))["text"]
+    assert json.dumps({"inputs": [first]}) in trained.stdout
     assert "answers already" in trained.stderr or "succeeded" in trained.stdout
 
     listed = graft("jobs", key=key)
@@ -149,6 +154,9 @@ def test_train_watch_predict_promote(graft: Callable[..., subprocess.CompletedPr
     assert "succeeded" in listed.stdout
     shown = json.loads(graft("job", job_id[0], "--json", key=key).stdout)
     assert shown["seed"] == 7
+    ReportObject.model_validate(shown["report"])
+    by_name = graft("model", "tickets", key=key).stdout
+    assert all(f"{word} " in by_name for word in ("precision", "damaged_item", "refined"))
     assert graft("watch", job_id[0], key=key).returncode == 0
 
     asked = graft("predict", "tickets", "please send my money back for the broken cup", "--top-k", "2", key=key)

@@ -10,6 +10,8 @@ from models.learning.contract.events import Progress
 BEGINS, ENDS = 30.0, 98.0  # percent of the run
 # Share of the budget before which nothing is given up: early on a projection is mostly start-up cost.
 _START_UP = 0.05
+# Share of the work before which no time is foretold: a projection from nothing done is nothing left.
+_FORETELLING = 0.02
 
 
 class OverBudget(Exception):
@@ -66,4 +68,5 @@ class Budget:
         if limit_s is not None and self.spent_s > _START_UP * limit_s and self.spent_s + remaining_s > limit_s:
             raise OverBudget
         self._share_shown = max(self._share_shown, min(done / max(self._planned, 1e-9), 1.0))
-        return Progress("refining", BEGINS + (ENDS - BEGINS) * self._share_shown, message, remaining_s, metrics)
+        foretold_s = remaining_s if done >= _FORETELLING * self._planned else None
+        return Progress("refining", BEGINS + (ENDS - BEGINS) * self._share_shown, message, foretold_s, metrics)

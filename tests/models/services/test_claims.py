@@ -85,7 +85,11 @@ def test_a_heartbeat_renews_and_reports(resources: Resources, bench: Bench, cust
     assert now.lease_until > first.lease_until
     assert bench.said(job)[-2:] == ["epoch 1", "slow"]
     claims.heartbeat(resources, claim)
-    assert bench.read(job).step == "fitting"
+    later = bench.read(job)
+    assert (later.step, later.seconds_remaining) == ("fitting", 3.0)
+    # What was foretold of a step does not outlive it.
+    claims.heartbeat(resources, claim, step="refining", percent=60.0)
+    assert bench.read(job).seconds_remaining is None
 
 
 def test_a_first_job_makes_a_live_version_and_is_billed_once(

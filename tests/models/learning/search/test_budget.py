@@ -68,3 +68,11 @@ def test_without_a_limit_everything_fits(clock: Clock) -> None:
     clock.seconds = 1e9
     assert budget.plan_if_affordable(1e9)
     assert budget.progress(0.0, "at leisure").seconds_remaining is not None
+
+
+def test_the_rest_is_foretold_once_something_is_done(clock: Clock) -> None:
+    budget = Budget(None, now=clock)
+    budget.plan(1_000.0)
+    clock.seconds = 10.0
+    assert budget.progress(0.0, "begins").seconds_remaining is None
+    assert budget.progress(250.0, "goes on").seconds_remaining == pytest.approx(30.0)

@@ -1,0 +1,147 @@
+"""`graft check`, `files`, `delete-file`, `usage`: data sets before and after their upload, and what was used."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from deploy.cli import console
+from deploy.cli.client import Client
+from deploy.cli.connection import Key, Server, as_customer
+from deploy.cli.console import out, show_table
+from deploy.cli.errors import CommandError
+from deploy.cli.lookup import file_id
+
+FileRef = Annotated[str, typer.Argument(help="A file's id or name.", metavar="FILE")]
+ColumnPairs = Annotated[
+    list[str] | None,
+    typer.Option("--column", help="Names a column: text=body, label=category. Repeat it.", metavar="NAME=COLUMN"),
+]
+_LABELS = 40
+_DAY_S = 86_400
+
+
+def check(
+    file: Annotated[Path, typer.Argument(help="CSV, JSONL, Parquet, chat JSONL, or a zip.", metavar="FILE")],
+    *,
+    task: Annotated[str | None, typer.Option(help="What to learn. (default: inferred from the file)")] = None,
+    column: ColumnPairs = None,
+    as_json: Annotated[bool, typer.Option("--json", help="What was found as JSON.")] = False,
+) -> None:
+    """Check a data set on this machine as an upload would: no server, nothing leaves it."""
+    from deploy.cli.running import read_settings  # noqa: PLC0415  # the launcher and the control plane: not for all
+    from models.datasets.validation import inspect  # noqa: PLC0415
+    from models.services.files import limits_from  # noqa: PLC0415
+
+    if not file.is_file():
+        raise CommandError(reason=f"There is no file {file}.")
+    limits = limits_from(read_settings())
+    columns = columns_of(column) if column else None
+    found = asdict(inspect(file, filename=file.name, task=task, columns=columns, limits=limits))
+    if as_json:
+        out.print_json(data=found)
+    else:
+        show_profile(found)
+        out.print(Text(f"\n{file.name} can be trained on: graft train {file}", style="green"))
+
+
+def files(
+    reference: Annotated[
+        str | None, typer.Argument(help="A file's id or name; without one, all are listed.", metavar="FILE")
+    ] = None,
+    *,
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="The whole objects as JSON.")] = False,
+    server: Server = None,
+    key: Key = None,
+) -> None:
+    """List uploaded files, or show one with what validation found."""
+    with Client(as_customer(server, key)) as client:
+        if reference is not None:
+            found = client.get(f"/v1/files/{file_id(client, reference)}")
+            if as_json:
+                out.print_json(data=found)
+            else:
+                show_profile({"file": found["id"], "name": found["filename"], **found})
+            return
+        listed = list(client.each("/v1/files", most=limit))
+    if as_json:
+        out.print_json(data=listed)
+        return
+    rows = [
+        [
+            found["id"],
+            found["filename"],
+            found["task"],
+            found["rows"],
+            f"{found['bytes'] / 1024:,.0f} kB",
+            len(found["warnings"]) or "",
+            console.when(found["created_at"]),
+        ]
+        for found in listed
+    ]
+    columns = ["id", "name", "task", "rows", "size", "warnings", "created"]
+    show_table(columns, rows, empty="No files yet: graft train FILE")
+
+
+def delete_file(reference: FileRef, server: Server = None, key: Key = None) -> None:
+    """Delete a file that no unfinished job uses. Models that were trained on it stay."""
+    with Client(as_customer(server, key)) as client:
+        found = client.delete(f"/v1/files/{file_id(client, reference)}")
+    out.print(f"{found['id']} is deleted.")
+
+
+def usage(
+    days: Annotated[float, typer.Option(min=0, max=366, help="How far back.")] = 7,
+    by_hour: Annotated[bool, typer.Option("--hours", help="Hour by hour.")] = False,
+    server: Server = None,
+    key: Key = None,
+) -> None:
+    """Sum up what was used, by kind and model."""
+    now = time.time()
+    with Client(as_customer(server, key)) as client:
+        buckets = client.get("/v1/usage", start_time=now - days * _DAY_S, end_time=now)["data"]
+    sums: dict[tuple[str, str, str], list[float]] = {}
+    for bucket in buckets:
+        hour = console.when(bucket["start_time"]) if by_hour else ""
+        total = sums.setdefault((hour, bucket["kind"], bucket["model"]), [0, 0, 0, 0.0])
+        for index, name in enumerate(("requests", "rows", "tokens", "seconds")):
+            total[index] += bucket[name]
+    rows = [
+        [*([hour] if by_hour else []), kind, model, *(f"{value:,.0f}" for value in total[:3]), f"{total[3]:,.1f} s"]
+        for (hour, kind, model), total in sums.items()
+    ]
+    columns = [*(["hour"] if by_hour else []), "kind", "model", "requests", "rows", "tokens", "time"]
+    show_table(columns, rows, empty=f"Nothing was used in the last {days:g} days.")
+
+
+def show_profile(found: dict[str, Any]) -> None:
+    """Print what validation found in a file: lines, labels, warnings."""
+    labels = found.get("labels") or {}
+    columns = ", ".join(f"{name} ← {own}" if name != own else own for name, own in found["columns"].items())
+    lines = [(name, found.get(name)) for name in ("file", "name", "format", "task", "rows")]
+    console.show_lines([*lines, ("columns", columns), ("labels", len(labels) or None)])
+    if labels:
+        out.print()
+        shown = list(labels.items())[:_LABELS]
+        show_table(["label", "rows"], [[label, count] for label, count in shown], empty="")
+        if len(labels) > _LABELS:
+            out.print(Text(f"and {len(labels) - _LABELS} more", style="dim"))
+    for warning in found.get("warnings") or []:
+        out.print(Text(f"Warning: {warning.get('message')}", style="yellow"))
+
+
+def columns_of(pairs: list[str]) -> dict[str, str]:
+    """Read `NAME=COLUMN` options; raises CommandError."""
+    columns: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, column = pair.partition("=")
+        if not equals or not name or not column:
+            raise CommandError(reason=f"--column takes NAME=COLUMN, as in --column text=body; got {pair!r}.")
+        columns[name] = column
+    return columns

@@ -1,0 +1,192 @@
+"""The `graft` commands against a real server: names for ids, suggestions, what they print."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from deploy.cli.client import Client
+from deploy.cli.connection import Connection
+from deploy.cli.examples import call_of
+from deploy.cli.main import app
+
+if TYPE_CHECKING:
+    from tests.api.conftest import Server, Tenant
+
+Graft = Callable[..., Result]
+Publish = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def graft(server: Server, tenant: Tenant, tmp_path: Path) -> Graft:
+    """Runs a command as the tenant, or as the operator with `operator=True`."""
+
+    def run(*words: str, stdin: str | None = None) -> Result:
+        env = {"GRAFT_SERVER": server.url, "GRAFT_API_KEY": tenant.key, "XDG_CONFIG_HOME": str(tmp_path)}
+        env["GRAFT_ADMIN_KEY"] = server.settings.admin_key.get_secret_value()
+        return CliRunner().invoke(app, list(words), env=env, input=stdin)
+
+    return run
+
+
+def test_names_stand_for_ids(graft: Graft, tenant: Tenant, publish: Publish) -> None:
+    job = publish("tickets")
+    for reference in (job["id"], "tickets", "tickets@1", job["fine_tuned_model"]):
+        shown = graft("job", reference, "--json")
+        assert json.loads(shown.stdout)["id"] == job["id"], shown.stderr
+    by_name = graft("file", "tickets.csv", "--json")
+    assert json.loads(by_name.stdout)["id"] == job["training_file"]
+    rotated = graft("keys", "rotate", tenant.name, "tests", "--grace", "3600")
+    assert rotated.stdout.startswith("gr-"), rotated.stderr
+    twice = graft("keys", "revoke", tenant.name, "tests")
+    assert twice.exit_code == 1
+    assert "2 keys are called 'tests'" in twice.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("predict", "tikcets", "hello"),
+        ("model", "tikcets"),
+        ("versions", "tikcets"),
+        ("promote", "tikcets", "1"),
+        ("job", "tikcets"),
+        ("cancel", "tikcets"),
+    ],
+)
+def test_a_misspelt_name_gets_the_nearest_one(graft: Graft, publish: Publish, words: tuple[str, ...]) -> None:
+    publish("tickets")
+    answer = graft(*words)
+    assert answer.exit_code == 1
+    assert "Did you mean 'tickets'?" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "nearest"),
+    [
+        (("file", "tickets.cvs"), "tickets.csv"),
+        (("trian", "x.csv"), "train"),
+        (("train", "x.csv", "--sufix"), "--suffix"),
+    ],
+)
+def test_other_misspelt_words(graft: Graft, upload: str, words: tuple[str, ...], nearest: str) -> None:
+    assert upload
+    answer = graft(*words)
+    assert answer.exit_code != 0
+    assert nearest in answer.stderr
+
+
+def test_commands_in_singular_and_plural(graft: Graft, publish: Publish) -> None:
+    job = publish("tickets")
+    for one, many in (
+        (["job"], ["jobs"]),
+        (["job", job["id"]], ["jobs", job["id"]]),
+        (["model", "tickets"], ["models", "tickets"]),
+        (["file"], ["files"]),
+        (["version", "tickets"], ["versions", "tickets"]),
+        (["alias", "tickets"], ["aliases", "tickets"]),
+        (["customer", "list"], ["customers", "list"]),
+    ):
+        first, second = graft(*one), graft(*many)
+        assert first.exit_code == 0, first.stderr
+        assert first.stdout == second.stdout != ""
+
+
+def test_lists_are_filtered_by_state(graft: Graft, tenant: Tenant, publish: Publish, upload: str) -> None:
+    done = publish("tickets")["id"]
+    waiting = tenant.http.post("/v1/fine_tuning/jobs", json={"training_file": upload, "suffix": "other"}).json()["id"]
+    for filters, shown in (
+        (["--status", "succeeded"], {done}),
+        (["--status", "queued"], {waiting}),
+        (["--status", "queued", "--status", "succeeded"], {done, waiting}),
+        (["--model", "other"], {waiting}),
+        (["--status", "failed"], set()),
+    ):
+        assert set(re.findall(r"ftjob-\w+", graft("jobs", *filters).stdout)) == shown
+    wrong = graft("jobs", "--status", "done")
+    assert wrong.exit_code == 1
+    assert "'succeeded'" in wrong.stderr
+
+
+def test_watch_shows_every_event_in_order(graft: Graft, tenant: Tenant, publish: Publish) -> None:
+    job = publish("tickets", versions=60)
+    listed = tenant.http.get(f"/v1/fine_tuning/jobs/{job['id']}/events", params={"order": "asc", "limit": 100}).json()
+    more = tenant.http.get(
+        f"/v1/fine_tuning/jobs/{job['id']}/events",
+        params={"order": "asc", "limit": 100, "after": listed["last_id"]},
+    ).json()
+    messages = [event["message"] for event in (*listed["data"], *more["data"])]
+    assert len(messages) > 100
+    shown = graft("watch", "tickets").stderr.splitlines()
+    assert [line.partition(" ")[2] for line in shown if re.match(r"\d\d:\d\d:\d\d ", line)] == messages
+
+
+def test_a_model_is_shown_with_its_versions_and_aliases(graft: Graft, tenant: Tenant, publish: Publish) -> None:
+    publish("tickets", versions=3)
+    shown = graft("model", "tickets").stdout
+    assert re.search(r"version +3 of 3 \(live\)", shown)
+    assert re.search(r"score +accuracy 0.530", shown)
+    assert re.search(r"version +1 of 3 \(live: 3\)", graft("model", "tickets@1").stdout)
+    graft("promote", "tickets", "2", "--alias", "canary")
+    refused = graft("delete-version", "tickets", "2")
+    assert "'canary' points at it" in refused.stderr
+    assert "is deleted" in graft("delete-alias", "tickets", "canary").stdout
+    assert "is deleted" in graft("delete-version", "tickets", "2").stdout
+    assert "version 1 answers now" in graft("rollback", "tickets").stdout
+    assert "nothing to go back to" in graft("rollback", "tickets").stderr
+    usage = graft("usage").stdout
+    assert f"ft:minilm:{tenant.name}:tickets" in usage
+    assert "training" in usage
+
+
+def test_a_file_is_checked_here_as_an_upload_is_there(graft: Graft, tenant: Tenant, tmp_path: Path) -> None:
+    good = tmp_path / "good.csv"
+    good.write_text("text,label\n" + "".join(f"row {n} of {n % 2},{n % 2}\n" for n in range(10)) + "row 1 of 1,1\n")
+    uploaded = tenant.http.post("/v1/files", files={"file": (good.name, good.read_bytes())}).json()
+    checked = json.loads(graft("check", str(good), "--json").stdout)
+    assert checked == {name: uploaded[name] for name in checked}
+    assert checked["warnings"][0]["message"] in graft("check", str(good)).stdout.replace("\n", " ")
+    bad = tmp_path / "bad.csv"
+    bad.write_text("text,label\nfine,a\n,b\nno label,\n")
+    refused = tenant.http.post("/v1/files", files={"file": (bad.name, bad.read_bytes())}).json()["error"]
+    local = graft("check", str(bad))
+    assert local.exit_code == 1
+    for detail in refused["details"]:
+        assert detail["reason"] in local.stderr
+        assert detail["mend"] in local.stderr
+    named = graft("check", str(good), "--column", "text=body")
+    assert named.exit_code == 1
+    assert "body" in named.stderr
+
+
+def test_the_call_that_is_shown_fits_the_task(server: Server, tenant: Tenant, tmp_path: Path, publish: Publish) -> None:
+    texts = tmp_path / "tickets.csv"
+    texts.write_text("text,label\n" + "".join(f"it's ticket {n},{n % 2}\n" for n in range(8)))
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("text,text_pair,value\n" + "".join(f"one {n},other {n},{n}.5\n" for n in range(8)))
+    with Client(Connection(server.url, tenant.key)) as client:
+
+        def body(file: Path, local: bool = True) -> Any:
+            stored = tenant.http.post("/v1/files", files={"file": (file.name, file.read_bytes())}).json()
+            job = {"suffix": "tickets", "task": stored["task"], "training_file": stored["id"]}
+            words = shlex.split(call_of(client, job, file if local else None))
+            assert words[:2] == ["curl", f"{server.url}/v1/models/tickets/predict"]
+            return json.loads(words[words.index("-d") + 1])["inputs"]
+
+        assert body(texts) == ["it's ticket 0"]
+        assert body(pairs) == [{"text": "one 0", "text_pair": "other 0"}]
+        assert set(body(pairs, local=False)[0]) == {"text", "text_pair"}
+        publish("tickets")
+        answer = tenant.http.post("/v1/models/tickets/predict", json={"inputs": body(texts, local=False)})
+        assert answer.status_code == 200
+        for task, file in (("image-classification", "photo.jpg"), ("audio-classification", "sound.wav")):
+            call = call_of(client, {"suffix": "ants", "task": task, "training_file": "file-0"})
+            assert f"-F file=@{file}" in call
+            assert "-d " not in call
