@@ -1,4 +1,4 @@
-"""Route classes: who is let in is settled before a byte of the body is read or a parameter is looked at."""
+"""Route classes: the caller is admitted before a byte of the body is read or a parameter is looked at."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Guarded(APIRoute):
     audience: ClassVar[Audience]
 
     def get_route_handler(self) -> Handler:
-        """FastAPI's handler behind the door; JSON bodies are read here, where their size is bounded."""
+        """Return FastAPI's handler after admission; JSON bodies are read here, where their size is bounded."""
         answer = super().get_route_handler()
         audience = self.audience
         reads_json = self.body_field is not None
@@ -38,19 +38,19 @@ class _Guarded(APIRoute):
 
 
 class CustomerRoute(_Guarded):
-    """For customers' keys."""
+    """A route for customers' keys."""
 
     audience = "customer"
 
 
 class OperatorRoute(_Guarded):
-    """For the operator's key."""
+    """A route for the operator's key."""
 
     audience = "operator"
 
 
 class DirectRoute(CustomerRoute):
-    """For customers' keys, on the hot path: the endpoint takes the request itself, FastAPI adds documentation only."""
+    """A route for customers' keys on the hot path: the endpoint takes the request, FastAPI only documents it."""
 
     def __init__(self, path: str, endpoint: Handler, **options: Any) -> None:
         super().__init__(path, endpoint, **options)

@@ -1,4 +1,4 @@
-"""The application: what is opened at start, which routes answer, and the layers that every request passes."""
+"""The ASGI application: its resources, its routes, and the layers that every request passes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ log = structlog.get_logger("graft.api")
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The ASGI application for `settings`, or for the process's environment. Nothing is opened before its start-up."""
+    """Return the ASGI application for `settings` or the environment's. Nothing is opened before start-up."""
     settings = settings or process_settings.load()
     configure(settings)
     metrics = Metrics()
@@ -46,7 +46,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         static_url="/docs/assets",
         lifespan=_lifespan,
-        # The outermost first. The error boundary is the innermost: what it makes of a fault is logged and marked.
+        # The outermost first. The error boundary is the innermost: its answers are logged and marked.
         middleware=[
             Middleware(RequestIds),
             Middleware(AccessLog, settings=settings),
@@ -101,7 +101,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
                 stack.push_async_callback(predictor.close)
                 await predictor.start()
                 # Libraries and the base stay as long as the process. A full collection that walks them as well stops
-                # everybody for a tenth of a second.
+                # every request for a tenth of a second.
                 gc.collect()
                 gc.freeze()
                 context.predictor = predictor

@@ -1,4 +1,4 @@
-"""Who is calling: the operator, or a customer through one of its keys."""
+"""The caller of a request: the operator, or a customer through one of its keys."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OPERATOR = "operator"
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """Whoever holds the operator's key."""
+    """The holder of the operator's key."""
 
 
 Audience = Literal["customer", "operator"]
@@ -50,7 +50,7 @@ class CustomerOnly(Forbidden):
 
 
 async def admit(request: Request, audience: Audience) -> None:
-    """Find out who calls, count the request against the caller's limit, and let in whom the route is for.
+    """Authenticate the caller, count the request against its limit, and check that the route is for it.
 
     Sets `request.state.caller`. Raises NoKey, an error of the key directory, RateLimited, OperatorOnly, CustomerOnly.
     """
@@ -72,7 +72,7 @@ async def admit(request: Request, audience: Audience) -> None:
 
 
 async def is_still_admitted(request: Request) -> bool:
-    """Whether the key that a request came with is valid by now, from the same cache: for answers that take long."""
+    """Whether the key of a request is still valid, from the same cache: for answers that take long."""
     try:
         await context.of(request).authenticate(_bearer_token(request))
     except Unauthenticated:
@@ -81,7 +81,7 @@ async def is_still_admitted(request: Request) -> bool:
 
 
 def customer_of(request: Request) -> Principal:
-    """The customer that `admit` let in."""
+    """Return the customer that `admit` has authenticated."""
     return cast("Principal", request.state.caller)
 
 

@@ -37,11 +37,11 @@ class Context:
     validations: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_VALIDATIONS))
 
     async def validate(self, work: Callable[[], Answer]) -> Answer:
-        """Run on a thread what reads a whole upload; few at a time, so that others keep threads for short work."""
+        """Run work that reads a whole upload on a thread; few at a time, so that threads for short work stay free."""
         return await to_thread.run_sync(work, limiter=self.validations)
 
     def note_change(self, customer_id: str, model_name: str) -> None:
-        """Let this process answer by what it has just changed of a model. Called on a request's worker thread."""
+        """Drop this process's cache of a model that it has just changed. Called on a request's worker thread."""
         access = self.predictor.access if self.predictor is not None else self.access
         if access is not None:
             from_thread.run_sync(access.forget, customer_id, model_name)
@@ -55,7 +55,7 @@ class Context:
 
 
 def of(request: Request) -> Context:
-    """The process's context."""
+    """Return the process's context."""
     return cast("Context", request.app.state.context)
 
 

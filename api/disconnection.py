@@ -1,4 +1,4 @@
-"""A client that leaves takes its request out of the queue: nobody waits for the answer."""
+"""Cancellation of the work of clients that have disconnected."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from api.errors import ClientClosedRequest
 
 Answer = TypeVar("Answer")
 
-# Most answers are out before anybody could leave; a watcher for each of them would cost more than it saves.
-_PATIENCE_S = 0.1
+# Most answers are faster than any disconnection; a watcher for each of them would cost more than it saves.
+_WATCH_AFTER_S = 0.1
 
 
 async def unless_gone(request: Request, work: Awaitable[Answer]) -> Answer:
-    """What `work` gives, or ClientClosedRequest, and `work` cancelled, if the client leaves first.
+    """Return the result of `work`; if the client disconnects first, cancel it and raise ClientClosedRequest.
 
     The request's body must have been read: what comes after it is the client's leaving.
     """
@@ -38,7 +38,7 @@ async def unless_gone(request: Request, work: Awaitable[Answer]) -> Answer:
         nonlocal watcher
         watcher = asyncio.create_task(watch(), name="disconnection")
 
-    timer = asyncio.get_running_loop().call_later(_PATIENCE_S, begin)
+    timer = asyncio.get_running_loop().call_later(_WATCH_AFTER_S, begin)
     try:
         return await work
     except asyncio.CancelledError:

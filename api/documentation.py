@@ -1,4 +1,4 @@
-"""What /docs shows beside the routes' own types: examples that run as they stand, and what can go wrong."""
+"""The parts of /docs beside the routes' own types: examples that run as they are, and error answers."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _REASONS = {
 
 
 def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The documentation of error answers."""
+    """Return the documentation of error answers."""
     return {status: {"model": ErrorAnswer, "description": _REASONS[status]} for status in statuses}
 
 
@@ -134,7 +134,7 @@ FILE_FORM: dict[str, Any] = {
 
 
 def complete(schema: dict[str, Any]) -> None:
-    """Add to a generated schema what the routes do by themselves: keys, bodies that they read, reports as they are."""
+    """Complete a generated schema by what the routes do by themselves: keys, bodies that they read, whole reports."""
     components = schema["components"]
     _refer(components["schemas"], ReportObject.__name__)
     for model in (CreateJob, ReportObject):
@@ -177,7 +177,7 @@ def _refer(node: Any, name: str) -> None:
 
 
 def _describe(name: str, component: dict[str, Any]) -> None:
-    """What is the same in every object is described in one place."""
+    """Describe the fields that every object has, in one place."""
     if name.startswith("Listing"):
         component["description"] = Listing.__doc__
     kind = component.get("properties", {}).get("object")

@@ -22,7 +22,7 @@ log = structlog.get_logger("graft.api")
 
 _DETAILS_SHOWN = 100
 _SHOWN_CHARS = 100
-# pydantic names the branch of a union in the location; a caller knows fields only.
+# pydantic names the branch of a union in the location; callers have fields only.
 _UNION_BRANCHES = {"int", "float", "str", "bool", "dict", "list", "constrained-str", "constrained-int", "is-instance"}
 
 
@@ -69,18 +69,18 @@ class MethodNotAllowed(InvalidRequest):
 
 
 class InternalError(GraftError):
-    """A fault of the server. Its message tells nothing of the inside; the log has the rest."""
+    """A fault of the server. Its message has no details; the log has them."""
 
 
 class ClientClosedRequest(InvalidRequest):
-    """The client left before the body was complete; nobody reads this answer, the access log does."""
+    """The client left before the body was complete; this answer is for the access log."""
 
     status = 499
     message = "The client closed the connection before the body was complete."
 
 
 def render(error: GraftError) -> Response:
-    """The HTTP answer to a domain error, with the headers that its status calls for."""
+    """Return the HTTP answer to a domain error, with the headers that its status calls for."""
     headers: dict[str, str] = {}
     retry_after_s = getattr(error, "retry_after_s", None)
     if retry_after_s is not None:
@@ -101,20 +101,20 @@ def render(error: GraftError) -> Response:
 
 
 def from_validation(errors: Iterable[Any]) -> InvalidBody:
-    """One error of the wire format for pydantic's list; the first one is the message, all of them are `details`."""
+    """Return one error of the wire format for pydantic's list: the first is the message, all are `details`."""
     details = [_describe(error) for error in errors][:_DETAILS_SHOWN]
     first = details[0]
     return InvalidBody(reason=first["message"], param=first["param"], details=details if len(details) > 1 else None)
 
 
 def hint_at(name: str, known: Collection[str]) -> str:
-    """What to say to somebody who used an unknown name: the nearest known one, or all of them."""
+    """Return the hint after an unknown name: the nearest known one, or all of them."""
     meant = nearest(name, known)
     return f" Did you mean '{meant}'?" if meant else f" Known: {', '.join(known)}."
 
 
 def nearest(name: str, known: Collection[str]) -> str | None:
-    """The known name that a misspelt one most likely means."""
+    """Return the known name that a misspelt one most likely means."""
     if len(name) > _SHOWN_CHARS:  # to compare is quadratic
         return None
     matches = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
@@ -122,12 +122,12 @@ def nearest(name: str, known: Collection[str]) -> str | None:
 
 
 def shorten(text: str) -> str:
-    """What a caller sent, for a message: no longer than a line."""
+    """Shorten a caller's text for a message: no longer than a line."""
     return text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "…"
 
 
 def register(app: FastAPI) -> None:
-    """Let every error that a route raises be rendered here."""
+    """Render every error that a route raises here."""
 
     def on_graft_error(_request: Request, error: Exception) -> Response:
         return render(error if isinstance(error, GraftError) else InternalError())
@@ -144,7 +144,7 @@ def register(app: FastAPI) -> None:
 
 
 class ErrorBoundary:
-    """ASGI: turns what nobody foresaw into a 500 inside of the middlewares, so that it is counted, logged and marked.
+    """ASGI: turns an unexpected exception into a 500 inside of the middlewares, where it is counted, logged and marked.
 
     Starlette's own last resort answers outside of them, without `x-request-id`.
     """
@@ -186,7 +186,7 @@ def _from_http(app: FastAPI, request: Request, error: Exception) -> GraftError:
 
 
 def _methods(app: FastAPI, request: Request) -> set[str]:
-    # The framework knows the methods of one route only, and a path may have several.
+    # The framework has the methods of one route only, and a path may have several.
     found: set[str] = set()
     for route in app.routes:
         if route.matches(request.scope)[0] is not Match.NONE:

@@ -40,7 +40,7 @@ async def stream_events(request: Request, resources: Resources, customer_id: str
 
 
 async def _until_gone(events: AsyncIterator[ServerSentEvent]) -> AsyncIterator[ServerSentEvent]:
-    # The customer may be deleted while somebody watches; the stream then just ends.
+    # The customer may be deleted during the stream; it then just ends.
     with contextlib.suppress(NotFound):
         async for event in events:
             yield event
@@ -50,9 +50,9 @@ async def _follow(
     request: Request, resources: Resources, customer_id: str, job_id: str, seq: int
 ) -> AsyncIterator[ServerSentEvent]:
     shown = ""
-    # A stream may last for hours: a key that is revoked or expires meanwhile is dead here as fast as anywhere.
+    # A stream may last for hours: a key that is revoked or expires meanwhile ends it as fast as any other access.
     while await is_still_admitted(request):
-        # The job first: whatever it did before it ended is then among the events that are read after it.
+        # The job first: all that it did before it ended is then among the events that are read after it.
         job = await run_in_threadpool(jobs.get, resources, customer_id, job_id)
         while batch := await run_in_threadpool(jobs.events_since, resources, customer_id, job_id, seq):
             for event in batch:

@@ -23,7 +23,7 @@ class MissingFile(InvalidBody):
 
 
 def body_of(model: type[Model], form: Form, *, files: set[str]) -> Model:
-    """The form's fields as `model`; objects, lists and numbers are written as JSON in their fields.
+    """Return the form's fields as `model`; objects, lists and numbers are written as JSON in their fields.
 
     `files` are the fields that may be files. Raises InvalidBody naming the field.
     """
@@ -39,7 +39,7 @@ def body_of(model: type[Model], form: Form, *, files: set[str]) -> Model:
 
 
 def validated(model: type[Model], values: dict[str, Any]) -> Model:
-    """`values` as `model`; raises InvalidBody."""
+    """Return `values` as `model`; raises InvalidBody."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -47,7 +47,7 @@ def validated(model: type[Model], values: dict[str, Any]) -> Model:
 
 
 def file_of(form: Form, name: str = "file") -> Upload:
-    """The form's file; raises MissingFile."""
+    """Return the form's file; raises MissingFile."""
     if name not in form.files:
         raise MissingFile(field=name, param=name)
     return form.files[name]

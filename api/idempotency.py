@@ -37,7 +37,7 @@ class Once:
         *,
         redact: Callable[[dict[str, Any]], dict[str, Any]] = dict,
     ) -> Response:
-        """The wire object that `create` makes, or the answer that this key had before.
+        """Answer with the wire object that `create` makes, or with the answer that this key had before.
 
         `request` is the JSON-ready body that the key stands for; `redact` takes out what must not be stored.
         A creation that fails leaves the key free: nothing was made, and the caller may mend the body.
@@ -45,7 +45,7 @@ class Once:
         return self._answer(request, lambda _digest: create(), redact, complete=True)
 
     def answer_job(self, request: Any, create: Callable[[IdempotencyToken | None], Job]) -> Response:
-        """The same for a job, which writes its answer in its own transaction: `create` hands the token on."""
+        """Answer with a job, which writes its answer in its own transaction: `create` passes the token on."""
 
         def submit(digest: str) -> BaseModel:
             token = IdempotencyToken(self.key, digest, render=_render_job) if self.key else None

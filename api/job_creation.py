@@ -1,4 +1,4 @@
-"""The ways to ask for a job: JSON that names a file, JSON that holds the rows, or a form with the file in it."""
+"""The forms of a request for a job: JSON that names a file, JSON that holds the rows, or a form with the file in it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _INLINE_NAME = "rows.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class AskedJob:
-    """A job that was asked for, with the files that came along and are not stored yet."""
+    """A requested job, with the files that came along and are not stored yet."""
 
     body: CreateJob
     training: Upload | None = None
@@ -46,19 +46,19 @@ class AskedJob:
 
     @property
     def brings_files(self) -> bool:
-        """Whether anything came along that has to be read whole."""
+        """Whether a file came along, which has to be read whole."""
         return self.training is not None or self.validation is not None
 
     @property
     def fingerprint(self) -> list[Any]:
-        """What makes this request the same as another one: its fields and the contents of its files."""
+        """The identity of this request: its fields and the contents of its files."""
         sent = [(upload.filename, upload.sha256) if upload else None for upload in (self.training, self.validation)]
         return [self.body.model_dump(mode="json", exclude={"training_data"}), sent]
 
 
 @contextlib.asynccontextmanager
 async def read(request: Request, settings: Settings) -> AsyncIterator[AskedJob]:
-    """What the body asks for, whichever form it has; its files are gone when the context ends."""
+    """Read the body, whichever form it has; its files are removed when the context ends."""
     folder = uploads.folder_of(settings)
     if uploads.is_multipart(request):
         async with uploads.receive(request, folder=folder, limit=settings.upload_limit_bytes) as form:
@@ -84,7 +84,7 @@ async def read(request: Request, settings: Settings) -> AsyncIterator[AskedJob]:
 
 
 def submit(resources: Resources, customer_id: str, asked: AskedJob, token: IdempotencyToken | None) -> Job:
-    """Store the files that came along and submit the job; if it is refused, they go again."""
+    """Store the files that came along and submit the job; if it is refused, they are removed again."""
     body = asked.body
     stored: list[str] = []
 
@@ -132,7 +132,7 @@ def submit(resources: Resources, customer_id: str, asked: AskedJob, token: Idemp
 
 def _delete(resources: Resources, customer_id: str, file_ids: Sequence[str]) -> None:
     for file_id in file_ids:
-        # The caller hears of what happened before, not of a file that has to stay.
+        # The answer is about the error before this one, not about a file that has to stay.
         with contextlib.suppress(GraftError):
             files.delete(resources, customer_id, file_id)
 

@@ -1,4 +1,4 @@
-"""JSON bodies: counted while they are read, parsed strictly, and refused with the place of the fault."""
+"""JSON bodies: counted while they are read, parsed strictly, and refused with the place of the error."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class JsonRequest(Request):
             self._parsed = parse(self._body)
 
     async def json(self) -> Any:
-        """What `load` parsed."""
+        """Return the body that `load` has parsed."""
         return self._parsed
 
 
 async def read_bounded(request: Request, limit: int) -> bytes:
-    """The whole body; raises BodyTooLarge as soon as more than `limit` bytes are announced or have come."""
+    """Return the whole body; raises BodyTooLarge as soon as more than `limit` bytes are announced or have come."""
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > limit:
         raise BodyTooLarge(limit=limit)
@@ -47,7 +47,7 @@ async def read_bounded(request: Request, limit: int) -> bytes:
 
 
 def parse(body: bytes) -> Any:
-    """JSON per RFC 8259: no NaN, no infinity, no lone surrogates, at most 1,024 levels; raises InvalidJson."""
+    """Parse JSON per RFC 8259: no NaN, no infinity, no lone surrogates, at most 1,024 levels; raises InvalidJson."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -1,4 +1,4 @@
-"""How many requests a caller may make, and the headers that tell."""
+"""Rate limits of callers, and their headers."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class RateLimits:
 
 
 class RateLimitHeaders:
-    """ASGI: puts what `RateLimits.admit` found on the answer, whatever the answer is."""
+    """ASGI: adds the headers of `RateLimits.admit` to every answer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from models import logs
 from models.settings import Settings
 
-# Scraped every few seconds; they would drown the rest.
+# Scraped every few seconds; the other lines would be hard to find.
 _QUIET = {"/healthz", "/readyz", "/metrics"}
 _LOGGED_PARAMS = ("job_id", "file_id", "model")
 
@@ -24,7 +24,7 @@ def configure(settings: Settings) -> None:
 
 
 class AccessLog:
-    """ASGI: one line per request. Customer and job ids come from what the request bound on its way."""
+    """ASGI: one line per request. Customer and job ids are those that the request bound on its way."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
@@ -61,6 +61,6 @@ class AccessLog:
 
 
 def route_template(scope: Scope) -> str:
-    """The path as the route declares it, so that ids neither multiply metrics nor leak into them."""
+    """Return the path as the route declares it: ids neither multiply metrics nor leak into them."""
     path = getattr(scope.get("route"), "path", None)
     return path if isinstance(path, str) else "(none)"

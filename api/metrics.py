@@ -37,7 +37,7 @@ class Metrics:
         self.embedded_rows = Counter("graft_embedded_rows", "Rows embedded.", registry=self.registry)
 
     def watch_jobs(self, count: Callable[[], dict[str, int]], queue_depth: Callable[[], int | None]) -> None:
-        """Let every scrape ask for the number of jobs by state and of messages in the queue."""
+        """Count jobs by state and messages in the queue at every scrape."""
         self.registry.register(_Jobs(count, queue_depth))
 
 
@@ -47,7 +47,7 @@ class _Jobs(Collector):
         self._queue_depth = queue_depth
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: to register must not query the database."""
+        """Return nothing: to register must not query the database."""
         return []
 
     def collect(self) -> Iterable[Metric]:
@@ -79,7 +79,7 @@ class RequestMetrics:
             await self.app(scope, receive, send)
             return
         start = time.perf_counter()
-        status = 499  # nobody was there any more to take the answer
+        status = 499  # the client left before the answer
 
         async def watch(message: Message) -> None:
             nonlocal status

@@ -19,5 +19,5 @@ DEFAULT_LIMIT = 20
 
 
 def listing(page: Page[Source], render: Callable[[Source], Item]) -> Listing[Item]:
-    """The wire form of a page."""
+    """Return the wire form of a page."""
     return Listing.of([render(row) for row in page.data], has_more=page.has_more)

@@ -1,4 +1,4 @@
-"""`x-request-id` on every answer; the client's own is taken over where it is sane."""
+"""`x-request-id` on every answer; the client's own is used where it is well-formed."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ async def receive(request: Request, *, folder: Path, limit: int) -> AsyncIterato
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a killed process left behind: scratch folders in which nothing has moved for a day."""
+    """Remove the remains of killed processes: scratch folders in which nothing has changed for a day."""
     for scratch in folder.glob("*") if folder.is_dir() else ():
         with contextlib.suppress(OSError):
             if scratch.stat().st_mtime < time.time() - _ABANDONED_S:
@@ -79,7 +79,7 @@ def sweep(folder: Path) -> None:
 
 
 def folder_of(settings: Settings) -> Path:
-    """Where uploads lie until they are in the object store."""
+    """Return the folder of uploads that are not in the object store yet."""
     return settings.cache_dir / "uploads"
 
 
@@ -123,7 +123,7 @@ class _Part:
 
 
 class _Reader:
-    """Feeds a push parser and writes what it finds. The parser's callbacks only collect; writing awaits a thread."""
+    """Feeds a push parser and writes the parts to disk. Its callbacks only collect; writing awaits a thread."""
 
     def __init__(self, boundary: bytes, folder: Path, limit: int) -> None:
         self._folder = folder
@@ -165,14 +165,14 @@ class _Reader:
             await run_in_threadpool(_flush, self._part)
 
     async def finish(self) -> Form:
-        """The form, when the body has ended."""
+        """Return the form, when the body has ended."""
         self._parser.finalize()
         if not self._complete:
             raise InvalidForm(reason="The multipart form ends before its closing boundary.")
         return self._form
 
     def close(self) -> None:
-        """Let go of a file that is still open."""
+        """Close a file that is still open."""
         for part in [*self._finished, *([self._part] if self._part else [])]:
             if part.target is not None:
                 part.target.close()
@@ -252,6 +252,6 @@ def _settle(part: _Part) -> None:
 
 
 def _clean(filename: str) -> str:
-    """The last component of whatever path the client sent, printable and at most 255 characters."""
+    """Return the last component of the path that the client sent, printable and at most 255 characters."""
     name = _CONTROL.sub("", re.split(r"[/\\]", filename)[-1]).strip()
     return name[-255:] or "upload"

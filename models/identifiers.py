@@ -10,7 +10,7 @@ _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 
 
 def new_id(prefix: str) -> str:
-    """A random identifier of 24 base-62 characters (142 bits): `new_id("cus_")` → `cus_…`.
+    """Return a random identifier of 24 base-62 characters (142 bits): `new_id("cus_")` → `cus_…`.
 
     Prefixes in use: `cus_`, `key_`, `file-`, `ftjob-`, `ftevent-`, `ftckpt-`, `mod_`, `ver_`, `req_`.
     """
@@ -23,7 +23,7 @@ def new_id(prefix: str) -> str:
 
 
 def new_secret() -> str:
-    """A customer's API key: `gr-` and 43 characters (256 bits of entropy)."""
+    """Return a new API key: `gr-` and 43 characters (256 bits of entropy)."""
     return "gr-" + secrets.token_urlsafe(32)
 
 
@@ -33,5 +33,5 @@ def is_name(text: str) -> bool:
 
 
 def full_model_name(base: str, customer: str, model: str) -> str:
-    """The wire name of a fine-tuned model: `ft:minilm:acme:tickets`."""
+    """Return the wire name of a fine-tuned model: `ft:minilm:acme:tickets`."""
     return f"ft:{base}:{customer}:{model}"

@@ -1,4 +1,4 @@
-"""Lines of one process, written together: one system call for all that an event loop logs in a moment.
+"""Log lines of one process, written together: one system call for all that an event loop logs in a moment.
 
 A system call lets go of the interpreter's lock, and beside busy compute threads the event loop then waits until it gets
 the lock back. Writing a line per request to a pipe was a fifth of its profile.
@@ -10,7 +10,7 @@ import asyncio
 import atexit
 from typing import BinaryIO
 
-# What a killed process may lose of its access log, and a reader of it wait.
+# The part of its access log that a killed process may lose, and the delay for a reader.
 _DELAY_S = 0.05
 
 
@@ -25,22 +25,22 @@ class LogLines:
         atexit.register(self.drain)
 
     def write(self, line: bytes) -> int:
-        """Keep a line, and see that it is written soon."""
+        """Keep a line, and schedule its writing."""
         self._lines.append(line)
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             self.drain()
             return len(line)
-        if self._timer is None or self._loop is not loop:  # a loop that ended has taken its timer along
+        if self._timer is None or self._loop is not loop:  # the timer of a loop that has ended is gone
             self._loop, self._timer = loop, loop.call_later(_DELAY_S, self.drain)
         return len(line)
 
     def flush(self) -> None:
-        """Nothing: what asks for it asks after every line."""
+        """Do nothing: the logger calls it after every line."""
 
     def drain(self) -> None:
-        """Write what waits."""
+        """Write the lines that wait."""
         self._timer = None
         lines, self._lines = self._lines, []
         if lines:

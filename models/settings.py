@@ -11,11 +11,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """Every knob of Graft with its default, its unit and its meaning."""
+    """Every setting of Graft with its default, its unit and its meaning."""
 
     model_config = SettingsConfigDict(env_prefix="GRAFT_", extra="ignore", frozen=True)
 
-    # Where things are
+    # Database, queue, object store and folders
     data_dir: Path = Field(
         Path("graft-data"), description="Folder for everything that is local: SQLite, objects, caches."
     )
@@ -27,7 +27,7 @@ class Settings(BaseSettings):
     s3_access_key_id: SecretStr | None = Field(None, description="Empty: boto3's own search for credentials.")
     s3_secret_access_key: SecretStr | None = Field(None, description="Belongs to the access key.")
 
-    # Who may do what
+    # Access and limits
     admin_key: SecretStr | None = Field(None, description="The operator's key. `graft up` makes one if there is none.")
     rate_limit: str = Field("6000/minute", description="Requests per customer and process, in the syntax of `limits`.")
     upload_limit_bytes: int = Field(512 * 2**20, ge=1, description="Largest file that is accepted.")
@@ -117,5 +117,5 @@ class Settings(BaseSettings):
 
 @lru_cache(maxsize=1)
 def load() -> Settings:
-    """The settings of this process, read from the environment once."""
+    """Return the settings of this process, read from the environment once."""
     return Settings()

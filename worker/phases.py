@@ -8,7 +8,7 @@ from models.errors import GraftError
 
 
 class Phase(Enum):
-    """Where one attempt at a job is."""
+    """The phase of an attempt at a job."""
 
     PREPARING = "preparing"  # the data sets are being fetched
     WAITING = "waiting"  # for a live trainer process
@@ -21,12 +21,12 @@ class Phase(Enum):
 
 
 class Event(Enum):
-    """What moves an attempt from phase to phase."""
+    """An event that moves an attempt from phase to phase."""
 
     PREPARED = "prepared"  # the request is complete
     HANDED_OVER = "handed_over"  # a trainer has got it
     TRAINED = "trained"  # the trainer has reported its result
-    FAILED = "failed"  # whatever ended it without a result, or the last write itself
+    FAILED = "failed"  # it ended without a result, or the last write failed
     STOP_REQUESTED = "stop_requested"  # the customer wants it cancelled or paused
     TRAINER_IDLE = "trainer_idle"  # the run that was asked to stop is over, or its trainer is dead
     SHUT_DOWN = "shut_down"  # the worker is about to end

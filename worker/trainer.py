@@ -77,7 +77,7 @@ class Inbox:
                 self._stopped.add(command.run)
             else:
                 self._runs.put(command)
-        # The worker has ended, or sends what cannot be read: nobody would read the result.
+        # The worker has ended, or sends what cannot be read: the result would be lost.
         end_group()
 
 

@@ -103,7 +103,7 @@ class TrainerProcess:
     def signal_group(self, number: signal.Signals) -> None:
         """Send a signal to the whole process group, if the process still lives."""
         with self._lock:
-            # Not reaped yet, so the group's id cannot belong to anybody else.
+            # Not reaped yet, so the group's id cannot belong to another one.
             if self._status is None:
                 with suppress(ProcessLookupError):
                     os.killpg(self.pid, number)
@@ -123,7 +123,7 @@ class TrainerProcess:
                     continue
                 self._deliver(run, event)
         # The pipe closed: the process is ending, and all that it left in its group has to end too. The signal is sent
-        # before the leader is reaped, because from then on its id may be somebody else's.
+        # before the leader is reaped, because from then on its id may be another process's.
         self.signal_group(signal.SIGKILL)
         os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
         with self._lock:

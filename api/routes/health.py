@@ -39,7 +39,7 @@ class Readiness(Object):
 
 @router.get("/", include_in_schema=False)
 async def index(request: Request) -> dict[str, Any]:
-    """Where things are."""
+    """Show the version and the links."""
     base = context.of(request).settings.public_url.rstrip("/") or str(request.base_url).rstrip("/")
     links = {name: base + path for name, path in (("api", "/v1"), ("docs", "/docs"), ("openapi", "/openapi.json"))}
     return {"object": "service", "name": "graft", "version": request.app.version, "links": links}
@@ -94,6 +94,6 @@ async def _probe(probe: Callable[[], object]) -> str:
         await asyncio.wait_for(run_in_threadpool(probe), _PROBE_TIMEOUT_S)
     except TimeoutError:
         return f"no answer in {time.monotonic() - start:.1f} s"
-    except Exception as error:  # whatever a driver raises: it is not ready; the name alone leaks no address
+    except Exception as error:  # of any driver: it is not ready; the name alone leaks no address
         return f"unreachable ({type(error).__name__})"
     return "ok"

@@ -1,4 +1,4 @@
-"""What every request and answer of the wire format has in common."""
+"""The common base of the requests and answers of the wire format."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _METADATA_VALUE_CHARS = 512
 
 
 class Body(BaseModel):
-    """A request's body. A field that it does not know is an error that names it, with the nearest one it knows."""
+    """A request's body. An unknown field is an error that names it and the nearest known one."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
 
@@ -65,13 +65,13 @@ class Listing(Object, Generic[Item]):
 
     @classmethod
     def of(cls, data: list[Item], *, has_more: bool = False) -> Listing[Item]:
-        """A page; its first and last id come from its items."""
+        """Return a page; its first and last id come from its items."""
         ids = [getattr(item, "id", None) for item in data]
         return cls(data=data, first_id=ids[0] if ids else None, last_id=ids[-1] if ids else None, has_more=has_more)
 
 
 class Deleted(Object):
-    """What a DELETE answers."""
+    """The answer to a DELETE."""
 
     id: str = Field(description="What was deleted.")
     object: str
@@ -123,7 +123,7 @@ Columns = Annotated[dict[str, str], _at_most(_COLUMNS)]
 
 
 def auto_or(what: str, *, flag: bool = False) -> WrapValidator:
-    """Accepts `"auto"` or what is annotated; otherwise one error that says so, instead of one per branch.
+    """Accept `"auto"` or the annotated type; otherwise raise one error that says so, instead of one per branch.
 
     True and False are no numbers: they are let through only where a `flag` is asked for.
     """
@@ -152,7 +152,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def check_display_name(name: str) -> str:
-    """A name that people read: no control characters, not blank."""
+    """Check a name that people read: no control characters, not blank."""
     if _CONTROL.search(name) or not name.strip():
         raise PydanticCustomError("invalid_field", "must not be blank or hold control characters")
     return name.strip()

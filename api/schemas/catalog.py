@@ -66,7 +66,7 @@ class SetAlias(Body):
 
 
 def base_model_object(entry: BackboneEntry) -> ModelObject:
-    """A registry entry as the wire has it."""
+    """Return a registry entry in its wire form."""
     return ModelObject(
         id=entry.name,
         created=0,
@@ -81,7 +81,7 @@ def base_model_object(entry: BackboneEntry) -> ModelObject:
 
 
 def model_object(model: Model, customer_name: str, version: int | None) -> ModelObject:
-    """A row as the wire has it."""
+    """Return a row in its wire form."""
     return ModelObject(
         id=model.full_name,
         created=int(model.created_at),
@@ -95,7 +95,7 @@ def model_object(model: Model, customer_name: str, version: int | None) -> Model
 
 
 def version_object(version: ModelVersion, full_name: str, live: int | None) -> VersionObject:
-    """A row as the wire has it."""
+    """Return a row in its wire form."""
     return VersionObject(
         id=version.id,
         model=f"{full_name}@{version.number}",
@@ -111,7 +111,7 @@ def version_object(version: ModelVersion, full_name: str, live: int | None) -> V
 
 
 def alias_object(alias: Alias, full_name: str) -> AliasObject:
-    """A row as the wire has it."""
+    """Return a row in its wire form."""
     return AliasObject(
         id=alias.name,
         model=full_name,

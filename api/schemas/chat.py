@@ -41,7 +41,7 @@ class Message(Body):
 
 
 class StreamOptions(Body):
-    """What a stream tells at its end."""
+    """Options of a stream's end."""
 
     include_usage: bool | None = Field(None, description="Whether the last chunk carries the usage.")
     include_obfuscation: bool | None = Field(None, description="Accepted and not used.")
@@ -118,7 +118,7 @@ class ChatCompletionObject(Object):
 
 
 def logprobs_of(prediction: dict[str, Any], top_k: int) -> dict[str, Any]:
-    """The label as one token with its log probability, and the `top_k` best beside it."""
+    """Return the label as one token with its log probability, and the `top_k` best beside it."""
     top = prediction.get("top") or []
     entry = _token(*content_of(prediction))
     return {
@@ -128,7 +128,7 @@ def logprobs_of(prediction: dict[str, Any], top_k: int) -> dict[str, Any]:
 
 
 def content_of(prediction: dict[str, Any]) -> tuple[str, float]:
-    """What the assistant says, and how likely it is.
+    """Return the assistant's answer and its probability.
 
     Several labels are joined by commas, a number is written out, spans are the JSON that `predict` answers.
     """
@@ -144,7 +144,7 @@ def content_of(prediction: dict[str, Any]) -> tuple[str, float]:
 
 
 def _token(text: str, probability: float) -> dict[str, Any]:
-    # JSON has no infinity; OpenAI writes -9999.0 for what is next to impossible.
+    # JSON has no infinity; OpenAI writes -9999.0 for the next to impossible.
     logprob = math.log(probability) if probability > 0 else -9999.0
     return {"token": text, "logprob": min(logprob, 0.0), "bytes": list(text.encode())}
 

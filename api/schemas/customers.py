@@ -32,7 +32,7 @@ class CustomerObject(Object):
 
 
 class CustomerDeleted(Object):
-    """What went with a deleted customer."""
+    """The rows and objects that went with a deleted customer."""
 
     object: Literal["customer.deleted"] = "customer.deleted"
     id: str = Field(description="The customer that was deleted.")
@@ -81,26 +81,26 @@ class IssuedKeyObject(KeyObject):
 
 
 def customer_object(customer: Customer) -> CustomerObject:
-    """A row as the wire has it."""
+    """Return a row in its wire form."""
     return CustomerObject(
         id=customer.id, name=customer.name, metadata=customer.meta, created_at=int(customer.created_at)
     )
 
 
 def customer_deleted(customer_id: str, report: DeletionReport) -> CustomerDeleted:
-    """What went, as the wire has it."""
+    """Return a deletion in its wire form."""
     return CustomerDeleted(
         id=customer_id, removed={**report.removed, "objects": report.objects}, complete=report.complete
     )
 
 
 def key_object(key: ApiKey) -> KeyObject:
-    """A row as the wire has it; the secret is not in it."""
+    """Return a row in its wire form, without its secret."""
     return KeyObject(**_key_fields(key))
 
 
 def issued_key_object(key: ApiKey, secret: str) -> IssuedKeyObject:
-    """A row and its secret."""
+    """Return a row and its secret in their wire form."""
     return IssuedKeyObject(**_key_fields(key), key=secret)
 
 

@@ -26,7 +26,7 @@ class CreateEmbeddings(Body):
 
 
 class EmbeddingUsage(Object):
-    """What the request cost."""
+    """The cost of the request."""
 
     prompt_tokens: int = Field(description="Tokens of the texts.")
     total_tokens: int = Field(description="The same number.")

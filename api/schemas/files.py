@@ -36,7 +36,7 @@ class FileObject(Object):
 
 
 def file_object(file: File) -> FileObject:
-    """A row as the wire has it. A file exists only when it was found valid, so it is always `processed`."""
+    """Return a row in its wire form. A file exists only when it was found valid, so it is always `processed`."""
     profile = file.profile
     return FileObject(
         id=file.id,

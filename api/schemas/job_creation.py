@@ -21,7 +21,7 @@ _NOT_OFFERED = {"dpo", "reinforcement"}
 
 
 class HyperparametersBody(Body):
-    """`"auto"` for whatever is not said; the job tells what it became."""
+    """Hyperparameters; `"auto"` where none is given, and the job shows the value that was used."""
 
     n_epochs: AutoCount = Field("auto", description="Passes over the rows.")
     batch_size: AutoCount = Field("auto", description="Rows per step.")
@@ -37,7 +37,7 @@ class HyperparametersBody(Body):
 
 
 class MethodSettings(Body):
-    """What a method takes."""
+    """The settings of a method."""
 
     hyperparameters: HyperparametersBody | None = Field(None, description="Those of this method.")
 
@@ -79,7 +79,7 @@ class Method(Body):
 
     @property
     def hyperparameters(self) -> HyperparametersBody | None:
-        """What is said below the type's own name."""
+        """The hyperparameters below the type's own name."""
         settings = getattr(self, self._field)
         return settings.hyperparameters if isinstance(settings, MethodSettings) else None
 
@@ -126,12 +126,12 @@ class CreateJob(Body):
 
     @property
     def chosen_strategy(self) -> str:
-        """The strategy, wherever it was said."""
+        """The strategy, from either field."""
         return self.strategy or (self.method.strategy if self.method else None) or "auto"
 
     @property
     def chosen_hyperparameters(self) -> dict[str, Any]:
-        """What was said of the hyperparameters, wherever it was."""
+        """The hyperparameters that were set, from either field."""
         chosen = self.hyperparameters or (self.method.hyperparameters if self.method else None)
         return chosen.model_dump(exclude_unset=True) if chosen else {}
 

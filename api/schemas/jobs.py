@@ -18,7 +18,7 @@ from models.records.versions import ModelVersion
 
 
 class JobError(Object):
-    """Why a job failed, and whether the data (`user`) or the service (`server`) is to blame."""
+    """The reason why a job failed, and whether the data (`user`) or the service (`server`) is to blame."""
 
     code: str = Field(description="The error for programs.")
     message: str = Field(description="What went wrong and what to do about it.")
@@ -91,7 +91,7 @@ class CheckpointObject(Object):
 
 
 def job_object(job: Job) -> JobObject:
-    """A row as the wire has it."""
+    """Return a row in its wire form."""
     hyperparameters = asdict(Hyperparameters()) | job.hyperparameters | (job.resolved or {})
     remaining = job.seconds_remaining if job.status == "running" else None
     report = job.report
@@ -129,7 +129,7 @@ def job_object(job: Job) -> JobObject:
 
 
 def event_object(event: JobEvent) -> EventObject:
-    """A row as the wire has it."""
+    """Return a row in its wire form."""
     return EventObject(
         id=event.id,
         created_at=int(event.created_at),
@@ -141,7 +141,7 @@ def event_object(event: JobEvent) -> EventObject:
 
 
 def checkpoint_object(version: ModelVersion, full_name: str) -> CheckpointObject:
-    """A version as the checkpoint of its job."""
+    """Return a version as the checkpoint of its job."""
     return CheckpointObject(
         id=version.id,
         created_at=int(version.created_at),

@@ -81,7 +81,7 @@ Prediction = LabelPrediction | LabelsPrediction | ValuePrediction | SpansPredict
 
 
 class PredictionUsage(Object):
-    """What the request cost."""
+    """The cost of the request."""
 
     rows: int = Field(description="Inputs.")
     tokens: int = Field(description="Tokens that were read.")

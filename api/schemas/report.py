@@ -17,7 +17,7 @@ class Part(BaseModel):
 
 
 class ClassFigures(Part):
-    """How well one label is found."""
+    """Scores of one label."""
 
     label: str = Field(description="The label.")
     precision: float = Field(description="Share of the rows given this label that carry it.")
@@ -35,7 +35,7 @@ class Confusion(Part):
 
 
 class CalibrationFigures(Part):
-    """How honest the probabilities are."""
+    """Calibration of the probabilities."""
 
     temperature: float = Field(description="What logits are divided by.")
     ece: float | None = Field(None, description="Expected calibration error over 15 bins.")
@@ -51,7 +51,7 @@ class LabelIssue(Part):
 
 
 class TriedStrategy(Part):
-    """What one strategy scored and cost."""
+    """Score and cost of one strategy."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -104,7 +104,7 @@ class DataReport(Part):
 
 
 class ReportObject(Part):
-    """How good a model is and how that was found out."""
+    """The quality of a model and how it was measured."""
 
     model_config = ConfigDict(extra="allow")
 

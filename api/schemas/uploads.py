@@ -10,7 +10,7 @@ from api.schemas.base import Body, Columns
 
 
 class CreateFile(Body):
-    """What comes beside the file."""
+    """The fields beside the file."""
 
     purpose: Literal["fine-tune"] = Field("fine-tune", description="Always `fine-tune`.")
     task: str | None = Field(None, description="Inferred from the columns if none is said.", max_length=40)

@@ -11,7 +11,7 @@ from models.services.usage import HOUR_S, UsageSummary
 
 
 class UsageBucket(Object):
-    """What was used in one hour, by kind and model."""
+    """Usage of one hour, by kind and model."""
 
     object: Literal["usage.bucket"] = "usage.bucket"
     start_time: UnixSeconds = Field(description="Start of the hour, Unix seconds.")
@@ -25,7 +25,7 @@ class UsageBucket(Object):
 
 
 def usage_bucket(row: UsageSummary) -> UsageBucket:
-    """A sum as the wire has it."""
+    """Return a sum in its wire form."""
     return UsageBucket(
         start_time=row.hour,
         end_time=row.hour + HOUR_S,

@@ -40,7 +40,7 @@ class Child:
 
     @property
     def status(self) -> int | None:
-        """The exit status if it has ended."""
+        """The exit status if it has ended, else None."""
         return self._process.poll() if self._process else None
 
     def start(self) -> None:
@@ -61,7 +61,7 @@ class Child:
         self._start_again_at = None
 
     def supervise(self) -> str | None:
-        """Start it again if it died and its pause is over; a line for the terminal when something happened."""
+        """Start it again if it died and its pause is over; return a line for the terminal when something happened."""
         if self._process is None or self.status is None:
             return None
         now = time.monotonic()
@@ -78,7 +78,7 @@ class Child:
         return None
 
     def stop(self, grace_s: float) -> None:
-        """SIGTERM, then SIGKILL for whatever is left of its tree after `grace_s`, its own process groups included."""
+        """Send SIGTERM, then SIGKILL to the rest of its tree after `grace_s`, its own process groups included."""
         if self._process is None:
             return
         below = _descendants(self._process.pid)
@@ -94,11 +94,11 @@ class Child:
         self._process = None
 
     def trouble(self) -> list[str]:
-        """New lines of the log that look like errors."""
+        """Return new lines of the log that look like errors."""
         return [line for line in self.new_lines() if _TROUBLE.search(line)]
 
     def new_lines(self) -> list[str]:
-        """Whole lines that were logged since the last call."""
+        """Return whole lines that were logged since the last call."""
         try:
             with self.log.open("rb") as log:
                 log.seek(self._read_to)
@@ -110,7 +110,7 @@ class Child:
         return whole.decode("utf-8", "replace").splitlines()
 
     def tail(self, lines: int = 25) -> str:
-        """The end of the log."""
+        """Return the end of the log."""
         try:
             with self.log.open("rb") as log:
                 log.seek(max(0, self.log.stat().st_size - 65_536))
@@ -127,7 +127,7 @@ def _descendants(pid: int) -> list[psutil.Process]:
 
 
 def _group(pgid: int) -> list[psutil.Process]:
-    """Processes that still carry a dead child's group: its own children were given to init."""
+    """Return the processes that are still in a dead child's group: init has adopted them."""
     found = []
     for process in psutil.process_iter():
         try:

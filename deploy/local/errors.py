@@ -1,4 +1,4 @@
-"""What can keep the one-machine deployment from running, each with its mend."""
+"""Errors that keep the one-machine deployment from running; each message says what to do."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class DataFolderUnusable(LaunchError):
 
 
 class PortInUse(LaunchError):
-    """Somebody listens there already."""
+    """Another process listens there already."""
 
     message = "Port {port} on {host} is taken. Choose another with --port, or --port 0 for any free one."
 
 
 class AddressUnusable(LaunchError):
-    """The host is not an address of this machine, or the port needs rights that we lack."""
+    """The host is not an address of this machine, or the port needs rights that this user lacks."""
 
     message = "Cannot listen on {host}:{port}: {reason}."
 
@@ -47,7 +47,7 @@ class ValkeyMissing(LaunchError):
 
 
 class BrokerUnknown(LaunchError):
-    """A worker that is started on its own must be told where the queue is."""
+    """A worker that is started on its own needs the address of the queue."""
 
     message = (
         "No queue in {folder}: start `graft up --role api --data {folder}` first, "

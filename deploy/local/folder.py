@@ -38,7 +38,7 @@ class DataFolder:
             raise DataFolderUnusable(folder=self.path, reason=error.strerror or error) from error
 
     def lock(self, name: str, *, shared: bool, holder: str) -> None:
-        """Hold the lock `name` until `release`; raises DataFolderInUse with what the other holder wrote."""
+        """Hold the lock `name` until `release`; raises DataFolderInUse with the other holder's text."""
         try:
             file = (self.run / f"{name}.lock").open("a+", encoding="utf-8")
         except OSError as error:
@@ -56,7 +56,7 @@ class DataFolder:
         self._locks.append(file)
 
     def release(self) -> None:
-        """Drop every lock that is held."""
+        """Release every lock that is held."""
         while self._locks:
             self._locks.pop().close()
 
@@ -95,9 +95,9 @@ class DataFolder:
         path.with_suffix(".lock").unlink(missing_ok=True)
 
     def stop_leftovers(self) -> int:
-        """Kill the processes of earlier launchers that died without stopping them; how many there were.
+        """Kill the processes of earlier launchers that died without stopping them; return how many.
 
-        A note is left over when nobody holds its lock. A process counts as ours only if its start time matches too:
+        A note is left over when its lock is free. A process counts as ours only if its start time matches too:
         numbers are used again.
         """
         found: list[psutil.Process] = []

@@ -25,7 +25,7 @@ from deploy.local.valkey import Valkey
 from models.settings import Settings
 
 _ROOT = Path(__file__).resolve().parents[2]
-# Where a launcher that runs the queue tells the others on its folder how to reach it.
+# The file in which a launcher that runs the queue leaves its address for others on its folder.
 _BROKER_NOTE = "broker.url"
 
 Role = Literal["all", "api", "predictor", "worker"]
@@ -33,7 +33,7 @@ Role = Literal["all", "api", "predictor", "worker"]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to start. `port` 0 takes any free one."""
+    """The processes to start. `port` 0 takes any free one."""
 
     data: Path
     host: str = "127.0.0.1"
@@ -93,7 +93,7 @@ class Deployment:
             raise
 
     def supervise(self) -> None:
-        """One round: start dead children again, show what their logs complain about."""
+        """Start dead children again and show the errors in their logs; one round."""
         before = self._pids()
         for child in self._all():
             for line in child.trouble():
@@ -105,7 +105,7 @@ class Deployment:
             self.folder.remember(self._pids())
 
     def stop(self) -> None:
-        """Front first, so that nothing new comes in; then workers; the broker last. Nothing is left running."""
+        """Stop the front first, so that nothing new comes in; then workers; the broker last."""
         for child in self.children:
             # The API finishes its requests and flushes usage; a worker hands its job back. A job that is cut off
             # is claimed again when its lease is over.
@@ -121,7 +121,7 @@ class Deployment:
     def _environment(self, port: int) -> dict[str, str]:
         settings = Settings()
         env = {**os.environ, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
-        # A folder named `api` or `worker` where the user happens to stand must not be imported instead of ours.
+        # A folder named `api` or `worker` in the user's current folder must not be imported instead of ours.
         env["PYTHONSAFEPATH"] = "1"
         env["GRAFT_DATA_DIR"] = str(self.folder.path)
         env.setdefault("GRAFT_LOG_FORMAT", "console")
@@ -134,7 +134,7 @@ class Deployment:
         return env
 
     def _start_valkey(self, env: dict[str, str]) -> None:
-        """A private broker, unless the operator named one or another launcher on this folder has it."""
+        """Start a private broker, unless the operator named one or another launcher on this folder has it."""
         note = self.folder.run / _BROKER_NOTE
         if os.environ.get("GRAFT_BROKER_URL"):
             return
@@ -196,7 +196,7 @@ class Deployment:
         api = next(child for child in self.children if child.name == "api")
         deadline = time.monotonic() + timeout_s
         answer = "no answer"
-        # trust_env: a proxy has no business between us and our own child.
+        # trust_env: no proxy between the launcher and its own child.
         with httpx.Client(base_url=self.url, timeout=5, trust_env=False) as client:
             while time.monotonic() < deadline:
                 self._check_alive()
@@ -223,7 +223,7 @@ class Deployment:
 
 
 def _reserve(host: str, port: int) -> int:
-    """A port that can be listened on right now; raises PortInUse before anything is started."""
+    """Return a port that can be listened on right now; raises PortInUse before anything is started."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -238,7 +238,7 @@ def _reserve(host: str, port: int) -> int:
 
 
 def _reachable(host: str) -> str:
-    """How this machine itself reaches what listens on `host`."""
+    """Return the address by which this machine itself reaches a listener on `host`."""
     if host in ("0.0.0.0", ""):  # noqa: S104 - compared, not bound
         return "127.0.0.1"
     if host == "::":

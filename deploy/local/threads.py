@@ -1,4 +1,4 @@
-"""Compute threads of each process, set on purpose: OpenMP's own guess is every core for everybody."""
+"""Compute threads of each process, set on purpose: OpenMP's default is every core for every process."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ _COMPUTE = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLI
 
 
 def cores() -> int:
-    """The cores that this process may use: affinity and cgroups can allow fewer than the machine has."""
+    """Count the cores that this process may use: affinity and cgroups can allow fewer than the machine has."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(count, _cgroup_quota() or count))
 
 
 def share(role: str, *, workers: int, threads: int) -> int:
-    """Threads for one process of `role` ("api" or "worker"); `threads` > 0 is the operator's wish.
+    """Return the threads for one process of `role` ("api" or "worker"); `threads` > 0 is the operator's choice.
 
     Predictions come in short bursts: half of the cores. Training takes what the operating system gives it: all of
     them, shared by the workers. With passive waiting (below) the two cost each other only their share of the time.
@@ -25,7 +25,7 @@ def share(role: str, *, workers: int, threads: int) -> int:
 
 
 def environment(count: int) -> dict[str, str]:
-    """The variables that make a child and everything below it use `count` threads."""
+    """Return the variables that make a child and everything below it use `count` threads."""
     return {
         **{name: str(count) for name in _COMPUTE},
         "GRAFT_THREADS": str(count),

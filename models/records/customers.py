@@ -44,7 +44,7 @@ def lock(session: Session, customer_id: str) -> Customer:
 
 
 def lock_for_deletion(session: Session, customer_id: str) -> Customer:
-    """The customer, held against everybody who would add a row that points to it; raises NotFound."""
+    """Return the customer, held against every writer of a row that points to it; raises NotFound."""
     customer = session.scalar(select(Customer).where(Customer.id == customer_id).with_for_update())
     if customer is None:
         raise NotFound(kind="customer", id=customer_id)
@@ -52,7 +52,7 @@ def lock_for_deletion(session: Session, customer_id: str) -> Customer:
 
 
 def keep(session: Session, customer_ids: Collection[str]) -> set[str]:
-    """Those of the customers that exist, and that cannot be deleted before this transaction ends.
+    """Return the customers that exist; they cannot be deleted before this transaction ends.
 
     Whoever writes a customer's rows says so first. PostgreSQL would take this lock by itself, but late: a row that is
     updated twice in a transaction has its foreign keys checked again, after its own lock, and a deletion, which locks
@@ -74,5 +74,5 @@ def fetch_list(session: Session, *, after: str | None, limit: int) -> Page[Custo
 
 
 def known_ids(session: Session, customer_ids: Collection[str]) -> set[str]:
-    """Those of the ids that exist."""
+    """Return the ids that exist."""
     return set(session.scalars(select(Customer.id).where(Customer.id.in_(customer_ids))))

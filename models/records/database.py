@@ -29,7 +29,7 @@ class DatabaseUnavailable(Unavailable):
 
 
 class UnstorableValue(InvalidRequest):
-    """A text holds what no database column can: a NUL character, half of a surrogate pair, a number out of range."""
+    """A text that no database column can hold: a NUL character, half of a surrogate pair, a number out of range."""
 
     message = (
         "The request holds a character or a number that cannot be stored (NUL, a lone surrogate, or out of range)."
@@ -126,7 +126,7 @@ def _open_server(url: str, pool_size: int) -> Engine:
         connect_args={
             "connect_timeout": _CONNECT_TIMEOUT_S,
             "application_name": "graft",
-            # A peer that vanished without a word is noticed in seconds, not in the hours of TCP's default.
+            # A peer that vanished is noticed in seconds, not in the hours of TCP's default.
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,
@@ -155,7 +155,7 @@ def _open_sqlite(url: str) -> Engine:
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
-    # The driver's own BEGIN comes late and is deferred; `_begin_sqlite` says it instead.
+    # The driver's own BEGIN comes late and is deferred; `_begin_sqlite` sends it instead.
     connection.isolation_level = None
     connection.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
     connection.execute("PRAGMA foreign_keys = ON")
@@ -171,7 +171,7 @@ def _prepare_sqlite(connection: sqlite3.Connection, _entry: ConnectionPoolEntry)
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A deferred transaction that turns to writing fails at once if somebody wrote in between, whatever the timeout:
-    # those that will write say so at the start and wait in line.
+    # A deferred transaction that turns to writing fails at once if another one wrote in between, whatever the timeout:
+    # so all of them begin as writers and wait for their turn.
     begin = connection.get_execution_options().get("graft_begin", "IMMEDIATE")
     connection.exec_driver_sql(f"BEGIN {begin}")

@@ -14,7 +14,7 @@ from models.records.pages import Page, fetch_page
 
 
 class File(Base):
-    """One upload. `profile` is what validation learned: format, task, rows, columns, labels, warnings."""
+    """One upload. `profile` is the result of validation: format, task, rows, columns, labels, warnings."""
 
     __tablename__ = "files"
 
@@ -49,5 +49,5 @@ def fetch_list(
 
 
 def known_ids(session: Session, file_ids: Collection[str]) -> set[str]:
-    """Those of the ids that exist, of any customer: the sweeper asks."""
+    """Return the ids that exist, of any customer, for the sweeper."""
     return set(session.scalars(select(File.id).where(File.id.in_(file_ids))))

@@ -44,7 +44,7 @@ def find(session: Session, scope: str, key: str) -> IdempotentAnswer | None:
 
 
 def remove(session: Session, scope: str, key: str) -> None:
-    """Forget a request that came to nothing, so that it may be tried again."""
+    """Delete a request that failed, so that it may be tried again."""
     statement = delete(IdempotentAnswer).where(
         IdempotentAnswer.scope == scope, IdempotentAnswer.key == key, IdempotentAnswer.status.is_(None)
     )
@@ -52,12 +52,12 @@ def remove(session: Session, scope: str, key: str) -> None:
 
 
 def expire(session: Session, scope: str, key: str, *, older_than_s: float) -> None:
-    """Drop one answer if its time is over."""
+    """Delete one answer if it is old enough."""
     old = IdempotentAnswer.created_at < clock() - older_than_s
     session.execute(delete(IdempotentAnswer).where(IdempotentAnswer.scope == scope, IdempotentAnswer.key == key, old))
 
 
 def forget(session: Session, *, older_than_s: float) -> int:
-    """Drop answers that nobody may ask for any more; how many went."""
+    """Delete answers that are no longer replayed; return how many."""
     old = IdempotentAnswer.created_at < clock() - older_than_s
     return len(session.execute(delete(IdempotentAnswer).where(old).returning(IdempotentAnswer.key)).all())

@@ -1,4 +1,4 @@
-"""Lists of a customer's jobs, filtered by what they carry."""
+"""Lists of a customer's jobs, filtered by state, name and metadata."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from models.records.pages import Page, fetch_page
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs a list shows; what is empty or None does not matter."""
+    """The filter of a list of jobs; a field that is empty or None filters nothing."""
 
     status: Collection[str] = ()  # one of these
     suffix: str | None = None

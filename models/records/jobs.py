@@ -32,7 +32,7 @@ class Job(Base):
     training_file_id: Mapped[str] = mapped_column(String(40))
     validation_file_id: Mapped[str | None] = mapped_column(String(40))
 
-    # What was asked for
+    # The request
     base_model: Mapped[str] = mapped_column(String(128))
     suffix: Mapped[str] = mapped_column(String(64))
     task: Mapped[str] = mapped_column(String(40))
@@ -42,14 +42,14 @@ class Job(Base):
     promote: Mapped[str | None] = mapped_column(String(10))  # None: as the model says
     meta: Mapped[dict[str, str]] = mapped_column("metadata", default=dict)
 
-    # Where it is
+    # State and progress
     status: Mapped[JobStatus] = mapped_column(String(20))
     step: Mapped[str | None] = mapped_column(String(20))
     percent: Mapped[float] = mapped_column(default=0.0)
     seconds_remaining: Mapped[float | None]
     stop_requested: Mapped[str | None] = mapped_column(String(10))  # "cancel" or "pause", for a running job
     attempt: Mapped[int] = mapped_column(default=0)
-    # Attempts that ended through nobody's fault (paused, worker shut down): they count as fences, not as failures.
+    # Attempts that ended without a failure (paused, worker shut down): they count as fences, not as failures.
     excused: Mapped[int] = mapped_column(default=0)
     worker: Mapped[str | None] = mapped_column(String(128))
     lease_until: Mapped[float | None]
@@ -58,7 +58,7 @@ class Job(Base):
     started_at: Mapped[float | None]
     finished_at: Mapped[float | None]
 
-    # What came out
+    # The result
     fine_tuned_model: Mapped[str | None] = mapped_column(String(255))  # set with the first servable version
     resolved: Mapped[dict[str, Any] | None]  # the hyperparameters as they became
     report: Mapped[dict[str, Any] | None]
@@ -100,8 +100,8 @@ def require(session: Session, customer_id: str, job_id: str) -> Job:
 def lock(session: Session, customer_id: str, job_id: str) -> Job:
     """One of the customer's jobs, held against other writers; raises NotFound.
 
-    Whoever writes a job's events holds its row: so their numbers become visible in order, and a stream that asks for
-    what came after the last one misses nothing.
+    Every writer of a job's events holds its row: so their numbers become visible in order, and a stream that asks for
+    those after the last one misses nothing.
     """
     statement = select(Job).where(Job.customer_id == customer_id, Job.id == job_id).with_for_update(key_share=True)
     job = session.scalar(statement.execution_options(populate_existing=True))
@@ -111,7 +111,7 @@ def lock(session: Session, customer_id: str, job_id: str) -> Job:
 
 
 def count_unfinished(session: Session, customer_id: str) -> int:
-    """How many of the customer's jobs have not ended."""
+    """Count the customer's jobs that have not ended."""
     statement = select(func.count()).select_from(Job).where(Job.customer_id == customer_id, Job.status.in_(UNFINISHED))
     return session.scalar(statement) or 0
 
@@ -136,7 +136,7 @@ def find_latest_of_model(session: Session, customer_id: str, model_id: str) -> J
 
 
 def claim(session: Session, job_id: str, worker: str, lease_s: float) -> Job | None:
-    """Take a queued job: next attempt, owner, lease, in one statement. None: somebody else has it, or it is gone."""
+    """Take a queued job: next attempt, owner, lease, in one statement. None: another worker has it, or it is gone."""
     values = {
         "attempt": Job.attempt + 1,
         "worker": worker,
@@ -151,7 +151,7 @@ def claim(session: Session, job_id: str, worker: str, lease_s: float) -> Job | N
 
 
 def write_as_owner(session: Session, job_id: str, attempt: int, worker: str, values: dict[str, Any]) -> Job | None:
-    """Change a running job in the name of one attempt. None: that attempt no longer owns it, and nothing changed.
+    """Change a running job for one attempt. None: that attempt no longer owns it, and nothing changed.
 
     The job's row stays locked until the transaction ends: whatever else it writes is guarded by the same lease.
     """
@@ -192,12 +192,12 @@ def fetch_lost(session: Session, resend_after_s: float, limit: int) -> Sequence[
 
 
 def count_queued(session: Session) -> int:
-    """How many jobs wait for a worker, of all customers."""
+    """Count the jobs that wait for a worker, of all customers."""
     return session.scalar(select(func.count()).select_from(Job).where(Job.status == "queued")) or 0
 
 
 def count_by_status(session: Session) -> dict[str, int]:
-    """How many jobs of all customers are in each state."""
+    """Count the jobs of all customers by state."""
     rows = session.execute(select(Job.status, func.count()).group_by(Job.status))
     return {row[0]: row[1] for row in rows}
 
@@ -209,7 +209,7 @@ def fetch_dead(session: Session, limit: int) -> Sequence[Job]:
 
 
 def storable(text: str) -> str:
-    """The text without what no column can hold: a message may quote a customer's data, and must not fail over it."""
+    """Return the text without characters that no column can hold: a message may quote a customer's data."""
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
@@ -258,11 +258,11 @@ def fetch_events_since(session: Session, job_id: str, seq: int, limit: int) -> S
 
 
 def running_attempts(session: Session, job_ids: Collection[str]) -> set[tuple[str, int]]:
-    """Job and attempt of those that run now, of any customer: the sweeper asks."""
+    """Return job and attempt of the jobs that run now, of any customer, for the sweeper."""
     statement = select(Job.id, Job.attempt).where(Job.id.in_(job_ids), Job.status == "running")
     return {(row[0], row[1]) for row in session.execute(statement)}
 
 
 def known_ids(session: Session, job_ids: Collection[str]) -> set[str]:
-    """Those of the ids that exist, of any customer: workers ask about what they have cached."""
+    """Return the ids that exist, of any customer: workers check their caches with it."""
     return set(session.scalars(select(Job.id).where(Job.id.in_(job_ids))))

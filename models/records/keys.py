@@ -46,7 +46,7 @@ def fetch_list(session: Session, customer_id: str, *, after: str | None, limit: 
 
 
 def find_by_hash(session: Session, secret_sha256: str) -> tuple[ApiKey, str] | None:
-    """The key with this hash and its customer's name: the one query that knows no customer yet."""
+    """Return the key with this hash and its customer's name: the one query without a customer."""
     statement = select(ApiKey, Customer.name).join(Customer).where(ApiKey.hash == secret_sha256)
     row = session.execute(statement).first()
     return None if row is None else (row[0], row[1])

@@ -1,4 +1,4 @@
-"""What candidates of finished jobs were worth: numbers alone, from which later jobs on the same base learn.
+"""Outcomes of the candidates of finished jobs: numbers alone, from which later jobs on the same base learn.
 
 No row says whose job it was, and none can be traced to one: there are no ids, names, labels or texts in it, not even a
 time. So rows outlive their customer, and a customer's deletion leaves them.
@@ -35,7 +35,7 @@ _COLUMNS = ("base_revision", "task", "candidate")
 
 
 def add(session: Session, base_model: str, outcomes: Sequence[Outcome]) -> None:
-    """Write what one job found out."""
+    """Write the outcomes of one job."""
     for outcome in outcomes:
         numbers = asdict(outcome)
         columns = {name: numbers.pop(name) for name in _COLUMNS}
@@ -43,7 +43,7 @@ def add(session: Session, base_model: str, outcomes: Sequence[Outcome]) -> None:
 
 
 def fetch_newest(session: Session, base_model: str, task: str, limit: int) -> list[Outcome]:
-    """The newest ones of a base model and a task, oldest first. Which revision they are of, each says itself."""
+    """Return the newest ones of a base model and a task, oldest first. Each carries the revision that it is of."""
     statement = (
         select(OutcomeRecord)
         .where(OutcomeRecord.base_model == base_model, OutcomeRecord.task == task)
@@ -55,7 +55,7 @@ def fetch_newest(session: Session, base_model: str, task: str, limit: int) -> li
 
 
 def forget(session: Session, *, keep: int) -> int:
-    """Drop all but the newest of each base model and task; how many went."""
+    """Delete all but the newest of each base model and task; return how many."""
     gone = 0
     groups = (OutcomeRecord.base_model, OutcomeRecord.task)
     crowded = select(*groups).group_by(*groups).having(func.count() > keep)

@@ -15,7 +15,7 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Row]):
-    """Some rows of a list, and whether there are more behind them."""
+    """Some rows of a list, and whether more follow."""
 
     data: list[Row]
     has_more: bool

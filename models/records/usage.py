@@ -1,4 +1,4 @@
-"""Usage: append-only. What was run for whom, and how long it took."""
+"""Usage: append-only rows of work done for a customer, and its length."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def add_once(session: Session, records: Sequence[dict[str, Any]]) -> None:
 
 
 def summarise(session: Session, customer_id: str, start: float, end: float) -> Sequence[Row[*tuple[Any, ...]]]:
-    """Sums by hour, kind and model of the hours that begin in [start, end), oldest first."""
+    """Return sums by hour, kind and model of the hours that begin in [start, end), oldest first."""
     groups = (UsageRecord.hour, UsageRecord.kind, UsageRecord.model)
     sums = (
         func.sum(UsageRecord.requests).label("requests"),

@@ -32,7 +32,7 @@ class Model(Base):
     task: Mapped[str] = mapped_column(String(40))
     promote: Mapped[str] = mapped_column(
         String(10), default="auto", server_default="auto"
-    )  # what may go live by itself
+    )  # which versions may go live by themselves
     last_number: Mapped[int] = mapped_column(default=0, server_default="0")  # of its versions, those deleted included
     created_at: Mapped[float]
 
@@ -47,7 +47,7 @@ class ModelVersion(Base):
     model_id: Mapped[str] = mapped_column(ForeignKey("models.id", ondelete="CASCADE"), index=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
     number: Mapped[int]
-    candidate: Mapped[str] = mapped_column(String(40))  # learning.events.VersionReady.name
+    candidate: Mapped[str] = mapped_column(String(40))  # learning.contract.events.VersionReady.name
     artifact_prefix: Mapped[str] = mapped_column(String(512))  # in the object store; manifest.json below it
     manifest_sha256: Mapped[str] = mapped_column(String(64))
     bytes: Mapped[int]
@@ -64,12 +64,12 @@ class Alias(Base):
     model_id: Mapped[str] = mapped_column(ForeignKey("models.id", ondelete="CASCADE"), primary_key=True)
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     number: Mapped[int]
-    history: Mapped[list[int]] = mapped_column(default=list)  # what it pointed at before, oldest first
+    history: Mapped[list[int]] = mapped_column(default=list)  # earlier numbers, oldest first
     updated_at: Mapped[float]
 
     @property
     def previous(self) -> int | None:
-        """Where it pointed before: what a roll-back returns to."""
+        """The number before this one, to which a roll-back returns."""
         return self.history[-1] if self.history else None
 
 
@@ -132,14 +132,14 @@ def fetch_versions(session: Session, model_id: str, *, after: str | None, limit:
 
 
 def fetch_checkpoints(session: Session, job_id: str, *, after: str | None, limit: int) -> Page[ModelVersion]:
-    """What one job published, newest first."""
+    """Return the versions that one job published, newest first."""
     statement = select(ModelVersion).where(ModelVersion.job_id == job_id)
     order = (ModelVersion.number, ModelVersion.id)
     return fetch_page(session, statement, order, after=after, after_id=ModelVersion.id, limit=limit, kind="checkpoint")
 
 
 def find_alias(session: Session, model_id: str, name: str) -> Alias | None:
-    """Where an alias points."""
+    """Return an alias of a model by its name."""
     return session.get(Alias, (model_id, name), populate_existing=True)
 
 
@@ -149,7 +149,7 @@ def fetch_aliases(session: Session, model_id: str) -> list[Alias]:
 
 
 def live_numbers(session: Session, model_ids: Collection[str]) -> dict[str, int]:
-    """Which version answers, by model id; models without one are left out."""
+    """Return the version that answers, by model id; models without one are left out."""
     statement = select(Alias.model_id, Alias.number).where(Alias.name == LIVE, Alias.model_id.in_(model_ids))
     return {row[0]: row[1] for row in session.execute(statement)}
 
@@ -186,5 +186,5 @@ def forget_version(session: Session, version: ModelVersion) -> None:
 
 
 def known_prefixes(session: Session, prefixes: Collection[str]) -> set[str]:
-    """Those of the artifact prefixes that a version names, of any customer: the sweeper asks."""
+    """Return the artifact prefixes that a version names, of any customer, for the sweeper."""
     return set(session.scalars(select(ModelVersion.artifact_prefix).where(ModelVersion.artifact_prefix.in_(prefixes))))

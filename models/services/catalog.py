@@ -1,4 +1,4 @@
-"""Models, versions and aliases as their customers see them, and as the predictor resolves them."""
+"""Models, versions and aliases: for their customers, and resolved for the predictor."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def get_model(resources: Resources, customer_id: str, name: str) -> Model:
 
 
 def live_numbers(resources: Resources, models: Collection[Model]) -> dict[str, int]:
-    """Which version of each model answers, by model id; models without one are left out."""
+    """Return the version that answers, by model id; models without one are left out."""
     with resources.database.reading() as session:
         return versions.live_numbers(session, [model.id for model in models])
 

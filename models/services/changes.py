@@ -1,4 +1,4 @@
-"""What predictors must forget."""
+"""Changes after which predictors must drop cached entries."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from models.services.resources import Resources
 
 
 def since(resources: Resources, seconds: float) -> list[Changed]:
-    """The changes of the last seconds, in order. Ask for more than the time since the last poll: rows come late."""
+    """Return the changes of the last seconds, in order. Ask for more than since the last poll: rows come late."""
     with resources.database.reading() as session:
         return changes.since(session, seconds)

@@ -45,7 +45,7 @@ class Claim:
 
 
 def claim(resources: Resources, job_id: str, worker: str) -> Claim | None:
-    """Take a queued job. None: it is not queued, somebody else has it, or it is gone; drop the message."""
+    """Take a queued job. None: it is not queued, another worker has it, or it is gone; drop the message."""
     with resources.database.transaction() as session:
         job = jobs.claim(session, job_id, worker, resources.settings.lease_s)
         if job is None:

@@ -27,7 +27,7 @@ from models.storage.keys import customer_prefix
 
 @dataclass(frozen=True, slots=True)
 class DeletionReport:
-    """What a deletion removed: rows by table, and objects of the store.
+    """A deletion's count of rows by table, and of objects in the store.
 
     `complete` is False when the store could not be reached: its objects go with the sweeper's next round.
     """
@@ -40,7 +40,7 @@ class DeletionReport:
 
 
 def create(resources: Resources, *, name: str, metadata: dict[str, str] | None = None) -> Customer:
-    """A new customer; raises InvalidName, NameTaken, InvalidMetadata."""
+    """Make a customer; raises InvalidName, NameTaken, InvalidMetadata."""
     check_name(name, "customer", param="name")
     pairs = check_metadata(metadata)
     try:
@@ -49,7 +49,7 @@ def create(resources: Resources, *, name: str, metadata: dict[str, str] | None =
                 raise NameTaken(kind="customer", name=name, param="name")
             customer = Customer(id=new_id("cus_"), name=name, meta=pairs, created_at=resources.database.now(session))
             session.add(customer)
-    except IntegrityError as error:  # somebody else was faster
+    except IntegrityError as error:  # another request was faster
         raise NameTaken(kind="customer", name=name, param="name") from error
     return customer
 
@@ -69,13 +69,13 @@ def list_page(resources: Resources, *, after: str | None = None, limit: int = 20
 def delete(resources: Resources, customer_id: str) -> DeletionReport:
     """Remove everything of a customer: rows first, so that access ends and running jobs lose their lease, then objects.
 
-    What a worker still uploads afterwards belongs to nobody, and the sweeper removes it. Raises NotFound.
+    What a worker still uploads afterwards is an orphan, and the sweeper removes it. Raises NotFound.
     """
     with resources.database.transaction() as session:
         customers.lock_for_deletion(session, customer_id)
         jobs = select(Job.id).where(Job.customer_id == customer_id)
         models = select(Model.id).where(Model.customer_id == customer_id)
-        # In the order in which everybody takes locks: customer, jobs, models; rows of a table by id.
+        # In the order of all locks: customer, jobs, models; rows of a table by id.
         session.execute(jobs.order_by(Job.id).with_for_update()).all()
         session.execute(models.order_by(Model.id).with_for_update()).all()
         keys = select(ApiKey.hash).where(ApiKey.customer_id == customer_id)

@@ -1,4 +1,4 @@
-"""What can go wrong in the use cases, by class."""
+"""Errors of the use cases."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class NameTaken(Conflict):
 
 
 class InvalidName(InvalidRequest):
-    """A name that could not stand in a URL or in a model's full name."""
+    """A name that cannot be part of a URL or of a model's full name."""
 
     message = (
         "'{name}' cannot name a {kind}: use 1 to 64 lower-case letters, digits, '.', '_' and '-', "
@@ -46,7 +46,7 @@ class FileInUse(Conflict):
 
 
 class UnusableFile(InvalidRequest):
-    """The file exists and cannot serve for what it was named for."""
+    """The file exists and cannot be used for this job."""
 
     message = "{reason}"
 
@@ -135,7 +135,7 @@ class VersionInUse(Conflict):
 
 
 class AliasMoved(Conflict):
-    """Somebody else moved the alias at the same moment: 409."""
+    """Another request moved the alias at the same moment: 409."""
 
     message = "'{alias}' of '{model}' was moved meanwhile, to version {number}. Look at it, and try again."
 

@@ -112,7 +112,7 @@ def delete(resources: Resources, customer_id: str, file_id: str) -> File:
 
 
 def limits_from(settings: Settings) -> Limits:
-    """What validation enforces, from the settings."""
+    """Return the limits that validation enforces, from the settings."""
     return Limits(
         max_rows=settings.max_rows,
         max_classes=settings.max_classes,
@@ -127,5 +127,5 @@ def _clean(filename: str) -> str:
     name = filename.replace("\\", "/").rpartition("/")[2]
     name = "".join(char for char in name if char.isprintable())
     name = name.encode("utf-8", "replace").decode()
-    # The end says what it is: a long name loses its beginning.
+    # The end carries the file's type: a long name loses its beginning.
     return name[-_FILENAME_CHARS:] or "upload"

@@ -1,4 +1,4 @@
-"""What a customer may set for training, checked when the job is submitted."""
+"""A customer's settings for training, checked when the job is submitted."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _NAMES = tuple(field.name for field in fields(Hyperparameters))
 
 
 def check_hyperparameters(values: dict[str, Any] | None, base: BackboneEntry) -> dict[str, Any]:
-    """All hyperparameters, `"auto"` where none was set.
+    """Return all hyperparameters, `"auto"` where none was set.
 
     Raises UnknownHyperparameter with the nearest known name, and InvalidHyperparameter with the range.
     """
@@ -76,7 +76,7 @@ def check_hyperparameters(values: dict[str, Any] | None, base: BackboneEntry) ->
 
 
 def check_strategy(name: str | None, base: BackboneEntry) -> str:
-    """The strategy, `auto` if none is named; raises UnknownStrategy, and NoLinearLayers for a base that has none."""
+    """Return the strategy, `auto` if none is named. Raises UnknownStrategy, and NoLinearLayers for such a base."""
     if name is None:
         return "auto"
     if name not in STRATEGIES:
@@ -87,7 +87,7 @@ def check_strategy(name: str | None, base: BackboneEntry) -> str:
 
 
 def check_seed(seed: int | None) -> int:
-    """The seed; one is drawn if none is given, and echoed on the job. Raises InvalidSeed."""
+    """Return the seed; one is drawn if none is given, and shown on the job. Raises InvalidSeed."""
     if seed is None:
         return secrets.randbelow(MAX_SEED + 1)
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:

@@ -20,8 +20,8 @@ from models.services.errors import IdempotencyMismatch, InvalidIdempotencyKey, R
 from models.services.resources import Resources
 
 KEEP_S = 24 * 3_600.0
-# A first request that has not answered for so long died with its process; the next one may take its place.
-PATIENCE_S = 60.0
+# A first request that has not been answered for so long died with its process; the next one may take its place.
+IN_PROGRESS_S = 60.0
 _KEY_CHARS = 255
 
 
@@ -43,7 +43,7 @@ class Replay:
 
 
 def begin(
-    resources: Resources, scope: str, key: str, request_sha256: str, *, patience_s: float = PATIENCE_S
+    resources: Resources, scope: str, key: str, request_sha256: str, *, in_progress_s: float = IN_PROGRESS_S
 ) -> Replay | None:
     """Start a request that may be repeated; None: it is new, go on, and call `finish` or `abandon`.
 
@@ -60,7 +60,7 @@ def begin(
         if replay is not None:
             return replay
         now = resources.database.now(session)
-        if row.created_at > now - patience_s:
+        if row.created_at > now - in_progress_s:
             raise RequestInProgress(key=key)
         row.created_at = now
         return None
@@ -75,7 +75,7 @@ def finish(resources: Resources, scope: str, key: str, status: int, body: dict[s
 
 
 def abandon(resources: Resources, scope: str, key: str) -> None:
-    """The request came to nothing; the same key may try again."""
+    """Forget a request that failed; the same key may try again."""
     with resources.database.transaction() as session:
         idempotency.remove(session, scope, key)
 
@@ -103,7 +103,7 @@ def store_in(session: Session, scope: str, token: IdempotencyToken, *, status: i
 def _take(session: Session, scope: str, key: str, request_sha256: str) -> bool:
     if idempotency.add(session, scope, key, request_sha256):
         return True
-    # What is older than a day was promised to nobody, and the sweeper may not have come by yet.
+    # Answers are kept for a day, and the sweeper may not have removed this one yet.
     idempotency.expire(session, scope, key, older_than_s=KEEP_S)
     return idempotency.add(session, scope, key, request_sha256)
 

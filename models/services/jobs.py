@@ -1,4 +1,4 @@
-"""Jobs as their customers see them: submitted, followed, cancelled, paused, resumed."""
+"""Jobs for their customers: submitted, followed, cancelled, paused, resumed."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _ALL = JobFilter()
 def submit(
     resources: Resources, customer_id: str, request: JobRequest, *, idempotency: IdempotencyToken | None = None
 ) -> Job:
-    """Accept a job. Once this returns it will end, whatever dies: the row is the truth, the message only wakes workers.
+    """Accept a job. Once this returns it will end, whichever process dies: the row is the truth, the message a hint.
 
     Job and idempotency row are one transaction; the message leaves after it and may fail to. A repeated token returns
     the job of the first request. Raises NotFound for files, and the errors of `submission`.
@@ -102,7 +102,7 @@ def list_page(
 def events_page(
     resources: Resources, customer_id: str, job_id: str, *, after: str | None = None, limit: int = 20
 ) -> Page[JobEvent]:
-    """What happened to a job, newest first; raises NotFound."""
+    """Return a job's events, newest first; raises NotFound."""
     with resources.database.reading() as session:
         jobs.require(session, customer_id, job_id)
         return jobs.fetch_events(session, job_id, after=after, limit=limit)
@@ -111,7 +111,7 @@ def events_page(
 def events_after(
     resources: Resources, customer_id: str, job_id: str, *, after: str | None = None, limit: int = 20
 ) -> Page[JobEvent]:
-    """What happened to a job after an event, oldest first; raises NotFound."""
+    """Return a job's events after one of them, oldest first; raises NotFound."""
     with resources.database.reading() as session:
         jobs.require(session, customer_id, job_id)
         seq = 0 if after is None else jobs.require_event(session, job_id, after).seq
@@ -122,7 +122,7 @@ def events_after(
 def events_since(
     resources: Resources, customer_id: str, job_id: str, seq: int, *, limit: int = 100
 ) -> Sequence[JobEvent]:
-    """What happened to a job after the event `seq` (0: from the start), oldest first; raises NotFound."""
+    """Return a job's events after the event `seq` (0: from the start), oldest first; raises NotFound."""
     with resources.database.reading() as session:
         jobs.require(session, customer_id, job_id)
         return jobs.fetch_events_since(session, job_id, seq, limit)
@@ -138,13 +138,13 @@ def checkpoints_page(
 
 
 def count_by_status(resources: Resources) -> dict[str, int]:
-    """How many jobs of all customers are in each state; states without a job are there with 0. For the operator."""
+    """Count the jobs of all customers by state; states without a job are there with 0. For the operator."""
     with resources.database.reading() as session:
         return dict.fromkeys(TRANSITIONS, 0) | jobs.count_by_status(session)
 
 
 def cancel(resources: Resources, customer_id: str, job_id: str) -> Job:
-    """End a job: at once if nobody works on it, else as soon as its worker hears of it. Again is no error.
+    """End a job: at once if no worker has it, else with its worker's next heartbeat. Again is no error.
 
     Raises NotFound, JobEnded.
     """
@@ -164,7 +164,7 @@ def cancel(resources: Resources, customer_id: str, job_id: str) -> Job:
 
 
 def pause(resources: Resources, customer_id: str, job_id: str) -> Job:
-    """Let a job rest. A running one stops as soon as its worker hears of it. Raises NotFound, JobEnded."""
+    """Pause a job. A running one stops with its worker's next heartbeat. Raises NotFound, JobEnded."""
     with resources.database.transaction() as session:
         customers.keep(session, {customer_id})
         job = jobs.lock(session, customer_id, job_id)
@@ -186,7 +186,7 @@ def resume(resources: Resources, customer_id: str, job_id: str) -> Job:
         customers.keep(session, {customer_id})
         job = jobs.lock(session, customer_id, job_id)
         if job.status == "running" and job.stop_requested == "pause":
-            # Its worker may be stopping already; `claims.release` sees that nobody wants the pause any more.
+            # Its worker may be stopping already; `claims.release` sees that the pause was taken back.
             job.stop_requested = None
             jobs.add_event(session, job.id, "Pause taken back.")
             return job
@@ -202,7 +202,7 @@ def resume(resources: Resources, customer_id: str, job_id: str) -> Job:
 
 
 def wake(resources: Resources, job_ids: Sequence[str]) -> int:
-    """Send the wake-up calls of queued jobs, after the transaction that queued them; how many the broker took.
+    """Send the messages of queued jobs, after the transaction that queued them; return how many the broker took.
 
     Nothing here can fail the caller: a job that is not marked as sent is its own outbox.
     """

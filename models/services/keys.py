@@ -26,7 +26,7 @@ class IssuedKey:
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """What authentication needs to know about a key."""
+    """The part of a key that authentication needs."""
 
     key_id: str
     customer_id: str
@@ -36,19 +36,19 @@ class KeyRecord:
 
 
 def hash_secret(secret: str) -> str:
-    """The SHA-256 by which a secret is found."""
+    """Return the SHA-256 by which a secret is found."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def issue(resources: Resources, customer_id: str, *, name: str, expires_at: float | None = None) -> IssuedKey:
-    """A new key; raises NotFound for the customer."""
+    """Make a key; raises NotFound for the customer."""
     if not 1 <= len(name) <= _NAME_CHARS:
         raise InvalidName(name=name[:80], kind="key", param="name")
     with resources.database.transaction() as session:
         customers.lock(session, customer_id)
         issued = _make(customer_id, name, expires_at, resources.database.now(session))
         session.add(issued.key)
-        # A predictor may remember that nobody has this hash.
+        # A predictor may have cached that no key has this hash.
         changes.record(session, "key", issued.key.hash)
     return issued
 
@@ -61,7 +61,7 @@ def list_page(resources: Resources, customer_id: str, *, after: str | None = Non
 
 
 def rotate(resources: Resources, customer_id: str, key_id: str, *, grace_s: float = 0) -> IssuedKey:
-    """A successor of the same name; the old key dies after the grace. Raises NotFound, KeyNotActive."""
+    """Make a successor of the same name; the old key expires after the grace. Raises NotFound, KeyNotActive."""
     with resources.database.transaction() as session:
         customers.lock(session, customer_id)
         old = keys.require(session, customer_id, key_id)
@@ -92,7 +92,7 @@ def revoke(resources: Resources, customer_id: str, key_id: str) -> ApiKey:
 
 
 def find(resources: Resources, secret_sha256: str) -> KeyRecord | None:
-    """The key with this hash, also if it has expired or was revoked: the caller looks at its times."""
+    """Return the key with this hash, also if it has expired or was revoked: the caller looks at its times."""
     with resources.database.reading() as session:
         found = keys.find_by_hash(session, secret_sha256)
     if found is None:

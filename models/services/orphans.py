@@ -1,4 +1,4 @@
-"""Objects that nobody will ever ask for: of deleted customers, of uploads that failed, of attempts that lost."""
+"""Orphaned objects: of deleted customers, of uploads that failed, of attempts that lost their lease."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from models.services.resources import Resources
 from models.storage.errors import ObjectMissing
 from models.storage.keys import Place, locate
 
-# A file's object is stored before its row is written. Whoever takes longer than this between the two is dead.
+# A file's object is stored before its row is written. An upload that takes longer than this between the two has died.
 UPLOAD_S = 3_600.0
 # Databases limit how many values a statement may name.
 _IDS = 1_000
 
 
 def find(resources: Resources, keys: Sequence[str]) -> list[str]:
-    """Those of the keys, which were listed before this call, that are orphans.
+    """Return the orphans among keys that were listed before this call.
 
     Keys of another shape are left alone unless their customer is gone.
     """
@@ -45,12 +45,12 @@ def find(resources: Resources, keys: Sequence[str]) -> list[str]:
 
 
 def unknown_customers(resources: Resources, customer_ids: Sequence[str]) -> set[str]:
-    """Those of the ids, which were found before this call, that are no customer's any more."""
+    """Return the ids, of those found before this call, that are no customer's any more."""
     return _unknown(resources, customer_ids, customers.known_ids)
 
 
 def unknown_jobs(resources: Resources, job_ids: Sequence[str]) -> set[str]:
-    """Those of the ids, which were found before this call, that are no job's any more."""
+    """Return the ids, of those found before this call, that are no job's any more."""
     return _unknown(resources, job_ids, jobs.known_ids)
 
 

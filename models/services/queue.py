@@ -1,4 +1,4 @@
-"""Wake-up calls: `{job_id}` to a worker through the broker. The database is the truth, a lost message is re-sent."""
+"""Messages to workers through the broker: `{job_id}`, a hint. The database is the truth, a lost message is re-sent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 TASK_NAME = "graft.train"
 QUEUE_NAME = "graft"
 _TIMEOUT_S = 1.0
-# After a failure nobody tries for so long: requests must not line up before a broker that does not answer.
+# Pause after a failure: requests must not queue up behind a broker that does not answer.
 _QUIET_S = 1.0
 
 
@@ -52,12 +52,12 @@ class JobQueue:
         )
 
     def send(self, job_id: str) -> bool:
-        """Wake a worker up for this job; whether the broker took the message."""
+        """Send a message for this job; return whether the broker took it."""
         if time.monotonic() < self._quiet_until:
             return False
         try:
             with self._app.producer_pool.acquire(block=True, timeout=self._timeout_s) as producer:
-                if time.monotonic() < self._quiet_until:  # somebody else found out while this one waited
+                if time.monotonic() < self._quiet_until:  # another thread failed while this one waited
                     return False
                 self._app.send_task(TASK_NAME, kwargs={"job_id": job_id}, queue=QUEUE_NAME, producer=producer)
         except (KombuError, RedisError, OSError) as error:
@@ -67,7 +67,7 @@ class JobQueue:
         return True
 
     def depth(self) -> int | None:
-        """How many messages wait at the broker; None: it cannot be asked."""
+        """Count the messages that wait at the broker; None: it cannot be reached."""
         connection: Connection
         try:
             with self._app.connection_for_write() as connection:

@@ -1,4 +1,4 @@
-"""What a job asks for, checked and completed before it is written: base, files, task, name, hyperparameters, seed."""
+"""Requests for jobs, checked and completed before they are written: base, files, task, name, hyperparameters, seed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class JobRequest:
-    """What the customer asked for. None: the default."""
+    """A customer's request for a job. None: the default."""
 
     training_file: str
     validation_file: str | None = None

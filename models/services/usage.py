@@ -1,4 +1,4 @@
-"""Usage: what predictors counted, and sums for customers."""
+"""Usage: counts of predictors, and sums for customers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HOUR_S = 3_600
 
 @dataclass(frozen=True, slots=True)
 class UsageDelta:
-    """What was answered for one customer with one model in one hour, since the last flush.
+    """Requests answered for one customer with one model in one hour, since the last flush.
 
     The id makes a flush safe to repeat: a delta that arrived is not added again.
     """
@@ -47,7 +47,7 @@ class UsageSummary:
 
 
 def record_predictions(resources: Resources, deltas: list[UsageDelta]) -> None:
-    """Write what was counted. Deltas of customers who were deleted meanwhile are dropped."""
+    """Write counts of predictions. Those of customers that were deleted meanwhile are dropped."""
     if not deltas:
         return
     with resources.database.transaction() as session:
@@ -62,7 +62,7 @@ def record_predictions(resources: Resources, deltas: list[UsageDelta]) -> None:
 
 
 def summarise(resources: Resources, customer_id: str, start: float, end: float) -> list[UsageSummary]:
-    """Sums by hour, kind and model of the hours that begin in [start, end), oldest first."""
+    """Return sums by hour, kind and model of the hours that begin in [start, end), oldest first."""
     with resources.database.reading() as session:
         rows = usage.summarise(session, customer_id, start, end)
     return [

@@ -10,7 +10,7 @@ from models.storage.store import ObjectStore
 
 
 def open_store(settings: Settings) -> ObjectStore:
-    """The store that the settings name: `s3://bucket/prefix` or a folder. Touches no network."""
+    """Open the store that the settings name: `s3://bucket/prefix` or a folder. Touches no network."""
     location = settings.resolved_object_store
     if not location.startswith("s3://"):
         return DirectoryStore(Path(location))

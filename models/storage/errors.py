@@ -1,4 +1,4 @@
-"""What can go wrong with objects."""
+"""Errors of the object store."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from models.errors import GraftError, Unavailable
 
 
 class ObjectMissing(GraftError):
-    """There is no object under this key. Nobody's request names keys, so this is the server's fault."""
+    """There is no object under this key. Requests name no keys, so this is the server's fault."""
 
     message = "The object '{key}' is missing from the store."
 

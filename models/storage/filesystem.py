@@ -65,7 +65,7 @@ class DirectoryStore:
             return self._path(key).is_file()
 
     def modified_at(self, key: str) -> float:
-        """When the object was stored, Unix seconds."""
+        """Return the time at which the object was stored, Unix seconds."""
         with _translated(key):
             path = self._path(key)
             if path.is_dir():
@@ -96,7 +96,7 @@ class DirectoryStore:
                     parent.rmdir()
 
     def delete_prefix(self, prefix: str) -> int:
-        """Remove everything below a prefix, which ends with a slash; how many objects went."""
+        """Remove everything below a prefix, which ends with a slash; return how many objects."""
         if not prefix.endswith("/"):
             raise ValueError(f"not a folder: {prefix!r}")
         keys = list(self.list(prefix))
@@ -105,10 +105,10 @@ class DirectoryStore:
         return len(keys)
 
     def remove_unfinished(self, older_than_s: float) -> int:
-        """Remove what processes left that were killed while they stored something; how many files."""
+        """Remove the remains of uploads whose process was killed; return how many files."""
         removed = 0
         with _translated(None):
-            # Whoever is at work has just written: only what nobody has touched for long is nobody's.
+            # An upload that is under way has just written: only a file that was not touched for long is a remain.
             for temporary in (self._root / _INCOMING).glob("*"):
                 with contextlib.suppress(FileNotFoundError):  # it was finished, or another sweeper was faster
                     if time.time() - temporary.stat().st_mtime > older_than_s:
@@ -150,8 +150,8 @@ def _flush(file: BinaryIO) -> None:
 
 
 def _place(temporary: Path, target: Path) -> None:
-    # Somebody who deletes a neighbour may remove the folder, as it is empty, between these two lines, and its parent
-    # while `mkdir` makes them one after the other.
+    # A deletion beside this key may remove the empty folder between these two lines, and its parent while `mkdir`
+    # makes them one after the other.
     for _ in range(100):
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -166,7 +166,7 @@ def _place(temporary: Path, target: Path) -> None:
     try:
         descriptor = os.open(target.parent, os.O_RDONLY)
     except FileNotFoundError:
-        return  # somebody has deleted the object already, and its folder with it
+        return  # the object was deleted already, and its folder with it
     try:
         os.fsync(descriptor)
     finally:
@@ -175,7 +175,7 @@ def _place(temporary: Path, target: Path) -> None:
 
 @contextmanager
 def _translated(wanted: str | None) -> Iterator[None]:
-    """Errors of the file system as errors of the store; `wanted`: the key of the object that should be there."""
+    """Raise errors of the file system as errors of the store; `wanted`: the key of the object that should be there."""
     try:
         yield
     except OSError as error:

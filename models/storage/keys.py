@@ -6,33 +6,33 @@ from dataclasses import dataclass
 
 
 def customer_prefix(customer_id: str) -> str:
-    """Everything of one customer."""
+    """Return the prefix of all objects of one customer."""
     return f"customers/{customer_id}/"
 
 
 def file_key(customer_id: str, file_id: str) -> str:
-    """An uploaded data set."""
+    """Return the key of an uploaded data set."""
     return f"customers/{customer_id}/files/{file_id}"
 
 
 def model_prefix(customer_id: str, model_id: str) -> str:
-    """Every artifact of one model."""
+    """Return the prefix of all artifacts of one model."""
     return f"customers/{customer_id}/models/{model_id}/"
 
 
 def artifact_prefix(customer_id: str, model_id: str, job_id: str, attempt: int, candidate: str) -> str:
-    """The files of one trained version; scoped to the attempt, so a stale worker cannot overwrite a live one."""
+    """Return the prefix of one trained version; scoped to the attempt: a stale worker cannot overwrite a live one."""
     return f"{model_prefix(customer_id, model_id)}{job_id}/{attempt}/{candidate}/"
 
 
 def manifest_key(artifact_prefix_: str) -> str:
-    """The manifest, which is written last."""
+    """Return the key of the manifest, which is written last."""
     return f"{artifact_prefix_}manifest.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a key says about its object."""
+    """The ids in a key: which object of which customer it is."""
 
     customer_id: str
     file_id: str | None = None

@@ -50,7 +50,7 @@ class S3Store:
             read_timeout=read_timeout_s,
             retries={"mode": "standard", "max_attempts": 4},
             max_pool_connections=32,
-            # Servers of one's own rarely have a name per bucket.
+            # Self-hosted servers rarely have a host name per bucket.
             s3={"addressing_style": "path" if endpoint_url else "auto"},
             # Checksums are asked for by name below; the newer defaults break older servers.
             request_checksum_calculation="when_required",
@@ -114,7 +114,7 @@ class S3Store:
         return data
 
     def open(self, key: str) -> BinaryIO:
-        """Stream an object. What comes is not checked: who needs that takes `get_file`."""
+        """Stream an object. Its content is not checked; `get_file` checks it."""
         with _translated(key):
             response = self._client.get_object(Bucket=self._bucket, Key=self._prefix + key)
         return cast("BinaryIO", response["Body"])
@@ -129,7 +129,7 @@ class S3Store:
         return True
 
     def modified_at(self, key: str) -> float:
-        """When the object was stored, Unix seconds by the server's clock."""
+        """Return the time at which the object was stored, Unix seconds by the server's clock."""
         with _translated(key):
             head = self._client.head_object(Bucket=self._bucket, Key=self._prefix + key)
         return head["LastModified"].timestamp()
@@ -148,7 +148,7 @@ class S3Store:
             self._client.delete_object(Bucket=self._bucket, Key=self._prefix + key)
 
     def delete_prefix(self, prefix: str) -> int:
-        """Remove everything below a prefix, which ends with a slash; how many objects went."""
+        """Remove everything below a prefix, which ends with a slash; return how many objects."""
         if not prefix.endswith("/"):
             raise ValueError(f"not a folder: {prefix!r}")
         keys = list(self.list(prefix))
@@ -158,7 +158,7 @@ class S3Store:
         return len(keys)
 
     def remove_unfinished(self, older_than_s: float) -> int:  # noqa: ARG002
-        """None: parts of uploads are no objects, and ending them is for a lifecycle rule of the bucket."""
+        """Remove nothing, return 0: parts of uploads are left to a lifecycle rule of the bucket."""
         return 0
 
     def _copy(self, key: str, target: IO[bytes]) -> None:
@@ -192,7 +192,7 @@ def _translated(key: str) -> Iterator[None]:
     try:
         yield
     except (BotoCoreError, Boto3Error, ClientError) as error:
-        # An upload in parts wraps what the server said.
+        # An upload in parts wraps the server's error.
         said = error if isinstance(error, ClientError) else error.__context__
         code = said.response.get("Error", {}).get("Code", "") if isinstance(said, ClientError) else type(error).__name__
         if code in _MISSING:

@@ -32,7 +32,7 @@ class ObjectStore(Protocol):
         """Whether the object is there."""
 
     def modified_at(self, key: str) -> float:
-        """When the object was stored, Unix seconds by the store's clock."""
+        """Return the time at which the object was stored, Unix seconds by the store's clock."""
 
     def list(self, prefix: str) -> Iterator[str]:
         """Keys below a prefix, in any order."""
@@ -41,7 +41,7 @@ class ObjectStore(Protocol):
         """Remove an object; no error if it is gone already."""
 
     def delete_prefix(self, prefix: str) -> int:
-        """Remove everything below a prefix, which ends with a slash; how many objects went."""
+        """Remove everything below a prefix, which ends with a slash; return how many objects."""
 
     def remove_unfinished(self, older_than_s: float) -> int:
-        """Remove what processes left that were killed while they stored something; how many pieces."""
+        """Remove the remains of uploads whose process was killed; return how many."""

@@ -8,7 +8,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, text
 
-# Any number, as long as nobody else of this database uses it: the key of the advisory lock.
+# The key of the advisory lock: any number that no other user of this database takes.
 _LOCK = 0x6772616674
 
 

@@ -57,7 +57,7 @@ def test_what_came_to_nothing_may_be_tried_again(resources: Resources) -> None:
 
 def test_a_request_that_died_is_taken_over(resources: Resources) -> None:
     idempotency.begin(resources, "operator", "key", BODY)
-    _age(resources, idempotency.PATIENCE_S + 1)
+    _age(resources, idempotency.IN_PROGRESS_S + 1)
     assert idempotency.begin(resources, "operator", "key", BODY) is None
     with pytest.raises(RequestInProgress):
         idempotency.begin(resources, "operator", "key", BODY)
