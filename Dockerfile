@@ -44,10 +44,11 @@ WORKDIR /data
 VOLUME ["/data"]
 
 FROM runtime AS worker
-# A worker has no port. It is well when its Celery process runs; a worker that hangs loses its lease and its job is done
-# elsewhere.
-HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 \
-    CMD ["python", "-c", "import pathlib; assert b'celery' in pathlib.Path('/proc/1/cmdline').read_bytes()"]
+# Asks the worker's own metrics whether its sweeper and its consumer still go round: a process that only exists is not well.
+ENV GRAFT_WORKER_METRICS_PORT=9100
+EXPOSE 9100
+HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 \
+    CMD ["python", "-m", "worker.health"]
 # Exec form: the worker is process 1 and gets SIGTERM itself; it hands its job back and stops the trainer.
 STOPSIGNAL SIGTERM
 CMD ["celery", "-A", "worker.app", "worker", "--pool=threads", "--concurrency=1", "--loglevel=INFO"]

@@ -20,7 +20,7 @@ INPUTS := pyproject.toml constraints.txt Makefile
 TEST_ENV := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve install install-dev check format test test-fast test-slow bench bench-table bench-regret bench-carry-over bench-serving lint types imports readme clean distclean
+.PHONY: help demo serve install install-dev check format test test-fast test-slow bench bench-table bench-regret bench-carry-over bench-serving lint types imports settings clean distclean
 
 help:  ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,8 +75,8 @@ bench-carry-over: $(VENV)/.installed-bench  ## Measure what the outcomes of earl
 bench-serving: $(VENV)/.installed-bench  ## Measure what serving claims (ROWS=1,3,6 for some, SECONDS= of an arm, QUICK=1 to try it)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.benchmarks.serving $(if $(ROWS),--rows $(ROWS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(QUICK),--quick)
 
-readme: install-dev  ## Write the table of settings into README.md
-	$(BIN)/python -m deploy.configuration README.md
+settings: install-dev  ## Write the settings into README.md, docker-compose.yml and compose.env.example
+	$(BIN)/python -m deploy.configuration README.md docker-compose.yml deploy/compose.env.example
 
 clean:  ## Remove what tools leave behind; data and environment stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

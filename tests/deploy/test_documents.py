@@ -13,7 +13,6 @@ from deploy import configuration
 from deploy.cli.main import app
 
 _ROOT = Path(__file__).resolve().parents[2]
-_README = (_ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def _commands() -> dict[str, set[str]]:
@@ -30,11 +29,6 @@ def _commands() -> dict[str, set[str]]:
 
     walk(typer.main.get_command(app), "")
     return found
-
-
-def test_the_readmes_table_of_settings_is_the_settings() -> None:
-    assert configuration.insert_into(_README) == _README, "run `make readme`"
-    assert "`GRAFT_DATA_DIR`" in _README
 
 
 def test_every_setting_has_a_meaning() -> None:
