@@ -23,8 +23,8 @@ from api.metrics import Metrics, RequestMetrics
 from api.request_ids import RequestIds
 from api.routes import catalog, customers, files, health, jobs, keys, usage
 from models import settings as process_settings
+from models.services import job_figures
 from models.services.access.resolver import AccessResolver, RefreshTiming
-from models.services.jobs import count_by_status
 from models.services.resources import Resources, open_resources
 from models.settings import Settings
 
@@ -35,12 +35,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """Return the ASGI application for `settings` or the environment's. Nothing is opened before start-up."""
     settings = settings or process_settings.load()
     configure(settings)
-    metrics = Metrics()
+    version = importlib.metadata.version("graft")
+    metrics = Metrics(version, settings.data_dir.absolute())
     # Swagger UI from its package, not from a CDN: /docs works where there is no internet.
     app = FastAPIOffline(
         title=documentation.TITLE,
         description=documentation.DESCRIPTION,
-        version=importlib.metadata.version("graft"),
+        version=version,
         openapi_tags=documentation.TAGS,
         docs_url="/docs",
         redoc_url=None,
@@ -115,7 +116,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _watch_control_plane(metrics: Metrics, resources: Resources) -> None:
-    metrics.watch_jobs(lambda: count_by_status(resources), resources.queue.depth)
+    metrics.watch_jobs(lambda: job_figures.measure(resources), resources.queue.depth)
 
 
 def _openapi(app: FastAPI) -> Callable[[], dict[str, Any]]:

@@ -1,18 +1,29 @@
-"""Prometheus metrics. Names and labels are decided here and nowhere else."""
+"""Prometheus metrics of the API and of predictors. Names and labels are decided here and in `worker.monitoring`."""
 
 from __future__ import annotations
 
 import contextlib
+import shutil
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+)
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.logging import route_template
 from models.errors import Unavailable
+from models.services.job_figures import JobFigures
 
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
@@ -20,13 +31,13 @@ _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 
 class Metrics:
     """The metrics of one application. A registry of its own: two applications in one process do not mix."""
 
-    def __init__(self) -> None:
+    def __init__(self, version: str, data_dir: Path) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "graft_http_requests", "Requests answered.", ["method", "route", "status"], registry=self.registry
         )
         self.seconds = Histogram(
-            "graft_http_request_seconds",
+            "graft_http_request_duration_seconds",
             "From the request's head to the end of its answer.",
             ["method", "route"],
             buckets=_SECONDS,
@@ -35,15 +46,23 @@ class Metrics:
         self.in_flight = Gauge("graft_http_requests_in_flight", "Requests being answered.", registry=self.registry)
         self.predicted_rows = Counter("graft_predicted_rows", "Rows predicted.", registry=self.registry)
         self.embedded_rows = Counter("graft_embedded_rows", "Rows embedded.", registry=self.registry)
+        build = Gauge("graft_build_info", "1; the version is a label.", ["version"], registry=self.registry)
+        build.labels(version).set(1)
+        free = Gauge("graft_data_free_bytes", "Free space where the data folder is.", registry=self.registry)
+        free.set_function(lambda: _free_bytes(data_dir))
+        # Processor time, memory, open files, when it started: every process says so of itself.
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
 
-    def watch_jobs(self, count: Callable[[], dict[str, int]], queue_depth: Callable[[], int | None]) -> None:
-        """Count jobs by state and messages in the queue at every scrape."""
-        self.registry.register(_Jobs(count, queue_depth))
+    def watch_jobs(self, measure: Callable[[], JobFigures], queue_depth: Callable[[], int | None]) -> None:
+        """Ask the database for the jobs and the broker for its messages at every scrape."""
+        self.registry.register(_Jobs(measure, queue_depth))
 
 
 class _Jobs(Collector):
-    def __init__(self, count: Callable[[], dict[str, int]], queue_depth: Callable[[], int | None]) -> None:
-        self._count = count
+    def __init__(self, measure: Callable[[], JobFigures], queue_depth: Callable[[], int | None]) -> None:
+        self._measure = measure
         self._queue_depth = queue_depth
 
     def describe(self) -> Iterable[Metric]:
@@ -52,18 +71,38 @@ class _Jobs(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Count now."""
-        # Without the database the other metrics matter most: its family is left out, the scrape is not refused.
-        counts: dict[str, int] = {}
+        # Without the database the other metrics matter most: its families are left out, the scrape is not refused.
+        figures: JobFigures | None = None
         with contextlib.suppress(Unavailable):
-            counts = self._count()
-        if counts:
-            jobs = GaugeMetricFamily("graft_jobs", "Jobs by state.", labels=["status"])
-            for status, number in counts.items():
-                jobs.add_metric([status], number)
-            yield jobs
+            figures = self._measure()
         depth = self._queue_depth()
+        reachable = GaugeMetricFamily("graft_dependency_up", "1 if it can be reached.", labels=["dependency"])
+        reachable.add_metric(["database"], float(figures is not None))
+        reachable.add_metric(["broker"], float(depth is not None))
+        yield reachable
+        if figures is not None:
+            yield _family("graft_jobs", "Jobs by state.", "status", figures.by_status)
+            yield _family("graft_failed_jobs", "Failed jobs by whose fault it was.", "blame", figures.failed_by_blame)
+            yield GaugeMetricFamily(
+                "graft_oldest_queued_job_age_seconds",
+                "For how long the oldest queued job exists; 0 if none is queued.",
+                value=figures.oldest_queued_s,
+            )
         if depth is not None:
-            yield GaugeMetricFamily("graft_queue_depth", "Wake-up messages that no worker has taken.", value=depth)
+            yield GaugeMetricFamily("graft_queue_messages", "Wake-up messages that no worker has taken.", value=depth)
+
+
+def _family(name: str, meaning: str, label: str, values: dict[str, int]) -> Metric:
+    family = GaugeMetricFamily(name, meaning, labels=[label])
+    for value, number in values.items():
+        family.add_metric([value], number)
+    return family
+
+
+def _free_bytes(folder: Path) -> float:
+    while not folder.exists() and folder != folder.parent:  # it is made with the first file in it
+        folder = folder.parent
+    return float(shutil.disk_usage(folder).free)
 
 
 class RequestMetrics:

@@ -83,7 +83,9 @@ class Settings(BaseSettings):
     feature_cache_bytes: int = Field(
         10 * 2**30, ge=1, description="Features and checkpoints that a worker keeps on disk."
     )
-    worker_metrics_port: int = Field(0, ge=0, description="Port of the worker's Prometheus metrics; 0: none.")
+    worker_metrics_port: int = Field(
+        0, ge=0, description="Port of the worker's Prometheus metrics, of further ones of `graft up` the next; 0: none."
+    )
     refine_budget_s: float = Field(
         900.0, gt=0, description="What `auto` may spend on refinement after the first version."
     )

@@ -32,10 +32,13 @@ class Tick(bootsteps.StartStopStep):
 
     def start(self, c: Any) -> None:
         """Begin, at every connection to the broker."""
-        self._entry = c.timer.call_repeatedly(_TICK_S, lambda: None)
+        monitoring.CONSUMER_SEEN.set_to_current_time()
+        monitoring.CONSUMER_CONNECTED.set(1)
+        self._entry = c.timer.call_repeatedly(_TICK_S, monitoring.CONSUMER_SEEN.set_to_current_time)
 
     def stop(self, c: Any) -> None:  # noqa: ARG002  # the name that Celery calls it by
         """End, when the connection is lost and when the worker ends."""
+        monitoring.CONSUMER_CONNECTED.set(0)
         if self._entry is not None:
             self._entry.cancel()
 

@@ -16,7 +16,7 @@ def start() -> None:
     """Open the resources, warm up a trainer, begin to sweep."""
     global _runner, _sweeper  # noqa: PLW0603  # Celery's signals carry no state of ours
     resources = open_resources(graft_settings.load())
-    monitoring.serve_metrics(resources.settings.worker_metrics_port)
+    monitoring.serve_metrics(resources.settings)
     _runner = JobRunner(resources)
     _runner.start()
     _sweeper = Sweeper(resources)

@@ -70,11 +70,13 @@ def sweep_once(resources: Resources, *, orphans: bool) -> bool:
         except Exception:
             # Database or broker away, most of the time. The next sweep does it.
             log.exception("sweep_failed", what=what)
+            monitoring.SWEEP_FAILURES.labels(what).inc()
             succeeded = False
         else:
             if found:
                 monitoring.SWEPT.labels(what).inc(found)
                 log.info("swept", what=what, found=found)
+        monitoring.LAST_SWEEP.set_to_current_time()
     return succeeded
 
 

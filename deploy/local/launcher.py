@@ -188,6 +188,8 @@ class Deployment:
                 argv = ["worker", "--pool=threads", "--concurrency=1", "-n", f"{suffix}@%h"]
                 command = [python, "-c", f"from worker.app import app; app.worker_main({[*argv, '--loglevel=INFO']!r})"]
                 worker_env = {**env, **threads.environment(count)}
+                if first := Settings().worker_metrics_port:  # each has a port of its own
+                    worker_env["GRAFT_WORKER_METRICS_PORT"] = str(first + number - 1)
                 self.children.append(Child(name, command, env=worker_env, log=logs / f"{suffix}.log"))
         for child in self.children:
             child.start()

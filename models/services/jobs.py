@@ -15,7 +15,7 @@ from models.records import customers, files, job_lists, jobs, versions
 from models.records.job_lists import JobFilter
 from models.records.jobs import Job, JobEvent
 from models.records.pages import Page
-from models.records.transitions import ENDED, TRANSITIONS, JobStatus
+from models.records.transitions import ENDED, JobStatus
 from models.records.versions import ModelVersion
 from models.services import idempotency as answers
 from models.services import submission
@@ -29,7 +29,6 @@ __all__ = [
     "JobRequest",
     "cancel",
     "checkpoints_page",
-    "count_by_status",
     "events_page",
     "events_since",
     "get",
@@ -135,12 +134,6 @@ def checkpoints_page(
     with resources.database.reading() as session:
         jobs.require(session, customer_id, job_id)
         return versions.fetch_checkpoints(session, job_id, after=after, limit=limit)
-
-
-def count_by_status(resources: Resources) -> dict[str, int]:
-    """Count the jobs of all customers by state; states without a job are there with 0. For the operator."""
-    with resources.database.reading() as session:
-        return dict.fromkeys(TRANSITIONS, 0) | jobs.count_by_status(session)
 
 
 def cancel(resources: Resources, customer_id: str, job_id: str) -> Job:

@@ -15,7 +15,7 @@ from prometheus_client import generate_latest
 from pydantic import SecretStr
 
 from api.metrics import Metrics
-from models.services.jobs import count_by_status
+from models.services import job_figures
 from models.services.resources import open_resources
 from models.settings import Settings
 
@@ -130,9 +130,14 @@ def test_metrics_count_requests_by_route_and_jobs_by_state(server: Server) -> No
     server.anonymous.get("/v1/files/file-123")
     text = server.anonymous.get("/metrics").text
     assert 'graft_http_requests_total{method="GET",route="/v1/files/{file_id}",status="401"}' in text
-    assert 'graft_http_request_seconds_bucket{le="0.005",method="GET",route="/v1/files/{file_id}"}' in text
-    assert 'graft_jobs{status="queued"}' in text
-    assert "graft_queue_depth" in text
+    assert 'graft_http_request_duration_seconds_bucket{le="0.005",method="GET",route="/v1/files/{file_id}"}' in text
+    assert 'graft_jobs{status="queued"} 0.0' in text
+    assert 'graft_failed_jobs{blame="server"} 0.0' in text
+    assert "graft_oldest_queued_job_age_seconds 0.0" in text
+    assert 'graft_dependency_up{dependency="broker"} 1.0' in text
+    assert "graft_queue_messages" in text
+    assert "process_resident_memory_bytes" in text
+    assert "process_start_time_seconds" in text
     assert "file-123" not in text
 
 
@@ -140,11 +145,12 @@ def test_a_scrape_without_the_database_leaves_out_what_only_that_knows(settings_
     nowhere = "postgresql://nobody@127.0.0.1:1/nothing"
     resources = open_resources(settings_for().model_copy(update={"database_url": nowhere}))
     try:
-        metrics = Metrics()
-        metrics.watch_jobs(lambda: count_by_status(resources), resources.queue.depth)
+        metrics = Metrics("1", resources.settings.data_dir)
+        metrics.watch_jobs(lambda: job_figures.measure(resources), resources.queue.depth)
         text = generate_latest(metrics.registry).decode()
     finally:
         resources.close()
     assert "graft_jobs" not in text
-    assert "graft_queue_depth" in text
+    assert 'graft_dependency_up{dependency="database"} 0.0' in text
+    assert "graft_queue_messages" in text
     assert "graft_http_requests_in_flight" in text

@@ -1,0 +1,22 @@
+"""Jobs of all customers in numbers, for the operator."""
+
+from __future__ import annotations
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from models.records.clock import read_clock
+from models.records.jobs import Job
+
+
+def count_failed_by_blame(session: Session) -> dict[str, int]:
+    """Return how many jobs failed through the user's and through the server's fault."""
+    blame = Job.error["blame"].as_string()
+    rows = session.execute(select(blame, func.count()).where(Job.status == "failed").group_by(blame))
+    return {row[0]: row[1] for row in rows if row[0] is not None}
+
+
+def age_of_oldest_queued(session: Session) -> float:
+    """Return for how many seconds the oldest queued job exists; 0.0 if none is queued."""
+    created_at = session.scalar(select(func.min(Job.created_at)).where(Job.status == "queued"))
+    return 0.0 if created_at is None else max(0.0, read_clock(session) - created_at)

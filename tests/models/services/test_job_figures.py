@@ -1,0 +1,44 @@
+"""What a scrape says of the jobs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from sqlalchemy import update
+
+from models.errors import JobError
+from models.records.customers import Customer
+from models.records.jobs import Job
+from models.services import claims, job_figures
+from models.services.resources import Resources
+
+from .conftest import Bench
+
+MakeCustomer = Callable[..., Customer]
+
+
+def test_failures_are_counted_by_whose_fault_they_are(
+    resources: Resources, bench: Bench, customer: MakeCustomer
+) -> None:
+    acme = customer("acme")
+    for blame in ("user", "server", "server"):
+        claim = claims.claim(resources, bench.job(acme).id, "worker")
+        assert claim is not None
+        claims.fail(resources, claim, JobError("code", "what happened", blame=blame))
+    figures = job_figures.measure(resources)
+    assert figures.failed_by_blame == {"user": 1, "server": 2}
+    assert (figures.by_status["failed"], figures.by_status["queued"], figures.by_status["paused"]) == (3, 0, 0)
+
+
+def test_the_oldest_queued_job_is_the_one_that_waits_longest(
+    resources: Resources, bench: Bench, customer: MakeCustomer
+) -> None:
+    assert job_figures.measure(resources).oldest_queued_s == 0.0
+    acme = customer("acme")
+    running, old, _ = (bench.job(acme).id for _ in range(3))
+    with resources.database.transaction() as session:
+        for job_id, age_s in ((running, 9_000), (old, 600)):
+            session.execute(update(Job).where(Job.id == job_id).values(created_at=time.time() - age_s))
+    assert claims.claim(resources, running, "worker") is not None
+    assert 590 < job_figures.measure(resources).oldest_queued_s < 700
