@@ -1,106 +1,91 @@
-"""A trained version on disk: `weights.safetensors` and `manifest.json`, which carries the weights' hash.
-
-Tensors: `head.weight` (K, F) and `head.bias` (K,) on the manifest's features side by side; beside them, if the version
-adds a lexical part, `lexical.buckets` and `.idf` (V,), `.weight` (V, K) and `.factor` (1,), see `lexical`; if it
-changes the base, `lora.{block}.{module}.A` (rank, in) and `.B` (out, rank) with the scaling folded into B, or its own
-`block.{i}.{parameter}`, and for a whole base of its own `embeddings.{parameter}`. Nothing is ever unpickled.
-"""
+"""One writer and one reader of a trained version's folder."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+import safetensors.torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from models.learning import tasks
-from models.learning.contract.errors import CorruptArtifact
+from models.artifacts import parts as parts_
+from models.artifacts.errors import CorruptArtifact
+from models.artifacts.manifest import MANIFEST, WEIGHTS, Manifest, StoredFile
+from models.artifacts.parts import Part
 
-FORMAT = 1
-MANIFEST = "manifest.json"
-WEIGHTS = "weights.safetensors"
+SomePart = TypeVar("SomePart", bound=Part)
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """All that serving needs: what is computed (features, tensors), and what the numbers mean (labels, task)."""
+    """A trained version: what the numbers mean, and the numbers."""
 
-    task: str
-    strategy: str
-    labels: tuple[str, ...]
-    features: tuple[str, ...]
-    base: str
-    base_revision: str
-    temperature: float  # logits are divided by it
-    thresholds: tuple[float, ...] | None  # what a decision needs beside the outputs, see `Task.tune_thresholds`
-    tensors: Mapping[str, Tensor]
-    details: Mapping[str, Any] = field(default_factory=dict)  # JSON: rank, first own block, versions, …
+    manifest: Manifest
+    parts: tuple[Part, ...]
+
+    def find(self, kind: type[SomePart]) -> SomePart | None:
+        """Return the part of a kind; None if the version has none."""
+        return next((part for part in self.parts if isinstance(part, kind)), None)
+
+    def require(self, kind: type[SomePart]) -> SomePart:
+        """Return the part of a kind; raises CorruptArtifact if the version has none."""
+        if (part := self.find(kind)) is None:
+            raise CorruptArtifact(reason=f"its part '{kind.prefix}' is missing")
+        return part
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors by their names on disk."""
+        return parts_.pack(self.parts)
 
 
 def write_artifact(artifact: Artifact, folder: Path) -> str:
-    """Write the files, the manifest last; returns the manifest's SHA-256. The same artifact gives the same bytes."""
+    """Write the files, the manifest last; return the manifest's SHA-256. The same artifact gives the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = folder / WEIGHTS
-    save_file({name: artifact.tensors[name].detach().cpu().contiguous() for name in sorted(artifact.tensors)}, weights)
-    manifest = {
-        "format": FORMAT,
-        "task": artifact.task,
-        "strategy": artifact.strategy,
-        "labels": list(artifact.labels),
-        "features": list(artifact.features),
-        "base": {"name": artifact.base, "revision": artifact.base_revision},
-        "temperature": artifact.temperature,
-        "thresholds": None if artifact.thresholds is None else list(artifact.thresholds),
-        "details": dict(artifact.details),
-        "files": {WEIGHTS: {"sha256": _sha256(weights), "bytes": weights.stat().st_size}},
-    }
-    content = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False).encode()
+    weights, tensors = folder / WEIGHTS, artifact.tensors
+    safetensors.torch.save_file({name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}, weights)
+    stored = StoredFile(_sha256(weights), weights.stat().st_size)
+    content = replace(artifact.manifest, files={WEIGHTS: stored}).encode()
     temporary = folder / f"{MANIFEST}.tmp"
     temporary.write_bytes(content)
     temporary.replace(folder / MANIFEST)
     return hashlib.sha256(content).hexdigest()
 
 
-def read_artifact(folder: Path) -> Artifact:
-    """Read what `write` wrote and verify it; raises CorruptArtifact."""
+def read_artifact(folder: Path, *, manifest_sha256: str | None = None, map_bytes: int | None = None) -> Artifact:
+    """Read what `write_artifact` wrote and verify it: the weights against the manifest, the manifest against its hash.
+
+    Weights of `map_bytes` and more are memory-mapped: their pages come as they are touched. Raises CorruptArtifact.
+    """
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-        if manifest["format"] != FORMAT:
-            raise CorruptArtifact(reason=f"format {manifest['format']} is not {FORMAT}")
-        content = (folder / WEIGHTS).read_bytes()
-        if hashlib.sha256(content).hexdigest() != manifest["files"][WEIGHTS]["sha256"]:
-            raise CorruptArtifact(reason=f"{WEIGHTS} does not have the hash in the manifest")
-        tensors = load(content)
-        artifact = Artifact(
-            task=manifest["task"],
-            strategy=manifest["strategy"],
-            labels=tuple(manifest["labels"]),
-            features=tuple(manifest["features"]),
-            base=manifest["base"]["name"],
-            base_revision=manifest["base"]["revision"],
-            temperature=float(manifest["temperature"]),
-            thresholds=None if manifest["thresholds"] is None else tuple(map(float, manifest["thresholds"])),
-            tensors=tensors,
-            details=manifest["details"],
-        )
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise CorruptArtifact(reason=f"{type(error).__name__}: {error}") from error
-    outputs = tasks.find(artifact.task).outputs(artifact.labels)
-    if tensors["head.weight"].shape[0] != outputs or tensors["head.bias"].shape != (outputs,):
-        raise CorruptArtifact(reason="the head does not have the outputs that its labels need")
-    return artifact
+        content = (folder / MANIFEST).read_bytes()
+        if manifest_sha256 is not None and hashlib.sha256(content).hexdigest() != manifest_sha256:
+            raise CorruptArtifact(reason="its manifest is not the one that was published")
+        manifest = Manifest.decode(content)
+        if WEIGHTS not in manifest.files:
+            raise CorruptArtifact(reason="its manifest names no weights")
+        return Artifact(manifest, parts_.unpack(_read_weights(folder / WEIGHTS, manifest.files[WEIGHTS], map_bytes)))
+    except OSError as error:
+        raise CorruptArtifact(reason=f"a file cannot be read ({error})") from error
+    except SafetensorError as error:
+        raise CorruptArtifact(reason="its weights are not a safetensors file") from error
+    except (KeyError, ValueError) as error:
+        raise CorruptArtifact(reason=f"its tensors are not those of known parts ({error})") from error
 
 
-def finite(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether every number in it is one."""
-    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values())
+def _read_weights(path: Path, expected: StoredFile, map_bytes: int | None) -> dict[str, Tensor]:
+    if map_bytes is None or path.stat().st_size < map_bytes:
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != expected.sha256:
+            raise CorruptArtifact(reason="its weights do not match the manifest")
+        return safetensors.torch.load(content)
+    if _sha256(path) != expected.sha256:
+        raise CorruptArtifact(reason="its weights do not match the manifest")
+    with safe_open(path, framework="pt") as mapped:
+        return {name: mapped.get_tensor(name) for name in mapped.keys()}  # noqa: SIM118
 
 
 def _sha256(path: Path) -> str:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
 
-from models.artifacts.folder import Artifact, finite, write_artifact
+from models.artifacts.folder import Artifact, write_artifact
+from models.artifacts.manifest import Manifest
+from models.artifacts.parts import HeadWeights, Part, is_finite
 from models.backbones.backbone import Row
 from models.backbones.loading import Backbone
 from models.learning.contract.errors import Diverged, Stopped
@@ -91,7 +93,7 @@ class Trained:
 
     name: str
     features: tuple[str, ...]
-    tensors: dict[str, torch.Tensor]
+    parts: tuple[Part, ...]
     assessment: Assessment
     hyperparameters: dict[str, Any]
     details: dict[str, Any] = field(default_factory=dict)
@@ -99,26 +101,23 @@ class Trained:
 
 def write_candidate(run: Run, trained: Trained, held: HeldOut, *, improves: bool) -> VersionReady:
     """Write the artifact and say what it is worth. Raises Diverged if a weight is not a number."""
-    if not finite(trained.tensors):
+    if not is_finite(trained.parts):
         raise Diverged(epoch="the last", learning_rate=float(trained.hyperparameters.get("learning_rate", 0.0)))
     assessment = trained.assessment
     output = run.request.output_dir / trained.name
     thresholds = None if assessment.thresholds is None else tuple(float(value) for value in assessment.thresholds)
-    write_artifact(
-        Artifact(
-            task=run.task.name,
-            strategy=trained.name,
-            labels=run.labels,
-            features=trained.features,
-            base=run.backbone.entry.name,
-            base_revision=run.backbone.revision,
-            temperature=assessment.temperature,
-            thresholds=thresholds,
-            tensors=_in_own_unit(trained.tensors, run.task),
-            details={**trained.details, "versions": versions()},
-        ),
-        output,
+    manifest = Manifest(
+        task=run.task.name,
+        strategy=trained.name,
+        labels=run.labels,
+        features=trained.features,
+        base=run.backbone.entry.name,
+        base_revision=run.backbone.revision,
+        temperature=assessment.temperature,
+        thresholds=thresholds,
+        details={**trained.details, "versions": versions()},
     )
+    write_artifact(Artifact(manifest, tuple(_in_own_unit(part, run.task) for part in trained.parts)), output)
     report = {
         **run.report,
         "strategy": trained.name,
@@ -137,11 +136,12 @@ def write_candidate(run: Run, trained: Trained, held: HeldOut, *, improves: bool
     return VersionReady(trained.name, output, metrics, report, improves)
 
 
-def _in_own_unit(tensors: Mapping[str, torch.Tensor], task: Task) -> dict[str, torch.Tensor]:
+def _in_own_unit(part: Part, task: Task) -> Part:
     """The head as it answers in the customer's unit; it was fitted to standardised values if the task has a scale."""
+    if not isinstance(part, HeadWeights):
+        return part
     offset, factor = task.scale
-    own = {"head.weight": tensors["head.weight"] * factor, "head.bias": tensors["head.bias"] * factor + offset}
-    return {**tensors, **own}
+    return HeadWeights(part.weight_KF * factor, part.bias_K * factor + offset)
 
 
 def versions() -> dict[str, str]:

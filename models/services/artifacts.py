@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 from dataclasses import dataclass
 
+from models.artifacts.manifest import MANIFEST
 from models.errors import GraftError
 from models.identifiers import is_name, new_id
 from models.learning.contract.events import VersionReady
@@ -14,8 +15,6 @@ from models.services.errors import ArtifactIncomplete
 from models.storage.errors import ObjectCorrupt, ObjectMissing, StorageUnavailable
 from models.storage.keys import artifact_prefix, manifest_key
 from models.storage.store import ObjectStore
-
-MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True, slots=True)

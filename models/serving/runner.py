@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
+from models.artifacts.folder import Artifact
 from models.backbones.registry import BackboneEntry
 from models.datasets.examples import Input
 from models.datasets.limits import Limits
 from models.services.catalog import ResolvedVersion
 from models.serving.adapters.cache import CachedAdapter
-from models.serving.adapters.disk_cache import Artifact
 from models.serving.shared_compute import SharedCompute
 
 

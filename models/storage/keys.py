@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from models.artifacts.manifest import MANIFEST
+
 
 def customer_prefix(customer_id: str) -> str:
     """Return the prefix of all objects of one customer."""
@@ -27,7 +29,7 @@ def artifact_prefix(customer_id: str, model_id: str, job_id: str, attempt: int, 
 
 def manifest_key(artifact_prefix_: str) -> str:
     """Return the key of the manifest, which is written last."""
-    return f"{artifact_prefix_}manifest.json"
+    return f"{artifact_prefix_}{MANIFEST}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,8 @@ from sqlalchemy import Engine, text
 
 from api.application import create_app
 from models.artifacts.folder import Artifact, write_artifact
+from models.artifacts.manifest import Manifest
+from models.artifacts.parts import HeadWeights
 from models.backbones import loading, registry
 from models.learning.contract.events import Finished, VersionReady
 from models.services import claims
@@ -262,18 +264,14 @@ def _wait_for_version(tenant: Tenant, model: str, version: int) -> None:
 def write_head(folder: Path, labels: Sequence[str], *, base_revision: str, seed: int) -> None:
     """A version with a head of random weights."""
     random = torch.Generator().manual_seed(seed)
-    artifact = Artifact(
+    manifest = Manifest(
         task="text-classification",
         strategy="head",
         labels=tuple(labels),
         features=("mean.6",),
         base="minilm",
         base_revision=base_revision,
-        temperature=1.0,
-        thresholds=None,
-        tensors={
-            "head.weight": torch.randn(len(labels), 384, generator=random),
-            "head.bias": torch.randn(len(labels), generator=random),
-        },
     )
-    write_artifact(artifact, folder)
+    weight_KF = torch.randn(len(labels), 384, generator=random)
+    head = HeadWeights(weight_KF, torch.randn(len(labels), generator=random))
+    write_artifact(Artifact(manifest, (head,)), folder)

@@ -20,7 +20,6 @@ from models.learning.tasks.link_functions import SOFTMAX
 from models.services.catalog import ResolvedVersion
 from models.serving.adapters.adapter import Adapter
 from models.serving.adapters.assembly import assemble
-from models.serving.adapters.disk_cache import Artifact as StoredArtifact
 from models.serving.encoders.engine import Engine, EngineLimits
 from models.serving.encoders.hot_adapter_merge import merge
 from models.serving.encoders.passes import answer
@@ -55,16 +54,8 @@ def synchronize(device: torch.device) -> None:
 def adapter(backbone: TextBackbone, seed: int, *, classes: int = 10, lora: bool = False) -> Adapter:
     """A customer's adapter in memory."""
     made = head_artifact(backbone, seed, classes=classes, more=lora_of(seed) if lora else None)
-    manifest = {
-        "task": made.task,
-        "labels": list(made.labels),
-        "features": list(made.features),
-        "temperature": 1.0,
-        "thresholds": None,
-        "base": {"name": made.base, "revision": made.base_revision},
-    }
-    version = ResolvedVersion("cus", "mod", "tickets", "ft:minilm:cus:tickets", 1, "", "", "minilm", made.task)
-    return assemble(StoredArtifact(manifest, made.tensors), version, backbone)
+    version = ResolvedVersion("cus", "mod", "tickets", "ft:minilm:cus:tickets", 1, "", "", "minilm", made.manifest.task)
+    return assemble(made, version, backbone)
 
 
 def interleave(arms: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:

@@ -20,6 +20,8 @@ from typing import Any
 import torch
 
 from models.artifacts.folder import Artifact, write_artifact
+from models.artifacts.manifest import Manifest
+from models.artifacts.parts import unpack
 from models.backbones.text import TextBackbone
 from models.learning.contract.events import VersionReady
 from models.records.customers import Customer
@@ -70,17 +72,15 @@ def head_artifact(
         "head.bias": torch.randn(classes, generator=draw),
         **(more or {}),
     }
-    return Artifact(
+    manifest = Manifest(
         task="text-classification",
         strategy="head",
         labels=tuple(f"label-{at}" for at in range(classes)),
         features=("mean.6",),
         base=backbone.entry.name,
         base_revision=backbone.revision,
-        temperature=1.0,
-        thresholds=None,
-        tensors=tensors,
     )
+    return Artifact(manifest, unpack(tensors))
 
 
 def classes_of(number: int) -> int:

@@ -44,8 +44,8 @@ artifact = read_artifact(path.parent / "out" / "head")
 bad, good = inference.predict(artifact, base, ["awful, broken, a waste of money", "wonderful, I love it, perfect"])
 assert bad["value"] < 2.5 < 3.5 < good["value"], (bad, good)
 assert finished.report["metric"] == "pearson"
-assert artifact.task == "text-rating"
-assert tasks.find(artifact.task).link.name == "identity"
+assert artifact.manifest.task == "text-rating"
+assert tasks.find(artifact.manifest.task).link.name == "identity"
 """
 _REVIEWS = [
     (f"{feeling} {thing}", stars)

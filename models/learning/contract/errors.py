@@ -43,12 +43,6 @@ class UnsupportedTask(InvalidRequest):
     message = "There is no task '{task}'. Known: {known}."
 
 
-class CorruptArtifact(GraftError):
-    """An artifact's files are not what its manifest says."""
-
-    message = "The artifact is corrupt: {reason}"
-
-
 class Diverged(GraftError):
     """The loss became infinite or not a number."""
 

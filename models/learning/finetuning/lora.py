@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from models.artifacts.parts import LowRankWeights
 
 # Twice the rank's inverse root keeps the update's size the same whatever the rank (arXiv:2312.03732).
 _SCALE = 2.0
@@ -45,24 +45,20 @@ def add(blocks: nn.ModuleList, rank: int, *, seed: int) -> None:
                 setattr(block.get_submodule(parent), leaf, LoraLinear(module, rank, generator))
 
 
-def tensors(blocks: nn.ModuleList) -> dict[str, Tensor]:
-    """`lora.{block}.{module}.A` (rank, in) and `.B` (out, rank), the scaling folded into B."""
-    found: dict[str, Tensor] = {}
+def weights(blocks: nn.ModuleList, dtype: torch.dtype) -> LowRankWeights:
+    """Return the matrices as an artifact holds them, the scaling folded into the second of each pair."""
+    pairs: dict[tuple[int, str], tuple[Tensor, Tensor]] = {}
     for index, block in enumerate(blocks):
         for name, module in block.named_modules():
             if isinstance(module, LoraLinear):
-                found[f"lora.{index}.{name}.A"] = module.lora_down.detach()
-                found[f"lora.{index}.{name}.B"] = module.lora_up.detach() * module.scale
-    return found
+                up_OR = module.lora_up.detach() * module.scale
+                pairs[index, name] = module.lora_down.detach().to(dtype), up_OR.to(dtype)
+    return LowRankWeights(pairs)
 
 
-def merge(blocks: nn.ModuleList, saved: Mapping[str, Tensor]) -> None:
+def merge(blocks: nn.ModuleList, saved: LowRankWeights) -> None:
     """Add saved matrices to the weights of plain blocks, in place."""
     with torch.no_grad():
-        for name, down_RI in saved.items():
-            if not name.startswith("lora.") or not name.endswith(".A"):
-                continue
-            _, index, *path, _ = name.split(".")
-            weight = blocks[int(index)].get_submodule(".".join(path)).get_parameter("weight")
-            up_OR = saved[f"{name.removesuffix('.A')}.B"]
+        for (index, name), (down_RI, up_OR) in saved.pairs.items():
+            weight = blocks[index].get_submodule(name).get_parameter("weight")
             weight.add_((up_OR.float() @ down_RI.float()).to(weight))

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.artifacts.parts import BlockWeights, EmbeddingWeights, Part
 from models.backbones.backbone import Encoder
 from models.backbones.loading import Backbone
 from models.learning.finetuning import lora
@@ -148,18 +149,19 @@ def blend(network: Network, start: Mapping[str, Tensor], share: float) -> None:
     network.take_masters()
 
 
-def own_tensors(network: Network, config: TrainingConfig, dtype: torch.dtype) -> dict[str, Tensor]:
+def own_parts(network: Network, config: TrainingConfig, dtype: torch.dtype) -> tuple[Part, ...]:
     """What the artifact holds beside the head: in `dtype`, in which it is served."""
+    blocks = network.encoder.blocks
     if config.lora_rank:
-        return {name: tensor.to(dtype) for name, tensor in lora.tensors(network.encoder.blocks).items()}
-    found: dict[str, Tensor] = {}
-    for index in range(network.first_block, len(network.encoder.blocks)):
-        for name, tensor in network.encoder.blocks[index].state_dict().items():
-            found[f"block.{index}.{name}"] = tensor.to(dtype)
-    if config.strategy.trainable_embeddings:
-        for name, parameter in network.encoder.embeddings.named_parameters():
-            found[f"embeddings.{name}"] = parameter.detach().to(dtype)
-    return found
+        return (lora.weights(blocks, dtype),)
+    states = {
+        index: {name: tensor.to(dtype) for name, tensor in blocks[index].state_dict().items()}
+        for index in range(network.first_block, len(blocks))
+    }
+    if not config.strategy.trainable_embeddings:
+        return (BlockWeights(states),)
+    parameters = network.encoder.embeddings.named_parameters()
+    return BlockWeights(states), EmbeddingWeights({name: value.detach().to(dtype) for name, value in parameters})
 
 
 def parameter_groups(network: Network, config: TrainingConfig, weight_decay: float) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ import numpy as np
 import structlog
 import torch
 
+from models.artifacts.parts import HeadWeights, Part
 from models.backbones.backbone import Row
 from models.learning.contract.errors import InvalidHyperparameters
 from models.learning.contract.events import VersionReady
@@ -109,7 +110,7 @@ def measure(run: Run, prior: HeadPrior) -> FirstVersion:
     trained = Trained(
         name="head",
         features=choice.names,
-        tensors=tensors_of(head, stack),
+        parts=parts_of(head, stack),
         assessment=assessment,
         hyperparameters={
             "features": choice.features,
@@ -227,7 +228,7 @@ def _baselines(run: Run, first: FirstVersion, names_table: DesignMatrix | None) 
     trained = Trained(
         name="zero-shot",
         features=(probe,),
-        tensors=tensors_of(head, None),
+        parts=parts_of(head, None),
         assessment=assessment,
         hyperparameters={"way": best},
     )
@@ -287,13 +288,12 @@ def _tried(name: str, assessment: Assessment, seconds: float) -> dict[str, Any]:
     }
 
 
-def tensors_of(head: Head, stack: Stack | None) -> dict[str, torch.Tensor]:
+def parts_of(head: Head, stack: Stack | None) -> tuple[Part, ...]:
     """What an artifact holds of a head, and of the lexical part that is added to it."""
     if stack is None or stack.part is None:
-        return {"head.weight": torch.from_numpy(head.weight_KF), "head.bias": torch.from_numpy(head.bias_K)}
+        return (HeadWeights(torch.from_numpy(head.weight_KF), torch.from_numpy(head.bias_K)),)
     factor, part = np.float32(stack.head_factor), stack.part.scaled(stack.share)
-    return {
-        "head.weight": torch.from_numpy(factor * head.weight_KF),
-        "head.bias": torch.from_numpy(factor * head.bias_K + part.bias_K),
-        **part.tensors(),
-    }
+    weights = HeadWeights(
+        torch.from_numpy(factor * head.weight_KF), torch.from_numpy(factor * head.bias_K + part.bias_K)
+    )
+    return weights, part.weights()

@@ -6,7 +6,6 @@ the dense heads: mean loss + |W|² / (2 C N).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
+from models.artifacts.parts import NgramWeights
 from models.learning.heads import lbfgs, linear
 from models.learning.heads.linear import Floats
 from models.learning.heads.ngrams import Ints, Ngrams
@@ -92,25 +92,23 @@ class NgramHead:
             logits_NK[rows] = own_NT @ self.weight_VK[weighed_NV.indices].astype(np.float32)
         return np.float32(self.factor) * logits_NK + self.bias_K
 
-    def tensors(self) -> dict[str, Tensor]:
-        """As an artifact holds it; the bias belongs to that of the head beside it."""
-        return {
-            "lexical.buckets": torch.from_numpy(self.lexicon.buckets_V),
-            "lexical.idf": torch.from_numpy(self.lexicon.idf_V),
-            "lexical.weight": torch.from_numpy(self.weight_VK),
-            "lexical.factor": torch.tensor([self.factor], dtype=torch.float32),
-        }
+    def weights(self) -> NgramWeights:
+        """Return it as an artifact holds it; the bias belongs to that of the head beside it."""
+        return NgramWeights(
+            torch.from_numpy(self.lexicon.buckets_V),
+            torch.from_numpy(self.lexicon.idf_V),
+            torch.from_numpy(self.weight_VK),
+            torch.tensor([self.factor], dtype=torch.float32),
+        )
 
 
-def load(tensors: Mapping[str, Tensor]) -> NgramHead | None:
-    """What `tensors` wrote, its bias 0; None if there is none. Raises ValueError if the parts do not fit together."""
-    if "lexical.weight" not in tensors:
-        return None
-    buckets_V, idf_V, weight_VK = (tensors[f"lexical.{name}"].numpy() for name in ("buckets", "idf", "weight"))
+def load(weights: NgramWeights) -> NgramHead:
+    """Return what `weights` made, its bias 0. Raises ValueError if the tensors do not fit together."""
+    buckets_V, idf_V, weight_VK = (each.numpy() for each in (weights.buckets_V, weights.idf_V, weights.weight_VK))
     if not len(buckets_V) == len(idf_V) == len(weight_VK) or (np.diff(buckets_V) <= 0).any():
         raise ValueError("the lexical part does not have one weight per term")
     bias_K = np.zeros(weight_VK.shape[1], dtype=np.float32)
-    return NgramHead(NgramVocabulary(buckets_V, idf_V), weight_VK, bias_K, float(tensors["lexical.factor"][0]))
+    return NgramHead(NgramVocabulary(buckets_V, idf_V), weight_VK, bias_K, float(weights.factor[0]))
 
 
 class Fits:

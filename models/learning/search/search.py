@@ -16,8 +16,8 @@ from models.learning.contract.errors import Diverged
 from models.learning.contract.events import Progress, TrainEvent
 from models.learning.finetuning import splits
 from models.learning.finetuning.fit import FitJob
-from models.learning.finetuning.network import Network, blend, own_tensors
-from models.learning.heads.first_version import FirstVersion, tensors_of
+from models.learning.finetuning.network import Network, blend, own_parts
+from models.learning.heads.first_version import FirstVersion, parts_of
 from models.learning.run import Run, Trained, write_candidate
 from models.learning.search import candidates, outcomes, policy, racing, trials
 from models.learning.search.budget import ENDS, Budget, OverBudget
@@ -188,7 +188,7 @@ def _trained(context: SearchContext, candidate: Candidate, trial: Trial, network
     return Trained(
         name=config.strategy.name,
         features=first.choice.names,
-        tensors={**tensors_of(network.head(), trial.stack), **own_tensors(network, config, run.backbone.dtype)},
+        parts=(*parts_of(network.head(), trial.stack), *own_parts(network, config, run.backbone.dtype)),
         assessment=trial.new,
         hyperparameters={
             **first.trained.hyperparameters,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.artifacts.parts import LowRankWeights
 from models.backbones.backbone import Encoder
 from models.backbones.packed import PackedBlock, PackedEncoder
 from models.learning.heads.ngram_head import NgramHead
@@ -91,13 +92,13 @@ def embedding_adapter(depth: int) -> Adapter:
     return Adapter(task="embedding", labels=(), link=None, features=(f"mean.{depth}",), weight_KF=None, bias_K=None)
 
 
-def gather_lora(tensors: Mapping[str, Tensor], encoder: PackedEncoder) -> LoraWeights | None:
-    """Prepare `lora.{block}.{module}.A` (rank, inputs) and `.B` (outputs, rank); None if there are none."""
-    blocks = sorted({int(name.split(".")[1]) for name in tensors if name.startswith("lora.")})
+def gather_lora(saved: LowRankWeights, encoder: PackedEncoder) -> LoraWeights | None:
+    """Return the matrices made ready; None if there are none on the modules of this base."""
+    blocks = sorted({block for block, _ in saved.pairs})
     pairs: dict[tuple[int, str], LowRankPair] = {}
     for block in blocks:
         for module, names in LORA_MODULES.items():
-            pair = _join(tensors, [f"lora.{block}.{name}" for name in names], encoder)
+            pair = _join([saved.pairs.get((block, name)) for name in names], encoder)
             if pair is not None:
                 pairs[block, module] = pair
     if not pairs:
@@ -131,15 +132,15 @@ def _lay_together(pairs: Mapping[tuple[int, str], LowRankPair]) -> tuple[Tensor,
     return flat_P, laid
 
 
-def _join(tensors: Mapping[str, Tensor], names: list[str], encoder: PackedEncoder) -> LowRankPair | None:
+def _join(projections: Sequence[tuple[Tensor, Tensor] | None], encoder: PackedEncoder) -> LowRankPair | None:
     """Join the projections of one module that the adapter has; a fused module's lie side by side along the outputs."""
     downs: list[Tensor] = []
     ups: list[tuple[slice, slice, Tensor]] = []
     rank_at = 0
-    for position, name in enumerate(names):
-        if f"{name}.A" not in tensors:
+    for position, matrices in enumerate(projections):
+        if matrices is None:
             continue
-        down_RI, up_OR = (tensors[f"{name}.{side}"].to(encoder.device, encoder.dtype) for side in "AB")
+        down_RI, up_OR = (matrix.to(encoder.device, encoder.dtype) for matrix in matrices)
         rank, outputs = down_RI.shape[0], up_OR.shape[0]
         downs.append(down_RI)
         at = position * outputs  # fused projections are of one width

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from models.artifacts.errors import CorruptArtifact
+from models.artifacts.folder import Artifact
+from models.artifacts.parts import BlockWeights, EmbeddingWeights, HeadWeights, LowRankWeights, NgramWeights
 from models.backbones.backbone import Backbone
 from models.backbones.packed import PackedBlock, PackedEncoder
 from models.backbones.pairs import feature_width
@@ -18,7 +19,6 @@ from models.learning.finetuning.lora import merge
 from models.learning.heads import ngram_head
 from models.services.catalog import ResolvedVersion
 from models.serving.adapters.adapter import OVERHEAD_BYTES, Adapter, gather_lora
-from models.serving.adapters.disk_cache import Artifact
 from models.serving.encoders.input_modes import input_mode_of
 from models.serving.encoders.passes import packed_of
 from models.serving.errors import ArtifactBroken, DeviceMemoryFull
@@ -30,39 +30,40 @@ def assemble(artifact: Artifact, version: ResolvedVersion, backbone: Backbone) -
         return replace(_assemble(artifact, backbone), customer_id=version.customer_id)
     except torch.OutOfMemoryError as error:
         raise DeviceMemoryFull(what=f"the model '{version.full_name}'") from error
-    except (KeyError, ValueError, TypeError, RuntimeError, UnsupportedTask) as error:
+    except (CorruptArtifact, KeyError, ValueError, TypeError, RuntimeError, UnsupportedTask) as error:
         raise ArtifactBroken(
             model=version.full_name, version=version.number, reason=f"its content does not fit ({error})"
         ) from error
 
 
 def _assemble(artifact: Artifact, backbone: Backbone) -> Adapter:
-    manifest, tensors = artifact.manifest, artifact.tensors
-    encoder = packed_of(backbone)
-    revision = manifest["base"]["revision"]
+    manifest, head, encoder = artifact.manifest, artifact.require(HeadWeights), packed_of(backbone)
+    revision = manifest.base_revision
     if revision != backbone.revision:
         raise ValueError(f"it was trained on revision {revision[:12]} of its base, here is {backbone.revision[:12]}")
-    task = manifest["task"]
-    labels = tuple(str(label) for label in manifest["labels"])
-    features = tuple(manifest["features"])
+    task, labels, features = manifest.task, manifest.labels, manifest.features
     # Logits divided by the temperature, for free: divide the head instead.
-    temperature = float(manifest.get("temperature") or 1.0)
-    weight_KF = (tensors["head.weight"].float() / temperature).contiguous().to(backbone.device)
-    bias_K = (tensors["head.bias"].float() / temperature).contiguous().to(backbone.device)
+    temperature = manifest.temperature
+    weight_KF = (head.weight_KF.float() / temperature).contiguous().to(backbone.device)
+    bias_K = (head.bias_K.float() / temperature).contiguous().to(backbone.device)
     if weight_KF.shape != (bias_K.shape[0], sum(feature_width(backbone, name) for name in features)):
         raise ValueError(f"the head is {tuple(weight_KF.shape)} for the features {', '.join(features)}")
-    part = ngram_head.load(tensors)
-    if part is not None:
+    if len(bias_K) != tasks.find(task).outputs(labels):
+        raise ValueError(f"the head has {len(bias_K)} outputs for {len(labels)} labels")
+    part = None
+    if (saved := artifact.find(NgramWeights)) is not None:
+        part = ngram_head.load(saved)
         if part.weight_VK.shape[1] != len(bias_K):
             raise ValueError("the lexical part does not have the outputs of the head")
         part = part.scaled(1.0 / temperature)
     network = lora = blocks = own = None
     if encoder is None:
-        network = _own_network(tensors, backbone)
+        network = _own_network(artifact, backbone)
     else:
-        lora = gather_lora(tensors, encoder)
-        own = _own_encoder(tensors, backbone, encoder)
-        blocks = _own_blocks(tensors, backbone, encoder) if own is None else None  # a whole base has its blocks in it
+        low_rank = artifact.find(LowRankWeights)
+        lora = None if low_rank is None else gather_lora(low_rank, encoder)
+        own = _own_encoder(artifact, backbone, encoder)
+        blocks = _own_blocks(artifact, backbone, encoder) if own is None else None  # a whole base has its blocks in it
     parts = (
         weight_KF.nbytes + bias_K.nbytes + sum(2 * len(label) for label in labels),
         lora.nbytes if lora is not None else 0,
@@ -80,7 +81,7 @@ def _assemble(artifact: Artifact, backbone: Backbone) -> Adapter:
         input_mode=input_mode_of(features) if part is None else "ngrams",
         ngram_head=part,
         bias_K=bias_K,
-        thresholds=tuple(float(value) for value in manifest.get("thresholds") or ()),
+        thresholds=manifest.thresholds or (),
         lora=lora,
         blocks=blocks,
         encoder=own,
@@ -89,42 +90,41 @@ def _assemble(artifact: Artifact, backbone: Backbone) -> Adapter:
     )
 
 
-def _own_blocks(
-    tensors: Mapping[str, Tensor], backbone: Backbone, encoder: PackedEncoder
-) -> dict[int, PackedBlock] | None:
-    """The customer's top blocks, `block.{i}.{name of the layer's parameter}`; None if it has none."""
-    states: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith("block."):
-            _, index, parameter = name.split(".", 2)
-            states.setdefault(int(index), {})[parameter] = tensor.to(backbone.device)
-    return {index: encoder.prepare(state) for index, state in sorted(states.items())} or None
-
-
-def _own_encoder(tensors: Mapping[str, Tensor], backbone: Backbone, encoder: PackedEncoder) -> PackedEncoder | None:
-    """A whole base of the customer's own: all blocks and the embeddings."""
-    embeddings = _below("embeddings.", tensors)
-    if not embeddings:
+def _own_blocks(artifact: Artifact, backbone: Backbone, encoder: PackedEncoder) -> dict[int, PackedBlock] | None:
+    """The customer's top blocks; None if it has none."""
+    if (own := artifact.find(BlockWeights)) is None:
         return None
+    return {
+        index: encoder.prepare({name: tensor.to(backbone.device) for name, tensor in state.items()})
+        for index, state in own.states.items()
+    }
+
+
+def _own_encoder(artifact: Artifact, backbone: Backbone, encoder: PackedEncoder) -> PackedEncoder | None:
+    """A whole base of the customer's own: all blocks and the embeddings."""
+    if (embeddings := artifact.find(EmbeddingWeights)) is None:
+        return None
+    blocks = artifact.require(BlockWeights)
     network = backbone.trainable_copy()
-    network.embeddings.load_state_dict(embeddings, strict=False)
+    network.embeddings.load_state_dict(embeddings.state, strict=False)
     for index, block in enumerate(network.blocks):
-        block.load_state_dict(_below(f"block.{index}.", tensors))
+        block.load_state_dict(blocks.states.get(index, {}))
     return PackedEncoder(network.embeddings, network.blocks, dtype=encoder.dtype, separator=encoder.separator)
 
 
-def _own_network(tensors: Mapping[str, Tensor], backbone: Backbone) -> Any:
+def _own_network(artifact: Artifact, backbone: Backbone) -> Any:
     """The base with everything that the version changed merged in; None if it changed nothing."""
-    if all(name.startswith(("head.", "lexical.")) for name in tensors):
+    blocks, embeddings = artifact.find(BlockWeights), artifact.find(EmbeddingWeights)
+    low_rank = artifact.find(LowRankWeights)
+    if blocks is None and embeddings is None and low_rank is None:
         return None
     network = backbone.trainable_copy().requires_grad_(False).eval()
     state = network.state_dict()
-    for name, tensor in tensors.items():
-        if name.startswith(("block.", "embeddings.")):
-            state[name.replace("block.", "blocks.", 1)].copy_(tensor)
-    merge(network.blocks, tensors)
+    for index, own in blocks.states.items() if blocks else ():
+        for name, tensor in own.items():
+            state[f"blocks.{index}.{name}"].copy_(tensor)
+    for name, tensor in embeddings.state.items() if embeddings else ():
+        state[f"embeddings.{name}"].copy_(tensor)
+    if low_rank is not None:
+        merge(network.blocks, low_rank)
     return network.to(backbone.dtype)
-
-
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -11,23 +11,18 @@ folder of its own in it, locked for as long as it lives.
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import json
 import os
 import shutil
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import safetensors
-import safetensors.torch
 import structlog
-from torch import Tensor
 
+from models.artifacts.errors import CorruptArtifact
+from models.artifacts.folder import Artifact, read_artifact
+from models.artifacts.manifest import MANIFEST, WEIGHTS
 from models.identifiers import new_id
 from models.services.catalog import ResolvedVersion
 from models.serving.errors import ArtifactBroken
@@ -37,19 +32,9 @@ from models.storage.store import ObjectStore
 
 log = structlog.get_logger(__name__)
 
-MANIFEST = "manifest.json"
-WEIGHTS = "weights.safetensors"
 # Smaller files are read whole: a map of its own per head would run into the kernel's limit of maps per process.
 MAP_BYTES = 4 * 2**20
 _LOCK = ".owner"
-
-
-@dataclass(frozen=True, slots=True)
-class Artifact:
-    """A version's files, checked."""
-
-    manifest: Mapping[str, Any]
-    tensors: Mapping[str, Tensor]  # large files: memory-mapped, pages come as they are touched
 
 
 class ArtifactDiskCache:
@@ -83,8 +68,8 @@ class ArtifactDiskCache:
         path = self.folder / name
         if (path / MANIFEST).is_file():
             try:
-                artifact = _check(path, version)
-            except (ArtifactBroken, OSError) as error:
+                artifact = _read(path, version)
+            except ArtifactBroken as error:
                 log.warning("depot.damaged_copy", path=name, error=str(error))
                 self._remove(name)
             else:
@@ -92,12 +77,10 @@ class ArtifactDiskCache:
                 return artifact
         self._fetch(version, path)
         try:
-            artifact = _check(path, version)
+            artifact = _read(path, version)
         except ArtifactBroken:
             self._remove(name)
             raise
-        except OSError as error:
-            raise ArtifactBroken(model=version.full_name, version=version.number, reason=str(error)) from error
         self._note(name, _size(path))
         return artifact
 
@@ -182,32 +165,11 @@ def _take_folder(parent: Path) -> tuple[Path, int]:
             return folder, descriptor
 
 
-def _check(path: Path, version: ResolvedVersion) -> Artifact:
-    def broken(reason: str) -> ArtifactBroken:
-        return ArtifactBroken(model=version.full_name, version=version.number, reason=reason)
-
-    content = (path / MANIFEST).read_bytes()
-    if hashlib.sha256(content).hexdigest() != version.manifest_sha256:
-        raise broken("its manifest is not the one that was published")
+def _read(path: Path, version: ResolvedVersion) -> Artifact:
     try:
-        manifest: dict[str, Any] = json.loads(content)
-        expected = manifest["files"][WEIGHTS]["sha256"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise broken("its manifest cannot be read") from error
-    weights = path / WEIGHTS
-    try:
-        if weights.stat().st_size < MAP_BYTES:
-            data = weights.read_bytes()
-            if hashlib.sha256(data).hexdigest() != expected:
-                raise broken("its weights do not match the manifest")
-            return Artifact(manifest, safetensors.torch.load(data))
-        with weights.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != expected:
-                raise broken("its weights do not match the manifest")
-        with safetensors.safe_open(weights, framework="pt") as mapped:
-            return Artifact(manifest, {name: mapped.get_tensor(name) for name in mapped.keys()})  # noqa: SIM118
-    except (safetensors.SafetensorError, ValueError) as error:
-        raise broken("its weights are not a safetensors file") from error
+        return read_artifact(path, manifest_sha256=version.manifest_sha256, map_bytes=MAP_BYTES)
+    except CorruptArtifact as error:
+        raise ArtifactBroken(model=version.full_name, version=version.number, reason=error.reason) from error
 
 
 def _size(path: Path) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 import structlog
 
+from models.artifacts.folder import Artifact
 from models.backbones.registry import BackboneEntry
 from models.datasets import tasks as data_tasks
 from models.datasets.examples import Input
@@ -14,7 +15,6 @@ from models.datasets.limits import Limits
 from models.services.catalog import ResolvedVersion
 from models.serving.adapters.adapter import Adapter
 from models.serving.adapters.assembly import assemble
-from models.serving.adapters.disk_cache import Artifact
 from models.serving.encoders.engine import Engine, EngineLimits
 from models.serving.encoders.requests import Request
 from models.serving.inputs import READERS, read_pair

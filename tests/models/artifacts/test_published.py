@@ -35,7 +35,7 @@ def test_the_base_is_still_the_same_base(backbone: Backbone) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_answers_as_it_did(kind: str, backbone: Backbone) -> None:
     artifact = read_artifact(PUBLISHED / kind)
-    assert artifact.base_revision == backbone.revision
+    assert artifact.manifest.base_revision == backbone.revision
     assert {name.partition(".")[0] for name in artifact.tensors} == {"head", KINDS[kind]}
     answers = json.loads((PUBLISHED / kind / "predictions.json").read_text("utf-8"))
     asked = [

@@ -45,7 +45,6 @@ from models.learning.contract.events import Finished, VersionReady
 from models.learning.contract.request import DatasetSource, Hyperparameters, TrainRequest
 from models.services.catalog import ResolvedVersion
 from models.serving.adapters.assembly import assemble
-from models.serving.adapters.disk_cache import Artifact as StoredArtifact
 from models.serving.encoders import input_modes, passes
 from tests.models.backbones import media_checkpoints, text_checkpoints
 from tests.models.datasets.media_files import archive, sound, stripes
@@ -322,7 +321,7 @@ def _serve(names: Sequence[str], found: Mapping[str, Any], folder: Path, backbon
                 customer_id=name, model_id=name, name=name, full_name=name, number=1, artifact_prefix="",
                 manifest_sha256="", base_model=backbone.entry.name, task=manifest["task"],
             )  # fmt: skip
-            adapter = assemble(StoredArtifact(manifest, load_file(place / "weights.safetensors")), version, backbone)
+            adapter = assemble(read_artifact(place), version, backbone)
             asked += [(row, f"{name}/{candidate}", adapter, item) for row, item in enumerate(_inputs(JOBS[name].data))]
     asked.sort(key=lambda each: each[0])
     adapters = [adapter for _, _, adapter, _ in asked]

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from models.artifacts.folder import Artifact
+from models.artifacts.parts import HeadWeights, LowRankWeights, NgramWeights
 from models.backbones.backbone import Encoder
 from models.backbones.loading import Backbone
 from models.datasets.examples import Input
@@ -23,13 +24,14 @@ from models.learning.tasks.task import DecodeOptions
 
 def predict(artifact: Artifact, backbone: Backbone, inputs: Sequence[Input], *, top_k: int = 1) -> list[dict[str, Any]]:
     """One prediction per input, as the API answers it."""
-    task = tasks.find(artifact.task)
+    task = tasks.find(artifact.manifest.task)
     backbone = task.view(backbone, inputs)
-    probabilities_NK = calibration.probabilities(logits(artifact, backbone, inputs), task.link, artifact.temperature)
+    manifest = artifact.manifest
+    probabilities_NK = calibration.probabilities(logits(artifact, backbone, inputs), task.link, manifest.temperature)
     rows = backbone.tokenize(inputs)
     counts_N = backbone.units(rows)
     outputs = list(probabilities_NK) if counts_N is None else np.split(probabilities_NK, np.cumsum(counts_N)[:-1])
-    options = DecodeOptions(artifact.labels, artifact.thresholds, top_k)
+    options = DecodeOptions(manifest.labels, manifest.thresholds, top_k)
     return task.decode(outputs, inputs, dict(enumerate(rows)), options)
 
 
@@ -37,12 +39,14 @@ def logits(artifact: Artifact, backbone: Backbone, inputs: Sequence[Input]) -> F
     """(N, K) float32, before the temperature; (W, K) where words are what is predicted."""
     own = _own_encoder(artifact, backbone)
     if own is None:
-        features_NF = backbone.encode(inputs, artifact.features)
+        features_NF = backbone.encode(inputs, artifact.manifest.features)
     else:
         features_NF = _encode(own, artifact, backbone, inputs)
-    logits_NK: Floats = features_NF @ artifact.tensors["head.weight"].numpy().T + artifact.tensors["head.bias"].numpy()
-    part = ngram_head.load(artifact.tensors)
-    return logits_NK if part is None else logits_NK + part.logits(ngrams.read([str(text) for text in inputs]))
+    head, weights = artifact.require(HeadWeights), artifact.find(NgramWeights)
+    logits_NK: Floats = features_NF @ head.weight_KF.numpy().T + head.bias_K.numpy()
+    if weights is None:
+        return logits_NK
+    return logits_NK + ngram_head.load(weights).logits(ngrams.read([str(text) for text in inputs]))
 
 
 def _own_encoder(artifact: Artifact, backbone: Backbone) -> Encoder | None:
@@ -55,7 +59,8 @@ def _own_encoder(artifact: Artifact, backbone: Backbone) -> Encoder | None:
     for name, tensor in artifact.tensors.items():
         if name.startswith(("block.", "embeddings.")):
             state[name.replace("block.", "blocks.", 1)].copy_(tensor)
-    lora.merge(encoder.blocks, artifact.tensors)
+    if (low_rank := artifact.find(LowRankWeights)) is not None:
+        lora.merge(encoder.blocks, low_rank)
     merged: Encoder = encoder.to(backbone.dtype)
     return merged
 
@@ -63,9 +68,9 @@ def _own_encoder(artifact: Artifact, backbone: Backbone) -> Encoder | None:
 @torch.inference_mode()
 def _encode(encoder: Encoder, artifact: Artifact, backbone: Backbone, inputs: Sequence[Input]) -> Floats:
     rows = backbone.tokenize(inputs)
-    wanted = [backbone.parse_feature(name) for name in artifact.features]
+    wanted = [backbone.parse_feature(name) for name in artifact.manifest.features]
     depths = {depth for _, depth in wanted}
-    width = sum(backbone.feature_width(name) for name in artifact.features)
+    width = sum(backbone.feature_width(name) for name in artifact.manifest.features)
     counts_N = backbone.units(rows)
     layout = Ragged.of(np.empty(0), np.ones(len(rows), dtype=np.int64) if counts_N is None else counts_N)
     features_NF = np.empty((layout.starts[-1], width), dtype=np.float32)

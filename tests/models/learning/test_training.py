@@ -127,8 +127,9 @@ def test_asked_features_and_penalty_are_used(
     asked = {"features": "mean.3, cls.6", "regularization": 0.5}
     (candidate,) = _candidates(_run(make_request(few, hyperparameters=asked), small_backbone))
     artifact = read_artifact(candidate.artifact_dir)
-    assert artifact.features == ("mean.3", "cls.6")
-    assert artifact.tensors["head.weight"].shape == (len(artifact.labels), 2 * small_backbone.width)
+    assert artifact.manifest.features == ("mean.3", "cls.6")
+    shape = (len(artifact.manifest.labels), 2 * small_backbone.width)
+    assert artifact.tensors["head.weight"].shape == shape
     assert candidate.report["hyperparameters"]["regularization"] == pytest.approx(0.5)
 
 
@@ -170,8 +171,8 @@ def test_several_labels_per_row(
     assert candidate.report["score"] > 0.7
     assert candidate.report["confusion"] is None
     artifact = read_artifact(candidate.artifact_dir)
-    assert artifact.thresholds is not None
-    assert len(artifact.thresholds) == 4
+    assert artifact.manifest.thresholds is not None
+    assert len(artifact.manifest.thresholds) == 4
     (prediction,) = inference.predict(artifact, backbone, [rows[1]["text"]], top_k=2)
     assert set(prediction["scores"]) == set(labels)
     assert prediction["top"][0]["score"] >= prediction["top"][1]["score"]

@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from models.artifacts.folder import Artifact, write_artifact
+from models.artifacts.manifest import Manifest
+from models.artifacts.parts import unpack
 from models.backbones import loading, registry
 from models.backbones.text import TextBackbone
 from models.learning.contract.events import VersionReady
@@ -68,7 +70,7 @@ def make_artifact(
         "head.bias": torch.randn(len(labels), generator=random),
         **(more or {}),
     }
-    return Artifact(
+    manifest = Manifest(
         task=task,
         strategy="head",
         labels=tuple(labels),
@@ -77,8 +79,8 @@ def make_artifact(
         base_revision=backbone.revision,
         temperature=temperature,
         thresholds=None if thresholds is None else tuple(thresholds),
-        tensors=tensors,
     )
+    return Artifact(manifest, unpack(tensors))
 
 
 def lora_tensors(seed: int, *, rank: int = 8, modules: Sequence[str] | None = None) -> dict[str, torch.Tensor]:

@@ -30,9 +30,9 @@ def test_at_first_nothing_changes(backbone: TextBackbone) -> None:
 def test_merged_weights_equal_the_side_path(backbone: TextBackbone, trained: torch.nn.Module) -> None:
     merged = backbone.trainable_copy().eval()
     before = merged.blocks[0].attention.self.query.weight.clone()
-    saved = lora.tensors(trained.blocks)
-    assert len(saved) == 6 * 6 * 2  # blocks, linear layers, A and B
-    assert saved["lora.0.attention.self.query.A"].shape == (4, 384)
+    saved = lora.weights(trained.blocks, torch.float32)
+    assert len(saved.pairs) == 6 * 6  # blocks, linear layers
+    assert saved.pairs[0, "attention.self.query"][0].shape == (4, 384)
     lora.merge(merged.blocks, saved)
     assert not torch.equal(before, merged.blocks[0].attention.self.query.weight)
     batch = backbone.collate(backbone.tokenize(["a text", "another, longer text about cards"]))

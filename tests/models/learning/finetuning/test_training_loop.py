@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from models.artifacts.parts import pack
 from models.backbones.text import TextBackbone
 from models.learning.contract.errors import Diverged, Stopped
 from models.learning.finetuning import network, training_loop
@@ -137,7 +138,7 @@ def test_half_way_back_is_the_mean(
     network.blend(net, start, 0.5)
     for name, value in net.masters.items():
         torch.testing.assert_close(value, (start[name] + end[name]) / 2)
-    assert set(network.own_tensors(net, config, torch.bfloat16)) == {
+    assert set(pack(network.own_parts(net, config, torch.bfloat16))) == {
         name.replace("encoder.blocks.", "block.") for name in start if name.startswith("encoder")
     }
 

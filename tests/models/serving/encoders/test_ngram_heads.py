@@ -10,18 +10,19 @@ import numpy as np
 import pytest
 import torch
 
+from models.artifacts.folder import Artifact
+from models.artifacts.parts import pack, unpack
 from models.backbones.text import TextBackbone
 from models.learning.heads import ngrams
 from models.learning.heads.ngram_head import NgramHead, NgramVocabulary
 from models.records.customers import Customer
 from models.serving.adapters.assembly import assemble
-from models.serving.adapters.disk_cache import Artifact as StoredArtifact
 from models.serving.encoders.input_modes import tokenize
 from models.serving.encoders.passes import answer
 from models.serving.errors import ArtifactBroken
 from tests.models.learning import inference
 from tests.models.serving.conftest import TEXTS, call, lora_tensors, make_artifact
-from tests.models.serving.encoders.test_passes import VERSION, make, own_base, own_blocks, stored
+from tests.models.serving.encoders.test_passes import VERSION, make, own_base, own_blocks
 
 
 def lexical_tensors(seed: int, *, outputs: int = 3) -> dict[str, torch.Tensor]:
@@ -29,7 +30,7 @@ def lexical_tensors(seed: int, *, outputs: int = 3) -> dict[str, torch.Tensor]:
     random = np.random.default_rng(seed)
     lexicon = NgramVocabulary.learn(ngrams.read(TEXTS[::2]), outputs=outputs)
     weight_VK = random.normal(size=(len(lexicon.buckets_V), outputs)).astype(np.float16)
-    return NgramHead(lexicon, weight_VK, np.zeros(outputs, dtype=np.float32), factor=3.0).tensors()
+    return pack([NgramHead(lexicon, weight_VK, np.zeros(outputs, dtype=np.float32), factor=3.0).weights()])
 
 
 def test_served_as_it_was_measured(backbone: TextBackbone) -> None:
@@ -78,7 +79,7 @@ def test_a_part_that_does_not_fit_is_a_broken_artifact(backbone: TextBackbone) -
         ("lexical.idf", artifact.tensors["lexical.idf"][1:]),
         ("lexical.buckets", artifact.tensors["lexical.buckets"].flip(0)),
     ):
-        broken = StoredArtifact(stored(artifact).manifest, {**artifact.tensors, name: tensor.contiguous()})
+        broken = Artifact(artifact.manifest, unpack({**artifact.tensors, name: tensor.contiguous()}))
         with pytest.raises(ArtifactBroken):
             assemble(broken, VERSION, backbone)
 

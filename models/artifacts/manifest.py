@@ -1,0 +1,76 @@
+"""The manifest of an artifact: typed, frozen, and JSON on disk. No torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from models.artifacts.errors import CorruptArtifact
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+WEIGHTS = "weights.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file as the manifest names it."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What the numbers of an artifact mean."""
+
+    task: str
+    strategy: str
+    labels: tuple[str, ...]
+    features: tuple[str, ...]
+    base: str
+    base_revision: str
+    temperature: float = 1.0  # logits are divided by it
+    thresholds: tuple[float, ...] | None = None  # what a decision needs beside the outputs, see `Task.tune_thresholds`
+    details: Mapping[str, Any] = field(default_factory=dict)  # JSON: rank, first own block, versions, …
+    files: Mapping[str, StoredFile] = field(default_factory=dict, compare=False)  # filled in by the writer
+
+    def encode(self) -> bytes:
+        """Return the content of `manifest.json`; the same manifest gives the same bytes."""
+        values = {
+            "format": FORMAT,
+            "task": self.task,
+            "strategy": self.strategy,
+            "labels": list(self.labels),
+            "features": list(self.features),
+            "base": {"name": self.base, "revision": self.base_revision},
+            "temperature": self.temperature,
+            "thresholds": None if self.thresholds is None else list(self.thresholds),
+            "details": dict(self.details),
+            "files": {name: asdict(file) for name, file in self.files.items()},
+        }
+        return json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False).encode()
+
+    @classmethod
+    def decode(cls, content: bytes) -> Manifest:
+        """Read what `encode` wrote; raises CorruptArtifact, for a manifest of another format, too."""
+        try:
+            values = json.loads(content)
+            if values["format"] != FORMAT:
+                raise CorruptArtifact(reason=f"its format is {values['format']}, only {FORMAT} can be read")
+            return cls(
+                task=str(values["task"]),
+                strategy=str(values["strategy"]),
+                labels=tuple(map(str, values["labels"])),
+                features=tuple(map(str, values["features"])),
+                base=str(values["base"]["name"]),
+                base_revision=str(values["base"]["revision"]),
+                temperature=float(values["temperature"]),
+                thresholds=None if values["thresholds"] is None else tuple(map(float, values["thresholds"])),
+                details=dict(values["details"]),
+                files={name: StoredFile(file["sha256"], file["bytes"]) for name, file in values["files"].items()},
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CorruptArtifact(reason="its manifest cannot be read") from error
