@@ -1,8 +1,8 @@
 """Names of features, and the one place that parses them.
 
-A name says what is pooled and at which depth: `mean.6`, `unit_mean.6` (scaled to length 1), `word.4`, `before.4` and
-`after.4` (one vector per word: of the word itself, or of the one beside it), `product_unit_mean.6` (how the vectors of
-two texts compare). What stands before the depth is the feature's kind, which is what pooling functions take.
+A name consists of what is pooled and at which depth: `mean.6`, `unit_mean.6` (scaled to length 1), `word.4`,
+`before.4` and `after.4` (one vector per word: of the word itself, or of the one beside it), `product_unit_mean.6` (how
+the vectors of two texts compare). The part before the depth is the feature's kind; pooling functions take it.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ class TextBackbone(RowEncoding):
         self._pad_id: int = tokenizer.pad_token_id or 0
         has_types = getattr(encoder.embeddings, "token_type_embeddings", None)
         self._separator: int | None = tokenizer.sep_token_id if has_types and has_types.num_embeddings > 1 else None
-        # The weights are held once: laid out for the fast path, where it knows the network, or as they came.
+        # The weights are held once: laid out for the fast path, where it can compute the network, or as they came.
         self.network: PackedEncoder | TextEncoder = encoder
         if is_packable(encoder.embeddings, encoder.blocks):
             self.network = PackedEncoder(

@@ -1,4 +1,4 @@
-"""From outputs to the predictions that go over the wire: how they read, the task alone says."""
+"""From outputs to the predictions that go over the wire, by the task alone."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ async def decode(task: AnsweredTask, adapter: ServedAdapter, answered: Answered,
 
 
 def check_size(task: AnsweredTask, *, inputs: int, labels: int, top_k: int) -> None:
-    """Raise InvalidInput for a request whose answer would be too large; its `param` says what to send less of."""
+    """Raise InvalidInput for a request whose answer would be too large; its `param` names what to reduce."""
     scores = {"top_k": min(top_k, labels), "all": labels, "none": 0}[task.scored_labels]
     if inputs == 1 or inputs * scores <= MOST_SCORES:
         return
     fewer = f"Send at most {max(1, MOST_SCORES // scores)} inputs"
     if task.scored_labels == "all":
-        how, param = f"all {labels} labels of this model are told for each input. {fewer}.", "inputs"
+        how, param = f"all {labels} labels of this model are listed for each input. {fewer}.", "inputs"
     else:
         how = f"top_k is {top_k}. {fewer}, or ask for a top_k of at most {max(1, MOST_SCORES // inputs)}."
         param = "top_k"

@@ -205,7 +205,7 @@ class Predictor:
             version = await self.access.resolve(customer_id, model_name)
             await self._runner(version)
             await self.cache.get(version)
-        except GraftError as error:  # whoever asks for the model will see it
+        except GraftError as error:  # it is raised to the request that names the model
             log.info("prefetch.failed", model=model_name, error=str(error))
 
     def _forget_customer(self, customer_id: str) -> None:

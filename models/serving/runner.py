@@ -1,7 +1,7 @@
 """What the predictor needs of a kind of model, whichever learner trained it.
 
-A runner says how the rows of many customers pass through one base: what of a version is kept in memory, what an input
-is, and how outputs come about. How outputs read as answers is the task's own (`decoding`).
+A runner passes the rows of many customers through one base. It defines what of a version is kept in memory, what an
+input is, and how outputs are computed. Answers are decoded from outputs by the task alone (see `decoding`).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Answered(Protocol):
 
     @property
     def outputs(self) -> Sequence[Any]:
-        """One per input; what it is, the task knows."""
+        """One per input; the task decodes them."""
 
     @property
     def rows(self) -> Mapping[int, Any]:
@@ -73,7 +73,7 @@ class Runner(Protocol[AdapterT]):
 
     @property
     def base_adapter(self) -> AdapterT | None:
-        """The base alone as an adapter of nobody's, whose outputs are embeddings; None if the base has none."""
+        """The adapter of no customer, whose outputs are embeddings by the base alone; None if the base has none."""
 
     @property
     def waiting_rows(self) -> int:

@@ -29,14 +29,14 @@ log = structlog.get_logger(__name__)
 
 # Rows of the change log become visible in the order of their commits, not of their numbers: each poll reads again
 # what is this old. A writer that needs longer than that to commit is noticed by a look back every minute
-# (`look_back_every_s`, as far as MAX_AGE_S), and one that needs longer still by asking again what is so old. Asking
-# every entry again each minute instead took half of the throughput where 10,000 customers call.
+# (`look_back_every_s`, as far as MAX_AGE_S), and one that needs longer still by looking up again what is so old.
+# Looking up every entry again each minute instead took half of the throughput where 10,000 customers call.
 OVERLAP_S = 15.0
 MAX_AGE_S = 900.0
 # Unknown keys and names are remembered too, or guessing would be a way to load the database; but briefly, because a
 # new one is not a change of anything that was cached.
 NEGATIVE_S = 1.0
-# After a longer silence the change log may have been trimmed: everything is asked again.
+# After a longer gap the change log may have been trimmed: everything is looked up again.
 GAP_S = 600.0
 # How often the last uses of keys are written.
 TOUCH_S = 10.0
@@ -194,7 +194,7 @@ class AccessResolver:
         was_here = change.subject in self._versions
         self._versions.forget(change.subject)
         if change.kind == "customer":
-            # Its keys are not listed in the change; a deleted customer is rare and a key costs one question.
+            # Its keys are not listed in the change; a deleted customer is rare and a key costs one lookup.
             self._keys.clear()
             if self._on_customer_gone is not None:
                 self._on_customer_gone(change.subject)

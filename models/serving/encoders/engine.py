@@ -1,4 +1,4 @@
-"""One engine per base model: rows of everybody in, outputs out, one pass at a time.
+"""One engine per base model: batches of all customers' rows, pass after pass.
 
 Threads beside the event loop: one tokenises what arrived, the worker threads compute what is tokenised. A worker thread
 takes a batch as soon as it has finished the one before: a batch leaves when a thread is idle and never waits for other
@@ -176,7 +176,7 @@ class Engine:
         self._ready.close()
 
     def _tokenize(self, rows: Sequence[QueuedInput]) -> list[QueuedInput]:
-        """Tokenise what is not yet; return the rows that somebody still waits for."""
+        """Tokenise what is not yet; return the rows whose caller still waits."""
         rows = [row for row in rows if not row.owner.gone and row.owner.error is None]
         bare = [row for row in rows if row.tokenized is None]
         if not bare:

@@ -48,7 +48,7 @@ class HotAdapterMerge:
         self._lock = threading.Lock()
         self._candidate: Adapter | None = None  # None: all that have no low-rank matrices
         self._votes = 0
-        # Tokens since the shares were looked at: the candidate's, those of the one that is merged, everybody's.
+        # Tokens since the shares were looked at: the candidate's, those of the one that is merged, all.
         self._candidate_tokens = self._original_tokens = self._total = 0
         self._gone: deque[str] = deque(maxlen=_GONE)
         self._merging: threading.Thread | None = None

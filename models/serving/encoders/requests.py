@@ -21,8 +21,7 @@ Floats = NDArray[np.float32]
 NOTHING: Floats = np.empty(0, dtype=np.float32)  # in place of an output that is not there yet
 
 # A request up to these is tokenised by the worker thread that computes it: one thread less to wake on the way. Not what
-# takes longer, as everybody in the pass waits for it: 8,000 characters took 2 ms, word by word 4; 100,000 took 31 and
-# 52.
+# takes longer, as all rows of the pass wait for it: 8,000 characters took 2 ms, word by word 4; 100,000 took 31 and 52.
 QUICK_ROWS = 16
 QUICK_CHARS = 8_000
 
@@ -49,7 +48,7 @@ class Request:
 
     @property
     def gone(self) -> bool:
-        """Whether nobody waits for the answer any more."""
+        """Whether no caller waits for the answer any more."""
         return self.answered.cancelled()
 
     @property
@@ -89,9 +88,9 @@ def queued_inputs(request: Request, *, most: int | None = None) -> list[QueuedIn
 
 
 def is_quick(inputs: Sequence[Input]) -> bool:
-    """Whether tokenising them takes next to nothing, and their size says what they cost.
+    """Whether tokenising them takes next to nothing, and their cost follows from their size.
 
-    The size of a picture or a sound does not: its cost is known when the base has looked at it.
+    The cost of a picture or a sound does not: it is known when the base has read its header.
     """
     if len(inputs) > QUICK_ROWS or any(isinstance(item, Media) for item in inputs):
         return False
@@ -106,7 +105,7 @@ def settle(requests: Iterable[Request]) -> None:
     for loop, settled in by_loop.items():
         try:
             loop.call_soon_threadsafe(_wake, settled)
-        except RuntimeError:  # the loop is closed: nobody waits any more
+        except RuntimeError:  # the loop is closed: no caller waits any more
             log.warning("engine.nobody_waits", requests=len(settled))
 
 

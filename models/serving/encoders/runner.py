@@ -1,4 +1,4 @@
-"""The runner of encoders: one pass through the base for the rows of everybody, and each customer's own head."""
+"""The runner of encoders: one pass through the base for the rows of all customers, and each customer's own head."""
 
 from __future__ import annotations
 

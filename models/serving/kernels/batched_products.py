@@ -1,6 +1,6 @@
 """Many small fp32 products in one call, each on matrices anywhere in memory: the BLAS's `cblas_sgemm_batch`.
 
-torch has no operator for it: `bmm` wants its matrices stacked, and to stack the low-rank matrices of 64 customers costs
+torch has no operator for it: `bmm` takes stacked matrices, and to stack the low-rank matrices of 64 customers costs
 more than to multiply by them. The function is the one of the BLAS that torch brings; where it has none, there is none.
 """
 
@@ -46,7 +46,7 @@ class Products:
         accumulate: bool,
     ) -> None:
         self._groups = len(rows_G)
-        # As the function wants them: an array over the groups of each of its arguments.
+        # In the function's form: for each of its arguments an array over the groups.
         self._integers = np.empty((9, self._groups), dtype=np.int32)
         self._integers[0:2] = _AS_IT_IS
         self._integers[2] = rows_G
