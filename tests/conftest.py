@@ -43,10 +43,24 @@ _TEMPLATE = f"graft_template_{os.getpid()}"
 _SLOW_TIMEOUT_S = 900
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+# The database that the environment names, in a list of one or none: what is tested on both is tested on that one then.
+NAMED_DATABASE = [name for name in [os.environ.get("GRAFT_TEST_DATABASE")] if name]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--using", action="append", metavar="FIXTURE", help="run only tests that use this fixture, or another one named"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(_SLOW_TIMEOUT_S))
+    if wanted := set(config.getoption("using") or ()):
+        found = [item for item in items if wanted & set(getattr(item, "fixturenames", ()))]
+        config.hook.pytest_deselected(items=[item for item in items if item not in found])
+        items[:] = found
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -96,8 +110,8 @@ def postgresql_server() -> Iterator[Engine]:
         _prepare_server(server.get_uri()) as engine,
     ):
         with engine.connect() as connection:
-            # It dies with the tests: nothing has to be on the disk.
-            for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+            # It dies with the tests: nothing has to be on the disk. Who cleans up in a database keeps it from being copied.
+            for setting in ("fsync", "synchronous_commit", "full_page_writes", "autovacuum"):
                 connection.execute(text(f"ALTER SYSTEM SET {setting} = off"))
             connection.execute(text("SELECT pg_reload_conf()"))
         yield engine

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
+from tests.conftest import NAMED_DATABASE
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+
+@pytest.fixture(params=NAMED_DATABASE or ["sqlite", "postgresql"])
 def database_kind(request: pytest.FixtureRequest) -> str:
-    """Both, or the server that the environment names in place of the embedded one."""
-    named = os.environ.get("GRAFT_TEST_DATABASE", "")
-    return named if request.param == "postgresql" and "://" in named else request.param
+    """Both, or the one that the environment names."""
+    return str(request.param)

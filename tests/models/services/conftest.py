@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -22,13 +21,13 @@ from models.services import claims, files, jobs
 from models.services.claims import Claim
 from models.services.jobs import JobRequest
 from models.services.resources import Resources
+from tests.conftest import NAMED_DATABASE
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=NAMED_DATABASE or ["sqlite", "postgresql"])
 def database_kind(request: pytest.FixtureRequest) -> str:
-    """Both, or the server that the environment names in place of the embedded one."""
-    named = os.environ.get("GRAFT_TEST_DATABASE", "")
-    return named if request.param == "postgresql" and "://" in named else request.param
+    """Both, or the one that the environment names."""
+    return str(request.param)
 
 
 @pytest.fixture
