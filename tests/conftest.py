@@ -110,7 +110,7 @@ def postgresql_server() -> Iterator[Engine]:
         _prepare_server(server.get_uri()) as engine,
     ):
         with engine.connect() as connection:
-            # It dies with the tests: nothing has to be on the disk. Who cleans up in a database keeps it from being copied.
+            # It dies with the tests: nothing has to be on the disk. A vacuum delays copies and renames by seconds.
             for setting in ("fsync", "synchronous_commit", "full_page_writes", "autovacuum"):
                 connection.execute(text(f"ALTER SYSTEM SET {setting} = off"))
             connection.execute(text("SELECT pg_reload_conf()"))
