@@ -27,8 +27,11 @@ from models.serving.adapters.disk_cache import ArtifactDiskCache
 from models.serving.predictor import PredictCall, Predictor
 from models.settings import Settings
 from tests.device import DEVICE
+from tests.models.backbones import text_checkpoints
 
-WIDTH = 384
+# Of the small base.
+WIDTH = 48
+INNER = 2 * WIDTH
 TEXTS = [
     "Where is my card?",
     "I was charged twice for the same payment last Tuesday, and nobody answers my mails about it.",
@@ -47,9 +50,21 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture(scope="session")
-def backbone() -> TextBackbone:
+def minilm() -> TextBackbone:
     entry = registry.find(Settings(), "minilm")
     return loading.load(entry, device=DEVICE, precision="fp32", threads=1)
+
+
+@pytest.fixture(scope="session")
+def small_backbone(tmp_path_factory: pytest.TempPathFactory) -> TextBackbone:
+    """A base with random weights, for ways through the blocks: they are those of any BERT."""
+    entry = text_checkpoints.write(tmp_path_factory.mktemp("small"), width=WIDTH, blocks=6)
+    return loading.load(entry, device=DEVICE, precision="fp32", threads=1)
+
+
+@pytest.fixture(scope="session")
+def backbone(minilm: TextBackbone) -> TextBackbone:
+    return minilm
 
 
 def make_artifact(
@@ -66,7 +81,7 @@ def make_artifact(
     """An artifact with a random head, and whatever `more` holds."""
     random = torch.Generator().manual_seed(seed)
     tensors = {
-        "head.weight": torch.randn(len(labels), len(features) * WIDTH, generator=random),
+        "head.weight": torch.randn(len(labels), len(features) * backbone.width, generator=random),
         "head.bias": torch.randn(len(labels), generator=random),
         **(more or {}),
     }
@@ -84,15 +99,15 @@ def make_artifact(
 
 
 def lora_tensors(seed: int, *, rank: int = 8, modules: Sequence[str] | None = None) -> dict[str, torch.Tensor]:
-    """Random low-rank matrices on every linear layer, large enough to change the answers."""
+    """Random low-rank matrices on every linear layer of the small base, large enough to change the answers."""
     random = torch.Generator().manual_seed(seed)
     shapes = {
         "attention.self.query": (WIDTH, WIDTH),
         "attention.self.key": (WIDTH, WIDTH),
         "attention.self.value": (WIDTH, WIDTH),
         "attention.output.dense": (WIDTH, WIDTH),
-        "intermediate.dense": (WIDTH, 4 * WIDTH),
-        "output.dense": (4 * WIDTH, WIDTH),
+        "intermediate.dense": (WIDTH, INNER),
+        "output.dense": (INNER, WIDTH),
     }
     tensors = {}
     for block in range(6):
@@ -118,7 +133,7 @@ def unpublished(resources: Resources, tmp_path: Path) -> Callable[[Customer], st
 
 
 @pytest.fixture
-def publish(resources: Resources, tmp_path: Path, backbone: TextBackbone) -> Callable[..., ModelVersion]:
+def publish(resources: Resources, tmp_path: Path, minilm: TextBackbone) -> Callable[..., ModelVersion]:
     """`publish(customer, "tickets", seed=1, …)`: a further version of a model, promoted."""
 
     def make(
@@ -129,7 +144,7 @@ def publish(resources: Resources, tmp_path: Path, backbone: TextBackbone) -> Cal
         assert claim is not None
         if folder is None:
             folder = tmp_path / job.id
-            write_artifact(make_artifact(backbone, **artifact), folder)
+            write_artifact(make_artifact(minilm, **artifact), folder)
         candidate = VersionReady(name="head", artifact_dir=folder, metrics={"score": 0.9}, report={}, improves=True)
         return claims.publish(resources, claim, candidate, promote=True)
 

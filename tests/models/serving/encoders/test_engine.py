@@ -69,7 +69,7 @@ def test_a_caller_that_gives_up_leaves_the_queue(backbone: TextBackbone) -> None
             await until(lambda: engine.waiting_of("b") == len(TEXTS))
             held.release.set()
             await first
-            assert all(len(output) == 384 for output in (await stays).outputs)
+            assert all(len(output) == backbone.width for output in (await stays).outputs)
             assert engine.rows == 1 + len(TEXTS)
             assert engine.waiting_rows == 0
 
@@ -124,7 +124,7 @@ def test_large_requests_are_cut_into_slices(backbone: TextBackbone) -> None:
 @pytest.mark.skipif(DEVICE != "cpu", reason="a GPU's passes are bounded by memory")
 @pytest.mark.parametrize(("start_s", "token_s", "least", "most"), [(0.0, 0.001, 0, 120), (0.02, 0.0, 200, 320)])
 def test_passes_are_as_long_as_pays_off(
-    backbone: TextBackbone,
+    minilm: TextBackbone,
     start_s: float,
     token_s: float,
     least: int,
@@ -138,7 +138,7 @@ def test_passes_are_as_long_as_pays_off(
         return answer(base, rows, adapters)
 
     async def go() -> None:
-        async with running(backbone, batch_tokens=1_000, answer=answer_on_such_a_machine) as engine:
+        async with running(minilm, batch_tokens=1_000, answer=answer_on_such_a_machine) as engine:
             for rows in [1, 6, 3, 8, 2, 5] * 3:
                 await engine.submit("a", engine.embedding, (TEXTS * 2)[:rows])
             sizes.clear()

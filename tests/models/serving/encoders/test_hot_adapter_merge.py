@@ -54,7 +54,7 @@ def test_in_bf16_merging_changes_no_more_than_neighbours_do(backbone: TextBackbo
 
 def test_what_is_too_large_is_not_merged(backbone: TextBackbone) -> None:
     adapter, _ = make(backbone, more=lora_tensors(1))
-    assert merge(adapter, backbone, limit_bytes=2**20) is None
+    assert merge(adapter, backbone, limit_bytes=2**10) is None
 
 
 def test_the_hot_adapter_is_merged_while_it_is_hot(backbone: TextBackbone) -> None:

@@ -85,13 +85,13 @@ def test_a_part_that_does_not_fit_is_a_broken_artifact(backbone: TextBackbone) -
 
 
 def test_predicting_for_two_customers_at_once(
-    customer: Callable[..., Customer], publish: Callable[..., Any], predicting: Any, backbone: TextBackbone
+    customer: Callable[..., Customer], publish: Callable[..., Any], predicting: Any, minilm: TextBackbone
 ) -> None:
     acme, zeta = customer("acme"), customer("zeta")
     publish(acme, seed=1)
     publish(zeta, seed=1, more=lexical_tensors(1))
     kinds: list[dict[str, torch.Tensor]] = [{}, lexical_tensors(1)]
-    expected = [inference.predict(make_artifact(backbone, seed=1, more=more), backbone, TEXTS) for more in kinds]
+    expected = [inference.predict(make_artifact(minilm, seed=1, more=more), minilm, TEXTS) for more in kinds]
 
     async def run() -> None:
         async with predicting() as predictor:
