@@ -6,71 +6,85 @@ refinement shows which candidate is worth a trial; whether any beats the head, o
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 
 from models.learning.contract.errors import Diverged
 from models.learning.contract.events import TrainEvent
-from models.learning.finetuning import splits
 from models.learning.search import policy
-from models.learning.search.budget import OverBudget
+from models.learning.search.budget import Budget, OverBudget
 from models.learning.search.candidates import Candidate
 from models.learning.search.held_out import Trial
 from models.learning.search.policy import Rung
-from models.learning.search.trials import SearchContext, fit_on_split
+from models.learning.search.report import SearchReport
 
 
-def race(context: SearchContext, candidates: Sequence[Candidate]) -> Generator[TrainEvent, None, Candidate | None]:
-    """The last one remaining, None if none comes close to the head. Raises OverBudget if not even one fits."""
-    remaining = list(candidates)
-    for rung in policy.plan_rungs(len(remaining), rows=context.run.rows_read):
-        trials = yield from _run_rung(context, remaining, rung)
-        if all(policy.is_hopeless(trial.figures) for _, trial in trials):
-            return None
-        ranked = sorted(trials, key=lambda entry: entry[1].new_loss)
-        remaining = [candidate for candidate, _ in ranked[: policy.survivors(len(ranked))]]
-        if len(remaining) == 1:
-            break
-    for candidate in remaining:
-        context.report.leave(candidate, "trial")
-    return remaining[0]
+@dataclass(frozen=True, slots=True)
+class RungTrials:
+    """A rung made ready: the same rows and the same head to start from for every candidate on it."""
+
+    rows: int  # to train on
+    refine: Callable[[Candidate], Generator[TrainEvent, None, Trial]]  # may raise Diverged, OverBudget
+
+
+@dataclass(frozen=True, slots=True)
+class Race:
+    """How a race is run: `prepare` makes a rung ready, the budget decides what fits, the report says what happened."""
+
+    rungs: Sequence[Rung]
+    prepare: Callable[[Rung], RungTrials]
+    budget: Budget
+    report: SearchReport
+
+    def run(self, candidates: Sequence[Candidate]) -> Generator[TrainEvent, None, Candidate | None]:
+        """The last one remaining, None if none comes close to the head. Raises OverBudget if not even one fits.
+
+        The best expectation is the first of the candidates.
+        """
+        remaining = list(candidates)
+        for rung in self.rungs:
+            trials = yield from self._run_rung(remaining, rung)
+            if all(policy.is_hopeless(trial.figures) for _, trial in trials):
+                return None
+            ranked = sorted(trials, key=lambda entry: entry[1].new_loss)
+            remaining = [candidate for candidate, _ in ranked[: policy.survivors(len(ranked))]]
+            if len(remaining) == 1:
+                break
+        for candidate in remaining:
+            self.report.leave(candidate, "trial")
+        return remaining[0]
+
+    def _run_rung(
+        self, remaining: Sequence[Candidate], rung: Rung
+    ) -> Generator[TrainEvent, None, list[tuple[Candidate, Trial]]]:
+        """Refine every candidate, the best expectation first; the budget may end the rung after that one."""
+        budget, report = self.budget, self.report
+        prepared = self.prepare(rung)
+        trials: list[tuple[Candidate, Trial]] = []
+        for candidate in remaining:
+            work = rung_work(candidate, rung, prepared.rows)
+            needed = candidate is remaining[0]
+            if not budget.plan_if_affordable(work) and not needed:
+                report.leave(candidate, "budget")
+                continue
+            report.leave(candidate, f"rung {rung.number}")
+            try:
+                trial = yield from prepared.refine(candidate)
+            except Diverged:
+                report.leave(candidate, f"diverged on rung {rung.number}")
+            except OverBudget:
+                report.leave(candidate, "budget")
+                if needed:
+                    for other in remaining[1:]:
+                        report.leave(other, "budget")
+                    raise
+                budget.cancel(work)
+            else:
+                trials.append((candidate, trial))
+                report.add_rung(candidate, rung.number, trial)
+        return trials
 
 
 def rung_work(candidate: Candidate, rung: Rung, rows: int) -> float:
     """What one candidate costs on one rung."""
     return candidate.lasting(rung.epochs(candidate.config.epochs)).work(min(rows, rung.rows))
-
-
-def _run_rung(
-    context: SearchContext, remaining: Sequence[Candidate], rung: Rung
-) -> Generator[TrainEvent, None, list[tuple[Candidate, Trial]]]:
-    """Refine every candidate on this rung, the best expectation first; the budget may end it after the first one."""
-    run, budget, report = context.run, context.budget, context.report
-    split = splits.rung_split(run, f"rung-{rung.number}", folds=context.plan.folds, rows=rung.rows, held_rows=rung.held)
-    baseline = splits.fit_baseline(run, context.first, split)  # the same for all of them
-    trials: list[tuple[Candidate, Trial]] = []
-    for candidate in remaining:
-        work = rung_work(candidate, rung, len(split.train))
-        needed = candidate is remaining[0]
-        if not budget.plan_if_affordable(work) and not needed:
-            report.leave(candidate, "budget")
-            continue
-        report.leave(candidate, f"rung {rung.number}")
-        results = context.held_out_results()
-        short = candidate.lasting(rung.epochs(candidate.config.epochs))
-        try:
-            with context.metered(candidate):
-                label = f"{candidate.name}, rung {rung.number}"
-                yield from fit_on_split(context, short, split, baseline, results, label=label)
-        except Diverged:
-            report.leave(candidate, f"diverged on rung {rung.number}")
-        except OverBudget:
-            report.leave(candidate, "budget")
-            if needed:
-                for other in remaining[1:]:
-                    report.leave(other, "budget")
-                raise
-            budget.cancel(work)
-        else:
-            trials.append((candidate, results.best_moment()))
-            report.add_rung(candidate, rung.number, trials[-1][1])
-    return trials

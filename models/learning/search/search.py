@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 
@@ -19,12 +20,13 @@ from models.learning.finetuning.fit import FitJob
 from models.learning.finetuning.network import Network, blend, own_parts
 from models.learning.heads.first_version import FirstVersion, parts_of
 from models.learning.run import Run, Trained, write_candidate
-from models.learning.search import candidates, outcomes, policy, racing, trials
+from models.learning.search import candidates, outcomes, policy, trials
 from models.learning.search.budget import ENDS, Budget, OverBudget
 from models.learning.search.candidates import Candidate
 from models.learning.search.held_out import Trial
 from models.learning.search.policy import TrialPlan, Verdict
 from models.learning.search.priors import Prior
+from models.learning.search.racing import Race, rung_work
 from models.learning.search.report import CandidateRecord, Expectations, SearchReport
 from models.learning.search.situation import Situation
 from models.learning.search.trials import SearchContext
@@ -108,7 +110,7 @@ def _race_takes_too_long(run: Run, plan: TrialPlan, prior: Prior, entrants: tupl
     if row_s is None or len(entrants) == 1:
         return False
     rung = policy.plan_rungs(len(entrants), rows=rows)[0]
-    work = sum(racing.rung_work(candidate, rung, rows) for candidate in entrants)
+    work = sum(rung_work(candidate, rung, rows) for candidate in entrants)
     work += favourite.work(plan.work(rows))
     return row_s * work / favourite.weight > run.request.refine_budget_s
 
@@ -139,7 +141,9 @@ def _search(context: SearchContext, entrants: tuple[Candidate, ...]) -> Iterator
         budget.plan(favourite.work(context.plan.work(rows)))
         winner: Candidate | None = favourite
         if len(entrants) > 1:
-            winner = yield from racing.race(context, entrants)
+            rungs = policy.plan_rungs(len(entrants), rows=rows)
+            race = Race(rungs, partial(trials.prepare_rung, context), budget, context.report)
+            winner = yield from race.run(entrants)
         if winner is None:
             return
         budget.plan(winner.work(context.plan.work(rows)))

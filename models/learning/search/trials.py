@@ -22,7 +22,8 @@ from models.learning.search import policy
 from models.learning.search.budget import Budget
 from models.learning.search.candidates import Candidate
 from models.learning.search.held_out import HeldOutResults, Trial
-from models.learning.search.policy import TrialPlan
+from models.learning.search.policy import Rung, TrialPlan
+from models.learning.search.racing import RungTrials
 from models.learning.search.report import SearchReport
 
 
@@ -65,7 +66,7 @@ def run_trials(context: SearchContext, candidate: Candidate) -> Generator[TrainE
     for number, split in enumerate(planned, start=1):
         label = f"{candidate.name}, trial {number} of at most {len(planned)}"
         baseline = splits.fit_baseline(run, context.first, split)
-        yield from fit_on_split(context, candidate, split, baseline, results, label=label)
+        yield from _fit_on_split(context, candidate, split, baseline, results, label=label)
         trial = results.best_moment()
         if number < plan.least or number == len(planned):
             continue
@@ -76,7 +77,25 @@ def run_trials(context: SearchContext, candidate: Candidate) -> Generator[TrainE
     return trial
 
 
-def fit_on_split(
+def prepare_rung(context: SearchContext, rung: Rung) -> RungTrials:
+    """The rung's rows, the head that was fitted to them, and how a candidate is refined on them."""
+    split = splits.rung_split(
+        context.run, f"rung-{rung.number}", folds=context.plan.folds, rows=rung.rows, held_rows=rung.held
+    )
+    baseline = splits.fit_baseline(context.run, context.first, split)
+
+    def refine(candidate: Candidate) -> Generator[TrainEvent, None, Trial]:
+        results = context.held_out_results()
+        short = candidate.lasting(rung.epochs(candidate.config.epochs))
+        with context.metered(candidate):
+            label = f"{candidate.name}, rung {rung.number}"
+            yield from _fit_on_split(context, short, split, baseline, results, label=label)
+        return results.best_moment()
+
+    return RungTrials(len(split.train), refine)
+
+
+def _fit_on_split(
     context: SearchContext,
     candidate: Candidate,
     split: Split,

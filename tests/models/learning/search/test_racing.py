@@ -1,108 +1,130 @@
-"""`auto` in full: candidates race, the winner is tried, and the next job needs less of it."""
+"""Which candidates go on, and what the report says of the others; refinements are written down, not trained."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Generator, Iterator, Mapping
+from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from models.artifacts.folder import read_artifact
-from models.backbones import loading
-from models.backbones.backbone import Backbone
-from models.datasets.examples import Media
-from models.learning.contract.events import Finished, Progress
-from models.learning.contract.outcomes import Outcome
-from models.learning.contract.request import Hyperparameters, TrainRequest
-from models.learning.training import train
-from tests.device import DEVICE
-from tests.models.backbones import media_checkpoints
-from tests.models.learning import inference
-from tests.models.learning.test_media import source
+from models.learning.contract.errors import Diverged
+from models.learning.contract.events import TrainEvent
+from models.learning.finetuning.strategies import FINE_TUNING_STRATEGIES, TrainingConfig
+from models.learning.search import policy
+from models.learning.search.budget import Budget, OverBudget
+from models.learning.search.candidates import Candidate
+from models.learning.search.held_out import Trial
+from models.learning.search.policy import Rung
+from models.learning.search.racing import Race, RungTrials, rung_work
+from models.learning.search.report import CandidateRecord, Expectations, SearchReport
 
-LABELS = ("narrow", "wide")
+from .answers import trial
 
-
-def stripes(label: str, seed: int) -> bytes:
-    """Stripes at any angle under noise: what a network of random weights sees only after it was trained."""
-    generator = np.random.default_rng((seed, label == "narrow"))
-    angle = generator.uniform(0, np.pi)
-    y_HW, x_HW = np.indices((40, 40))
-    ramp_HW = (x_HW * np.cos(angle) + y_HW * np.sin(angle)) * (0.9 if label == "narrow" else 0.7)
-    ramp_HW = ramp_HW + generator.uniform(0, 9)
-    noisy_HWC = generator.normal(128, 40, (40, 40, 3)) + 50 * np.sin(ramp_HW)[:, :, None]
-    buffer = io.BytesIO()
-    Image.fromarray(noisy_HWC.clip(0, 255).astype(np.uint8)).save(buffer, "PNG")
-    return buffer.getvalue()
+HEAD = 50  # wrong answers of the head
 
 
-@pytest.fixture(scope="module")
-def eyes(tmp_path_factory) -> Backbone:
-    entry = media_checkpoints.write(tmp_path_factory.mktemp("eyes"), "vit")
-    return loading.load(entry, device=DEVICE, precision="fp32", threads=1)
+def candidate(name: str, weight: float = 2.0) -> Candidate:
+    strategy = FINE_TUNING_STRATEGIES[name.partition("-")[0]]
+    return Candidate(name, TrainingConfig(strategy, 5, 32, 1e-4, 1e-3, strategy.lora_rank, 6), weight)
 
 
-def run(folder: Path, eyes: Backbone, *, seed: int, rows: int, priors: Sequence[Outcome] = (), **values: object):
-    """The end of a job on pictures of its own, and how far it said it was."""
-    folder.mkdir()
-    members = {f"{label}/{n}.png": stripes(label, 1_000 * seed + n) for label in LABELS for n in range(rows // 2)}
-    request = TrainRequest(
-        source(folder / "stripes.zip", members), "image-classification", folder / "out", priors=tuple(priors),
-        **values,  # type: ignore[arg-type]
-    )  # fmt: skip
-    events = list(train(request, eyes, stop=bool))
-    finished = events[-1]
-    assert isinstance(finished, Finished)
-    return finished, [event.percent for event in events if isinstance(event, Progress)]
+CANDIDATES = [candidate(name) for name in ("partial", "partial-2", "lora", "full")]
 
 
-def accuracy(folder: Path, finished: Finished, eyes: Backbone) -> float:
-    """Share of other pictures that its best model gets right."""
-    unseen = [(label, Media("", stripes(label, 900_000 + n))) for label in LABELS for n in range(150)]
-    artifact = read_artifact(folder / "out" / finished.best)
-    answers = inference.predict(artifact, eyes, [media for _, media in unseen])
-    return float(np.mean([answer["label"] == label for answer, (label, _) in zip(answers, unseen, strict=True)]))
+def report(candidates: list[Candidate]) -> SearchReport:
+    expectations = Expectations({}, 0.0, 0.8, dict.fromkeys((each.name for each in candidates), 100.0), 1_000.0)
+    return SearchReport([CandidateRecord(each, 0.08) for each in candidates], expectations)
 
 
-def left_at(finished: Finished) -> dict[str, str]:
-    return {each["name"]: each["left_at"] for each in finished.report["refinement"]["candidates"]}
+def left_at(found: SearchReport) -> dict[str, str]:
+    return {record.candidate.name: record.left_at for record in found.records}
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_the_next_job_reaches_the_same_at_half_the_cost(tmp_path: Path, eyes: Backbone) -> None:
-    first, percents = run(tmp_path / "first", eyes, seed=1, rows=480)
-    assert percents == sorted(percents)
-    assert set(left_at(first)) == {"partial", "partial-1", "lora", "full"}
-    assert sorted(left_at(first).values()) == ["rung 1", "rung 1", "rung 2", "trained on all rows"]
-    assert first.report["refinement"]["cost"]["of_trying_every_strategy"] <= 0.3
-    outcomes = {outcome.candidate: outcome for outcome in first.outcomes}
-    assert set(outcomes) == {"head", "partial", "partial-1", "lora", "full"}
+class Refinements:
+    """What a refinement comes to, by rung and candidate: a number of wrong answers, or an error."""
 
-    # Four jobs in the same situation had the same outcomes.
-    alone, _ = run(tmp_path / "alone", eyes, seed=2, rows=480)
-    informed, _ = run(tmp_path / "informed", eyes, seed=2, rows=480, priors=first.outcomes * 4)
-    assert informed.report["refinement"]["earlier_jobs"] > 2
-    assert list(left_at(informed).values()).count("not entered") == 3
-    costs = [each.report["refinement"]["cost"]["tokens"] for each in (informed, alone)]
-    assert costs[0] <= 0.5 * costs[1]
-    assert accuracy(tmp_path / "informed", informed, eyes) >= accuracy(tmp_path / "alone", alone, eyes) - 0.02
+    def __init__(self, wrong: Mapping[int, Mapping[str, int | Exception]]) -> None:
+        self.wrong = wrong
+        self.refined: list[tuple[int, str]] = []
+
+    def __call__(self, rung: Rung) -> RungTrials:
+        def refine(each: Candidate) -> Generator[TrainEvent, None, Trial]:
+            yield from ()
+            self.refined.append((rung.number, each.name))
+            wrong = self.wrong[rung.number][each.name]
+            if isinstance(wrong, Exception):
+                raise wrong
+            return trial(wrong=wrong, head=HEAD)
+
+        return RungTrials(rung.rows, refine)
 
 
-def test_outcomes_of_a_customers_own_numbers_are_not_kept(tmp_path: Path, eyes: Backbone) -> None:
-    asked = Hyperparameters(n_epochs=1, features="mean.3", regularization=0.5)
-    finished, _ = run(tmp_path / "own", eyes, seed=1, rows=60, strategy="partial", hyperparameters=asked)
-    (head,) = finished.outcomes
-    assert (head.candidate, head.features, head.regularization) == ("head", "", 0.0)
-    assert finished.report["refinement"]["cost"]["tokens"] > 0
-    assert {"name", "score", "seconds"} <= finished.report["strategies_tried"][-1].keys()
+def run(race: Race, candidates: list[Candidate]) -> Candidate | None:
+    def end() -> Iterator[Any]:
+        winner = yield from race.run(candidates)
+        yield winner
+
+    return list(end())[-1]
 
 
-def test_what_does_not_fit_the_budget_is_given_up(tmp_path: Path, eyes: Backbone) -> None:
-    finished, _ = run(tmp_path / "hurried", eyes, seed=1, rows=480, refine_budget_s=0.05)
-    assert finished.best == "head"
-    assert left_at(finished) == dict.fromkeys(("partial", "partial-1", "lora", "full"), "budget")
-    assert finished.report["strategies_tried"][-1]["abandoned"]
+def start(refinements: Refinements, budget: Budget | None = None) -> tuple[Race, SearchReport]:
+    found = report(CANDIDATES)
+    rungs = policy.plan_rungs(len(CANDIDATES), rows=5_000)
+    return Race(rungs, refinements, budget or Budget(None), found), found
+
+
+def test_the_better_half_goes_on() -> None:
+    refinements = Refinements(
+        {1: {"partial": 40, "partial-2": 45, "lora": 30, "full": 48}, 2: {"partial": 20, "lora": 30}}
+    )
+    race, found = start(refinements)
+    winner = run(race, CANDIDATES)
+    assert winner is not None
+    assert winner.name == "partial"
+    assert left_at(found) == {"partial": "trial", "partial-2": "rung 1", "lora": "rung 2", "full": "rung 1"}
+    assert refinements.refined[4:] == [(2, "lora"), (2, "partial")]  # the better one first
+    assert {record.candidate.name: sorted(record.rungs) for record in found.records} == {
+        "partial": [1, 2], "partial-2": [1], "lora": [1, 2], "full": [1],
+    }  # fmt: skip
+
+
+def test_nothing_goes_on_where_all_are_hopeless() -> None:
+    race, found = start(Refinements({1: dict.fromkeys((each.name for each in CANDIDATES), 150)}))
+    assert run(race, CANDIDATES) is None
+    assert set(left_at(found).values()) == {"rung 1"}
+
+
+def test_one_that_diverges_is_out() -> None:
+    diverged = Diverged(epoch=1, learning_rate=1e-3)
+    race, found = start(
+        Refinements({1: {"partial": diverged, "partial-2": 40, "lora": 45, "full": diverged}, 2: {"partial-2": 40}})
+    )
+    winner = run(race, CANDIDATES)
+    assert winner is not None
+    assert winner.name == "partial-2"
+    assert left_at(found)["partial"] == left_at(found)["full"] == "diverged on rung 1"
+
+
+def test_all_leave_where_not_even_the_first_fits() -> None:
+    race, found = start(Refinements({1: {"partial": OverBudget()}}))
+    with pytest.raises(OverBudget):
+        run(race, CANDIDATES)
+    assert set(left_at(found).values()) == {"budget"}
+
+
+def test_a_later_one_that_does_not_fit_leaves_its_work_undone() -> None:
+    budget = Budget(None)
+    wrong: dict[str, int | Exception] = {"partial": 40, "partial-2": 45, "lora": 48, "full": OverBudget()}
+    race, found = start(Refinements({1: wrong}), budget)
+    winner = run(race, CANDIDATES)
+    assert winner is not None
+    assert winner.name == "partial"
+    assert left_at(found)["full"] == "budget"
+    budget.complete(3 * rung_work(CANDIDATES[0], race.rungs[0], 2_000))
+    assert budget.progress(0.0, "all that is planned is done").percent == pytest.approx(98.0)
+
+
+def test_work_on_a_rung_is_rows_epochs_and_weight() -> None:
+    rung = Rung(1, 2_000, 1_000, 0.4)
+    assert rung_work(candidate("partial", weight=2.0), rung, 1_500) == 1_500 * 2 * 2.0
+    assert rung_work(candidate("partial", weight=2.0), rung, 9_000) == 2_000 * 2 * 2.0
