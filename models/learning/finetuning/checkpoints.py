@@ -38,7 +38,7 @@ class Checkpoint:
     def capture(
         cls, network: Network, optimizer: torch.optim.Optimizer, epoch: int, history: list[tuple[float, Floats]]
     ) -> Checkpoint:
-        """The state of a network and its AdamW; `history` is (loss, held-out logits) of each epoch."""
+        """Take the state of a network and its AdamW; `history` is (loss, held-out logits) of each epoch."""
         tensors: dict[str, Tensor] = {}
         for name, master in network.masters.items():
             tensors[f"value.{name}"] = master
@@ -56,12 +56,12 @@ class Checkpoint:
         return self.epoch
 
     def history(self) -> Iterator[tuple[float, Floats]]:
-        """(loss, held-out logits) of each epoch."""
+        """Yield (loss, held-out logits) of each epoch."""
         return zip(self.losses, self.held_logits, strict=True)
 
 
 class Checkpoints:
-    """The last checkpoint of one fit in a folder of its own. `fingerprint` says what it is a checkpoint of."""
+    """The last checkpoint of one fit in a folder of its own. `fingerprint` identifies the fit."""
 
     def __init__(self, folder: Path, fingerprint: str, *, every_s: float = 10.0) -> None:
         self._folder = folder
@@ -95,7 +95,7 @@ class Checkpoints:
             shutil.rmtree(temporary, ignore_errors=True)
 
     def load(self) -> Checkpoint | None:
-        """The last checkpoint of this very fit; None if there is none or it is damaged: then the fit starts anew."""
+        """Return the last checkpoint of this very fit; None if there is none or it is damaged: the fit starts anew."""
         try:
             manifest = json.loads((self._folder / _MANIFEST).read_text("utf-8"))
             if manifest["fingerprint"] != self._fingerprint:

@@ -24,7 +24,7 @@ from models.learning.run import Run
 
 @dataclass(frozen=True, slots=True)
 class FitJob:
-    """What to fit. `rows` are trained on; the head was fitted to the rows `train` of the training file alone."""
+    """A fit to run. `rows` are trained on; the head was fitted to the rows `train` of the training file alone."""
 
     candidate: str
     name: str  # of this fit among the candidate's: its checkpoints are kept under both names
@@ -60,7 +60,7 @@ def fit(run: Run, first: FirstVersion, job: FitJob) -> Generator[float | Epoch, 
 
 
 def _network(run: Run, first: FirstVersion, job: FitJob) -> Network:
-    """A network that starts as the base with the job's head, standardised by the rows that the head has seen."""
+    """Build a network that starts as the base with the job's head, standardised by the rows that the head has seen."""
     where, names = units(run.training.corpus.targets, job.train), first.choice.names
     plain = {name: values[where] for name, values in run.training.features.items()}
     features_NF = features.derive(plain, names)
@@ -68,7 +68,7 @@ def _network(run: Run, first: FirstVersion, job: FitJob) -> Network:
 
 
 def _checkpoints(run: Run, job: FitJob) -> Checkpoints | None:
-    """Where the fit keeps its state, None if the request says nowhere."""
+    """Return the checkpoints of the fit, None if the request has no folder for them."""
     folder = run.request.checkpoint_dir
     if folder is None:
         return None

@@ -38,7 +38,7 @@ class KeptRow:
 
 
 def keep(network: Network, rows: Sequence[Row], backbone: Backbone, *, stop: Callable[[], bool]) -> Sequence[Row]:
-    """The rows below the first block that trains, where that saves anything and fits into memory. Raises Stopped."""
+    """Return the rows below the first block that trains, where that saves work and fits into memory. Raises Stopped."""
     if backbone.entry.modality == "text" or network.first_block == 0 or network.embeddings_train or not rows:
         return rows
     kept: dict[int, KeptRow] = {}
@@ -65,7 +65,7 @@ def keep(network: Network, rows: Sequence[Row], backbone: Backbone, *, stop: Cal
 
 
 def logits(network: Network, rows: Sequence[Row], backbone: Backbone) -> Tensor:
-    """logits_BK of rows as they are, or as `keep` left them."""
+    """Return logits_BK of rows as they are, or as `keep` left them."""
     kept = [row for row in rows if isinstance(row, KeptRow)]
     if not kept:
         return network.forward(backbone.collate(rows))

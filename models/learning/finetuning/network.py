@@ -57,11 +57,11 @@ class Network(nn.Module):
             torch._foreach_copy_(list(self.trained.values()), list(self.masters.values()))
 
     def forward(self, batch: Any) -> Tensor:
-        """logits_BK in float32."""
+        """Return logits_BK in float32."""
         return self.finish(batch, *self.begin(batch))
 
     def begin(self, batch: Any) -> tuple[Tensor, dict[tuple[str, int], Tensor]]:
-        """The hidden state below the first block that trains, and the features from there down; without a graph."""
+        """Return the hidden state below the first block that trains, and the features up to there; without a graph."""
         below = [wanted for wanted in self._wanted if wanted[1] <= self._frozen]
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.embeddings_train):
             hidden, tapped = self.encoder.run(
@@ -70,7 +70,7 @@ class Network(nn.Module):
             return hidden, {(kind, depth): self.encoder.pool(tapped[depth], batch, kind) for kind, depth in below}
 
     def finish(self, batch: Any, hidden: Tensor, pooled: Mapping[tuple[str, int], Tensor]) -> Tensor:
-        """logits_BK from what `begin` returned. Of the batch only its layout is looked at."""
+        """Return logits_BK from what `begin` returned. Of the batch only its layout is looked at."""
         above = [wanted for wanted in self._wanted if wanted[1] > self._frozen]
         _, tapped = self.encoder.run(batch, hidden, self._frozen, self._deepest, taps={depth for _, depth in above})
         found = {
@@ -87,14 +87,14 @@ class Network(nn.Module):
         return next(self.encoder.embeddings.parameters()).requires_grad
 
     def head(self) -> Head:
-        """The head on raw features."""
+        """Return the head on raw features."""
         with torch.no_grad():
             weight_KF = self.head_weight / self.scale_F
             bias_K = self.head_bias - weight_KF @ self.mean_F
         return Head(weight_KF.cpu().numpy(), bias_K.cpu().numpy())
 
     def train_mode(self) -> None:
-        """Training mode, except for layers with running statistics: small data ruins those."""
+        """Switch to training mode, except for layers with running statistics: small data ruins those."""
         self.train()
         for module in self.modules():
             if isinstance(module, _RUNNING_STATISTICS):
@@ -104,7 +104,7 @@ class Network(nn.Module):
 def build(
     backbone: Backbone, config: TrainingConfig, features: Sequence[str], head: Head, training_NF: Floats, *, seed: int
 ) -> Network:
-    """A trainable network that starts as base plus fitted head; only the strategy's parameters require gradients."""
+    """Build a network that starts as base plus fitted head; only the strategy's parameters require gradients."""
     strategy = config.strategy
     encoder = backbone.trainable_copy()
     first = 0 if config.lora_rank or config.trainable_blocks is None else backbone.blocks - config.trainable_blocks
@@ -137,7 +137,7 @@ def build(
 
 
 def trained_values(network: Network) -> dict[str, Tensor]:
-    """A copy of everything that trains, as it is now."""
+    """Return a copy of everything that trains, as it is now."""
     return {name: value.clone() for name, value in network.masters.items()}
 
 
@@ -165,7 +165,7 @@ def own_parts(network: Network, config: TrainingConfig, dtype: torch.dtype) -> t
 
 
 def parameter_groups(network: Network, config: TrainingConfig, weight_decay: float) -> list[dict[str, Any]]:
-    """AdamW's groups over the masters: rates fall from the top block down, biases and norms do not decay."""
+    """Return AdamW's groups over the masters: rates fall from the top block down, biases and norms do not decay."""
     decay = config.strategy.layer_decay
     blocks = len(network.encoder.blocks)
     members: dict[tuple[float, float], list[Tensor]] = {}

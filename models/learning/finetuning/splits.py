@@ -1,4 +1,4 @@
-"""Which rows a fit learns from and which it answers, and the head that was fitted to the same rows."""
+"""Splits of the rows: those that a fit learns from, those that it answers, and the head of the same rows."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class HeadBaseline:
 
 
 def trial_splits(run: Run, *, folds: int, used: int) -> list[Split]:
-    """The splits that trials hold out in turn; the validation file, if there is one, is the only one."""
+    """Return the splits that trials hold out in turn; the validation file, if there is one, is the only one."""
     everything = np.arange(len(run.training.corpus))
     if run.validation is not None:
         return [_split("trial-0", run.validation, everything, np.arange(len(run.validation.corpus)))]
@@ -55,7 +55,7 @@ def trial_splits(run: Run, *, folds: int, used: int) -> list[Split]:
 
 
 def rung_split(run: Run, name: str, *, folds: int, rows: int, held_rows: int) -> Split:
-    """The first split of the trials, or so many rows of it."""
+    """Return the first split of the trials, or so many rows of it."""
     seed, strata_N = run.request.seed, run.task.strata(run.training.corpus.targets)
     if run.validation is not None:
         held = subsample(run.task.strata(run.validation.corpus.targets), held_rows, seed=seed)
@@ -68,7 +68,7 @@ def rung_split(run: Run, name: str, *, folds: int, rows: int, held_rows: int) ->
 
 
 def _folds(run: Run, folds: int) -> Rows:
-    """A fold number per row, (N,); others than those of the head's cross-validation."""
+    """Return a fold number per row, (N,); others than those of the head's cross-validation."""
     corpus = run.training.corpus
     fold_N = stratified_folds(run.task.strata(corpus.targets), folds, seed=run.request.seed + 1)
     return keep_together(fold_N, corpus.alike_N)
@@ -89,7 +89,7 @@ def _split(name: str, source: EncodedRows, train: Rows, held: Rows, *, with_surp
 
 
 def fit_baseline(run: Run, first: FirstVersion, split: Split) -> HeadBaseline:
-    """The head from which every candidate starts on this split, and to which it is compared."""
+    """Fit the head from which every candidate starts on this split, and with which it is compared."""
     table = DesignMatrix(run.training.features, run.training.corpus.targets).take(split.train)
     head = selection.fit_final(table, first.label_names, first.choice, first_version.setting(run))
     logits_NK = head.logits(features.derive(split.held_features, first.choice.names))
@@ -106,19 +106,19 @@ def _ngram_logits(run: Run, first: FirstVersion, split: Split) -> Floats | None:
 
 
 def rows_of(run: Run, first: FirstVersion, split: Split) -> TrainingRows:
-    """What a fit on this split trains on and answers."""
+    """Return the rows that a fit on this split trains on and answers."""
     return _training_rows(run, first, split.train, split.held_tokens, with_surplus=split.with_surplus)
 
 
 def all_rows(run: Run, first: FirstVersion) -> TrainingRows:
-    """Every row to train on, none held out."""
+    """Return every row to train on, none held out."""
     return _training_rows(run, first, np.arange(len(run.training.corpus)), [], with_surplus=True)
 
 
 def _training_rows(
     run: Run, first: FirstVersion, train: Rows, held_tokens: list[Row], *, with_surplus: bool
 ) -> TrainingRows:
-    """The rows to train on, the label names among them if they were chosen."""
+    """Return the rows to train on, the label names among them if they were chosen."""
     tokens = [run.training.tokens[row] for row in train]
     targets = run.training.corpus.targets[train]
     if run.surplus is not None and with_surplus:

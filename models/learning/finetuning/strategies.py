@@ -64,7 +64,7 @@ class TrainingConfig:
 
 
 def settle(strategy: FineTuningStrategy, asked: Hyperparameters, *, rows: int, blocks: int) -> TrainingConfig:
-    """What the customer asked for, and the strategy's own numbers elsewhere. Raises InvalidHyperparameters."""
+    """Take the customer's numbers, and the strategy's own elsewhere. Raises InvalidHyperparameters."""
     if asked.trainable_blocks != "auto" and not 0 <= int(asked.trainable_blocks) <= blocks:
         raise InvalidHyperparameters(
             name="trainable_blocks", value=asked.trainable_blocks, reason=f"the base has {blocks} blocks"
@@ -86,5 +86,5 @@ def settle(strategy: FineTuningStrategy, asked: Hyperparameters, *, rows: int, b
 
 
 def _batch_size(rows: int) -> int:
-    """32, less where an epoch would have fewer than a dozen steps."""
+    """Return 32, less where an epoch would have fewer than a dozen steps."""
     return max(4, min(32, rows // 12))

@@ -59,7 +59,7 @@ class TrainingRows:
     def with_frozen_activations(
         self, network: Network, backbone: Backbone, *, stop: Callable[[], bool]
     ) -> TrainingRows:
-        """The same, as the frozen blocks leave the rows where that is worth keeping."""
+        """Return the same rows as the frozen blocks leave them, where that is worth keeping."""
         rows, held = (
             frozen_activations.keep(network, rows, backbone, stop=stop) for rows in (self.tokens, self.held_tokens)
         )
@@ -68,7 +68,7 @@ class TrainingRows:
 
 @dataclass(frozen=True, slots=True)
 class LoopContext:
-    """What a training loop needs beside the network and its rows."""
+    """Inputs of a training loop beside the network and its rows."""
 
     backbone: Backbone
     link: LinkFunction
@@ -119,7 +119,7 @@ def train(
 
 
 def predict(network: Network, tokens: Sequence[Row], backbone: Backbone, *, stop: Callable[[], bool]) -> Floats:
-    """Logits (N, K) of rows, or of their units, under the network as it is."""
+    """Return logits (N, K) of rows, or of their units, under the network as it is."""
     counts_N = backbone.units(tokens)
     layout = None if counts_N is None else Ragged.of(np.empty(0), counts_N)
     total = len(tokens) if counts_N is None else int(counts_N.sum())
@@ -175,7 +175,7 @@ def _step(
 
 
 def _batches(tokens: Sequence[Row], size: int, *, seed: int, epoch: int) -> list[NDArray[np.int64]]:
-    """Shuffled batches of like lengths: sorted within buckets of some batches, then the batches shuffled."""
+    """Return shuffled batches of like lengths: sorted within buckets of some batches, then the batches shuffled."""
     generator = np.random.default_rng((seed, epoch))
     order = generator.permutation(len(tokens))
     lengths = np.fromiter((len(row) for row in tokens), dtype=np.int64, count=len(tokens))
@@ -188,7 +188,7 @@ def _batches(tokens: Sequence[Row], size: int, *, seed: int, epoch: int) -> list
 
 
 def _rate(step: int, total: int) -> float:
-    """Linear warm-up, then half a cosine to zero."""
+    """Return the share of the full rate: linear warm-up, then half a cosine to zero."""
     warm = max(1, round(_WARM_UP * total))
     if step < warm:
         return (step + 1) / warm
@@ -196,5 +196,5 @@ def _rate(step: int, total: int) -> float:
 
 
 def _attention(backbone: Backbone) -> AbstractContextManager[object]:
-    """Plain products on the processor: with fused attention a step on 32 short texts took 400 ms of CPU, not 240."""
+    """Choose plain products on the CPU: with fused attention a step on 32 short texts took 400 ms of CPU, not 240."""
     return sdpa_kernel(SDPBackend.MATH) if backbone.device.type == "cpu" else nullcontext()

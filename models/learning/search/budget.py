@@ -1,4 +1,4 @@
-"""How far the search is, and whether what is left fits into what `auto` may spend."""
+"""The search's progress, and whether the work that is left fits into the time that `auto` may spend."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _FORETELLING = 0.02
 
 
 class OverBudget(Exception):
-    """What is left to do would take longer than `auto` may spend."""
+    """The work that is left would take longer than `auto` may spend."""
 
 
 class Budget:
-    """Work planned and done: rows times epochs, each weighted by what a row costs its candidate."""
+    """Work planned and done: rows times epochs, times the weight of the candidate."""
 
     def __init__(self, limit_s: float | None, *, now: Callable[[], float] = time.monotonic) -> None:
         self._limit_s = limit_s
@@ -48,7 +48,7 @@ class Budget:
         self._planned -= work
 
     def plan_if_affordable(self, work: float) -> bool:
-        """Add to the planned work if all of it would still end within the limit; whether it does."""
+        """Add to the planned work if all of it would still end within the limit; return whether it does."""
         if self._limit_s is not None and self._done > 0:
             projected_s = self.spent_s * (self._planned + work) / self._done
             if projected_s > self._limit_s:
@@ -61,7 +61,7 @@ class Budget:
         self._done += work
 
     def progress(self, under_way: float, message: str, **metrics: float) -> Progress:
-        """A Progress event with `under_way` more work than is counted as done. Raises OverBudget."""
+        """Return a Progress event with `under_way` more work than is counted as done. Raises OverBudget."""
         done = max(self._done + under_way, 1e-9)
         remaining_s = self.spent_s * max(self._planned - done, 0.0) / done
         limit_s = self._limit_s

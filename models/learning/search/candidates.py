@@ -1,4 +1,4 @@
-"""Candidates: strategies with every number settled for this run, and what a row costs each of them."""
+"""Candidates: strategies with every number settled for this run, and the cost of a row for each of them."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ class Candidate:
 
     name: str  # unique among the candidates of a run
     config: TrainingConfig
-    weight: float  # what a row costs in an epoch, in passes through the whole frozen base
+    weight: float  # cost of a row in an epoch, in passes through the whole frozen base
 
     def lasting(self, epochs: int) -> Candidate:
-        """The same with another number of epochs."""
+        """Return the same candidate with another number of epochs."""
         return replace(self, config=replace(self.config, epochs=epochs))
 
     def work(self, rows: float) -> float:
-        """What all epochs cost, each over so many rows."""
+        """Return the cost of all epochs, each over so many rows."""
         return rows * self.config.epochs * self.weight
 
 
 def named(run: Run, strategy: str) -> Candidate:
-    """The candidate of a strategy as it is. Raises InvalidHyperparameters."""
+    """Return the candidate of a strategy as it is. Raises InvalidHyperparameters."""
     return _settled(run, strategy, None)
 
 
 def sensible(run: Run, *, large: bool, similar: bool) -> list[Candidate]:
-    """What makes sense for the base, the rows and the situation, the default choice first."""
+    """Return the candidates that make sense for the base, the rows and the situation, the default choice first."""
     free = run.request.hyperparameters.trainable_blocks == "auto"
     job = policy.JobFacts(
         rows=run.rows_read,
@@ -49,7 +49,7 @@ def sensible(run: Run, *, large: bool, similar: bool) -> list[Candidate]:
 
 
 def every(run: Run) -> list[Candidate]:
-    """Every strategy by itself: what trying them all would mean."""
+    """Return a candidate for every strategy that the base can take."""
     return [named(run, name) for name in FINE_TUNING_STRATEGIES if name != "lora" or run.backbone.linear]
 
 

@@ -93,7 +93,7 @@ class HeldOutResults:
             self._training_losses.setdefault(epoch, []).append(training_loss)
 
     def best_moment(self) -> Trial:
-        """The moment that `policy.choose_moment` picks, compared with the head on the same rows."""
+        """Return the moment that `policy.choose_moment` picks, compared with the head on the same rows."""
         targets = join(self._targets)
         fold_N = np.concatenate([np.full(len(split), fold) for fold, split in enumerate(self._targets)])
         held = HeldOut(targets, fold_N if len(self._targets) > 1 else None, self._validated)
@@ -138,7 +138,7 @@ class HeldOutResults:
         return stack.mix(logits_NK, np.concatenate(self._ngram))
 
     def _assess(self, epoch: int, blend: float, logits_NK: Floats, held: HeldOut) -> _Moment:
-        """A moment's answers with as much of the n-gram head as suits them best."""
+        """Measure a moment's answers, with as much of the n-gram head as suits them best."""
         variants: list[Stack | None] = [self._stack]
         if self._stack is not None and self._stack.part is not None:
             variants = [*self._stack.variants(logits_NK, flat(held.targets), self._task.link)]

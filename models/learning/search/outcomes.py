@@ -1,4 +1,4 @@
-"""What this run leaves for later ones, and what earlier ones have left for it."""
+"""Outcomes that this run leaves for later ones, and the priors that earlier ones have left for it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DECISIVE = (
 
 
 def head_prior(run: Run) -> HeadPrior:
-    """Where the search for a head begins, from what is known before anything is fitted."""
+    """Return where the search for a head begins, from what is known before anything is fitted."""
     supports_K = run.task.supports(run.training.corpus.targets, run.labels)
     rows = len(run.training.corpus)
     earlier = _prior(run, Circumstances(rows, len(supports_K), float(supports_K.mean()) if len(supports_K) else rows))
@@ -33,7 +33,7 @@ def head_prior(run: Run) -> HeadPrior:
 
 
 def prior(run: Run, situation: Situation, head_score: float) -> Prior:
-    """The outcomes that came with the request, seen from the situation."""
+    """Return the outcomes that came with the request, weighted by how near their situations are."""
     return _prior(run, _circumstances(situation, head_score))
 
 
@@ -42,7 +42,7 @@ def _prior(run: Run, here: Circumstances) -> Prior:
 
 
 def of(run: Run, first: FirstVersion, situation: Situation, records: Sequence[CandidateRecord]) -> tuple[Outcome, ...]:
-    """The head's, and that of every candidate that was tried with its default hyperparameters."""
+    """Return the outcome of the head and of every candidate that was tried with its default hyperparameters."""
     asked, choice = run.request.hyperparameters, first.choice
     head_score = first.trained.assessment.score.value
     named = asked.features != "auto", asked.regularization != "auto"
@@ -75,7 +75,10 @@ def _outcome(head: Outcome, record: CandidateRecord, records: Sequence[Candidate
 
 
 def _projected(record: CandidateRecord, records: Sequence[CandidateRecord]) -> float:
-    """For a candidate that left on a rung: as far behind the winner as there. Short refinements show half of a gain."""
+    """Return the error reduction of a candidate that left on a rung: as far behind the winner's as it was there.
+
+    Short refinements show half of a gain.
+    """
     rung = max(record.rungs)
     reduction = record.rungs[rung].error_reduction
     for other in records:

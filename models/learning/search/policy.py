@@ -1,4 +1,4 @@
-"""How `auto` decides: every rule as a function of plain values, every constant with its reason.
+"""The policy of `auto`: every rule as a function of plain values, every constant with its reason.
 
 In the order in which a job meets them. Nothing here trains or measures; `search` asks these rules and does what they
 answer. Candidates are named after their strategies, `partial-2` is `partial` with another number of blocks.
@@ -20,12 +20,12 @@ SIMILAR = 0.7
 
 
 def size_of(rows_per_class: float, feature_width: int) -> Literal["small", "large"]:
-    """Whether there are enough rows for weights of their own."""
+    """Return "large" where there are enough rows for weights of their own."""
     return "large" if rows_per_class >= LARGE * feature_width else "small"
 
 
 def similarity_of(separability: float, *, terms_beat_features: bool) -> Literal["similar", "different"]:
-    """Whether the base knows the domain: one that the bare terms beat does not, however well classes separate."""
+    """Return "similar" where the base knows the domain: one that the bare terms beat does not."""
     return "similar" if separability >= SIMILAR and not terms_beat_features else "different"
 
 
@@ -41,7 +41,7 @@ HANDFUL = 200  # rows; here everything and top blocks differ by less than 0.1 po
 
 @dataclass(frozen=True, slots=True)
 class JobFacts:
-    """What the choice of candidates depends on."""
+    """Facts on which the choice of candidates depends."""
 
     rows: int  # of the training file
     large: bool
@@ -52,7 +52,7 @@ class JobFacts:
 
 
 def line_up(job: JobFacts) -> list[tuple[str, int | None]]:
-    """What makes sense, the default choice first: (strategy, top blocks that train if not the strategy's own number).
+    """Return (strategy, top blocks that train if not its own number) of what makes sense, the default choice first.
 
     The whole base is worth its cost where the data are large or unlike what the base knows; random weights only where
     the data are unlike it and very many. Where a few blocks are all of them, that is one candidate and not two. Of very
@@ -88,31 +88,31 @@ LEAST_EPOCHS = 0.6  # of the default number, whatever earlier jobs needed
 
 
 def default_error_reduction(separability: float | None) -> float:
-    """The share of the head's errors that refinement may take away where no earlier job was in this situation."""
+    """Return the share of errors that refinement may take away where no earlier job was in this situation."""
     different = separability is not None and separability < SIMILAR
     return DIFFERENT_ERROR_REDUCTION if different else DEFAULT_ERROR_REDUCTION
 
 
-def expected_error_reduction(seen: Sequence[tuple[float, float]], default: float) -> float:
-    """The mean of what a candidate reached in earlier jobs, (nearness of the job, error reduction), and the default.
+def expected_error_reduction(observed: Sequence[tuple[float, float]], default: float) -> float:
+    """Return the mean of the default and of what earlier jobs `observed`: (nearness of the job, error reduction).
 
     What is worse than the head is never published: it counts as no reduction.
     """
-    total = DEFAULT_JOBS * default + sum(nearness * max(0.0, reduction) for nearness, reduction in seen)
-    return total / (DEFAULT_JOBS + sum(nearness for nearness, _ in seen))
+    total = DEFAULT_JOBS * default + sum(nearness * max(0.0, reduction) for nearness, reduction in observed)
+    return total / (DEFAULT_JOBS + sum(nearness for nearness, _ in observed))
 
 
 def is_known(jobs: float) -> bool:
-    """Whether so many jobs in this situation, far ones counting less, make another look unnecessary."""
+    """Return whether so many jobs in this situation, far ones counting less, make another look unnecessary."""
     return jobs >= KNOWN_JOBS
 
 
-def choose_epochs(seen: Sequence[tuple[float, int]], default: int) -> int:
-    """As many as served earlier jobs, (nearness of the job, epochs); never less than most of the default number."""
-    jobs = sum(nearness for nearness, _ in seen)
+def choose_epochs(observed: Sequence[tuple[float, int]], default: int) -> int:
+    """Return as many as served earlier jobs, (nearness of the job, epochs); never less than most of the default."""
+    jobs = sum(nearness for nearness, _ in observed)
     if not is_known(jobs):
         return default
-    mean = sum(nearness * epochs for nearness, epochs in seen) / jobs
+    mean = sum(nearness * epochs for nearness, epochs in observed) / jobs
     return min(default, max(math.ceil(mean), math.ceil(LEAST_EPOCHS * default)))
 
 
@@ -124,7 +124,7 @@ CHANGED_ANSWERS = 0.4
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What `auto` decided before spending anything, and why."""
+    """Decision before anything is spent, and its reason."""
 
     strategy: str | None
     expected_gain: float
@@ -133,7 +133,7 @@ class Verdict:
 
 
 def worth_trying(expected: Mapping[str, float], *, score: float, rows: int) -> Verdict:
-    """Try where the errors leave more to win than the comparison's own noise can hide.
+    """Decide to try where the errors leave more to win than the comparison's own noise can hide.
 
     `expected` are the error reductions of the candidates, `score` is the head's on `rows` held-out rows.
     """
@@ -148,7 +148,7 @@ def worth_trying(expected: Mapping[str, float], *, score: float, rows: int) -> V
 
 
 def choose_entrants(expected: Mapping[str, float], known: Set[str]) -> list[str]:
-    """The candidates that race, the best expectation first: beside the best one all that may be better than it.
+    """Return the candidates that race, the best expectation first: beside the best one all that may be better.
 
     A candidate that earlier jobs know is taken at its expectation; of one that they do not know it may be off.
     """
@@ -167,22 +167,22 @@ CONFIRMING_ROWS = 100  # held out, after earlier jobs said the same: they tell f
 
 @dataclass(frozen=True, slots=True)
 class TrialPlan:
-    """At most `used` of `folds` splits are held out in turn; from `least` on a clear answer ends it."""
+    """Splits to hold out in turn: at most `used` of `folds`; from `least` on a clear answer ends the trial."""
 
     folds: int
     used: int
     least: int = 1
 
     def work(self, rows: int) -> float:
-        """Rows that are passed per epoch at least, the final fit on all of them included."""
+        """Return the rows that are passed per epoch at least, the final fit on all of them included."""
         return rows * (self.least * self._trained_share + 1.0)
 
     def most_work(self, rows: int) -> float:
-        """The same if no answer is clear before the last split."""
+        """Return the same if no answer is clear before the last split."""
         return rows * (self.used * self._trained_share + 1.0)
 
     def shortened(self, rows: int) -> TrialPlan:
-        """Half the splits, or one if it is enough rows: what earlier jobs saw in this situation counts as well."""
+        """Return half the splits, or one if it is enough rows: what earlier jobs saw counts as well."""
         enough = self.folds > 1 and rows / self.folds >= CONFIRMING_ROWS
         return replace(self, used=1 if enough else max(1, self.used // 2), least=1)
 
@@ -192,7 +192,7 @@ class TrialPlan:
 
 
 def plan_trials(rows: int, *, validated: bool) -> TrialPlan:
-    """Few rows: hold out each of them once, or the comparison drowns in noise. Many rows: an eighth is plenty.
+    """Hold out each of few rows once, or the comparison drowns in noise; of many rows an eighth is plenty.
 
     The plan depends on the rows alone, not on a clock: within the budget the same request gives the same model.
     """
@@ -219,12 +219,12 @@ class Rung:
     share: float  # of the epochs
 
     def epochs(self, full: int) -> int:
-        """The candidate's `full` number, cut short; the rate still falls to zero at their end."""
+        """Cut the candidate's `full` number short; the learning rate still falls to zero at their end."""
         return max(1, round(self.share * full))
 
 
 def plan_rungs(candidates: int, *, rows: int) -> list[Rung]:
-    """Successive halving (Jamieson and Talwalkar 2016): every rung drops half and gives the others twice as much.
+    """Plan successive halving (Jamieson and Talwalkar 2016): a rung drops half and gives the others twice as much.
 
     A handful of rows is refined to the end in seconds, and half-way no candidate has learned anything from them yet.
     """
@@ -238,7 +238,7 @@ def plan_rungs(candidates: int, *, rows: int) -> list[Rung]:
 
 
 def survivors(candidates: int) -> int:
-    """How many of the candidates on a rung go on: the better half."""
+    """Return how many of the candidates on a rung go on: the better half."""
     return max(1, candidates // 2)
 
 
@@ -247,7 +247,7 @@ BLENDS = (1.0, 0.5)
 
 
 def choose_moment(scores: Sequence[float], losses: Sequence[float], *, rows: int) -> int:
-    """The index of the least loss among the moments whose score is within one standard error of the best.
+    """Return the index of the least loss among the moments whose score is within one standard error of the best.
 
     On a few hundred rows the best score alone is a draw of luck, and its epoch too early (Breiman et al. 1984).
     """
@@ -278,12 +278,12 @@ class TrialFigures:
 
 
 def is_clear(probability: float) -> bool:
-    """Whether a trial may end before all of its splits were tried."""
+    """Return whether a trial may end before all of its splits were tried."""
     return not CLEAR_FAILURE < probability < CLEAR_GAIN
 
 
 def improves(trial: TrialFigures) -> bool:
-    """More right answers, and not by luck: the loss, which sees every row's margin, agrees unless it is clear.
+    """Return whether more answers are right, not by luck: the loss, which sees every margin, agrees, or it is clear.
 
     A handful of rows has too few answers to count. There a loss that is clearly less says more than they do, unless
     they clearly say the contrary.
@@ -295,5 +295,5 @@ def improves(trial: TrialFigures) -> bool:
 
 
 def is_hopeless(trial: TrialFigures) -> bool:
-    """Whether a short refinement is so far behind the head that a longer one will not catch up."""
+    """Return whether a short refinement is so far behind the head that a longer one will not catch up."""
     return trial.gain <= 0 and trial.new_loss > trial.old_loss + HOPELESS * trial.loss_noise

@@ -29,7 +29,7 @@ class RungTrials:
 
 @dataclass(frozen=True, slots=True)
 class Race:
-    """How a race is run: `prepare` makes a rung ready, the budget decides what fits, the report says what happened."""
+    """Parts of a race: `prepare` makes a rung ready, the budget decides what fits, the report takes what happened."""
 
     rungs: Sequence[Rung]
     prepare: Callable[[Rung], RungTrials]
@@ -37,9 +37,9 @@ class Race:
     report: SearchReport
 
     def run(self, candidates: Sequence[Candidate]) -> Generator[TrainEvent, None, Candidate | None]:
-        """The last one remaining, None if none comes close to the head. Raises OverBudget if not even one fits.
+        """Return the last one remaining, None if none comes close to the head. Raises OverBudget if not even one fits.
 
-        The best expectation is the first of the candidates.
+        The first of the candidates has the best expectation.
         """
         remaining = list(candidates)
         for rung in self.rungs:
@@ -86,5 +86,5 @@ class Race:
 
 
 def rung_work(candidate: Candidate, rung: Rung, rows: int) -> float:
-    """What one candidate costs on one rung."""
+    """Return the cost of one candidate on one rung."""
     return candidate.lasting(rung.epochs(candidate.config.epochs)).work(min(rows, rung.rows))

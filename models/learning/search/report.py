@@ -1,4 +1,4 @@
-"""What a search did, candidate by candidate, and the two pieces of a run's report that say it."""
+"""The report of a search: what was done with each candidate and at which cost."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class CandidateRecord:
 
 @dataclass(frozen=True, slots=True)
 class Expectations:
-    """What was known before the search began."""
+    """Numbers that were known before the search began."""
 
     verdict: dict[str, Any]
     earlier_jobs: float
@@ -41,7 +41,7 @@ class Expectations:
 
 
 class SearchReport:
-    """Built while the search goes on; every step says what it did to a candidate by its name."""
+    """Two entries of a run's report, built while the search goes on: `strategies_tried` and `refinement`."""
 
     def __init__(
         self,
@@ -56,50 +56,50 @@ class SearchReport:
 
     @property
     def records(self) -> Sequence[CandidateRecord]:
-        """In the order of the candidates, to be read."""
+        """Records in the order of the candidates, to be read."""
         return tuple(self._records.values())
 
     def leave(self, candidate: Candidate, where: str) -> None:
-        """Write where a candidate is now: if nothing follows, there it left."""
+        """Set where a candidate is now; if nothing follows, that is where it left."""
         self._records[candidate.name].left_at = where
 
     def add_rung(self, candidate: Candidate, number: int, trial: Trial) -> None:
-        """Write the figures of a short refinement."""
+        """Add the figures of a short refinement."""
         self._records[candidate.name].rungs[number] = trial
 
     def add_trial(self, candidate: Candidate, trial: Trial) -> None:
-        """Write the figures of the trial in full."""
+        """Add the figures of the trial in full."""
         self._records[candidate.name].trial = trial
 
     def add_cost(self, candidate: Candidate, *, seconds: float, work: float, tokens: int) -> None:
-        """Add what a step has cost."""
+        """Add the cost of a step."""
         record = self._records[candidate.name]
         record.seconds += seconds
         record.row_epochs += work / record.candidate.weight
         record.tokens += tokens
 
     def abandon(self, *, diverged: bool) -> None:
-        """Write why the candidate under trial has no end."""
+        """Set why the candidate under trial has no end."""
         for record in self._records.values():
             if record.left_at == "trial":
                 record.left_at = "diverged" if diverged else "budget"
 
     def strategies_tried(self) -> list[dict[str, Any]]:
-        """The report's `strategies_tried`: those before the search, and each candidate that has cost anything."""
-        return [*self._tried_before, *(_describe(record) for record in self._entered())]
+        """Return the report's `strategies_tried`: those before the search, and each candidate that cost anything."""
+        return [*self._tried_before, *(_describe(record) for record in self._tried())]
 
     def refinement(self, spent_s: float) -> dict[str, Any]:
-        """The report's `refinement`; `spent_s` are the seconds of the whole search."""
-        entered, known = self._entered(), self._expectations
-        spent = sum(record.row_epochs * record.candidate.weight for record in entered)
+        """Return the report's `refinement`; `spent_s` are the seconds of the whole search."""
+        tried, expectations = self._tried(), self._expectations
+        spent = sum(record.row_epochs * record.candidate.weight for record in tried)
         return {
-            **known.verdict,
-            "earlier_jobs": round(known.earlier_jobs, 2),
+            **expectations.verdict,
+            "earlier_jobs": round(expectations.earlier_jobs, 2),
             "candidates": [
                 {
                     "name": name,
-                    "expected_gain": record.expected_error_reduction * (1.0 - known.head_score),
-                    "estimated_cost": round(known.work[name]),
+                    "expected_gain": record.expected_error_reduction * (1.0 - expectations.head_score),
+                    "estimated_cost": round(expectations.work[name]),
                     "cost": round(record.row_epochs * record.candidate.weight),
                     "seconds": round(record.seconds, 3),
                     "score": None if record.longest is None else record.longest.new.score.value,
@@ -109,15 +109,15 @@ class SearchReport:
             ],
             # In rows passed through the whole frozen base: what an estimate before the race is made of.
             "cost": {
-                "seconds": round(spent_s, 3) if entered else 0.0,
-                "tokens": sum(record.tokens for record in entered),
-                "row_epochs": round(sum(record.row_epochs for record in entered)),
+                "seconds": round(spent_s, 3) if tried else 0.0,
+                "tokens": sum(record.tokens for record in tried),
+                "row_epochs": round(sum(record.row_epochs for record in tried)),
                 "passes": round(spent),
-                "of_trying_every_strategy": spent / known.work_of_every_strategy,
+                "of_trying_every_strategy": spent / expectations.work_of_every_strategy,
             },
         }
 
-    def _entered(self) -> list[CandidateRecord]:
+    def _tried(self) -> list[CandidateRecord]:
         return [record for record in self._records.values() if record.seconds]
 
 

@@ -1,4 +1,4 @@
-"""Whether to refine the first version, and how: candidates race, the winner is tried, a model on all rows follows.
+"""The search beyond the first version: candidates race, the winner is tried, a model on all rows follows.
 
 A trial trains on a part of the rows from a head that was fitted on that part alone, and answers the rest. Head and
 refined model are compared on exactly those answers. Only then is a model trained on all rows, for as many epochs as
@@ -34,7 +34,7 @@ from models.learning.search.trials import SearchContext
 
 @dataclass(frozen=True, slots=True)
 class SearchPlan:
-    """What was decided before anything is refined."""
+    """Decisions before anything is refined."""
 
     verdict: Verdict
     candidates: tuple[Candidate, ...]  # all that make sense, the default choice first
@@ -45,7 +45,7 @@ class SearchPlan:
 
 
 def refine(run: Run, first: FirstVersion, situation: Situation) -> Iterator[TrainEvent]:
-    """Candidates beyond the first version; in `auto` only those that are better than it."""
+    """Train candidates beyond the first version; `auto` publishes only one that is better than it."""
     if run.request.strategy == "zero-shot":
         return
     if run.request.strategy == "head":
@@ -70,7 +70,7 @@ def refine(run: Run, first: FirstVersion, situation: Situation) -> Iterator[Trai
 
 
 def _plan(run: Run, situation: Situation, head_score: float, prior: Prior) -> SearchPlan:
-    """What `policy` decides on this run.
+    """Ask `policy` about this run.
 
     A candidate that earlier jobs know well goes straight to its trial, on half the splits: what they saw counts too.
     """
@@ -89,8 +89,8 @@ def _plan(run: Run, situation: Situation, head_score: float, prior: Prior) -> Se
     plan = policy.plan_trials(rows, validated=run.validation is not None)
     if verdict.strategy is None:
         return SearchPlan(verdict, tuple(found), expected, plan)
-    names = policy.choose_entrants(expected, {name for name in expected if prior.knows(name)})
-    if auto and prior.knows(names[0]):
+    names = policy.choose_entrants(expected, {name for name in expected if prior.is_known(name)})
+    if auto and prior.is_known(names[0]):
         plan = plan.shortened(run.rows_read)
     found = [
         candidate.lasting(prior.epochs(candidate.name, candidate.config.epochs))
@@ -104,7 +104,7 @@ def _plan(run: Run, situation: Situation, head_score: float, prior: Prior) -> Se
 
 
 def _race_takes_too_long(run: Run, plan: TrialPlan, prior: Prior, entrants: tuple[Candidate, ...]) -> bool:
-    """Whether all that is known says that the budget is too small for the first rung and a trial of the favourite."""
+    """Return whether, at earlier jobs' speed, the budget is too small for the first rung and the favourite's trial."""
     favourite, rows = entrants[0], run.rows_read
     row_s = prior.seconds_per_row_epoch(favourite.name)
     if row_s is None or len(entrants) == 1:
@@ -157,7 +157,7 @@ def _search(context: SearchContext, entrants: tuple[Candidate, ...]) -> Iterator
 
 
 def _try_and_train(context: SearchContext, candidate: Candidate) -> Iterator[TrainEvent]:
-    """The trial of the winner; the model on all rows if it improves, or if the job asks for it."""
+    """Run the trial of the winner; train it on all rows if it improves, or if the job asks for it."""
     run, report = context.run, context.report
     report.leave(candidate, "trial")
     with context.metered(candidate):

@@ -1,4 +1,4 @@
-"""Where a data set stands among the four situations of transfer learning. Both axes are measured, not asked."""
+"""The situation of a data set among the four of transfer learning. Both axes are measured, not asked."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Situation:
     terms_beat_features: bool  # a head on the bare terms of the texts does better than one on frozen features
 
     def as_dict(self) -> dict[str, Any]:
-        """For the report, with a sentence."""
+        """Return it for the report, with a sentence."""
         moves = {
             ("small", "similar"): "a head on frozen features, refined gently if that helps",
             ("large", "similar"): "a head first, then the top blocks or the whole base at a low rate",
@@ -45,7 +45,7 @@ class Situation:
 
 
 def measure(run: Run, first: FirstVersion) -> Situation:
-    """From frozen features (the base's probe of every depth, if it is there) and the head's out-of-fold score."""
+    """Measure it from frozen features (the base's probe of every depth there is) and the head's out-of-fold score."""
     task, targets, choice = run.task, run.training.corpus.targets, first.choice
     supports_K = task.supports(targets, run.labels)
     rows_per_class = float(supports_K.mean()) if len(supports_K) else float(len(targets))

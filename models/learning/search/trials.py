@@ -29,7 +29,7 @@ from models.learning.search.report import SearchReport
 
 @dataclass(frozen=True, slots=True)
 class SearchContext:
-    """What the steps of one search share. Of it only the budget and the report change."""
+    """Shared by the steps of one search. Of it only the budget and the report change."""
 
     run: Run
     first: FirstVersion
@@ -38,7 +38,7 @@ class SearchContext:
     report: SearchReport
 
     def held_out_results(self) -> HeldOutResults:
-        """An empty record of held-out answers."""
+        """Return an empty record of held-out answers."""
         run = self.run
         validated = run.validation is not None
         return HeldOutResults(run.task, self.first.stack, seed=run.request.seed, validated=validated)
@@ -78,7 +78,7 @@ def run_trials(context: SearchContext, candidate: Candidate) -> Generator[TrainE
 
 
 def prepare_rung(context: SearchContext, rung: Rung) -> RungTrials:
-    """The rung's rows, the head that was fitted to them, and how a candidate is refined on them."""
+    """Draw the rung's rows and fit the head to them; each candidate is refined on the same ones."""
     split = splits.rung_split(
         context.run, f"rung-{rung.number}", folds=context.plan.folds, rows=rung.rows, held_rows=rung.held
     )
@@ -104,7 +104,7 @@ def _fit_on_split(
     *,
     label: str,
 ) -> Generator[TrainEvent, None, None]:
-    """One fit on a split; its answers of the held-out rows are added to `results`. Raises OverBudget, Diverged."""
+    """Fit on a split and add the answers to its held-out rows to `results`. Raises OverBudget, Diverged."""
     run = context.run
     results.begin_split(split.held_targets, baseline.logits_NK, baseline.ngram_logits_NK)
     rows = splits.rows_of(run, context.first, split)
@@ -127,7 +127,7 @@ def fit_candidate(
     label: str,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
 ) -> Generator[TrainEvent, None, Fit]:
-    """One fit with its progress and its cost. Raises OverBudget, Diverged."""
+    """Run one fit with its progress and its cost. Raises OverBudget, Diverged."""
     run, budget = context.run, context.budget
     steps = fit(run, context.first, job)
     row = len(job.rows.tokens) * candidate.weight

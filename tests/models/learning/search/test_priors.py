@@ -79,5 +79,5 @@ def test_outcomes_of_other_versions_are_read() -> None:
 def test_two_jobs_that_were_nearly_the_same_are_enough() -> None:
     twice = [replace(SEEN, separability=0.83, head_score=0.85), replace(SEEN, rows=760, separability=0.87)]
     assert max(HERE.nearness(each.circumstances) for each in twice) < 1.0
-    assert _prior(*twice).knows("partial")
-    assert not _prior(twice[0]).knows("partial")
+    assert _prior(*twice).is_known("partial")
+    assert not _prior(twice[0]).is_known("partial")
