@@ -102,6 +102,7 @@ JOB_BODY: dict[str, Any] = {
                             "example": '{"n_epochs": "auto"}',
                             "description": "JSON.",
                         },
+                        "promote": {"type": "string", "enum": ["auto", "always", "never"]},
                         "metadata": {"type": "string", "example": '{"team": "support"}', "description": "JSON."},
                         "columns": {"type": "string", "example": "", "description": "JSON."},
                         "validation_file": {"type": "string", "description": "A file's id, or a file."},

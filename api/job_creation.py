@@ -114,6 +114,7 @@ def submit(resources: Resources, customer_id: str, asked: AskedJob, token: Idemp
             strategy=body.chosen_strategy,
             seed=body.seed,
             hyperparameters=body.chosen_hyperparameters,
+            promote=body.promote,
             metadata=body.metadata or {},
         )
         job = jobs.submit(resources, customer_id, request, idempotency=token)

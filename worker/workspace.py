@@ -6,6 +6,7 @@ each customer's cached features, `checkpoints/` each unfinished job's last good 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -17,11 +18,14 @@ from pathlib import Path
 
 import structlog
 
+from models.learning.contract.comparison import VERSION_FILES, LiveVersion
 from models.learning.contract.request import DatasetSource, Hyperparameters, TrainRequest
 from models.records.files import File
+from models.records.versions import ModelVersion
 from models.services import orphans, priors
 from models.services.claims import Claim
 from models.services.resources import Resources
+from models.storage.errors import ObjectCorrupt, ObjectMissing
 from models.storage.store import ObjectStore
 from worker.background_tasks import Retry
 from worker.errors import DatasetCorrupt
@@ -68,6 +72,15 @@ class Workspace:
             raise DatasetCorrupt(file=file.filename)
         return path
 
+    def fetch_version(self, store: ObjectStore, version: ModelVersion) -> LiveVersion:
+        """Bring a version's files here, as many as there are. What is missing or damaged is found when it is read."""
+        folder = self.scratch / "live"
+        folder.mkdir(exist_ok=True)
+        for name in VERSION_FILES:
+            with contextlib.suppress(ObjectMissing, ObjectCorrupt):
+                store.get_file(version.artifact_prefix + name, folder / name)
+        return LiveVersion(version.number, folder)
+
     def remove(self, *, job_ended: bool) -> None:
         """Remove the scratch folder, and the checkpoints when no further attempt can follow."""
         shutil.rmtree(self.scratch, ignore_errors=True)
@@ -109,7 +122,15 @@ def prepare(resources: Resources, claim: Claim, workspace: Workspace, retry: Ret
         feature_cache_dir=workspace.features,
         checkpoint_dir=workspace.checkpoints,
         priors=retry.call(lambda: priors.fetch(resources, job)),
+        live=_fetch_live(resources, claim, workspace, retry),
     )
+
+
+def _fetch_live(resources: Resources, claim: Claim, workspace: Workspace, retry: Retry) -> LiveVersion | None:
+    live = claim.live
+    if live is None:
+        return None
+    return retry.call(lambda: workspace.fetch_version(resources.store, live))
 
 
 def remove_litter(cache_dir: Path) -> int:

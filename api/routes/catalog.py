@@ -15,6 +15,7 @@ from api.pagination import DEFAULT_LIMIT, After, Limit, listing
 from api.schemas.base import Deleted, Listing
 from api.schemas.catalog import (
     AliasObject,
+    ChangeModel,
     ModelObject,
     SetAlias,
     VersionObject,
@@ -71,6 +72,13 @@ def retrieve(name: Name, caller: Caller, resources: ControlPlane, settings: Conf
         model = catalog.get_model(resources, caller.customer_id, pinned.name)
         return model_object(model, caller.customer_name, pinned.number)
     model = catalog.get_model(resources, caller.customer_id, name)
+    return model_object(model, caller.customer_name, catalog.live_numbers(resources, [model]).get(model.id))
+
+
+@router.patch("/{model}", responses=answers(400))
+def change(name: Name, body: ChangeModel, caller: Caller, resources: ControlPlane) -> ModelObject:
+    """Change a model of yours: what of its later jobs goes live by itself."""
+    model = catalog.set_promotion(resources, caller.customer_id, name, body.promote)
     return model_object(model, caller.customer_name, catalog.live_numbers(resources, [model]).get(model.id))
 
 

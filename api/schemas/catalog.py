@@ -10,6 +10,7 @@ from api.schemas.base import Body, Object, UnixSeconds
 from api.schemas.report import Report
 from models.backbones.registry import BackboneEntry
 from models.records.versions import Alias, Model, ModelVersion
+from models.services.promotion import Rule
 
 
 class ModelObject(Object):
@@ -24,6 +25,7 @@ class ModelObject(Object):
     task: str | None = Field(None, description="What it learned; null for a base model.")
     base_model: str | None = Field(None, description="The base model that it stands on.")
     version: int | None = Field(None, description="The version that answers now; null: none yet.")
+    promote: str | None = Field(None, description="What of its jobs goes live by itself: auto, always or never.")
     modality: str | None = Field(None, description="What a base model reads: text, image or audio.")
     licence: str | None = Field(None, description="The licence of a base model's weights.")
     parameters: int | None = Field(None, description="Number of a base model's weights.")
@@ -55,6 +57,14 @@ class AliasObject(Object):
     version: int = Field(description="The version that it points at.")
     previous: int | None = Field(description="Where it pointed before: what a roll-back returns to.")
     updated_at: UnixSeconds
+
+
+class ChangeModel(Body):
+    """What of a model can be changed."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"promote": "auto"}]})
+
+    promote: Rule = Field(description="What of its later jobs goes live by itself, where a job does not say.")
 
 
 class SetAlias(Body):
@@ -91,6 +101,7 @@ def model_object(model: Model, customer_name: str, version: int | None) -> Model
         task=model.task,
         base_model=model.base_model,
         version=version,
+        promote=model.promote,
     )
 
 

@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from api.schemas.base import Body, Columns, Metadata, auto_or
 from models.learning.contract.request import STRATEGIES, Strategy
+from models.services.promotion import Rule
 
 Auto = Literal["auto"]
 AutoCount = Annotated[Annotated[int, Field(ge=1, le=10_000)] | Auto, auto_or("a whole number from 1 to 10000")]
@@ -107,6 +108,11 @@ class CreateJob(Body):
     seed: int | None = Field(None, description="Same seed and data, same model. Drawn if none is said.", ge=0, lt=2**31)
     hyperparameters: HyperparametersBody | None = Field(None, description='What is not "auto".')
     method: Method | None = Field(None, description="OpenAI's way to name a strategy and its hyperparameters.")
+    promote: Rule | None = Field(
+        None,
+        description="What goes live by itself. `auto`: what is better than the live version on the same rows, or no "
+        "worse on more data; `always`; `never`. As the model says if none is said.",
+    )
     columns: Columns | None = Field(
         None, description='For rows or a file in this request: canonical name → yours, e.g. {"text": "body"}.'
     )

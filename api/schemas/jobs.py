@@ -15,6 +15,7 @@ from models.learning.contract.request import Hyperparameters
 from models.records.jobs import Job, JobEvent
 from models.records.transitions import JobStatus
 from models.records.versions import ModelVersion
+from models.services.promotion import DEFAULT
 
 
 class JobError(Object):
@@ -38,10 +39,13 @@ class JobObject(Object):
     step: str | None = Field(description="What a running job does: reading, encoding, fitting, refining, ….")
     percent: float = Field(description="How far it is, from 0 to 100 over the whole job.")
     model: str = Field(description="The base model.")
-    fine_tuned_model: str | None = Field(description="Set as soon as a first version can be called.")
+    fine_tuned_model: str | None = Field(
+        description="Set as soon as a first version can be called; with `@version` where that did not go live."
+    )
     suffix: str = Field(description="The model's short name.")
     task: str = Field(description="What it learns.")
     strategy: str = Field(description="How it was asked to train; `report.strategy` says what it became.")
+    promote: str = Field(description="What goes live by itself: auto, always or never.")
     method: dict[str, Any] = Field(description="OpenAI's form of the hyperparameters.")
     hyperparameters: dict[str, Any] = Field(description='As asked for; what was "auto" is replaced by what it became.')
     seed: int = Field(description="Same seed and data, same model.")
@@ -105,6 +109,7 @@ def job_object(job: Job) -> JobObject:
         suffix=job.suffix,
         task=job.task,
         strategy=job.strategy,
+        promote=job.promote or DEFAULT,
         method={"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},
         hyperparameters=hyperparameters,
         seed=job.seed,

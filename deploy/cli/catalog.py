@@ -9,7 +9,7 @@ from rich.text import Text
 
 from deploy.cli import console
 from deploy.cli.client import Client
-from deploy.cli.connection import Key, Server, as_customer
+from deploy.cli.connection import Key, PromoteOption, Server, as_customer
 from deploy.cli.console import out, show_table
 from deploy.cli.lookup import suggesting_models
 from deploy.cli.reports import refinement_line, score_of, show_report
@@ -24,6 +24,7 @@ def models(
         str | None, typer.Argument(help="A model's name, or name@3; without one, all are listed.", metavar="MODEL")
     ] = None,
     *,
+    promote: PromoteOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="The whole version with its report as JSON.")] = False,
     server: Server = None,
     key: Key = None,
@@ -32,6 +33,8 @@ def models(
     with Client(as_customer(server, key)) as client:
         if name is not None:
             with suggesting_models(client, name):
+                if promote is not None:
+                    client.patch(f"/v1/models/{name}", {"promote": promote})
                 _show_model(client, name, as_json=as_json)
             return
         rows = [
@@ -161,6 +164,7 @@ def _show_model(client: Client, name: str, *, as_json: bool) -> None:
             ("baseline", _figure((report.get("baseline") or {}).get("gate"))),
             ("rows", (report.get("data") or {}).get("rows")),
             ("job", (shown or {}).get("job")),
+            ("promote", model.get("promote")),
             ("refined", refinement_line(report)),
         ]
     )

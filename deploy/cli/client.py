@@ -49,6 +49,10 @@ class Client:
         """PUT a JSON body."""
         return self._send("PUT", path, json=body)
 
+    def patch(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """PATCH a JSON body."""
+        return self._send("PATCH", path, json=body)
+
     def delete(self, path: str) -> dict[str, Any]:
         """DELETE."""
         return self._send("DELETE", path)

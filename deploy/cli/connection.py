@@ -28,6 +28,10 @@ AdminKey = Annotated[
     str | None,
     typer.Option("--key", envvar="GRAFT_ADMIN_KEY", help="The operator's key.", rich_help_panel="Connection"),
 ]
+PromoteOption = Annotated[
+    str | None,
+    typer.Option("--promote", help="What goes live by itself: auto (no worse than what is live), always, never."),
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@ _CHARS = 200  # of a text that stands as an example
 
 def call_of(client: Client, job: dict[str, Any], file: Path | None = None) -> str:
     """Return the curl command for a job's model. Its example is the first row of `file`, the job's training data."""
-    model = job.get("suffix") or job["fine_tuned_model"]
+    _, at, version = str(job.get("fine_tuned_model") or "").partition("@")  # pinned where it is not live
+    model = f"{job.get('suffix') or job['fine_tuned_model']}{at}{version}"
     head = f'curl {client.server}/v1/models/{model}/predict \\\n  -H "Authorization: Bearer $GRAFT_API_KEY"'
     task = TASKS.get(str(job.get("task")))
     medium = _FILES.get(task.modality) if task else None

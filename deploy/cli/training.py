@@ -12,7 +12,7 @@ from rich.text import Text
 
 from deploy.cli import console
 from deploy.cli.client import Client
-from deploy.cli.connection import Key, Server, as_customer
+from deploy.cli.connection import Key, PromoteOption, Server, as_customer
 from deploy.cli.console import out, show_table
 from deploy.cli.data import ColumnPairs, columns_of
 from deploy.cli.errors import CommandError
@@ -34,13 +34,14 @@ def train(
     task: Annotated[str | None, typer.Option(help="What to learn. (default: inferred from the file)")] = None,
     validation: Annotated[Path | None, typer.Option(help="A file to score on, instead of held-out rows.")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed and data: same model.")] = None,
+    promote: PromoteOption = None,
     column: ColumnPairs = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Show progress until the job ends.")] = True,
     server: Server = None,
     key: Key = None,
 ) -> None:
     """Train a model of your own on FILE, and show how to call it."""
-    fields = {"suffix": suffix, "strategy": strategy, "model": base, "task": task}
+    fields = {"suffix": suffix, "strategy": strategy, "model": base, "task": task, "promote": promote}
     fields["seed"] = None if seed is None else str(seed)
     fields["columns"] = json.dumps(columns_of(column)) if column else None
     for path in (file, *([validation] if validation else [])):
@@ -141,6 +142,7 @@ def show_job(found: dict[str, Any]) -> None:
             ("score", score_of(report)),
             ("situation", _brief(report.get("situation"))),
             ("refined", refinement_line(report)),
+            ("promotion", (report.get("promotion") or {}).get("reason")),
             ("seed", found.get("seed")),
             ("took", console.duration(_seconds(found)) or None),
             ("error", _error(found)),

@@ -15,6 +15,7 @@ from models.records import changes, customers, jobs, versions
 from models.records.pages import Page
 from models.records.transitions import UNFINISHED
 from models.records.versions import LIVE, Alias, Model, ModelVersion
+from models.services import promotion
 from models.services.errors import (
     AliasIsLive,
     AliasMoved,
@@ -62,6 +63,17 @@ def live_numbers(resources: Resources, models: Collection[Model]) -> dict[str, i
     """Return the version that answers, by model id; models without one are left out."""
     with resources.database.reading() as session:
         return versions.live_numbers(session, [model.id for model in models])
+
+
+def set_promotion(resources: Resources, customer_id: str, name: str, rule: str) -> Model:
+    """Say what of a model's later jobs goes live by itself. Raises NotFound, InvalidRequest."""
+    promotion.check(rule)
+    with resources.database.transaction() as session:
+        customers.lock(session, customer_id)
+        model = versions.require_model(session, customer_id, name)
+        model.promote = rule
+        session.flush()
+    return model
 
 
 def delete_model(resources: Resources, customer_id: str, name: str) -> Model:
@@ -205,8 +217,10 @@ def resolve(resources: Resources, customer_id: str, model_ref: str) -> ResolvedV
             raise NotFound(kind="model", id=model_ref, param="model")
         version = _select(session, model, selector or LIVE)
         if version is None:
-            if not selector or not versions.has_versions(session, model.id):
-                raise ModelNotReady(model=model.name, hint=_hint(session, customer_id, model), param="model")
+            published = versions.has_versions(session, model.id)
+            if not selector or not published:
+                hint = _way(model) if published else _hint(session, customer_id, model)
+                raise ModelNotReady(model=model.name, hint=hint, param="model")
             raise NotFound(kind="model", id=model_ref, param="model")
     return ResolvedVersion(
         customer_id=customer_id,
@@ -246,6 +260,13 @@ def _step_before(alias: Alias, model: Model) -> int:
     if alias.previous is None:
         raise NothingBefore(alias=alias.name, model=model.name, number=alias.number)
     return alias.previous
+
+
+def _way(model: Model) -> str:
+    return (
+        f" None of its versions has gone live: promote one of them, or call one by its number, as in "
+        f"'{model.name}@{model.last_number}'."
+    )
 
 
 def _hint(session: Session, customer_id: str, model: Model) -> str:

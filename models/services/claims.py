@@ -20,8 +20,8 @@ from models.records.customers import Customer
 from models.records.files import File
 from models.records.jobs import Job
 from models.records.transitions import JobStatus
-from models.records.versions import LIVE, Model, ModelVersion
-from models.services import artifacts, attempt_outcome, priors
+from models.records.versions import Model, ModelVersion
+from models.services import artifacts, attempt_outcome, live_version, priors
 from models.services.errors import CandidateMissing, LeaseLost
 from models.services.jobs import wake
 from models.services.resources import Resources
@@ -42,6 +42,7 @@ class Claim:
     validation_file: File | None
     customer: Customer
     model: Model
+    live: ModelVersion | None  # of another job, that this one's best version is to be compared with
 
 
 def claim(resources: Resources, job_id: str, worker: str) -> Claim | None:
@@ -54,6 +55,7 @@ def claim(resources: Resources, job_id: str, worker: str) -> Claim | None:
         validation = None
         if job.validation_file_id is not None:
             validation = files.require(session, job.customer_id, job.validation_file_id)
+        model = session.get_one(Model, job.model_id)
         claimed = Claim(
             job=job,
             attempt=job.attempt,
@@ -61,7 +63,8 @@ def claim(resources: Resources, job_id: str, worker: str) -> Claim | None:
             training_file=training,
             validation_file=validation,
             customer=customers.require(session, job.customer_id),
-            model=session.get_one(Model, job.model_id),
+            model=model,
+            live=live_version.find_rival(session, job, model),
         )
         again = "" if job.attempt == 1 else f" (attempt {job.attempt})"
         jobs.add_event(session, job.id, f"Training started{again}.", data={"attempt": job.attempt})
@@ -116,7 +119,7 @@ def publish(resources: Resources, claim: Claim, candidate: VersionReady, *, prom
             version = versions.find_candidate(session, job.id, candidate.name)
             if version is None:
                 version = _add_version(session, claim, candidate, artifact)
-                _announce(session, job, claim.model, version, promote=promote and candidate.improves)
+                live_version.announce(session, job, claim.model, version, promote=promote and candidate.improves)
             elif version.artifact_prefix != artifact.prefix:
                 # An earlier attempt published it and its files are damaged: the row stays, the files are ours.
                 version.artifact_prefix, version.manifest_sha256 = artifact.prefix, artifact.manifest_sha256
@@ -131,7 +134,7 @@ def publish(resources: Resources, claim: Claim, candidate: VersionReady, *, prom
 
 
 def finish(resources: Resources, claim: Claim, finished: Finished) -> Job:
-    """End a job well: live moves to its best version if that passes the gate, and the run is billed, once.
+    """End a job well: live moves to its best version if that may go live by itself, and the run is billed, once.
 
     Safe to repeat when the answer was lost. Raises LeaseLost, CandidateMissing.
     """
@@ -143,12 +146,17 @@ def finish(resources: Resources, claim: Claim, finished: Finished) -> Job:
         best = versions.find_candidate(session, job.id, finished.best)
         if best is None:
             raise CandidateMissing(candidate=finished.best, job_id=job.id)
-        _decide(session, job, claim.model, best)
+        decision = live_version.decide(session, job, claim.model, best, finished.comparison, rival=claim.live)
         attempt_outcome.leave(session, job, "succeeded")
         now = resources.database.now(session)
         job.percent, job.seconds_remaining = 100.0, 0.0
-        job.fine_tuned_model = claim.model.full_name
-        job.report = finished.report
+        # Without its version under the model's name, the name that is told is the version's own.
+        pin = "" if decision.promoted else f"@{best.number}"
+        job.fine_tuned_model = claim.model.full_name + pin
+        job.report = {
+            **finished.report,
+            "promotion": live_version.describe(job, decision, finished.comparison, rival=claim.live),
+        }
         job.resolved = finished.report.get("hyperparameters")
         job.trained_rows, job.trained_tokens = finished.trained_rows, finished.trained_tokens
         record = {
@@ -261,37 +269,3 @@ def _add_version(
     session.add(version)
     session.flush()
     return version
-
-
-def _announce(session: Session, job: Job, model: Model, version: ModelVersion, *, promote: bool) -> None:
-    job.fine_tuned_model = model.full_name
-    score = version.metrics.get("score")
-    text = f"Version {version.number} ({version.candidate}) published" + (f", score {score:.3f}." if score else ".")
-    data = {"version": version.number, "candidate": version.candidate, "metrics": version.metrics}
-    jobs.add_event(session, job.id, text, data=data)
-    live = versions.find_alias(session, model.id, LIVE)
-    current = versions.find_version(session, model.id, live.number) if live is not None else None
-    if promote and (current is None or current.job_id == job.id):
-        _go_live(session, job, model, version)
-
-
-def _decide(session: Session, job: Job, model: Model, best: ModelVersion) -> None:
-    versions.lock_model(session, model.id)
-    live = versions.find_alias(session, model.id, LIVE)
-    if live is not None and live.number == best.number:
-        return
-    score, baseline = best.metrics.get("score"), best.metrics.get("baseline")
-    # A run no better than the untrained base must not replace a version that serves.
-    passes = score is None or baseline is None or score >= baseline
-    if live is None or passes:
-        _go_live(session, job, model, best)
-        return
-    text = f"Version {best.number} scores {score:.3f}, below the baseline's {baseline:.3f}: {live.number} stays live."
-    jobs.add_event(session, job.id, text, level="warn")
-
-
-def _go_live(session: Session, job: Job, model: Model, version: ModelVersion) -> None:
-    versions.point(session, model.id, LIVE, version.number)
-    changes.record(session, "model", job.customer_id, model.name)
-    text = f"Version {version.number} ({version.candidate}) is live: call it as '{model.name}'."
-    jobs.add_event(session, job.id, text, data={"version": version.number, "fine_tuned_model": model.full_name})

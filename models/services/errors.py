@@ -117,7 +117,7 @@ class JobNotPaused(InvalidRequest):
 
 
 class ModelNotReady(Conflict):
-    """The model exists and has no version yet: 409."""
+    """The model exists and has no version yet, or none that is live: 409."""
 
     message = "The model '{model}' has no version that can answer yet.{hint}"
 

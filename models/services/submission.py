@@ -20,6 +20,7 @@ from models.records.customers import Customer
 from models.records.files import File
 from models.records.jobs import Job
 from models.records.versions import Model
+from models.services import promotion
 from models.services.errors import ModelMismatch, NameTaken, UnknownLabels, UnusableFile
 from models.services.hyperparameters import check_hyperparameters, check_seed, check_strategy
 from models.services.metadata import check_metadata, check_name
@@ -42,6 +43,7 @@ class JobRequest:
     strategy: str | None = None
     seed: int | None = None
     hyperparameters: dict[str, Any] = field(default_factory=dict)
+    promote: str | None = None  # as the model says
     metadata: dict[str, str] = field(default_factory=dict)
 
 
@@ -70,6 +72,8 @@ def check(settings: Settings, request: JobRequest, *, modality: Modality | None)
         check_name(request.suffix, "model", param="suffix")
         if request.suffix in known:
             raise NameTaken(kind="base model", name=request.suffix, param="suffix")
+    if request.promote is not None:
+        promotion.check(request.promote)
     return Order(
         request=request,
         base=base,
@@ -108,6 +112,7 @@ def write(session: Session, resources: Resources, customer: Customer, order: Ord
         strategy=order.strategy,
         seed=order.seed,
         hyperparameters=order.hyperparameters,
+        promote=request.promote or model.promote,
         meta=order.metadata,
         status="queued",  # its files were validated when they were uploaded
         created_at=now,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _OPEN = {"/", "/healthz", "/readyz", "/metrics", "/docs", "/docs/oauth2-redirect", "/openapi.json"}
 _BODIES: dict[tuple[str, str], Any] = {
+    ("PATCH", "/v1/models/{model}"): {"promote": "auto"},
     ("PUT", "/v1/models/{model}/aliases/{alias}"): {"version": 1},
     ("POST", "/v1/models/{model}/predict"): {"input": "x"},
 }

@@ -134,6 +134,8 @@ def test_a_model_is_shown_with_its_versions_and_aliases(graft: Graft, tenant: Te
     assert re.search(r"version +3 of 3 \(live\)", shown)
     assert re.search(r"score +accuracy 0.530", shown)
     assert re.search(r"version +1 of 3 \(live: 3\)", graft("model", "tickets@1").stdout)
+    assert re.search(r"promote +never", graft("model", "tickets", "--promote", "never").stdout)
+    assert "auto" in graft("model", "tickets", "--promote", "sometimes").stderr
     graft("promote", "tickets", "2", "--alias", "canary")
     refused = graft("delete-version", "tickets", "2")
     assert "'canary' points at it" in refused.stderr
@@ -186,6 +188,9 @@ def test_the_call_that_is_shown_fits_the_task(server: Server, tenant: Tenant, tm
         publish("tickets")
         answer = tenant.http.post("/v1/models/tickets/predict", json={"inputs": body(texts, local=False)})
         assert answer.status_code == 200
+        pinned = {"suffix": "tickets", "task": "text-classification", "training_file": "file-0"}
+        pinned["fine_tuned_model"] = "ft:minilm:acme:tickets@2"
+        assert "/v1/models/tickets@2/predict" in call_of(client, pinned)
         for task, file in (("image-classification", "photo.jpg"), ("audio-classification", "sound.wav")):
             call = call_of(client, {"suffix": "ants", "task": task, "training_file": "file-0"})
             assert f"-F file=@{file}" in call

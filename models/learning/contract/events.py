@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from models.learning.contract.comparison import LiveComparison
 from models.learning.contract.outcomes import Outcome
 
 
@@ -45,6 +46,7 @@ class Finished:
     trained_tokens: int
     seconds: float
     outcomes: tuple[Outcome, ...] = ()  # what later runs may learn from
+    comparison: LiveComparison | None = None  # of the best version with the live one, where the request names one
 
 
 TrainEvent = Progress | VersionReady | Finished
@@ -72,4 +74,6 @@ def from_dict(data: dict[str, Any]) -> TrainEvent:
         values["artifact_dir"] = Path(values["artifact_dir"])
     if cls is Finished:
         values["outcomes"] = tuple(Outcome.from_dict(each) for each in values.get("outcomes", ()))
+        compared = values.get("comparison")
+        values["comparison"] = None if compared is None else LiveComparison.from_dict(compared)
     return cls(**values)

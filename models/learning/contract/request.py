@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from models.learning.contract.comparison import LiveVersion
 from models.learning.contract.outcomes import Outcome
 
 Strategy = Literal["auto", "zero-shot", "head", "lora", "partial", "full", "scratch"]
@@ -56,6 +57,7 @@ class TrainRequest:
     feature_cache_dir: Path | None = None  # one customer's own folder, never shared
     checkpoint_dir: Path | None = None
     priors: tuple[Outcome, ...] = ()  # outcomes of earlier jobs, of all customers
+    live: LiveVersion | None = None  # what the best version is compared with; None: nothing
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-ready form; `from_dict` reads it back."""
@@ -72,6 +74,8 @@ class TrainRequest:
         for name in ("output_dir", "feature_cache_dir", "checkpoint_dir"):
             values[name] = Path(values[name]) if values.get(name) else None
         values["priors"] = tuple(Outcome.from_dict(each) for each in values.get("priors", ()))
+        live = values.get("live")
+        values["live"] = None if live is None else LiveVersion(live["number"], Path(live["folder"]))
         return cls(**values)
 
 

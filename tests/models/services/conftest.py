@@ -12,6 +12,7 @@ import pytest
 import redis
 from sqlalchemy import event, update
 
+from models.learning.contract.comparison import LiveComparison
 from models.learning.contract.events import Finished, VersionReady
 from models.records.clock import clock
 from models.records.customers import Customer
@@ -82,9 +83,10 @@ class Bench:
         (folder / "manifest.json").write_text(f'{{"content": "{content}"}}')
         return VersionReady(name, folder, {"score": 0.9, "baseline": 0.5, **metrics}, {"strategy": name}, improves)
 
-    def finished(self, best: str = "head") -> Finished:
+    def finished(self, best: str = "head", comparison: LiveComparison | None = None) -> Finished:
         """The end of a run."""
-        return Finished(best, {"hyperparameters": {"n_epochs": 3}}, trained_rows=20, trained_tokens=200, seconds=1.5)
+        report = {"hyperparameters": {"n_epochs": 3}}
+        return Finished(best, report, trained_rows=20, trained_tokens=200, seconds=1.5, comparison=comparison)
 
     def succeed(self, customer: Customer, name: str = "head", *, score: float = 0.9, **values: Any) -> Job:
         """A job that has succeeded with one version."""

@@ -255,7 +255,7 @@ def test_a_run_below_its_baseline_does_not_replace_a_version_that_serves(
     job = bench.succeed(acme, score=0.4, suffix="tickets")
     assert job.status == "succeeded"
     assert catalog.resolve(resources, acme.id, "tickets").number == 1
-    assert "below the baseline" in " ".join(bench.said(job))
+    assert "below the 0.500 of always giving the most frequent answer" in " ".join(bench.said(job))
 
 
 def test_a_refinement_replaces_the_first_version_of_its_own_job_if_it_improves(

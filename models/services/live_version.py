@@ -1,0 +1,105 @@
+"""The alias `live` as jobs move it: at once for a model without a live version, else by a decision at their end."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from models.learning.contract.comparison import LiveComparison
+from models.records import changes, jobs, versions
+from models.records.jobs import Job
+from models.records.versions import LIVE, Model, ModelVersion
+from models.services import promotion
+from models.services.promotion import Decision, NewVersion
+
+
+def find_rival(session: Session, job: Job, model: Model) -> ModelVersion | None:
+    """Return the live version, of another job, with which the best one is to be compared; None where none is."""
+    alias = versions.find_alias(session, model.id, LIVE)
+    if alias is None or (job.promote or promotion.DEFAULT) != "auto":
+        return None
+    live = versions.find_version(session, model.id, alias.number)
+    return live if live is not None and live.job_id != job.id else None
+
+
+def announce(session: Session, job: Job, model: Model, version: ModelVersion, *, promote: bool) -> None:
+    """Write that a version is published, and move `live` to it if it may, and no other job's version is live."""
+    job.fine_tuned_model = model.full_name
+    score = version.metrics.get("score")
+    text = f"Version {version.number} ({version.candidate}) published" + (f", score {score:.3f}." if score else ".")
+    data = {"version": version.number, "candidate": version.candidate, "metrics": version.metrics}
+    jobs.add_event(session, job.id, text, data=data)
+    live = versions.find_alias(session, model.id, LIVE)
+    current = versions.find_version(session, model.id, live.number) if live is not None else None
+    may = job.promote == "always" or (job.promote != "never" and not promotion.is_below_majority(_new(version)))
+    if promote and may and (current is None or current.job_id == job.id):
+        _go_live(session, job, model, version)
+    elif current is None:
+        job.fine_tuned_model = f"{model.full_name}@{version.number}"
+
+
+def decide(
+    session: Session,
+    job: Job,
+    model: Model,
+    best: ModelVersion,
+    comparison: LiveComparison | None,
+    *,
+    rival: ModelVersion | None,
+) -> Decision:
+    """Move `live` to a job's best version if that may go live by itself, and write why.
+
+    `rival`: the version that was live when the job was claimed, with which `comparison` was made.
+    """
+    versions.lock_model(session, model.id)
+    alias = versions.find_alias(session, model.id, LIVE)
+    current = versions.find_version(session, model.id, alias.number) if alias is not None else None
+    if current is not None and current.number == best.number:
+        return Decision(True, f"Version {best.number} is live since it was published.")
+    if current is None or current.job_id == job.id:
+        decision = promotion.decide(job.promote or promotion.DEFAULT, _new(best), None, None)
+    else:
+        live = promotion.Live(current.number, _rows(current))
+        if rival is None and comparison is None:
+            comparison = LiveComparison(live=0)  # nothing was live when the job began
+        decision = promotion.decide(job.promote or promotion.DEFAULT, _new(best), live, comparison)
+    data: dict[str, Any] = {"version": best.number, "promoted": decision.promoted}
+    if comparison is not None:
+        data["comparison"] = asdict(comparison)
+    jobs.add_event(session, job.id, decision.reason, level="info" if decision.promoted else "warn", data=data)
+    if decision.promoted:
+        _go_live(session, job, model, best)
+    return decision
+
+
+def describe(
+    job: Job, decision: Decision, comparison: LiveComparison | None, *, rival: ModelVersion | None
+) -> dict[str, Any]:
+    """Return the decision as the job's report has it."""
+    return {
+        "promoted": decision.promoted,
+        "reason": decision.reason,
+        "rule": job.promote or promotion.DEFAULT,
+        "live_version": None if rival is None else rival.number,
+        "comparison": None if comparison is None else asdict(comparison),
+    }
+
+
+def _new(version: ModelVersion) -> NewVersion:
+    baseline = version.report.get("baseline") or {}
+    majority = baseline.get("majority", version.metrics.get("baseline"))
+    return NewVersion(version.number, _rows(version), version.metrics.get("score"), majority)
+
+
+def _rows(version: ModelVersion) -> int | None:
+    rows = (version.report.get("data") or {}).get("rows")
+    return int(rows) if rows is not None else None
+
+
+def _go_live(session: Session, job: Job, model: Model, version: ModelVersion) -> None:
+    versions.point(session, model.id, LIVE, version.number)
+    changes.record(session, "model", job.customer_id, model.name)
+    text = f"Version {version.number} ({version.candidate}) is live: call it as '{model.name}'."
+    jobs.add_event(session, job.id, text, data={"version": version.number, "fine_tuned_model": model.full_name})
