@@ -26,6 +26,7 @@ from models.errors import GraftError
 from models.records.database import DatabaseUnavailable
 from models.records.jobs import Job
 from models.services import files, jobs
+from models.services.files import NewFile
 from models.services.idempotency import IdempotencyToken
 from models.services.jobs import JobRequest
 from models.services.resources import Resources
@@ -91,15 +92,8 @@ def submit(resources: Resources, customer_id: str, asked: AskedJob, token: Idemp
     def file_id(upload: Upload | None, named: str | None) -> str | None:
         if upload is None:
             return named
-        file = files.create(
-            resources,
-            customer_id,
-            path=upload.path,
-            filename=upload.filename,
-            purpose=PURPOSE,
-            task=body.task,
-            columns=body.columns,
-        )
+        new = NewFile(upload.path, upload.filename, PURPOSE, body.task, body.columns)
+        file = files.create(resources, customer_id, new)
         stored.append(file.id)
         return file.id
 

@@ -21,6 +21,7 @@ from api.schemas.base import Deleted, Listing
 from api.schemas.files import FileObject, file_object
 from api.schemas.uploads import CreateFile
 from models.services import files
+from models.services.files import NewFile
 
 router = APIRouter(prefix="/v1/files", tags=["files"], route_class=CustomerRoute, responses=answers(401, 404, 429))
 
@@ -40,17 +41,8 @@ async def create(
         body, upload = body_of(CreateFile, form, files={"file"}), file_of(form)
 
         def store() -> FileObject:
-            return file_object(
-                files.create(
-                    resources,
-                    caller.customer_id,
-                    path=upload.path,
-                    filename=upload.filename,
-                    purpose=body.purpose,
-                    task=body.task,
-                    columns=body.columns,
-                )
-            )
+            new = NewFile(upload.path, upload.filename, body.purpose, body.task, body.columns)
+            return file_object(files.create(resources, caller.customer_id, new))
 
         asked = [body.model_dump(), upload.filename, upload.sha256]
         return await context.of(request).validate(lambda: once.answer(asked, store))

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.errors import NotFound
 from models.records.base import Base
-from models.records.pages import Page, fetch_page
+from models.records.pages import Order, Page, fetch_page
 
 
 class Customer(Base):
@@ -69,8 +69,8 @@ def find_by_name(session: Session, name: str) -> Customer | None:
 
 def fetch_list(session: Session, *, after: str | None, limit: int) -> Page[Customer]:
     """Customers, newest first."""
-    order = (Customer.created_at, Customer.id)
-    return fetch_page(session, select(Customer), order, after=after, after_id=Customer.id, limit=limit, kind="customer")
+    order = Order("customer", (Customer.created_at, Customer.id), Customer.id)
+    return fetch_page(session, select(Customer), order, after=after, limit=limit)
 
 
 def known_ids(session: Session, customer_ids: Collection[str]) -> set[str]:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.errors import NotFound
 from models.records.base import Base
-from models.records.pages import Page, fetch_page
+from models.records.pages import Order, Page, fetch_page
 
 
 class File(Base):
@@ -44,8 +44,8 @@ def fetch_list(
     statement = select(File).where(File.customer_id == customer_id)
     if purpose is not None:
         statement = statement.where(File.purpose == purpose)
-    order = (File.created_at, File.id)
-    return fetch_page(session, statement, order, after=after, after_id=File.id, limit=limit, kind="file")
+    order = Order("file", (File.created_at, File.id), File.id)
+    return fetch_page(session, statement, order, after=after, limit=limit)
 
 
 def known_ids(session: Session, file_ids: Collection[str]) -> set[str]:

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from models.records.jobs import Job
-from models.records.pages import Page, fetch_page
+from models.records.pages import Order, Page, fetch_page
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,8 @@ def fetch_list(
         statement = statement.where(Job.suffix == only.suffix)
     if only.metadata:
         statement = statement.where(_carries(session, only.metadata))
-    order = (Job.created_at, Job.id)
-    return fetch_page(session, statement, order, after=after, after_id=Job.id, limit=limit, kind="job")
+    order = Order("job", (Job.created_at, Job.id), Job.id)
+    return fetch_page(session, statement, order, after=after, limit=limit)
 
 
 def _carries(session: Session, metadata: Mapping[str, str]) -> ColumnElement[bool]:

@@ -12,7 +12,7 @@ from models.errors import NotFound
 from models.identifiers import new_id
 from models.records.base import Base
 from models.records.clock import clock, read_clock
-from models.records.pages import Page, fetch_page
+from models.records.pages import Order, Page, fetch_page
 from models.records.transitions import UNFINISHED, JobStatus, check, sources
 
 
@@ -240,7 +240,7 @@ def add_event(
 def fetch_events(session: Session, job_id: str, *, after: str | None, limit: int) -> Page[JobEvent]:
     """A job's events, newest first."""
     statement = select(JobEvent).where(JobEvent.job_id == job_id)
-    return fetch_page(session, statement, (JobEvent.seq,), after=after, after_id=JobEvent.id, limit=limit, kind="event")
+    return fetch_page(session, statement, Order("event", (JobEvent.seq,), JobEvent.id), after=after, limit=limit)
 
 
 def require_event(session: Session, job_id: str, event_id: str) -> JobEvent:

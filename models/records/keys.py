@@ -10,7 +10,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from models.errors import NotFound
 from models.records.base import Base
 from models.records.customers import Customer
-from models.records.pages import Page, fetch_page
+from models.records.pages import Order, Page, fetch_page
 
 
 class ApiKey(Base):
@@ -41,8 +41,8 @@ def require(session: Session, customer_id: str, key_id: str) -> ApiKey:
 def fetch_list(session: Session, customer_id: str, *, after: str | None, limit: int) -> Page[ApiKey]:
     """The customer's keys, newest first."""
     statement = select(ApiKey).where(ApiKey.customer_id == customer_id)
-    order = (ApiKey.created_at, ApiKey.id)
-    return fetch_page(session, statement, order, after=after, after_id=ApiKey.id, limit=limit, kind="key")
+    order = Order("key", (ApiKey.created_at, ApiKey.id), ApiKey.id)
+    return fetch_page(session, statement, order, after=after, limit=limit)
 
 
 def find_by_hash(session: Session, secret_sha256: str) -> tuple[ApiKey, str] | None:

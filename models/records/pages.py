@@ -21,25 +21,25 @@ class Page(Generic[Row]):
     has_more: bool
 
 
-def fetch_page(
-    session: Session,
-    statement: Select[Row],
-    order: tuple[InstrumentedAttribute[Any], ...],
-    *,
-    after: str | None,
-    after_id: InstrumentedAttribute[str],
-    limit: int,
-    kind: str,
-) -> Page[Row]:
-    """One page of `statement`, descending by the columns of `order`, which together are unique.
+@dataclass(frozen=True, slots=True)
+class Order:
+    """The order of a list: by columns that together are unique. `kind` names its rows where a cursor is not found."""
+
+    kind: str
+    columns: tuple[InstrumentedAttribute[Any], ...]
+    id: InstrumentedAttribute[str]  # the cursor
+
+
+def fetch_page(session: Session, statement: Select[Row], order: Order, *, after: str | None, limit: int) -> Page[Row]:
+    """Return one page of `statement`, in descending order.
 
     The cursor's row is looked up with the statement's own conditions: an id of another customer is as unknown as one
     that was never issued, and raises NotFound.
     """
     if after is not None:
-        position = session.execute(statement.with_only_columns(*order).where(after_id == after)).first()
+        position = session.execute(statement.with_only_columns(*order.columns).where(order.id == after)).first()
         if position is None:
-            raise NotFound(kind=kind, id=after, param="after")
-        statement = statement.where(tuple_(*order) < tuple_(*position))
-    rows = session.scalars(statement.order_by(*(column.desc() for column in order)).limit(limit + 1)).all()
+            raise NotFound(kind=order.kind, id=after, param="after")
+        statement = statement.where(tuple_(*order.columns) < tuple_(*position))
+    rows = session.scalars(statement.order_by(*(column.desc() for column in order.columns)).limit(limit + 1)).all()
     return Page(list(rows[:limit]), has_more=len(rows) > limit)

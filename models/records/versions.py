@@ -12,7 +12,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from models.errors import NotFound
 from models.records.base import Base
 from models.records.clock import read_clock
-from models.records.pages import Page, fetch_page
+from models.records.pages import Order, Page, fetch_page
 
 LIVE = "live"
 _MOST_STEPS = 100  # that an alias can be moved back
@@ -97,8 +97,8 @@ def fetch_models(session: Session, customer_id: str, *, after: str | None, limit
     """The customer's models that have a version, newest first."""
     servable = select(ModelVersion.id).where(ModelVersion.model_id == Model.id).exists()
     statement = select(Model).where(Model.customer_id == customer_id, servable)
-    order = (Model.created_at, Model.id)
-    return fetch_page(session, statement, order, after=after, after_id=Model.id, limit=limit, kind="model")
+    order = Order("model", (Model.created_at, Model.id), Model.id)
+    return fetch_page(session, statement, order, after=after, limit=limit)
 
 
 def find_version(session: Session, model_id: str, number: int) -> ModelVersion | None:
@@ -127,15 +127,15 @@ def next_number(model: Model) -> int:
 def fetch_versions(session: Session, model_id: str, *, after: str | None, limit: int) -> Page[ModelVersion]:
     """A model's versions, newest first."""
     statement = select(ModelVersion).where(ModelVersion.model_id == model_id)
-    order = (ModelVersion.number, ModelVersion.id)
-    return fetch_page(session, statement, order, after=after, after_id=ModelVersion.id, limit=limit, kind="version")
+    order = Order("version", (ModelVersion.number, ModelVersion.id), ModelVersion.id)
+    return fetch_page(session, statement, order, after=after, limit=limit)
 
 
 def fetch_checkpoints(session: Session, job_id: str, *, after: str | None, limit: int) -> Page[ModelVersion]:
     """Return the versions that one job published, newest first."""
     statement = select(ModelVersion).where(ModelVersion.job_id == job_id)
-    order = (ModelVersion.number, ModelVersion.id)
-    return fetch_page(session, statement, order, after=after, after_id=ModelVersion.id, limit=limit, kind="checkpoint")
+    order = Order("checkpoint", (ModelVersion.number, ModelVersion.id), ModelVersion.id)
+    return fetch_page(session, statement, order, after=after, limit=limit)
 
 
 def find_alias(session: Session, model_id: str, name: str) -> Alias | None:

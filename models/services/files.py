@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,31 +26,32 @@ PURPOSES = ("fine-tune",)
 _FILENAME_CHARS = 255
 
 
-def create(
-    resources: Resources,
-    customer_id: str,
-    *,
-    path: Path,
-    filename: str,
-    purpose: str = "fine-tune",
-    task: str | None = None,
-    columns: dict[str, str] | None = None,
-) -> File:
+@dataclass(frozen=True, slots=True)
+class NewFile:
+    """A local file to upload. `task` and `columns` (canonical name → the file's own) are inferred when None."""
+
+    path: Path
+    filename: str
+    purpose: str = "fine-tune"
+    task: str | None = None
+    columns: dict[str, str] | None = None
+
+
+def create(resources: Resources, customer_id: str, new: NewFile) -> File:
     """Validate a local file, store it, and write its row. The same content may be uploaded twice: two files.
 
     Raises InvalidDataset for what is in it, InvalidRequest for its purpose, StorageUnavailable.
     """
-    if purpose not in PURPOSES:
-        raise InvalidRequest(reason=f"purpose must be 'fine-tune'; it is '{purpose[:80]}'.", param="purpose")
-    name = _clean(filename)
-    profile = validation.inspect(
-        path, filename=name, task=task, columns=columns, limits=limits_from(resources.settings)
-    )
-    with path.open("rb") as content:
+    if new.purpose not in PURPOSES:
+        raise InvalidRequest(reason=f"purpose must be 'fine-tune'; it is '{new.purpose[:80]}'.", param="purpose")
+    name = _clean(new.filename)
+    limits = limits_from(resources.settings)
+    profile = validation.inspect(new.path, filename=name, task=new.task, columns=new.columns, limits=limits)
+    with new.path.open("rb") as content:
         sha256 = hashlib.file_digest(content, "sha256").hexdigest()
     file_id = new_id("file-")
     key = file_key(customer_id, file_id)
-    resources.store.put_file(key, path)
+    resources.store.put_file(key, new.path)
     try:
         with resources.database.transaction() as session:
             customers.lock(session, customer_id)
@@ -58,8 +59,8 @@ def create(
                 id=file_id,
                 customer_id=customer_id,
                 filename=name,
-                purpose=purpose,
-                bytes=path.stat().st_size,
+                purpose=new.purpose,
+                bytes=new.path.stat().st_size,
                 sha256=sha256,
                 object_key=key,
                 profile=asdict(profile),

@@ -14,15 +14,14 @@ def open_store(settings: Settings) -> ObjectStore:
     location = settings.resolved_object_store
     if not location.startswith("s3://"):
         return DirectoryStore(Path(location))
-    from models.storage.s3 import S3Store  # noqa: PLC0415 — boto3 is slow to import and not needed for a folder
+    from models.storage.s3 import S3Connection, S3Store  # noqa: PLC0415 — boto3 is slow to import and not needed for a folder
 
     bucket, _, prefix = location.removeprefix("s3://").partition("/")
     access_key, secret_key = settings.s3_access_key_id, settings.s3_secret_access_key
-    return S3Store(
-        bucket,
-        prefix,
+    connection = S3Connection(
         endpoint_url=settings.s3_endpoint_url,
         region=settings.s3_region,
         access_key_id=access_key.get_secret_value() if access_key else None,
         secret_access_key=secret_key.get_secret_value() if secret_key else None,
     )
+    return S3Store(bucket, prefix, connection)

@@ -6,6 +6,7 @@ import base64
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO, cast
 from uuid import uuid4
@@ -28,40 +29,41 @@ _HASH = "sha256"
 _MISSING = {"NoSuchKey", "404", "NotFound"}
 
 
+@dataclass(frozen=True, slots=True)
+class S3Connection:
+    """A server and its credentials. Without an endpoint: AWS; without keys: those of the environment."""
+
+    endpoint_url: str | None = None
+    region: str = "us-east-1"
+    access_key_id: str | None = None
+    secret_access_key: str | None = None
+    connect_timeout_s: float = 3.0
+    read_timeout_s: float = 20.0
+
+
 class S3Store:
     """An `ObjectStore` in one bucket, below one prefix. Threads may share it."""
 
-    def __init__(
-        self,
-        bucket: str,
-        prefix: str = "",
-        *,
-        endpoint_url: str | None = None,
-        region: str = "us-east-1",
-        access_key_id: str | None = None,
-        secret_access_key: str | None = None,
-        connect_timeout_s: float = 3.0,
-        read_timeout_s: float = 20.0,
-    ) -> None:
+    def __init__(self, bucket: str, prefix: str, connection: S3Connection) -> None:
         self._bucket = bucket
         self._prefix = prefix.strip("/") + "/" if prefix.strip("/") else ""
         config = Config(
-            connect_timeout=connect_timeout_s,
-            read_timeout=read_timeout_s,
+            connect_timeout=connection.connect_timeout_s,
+            read_timeout=connection.read_timeout_s,
             retries={"mode": "standard", "max_attempts": 4},
             max_pool_connections=32,
             # Self-hosted servers rarely have a host name per bucket.
-            s3={"addressing_style": "path" if endpoint_url else "auto"},
+            s3={"addressing_style": "path" if connection.endpoint_url else "auto"},
             # Checksums are asked for by name below; the newer defaults break older servers.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         )
         self._client: S3Client = boto3.session.Session().client(
             "s3",
-            endpoint_url=endpoint_url,
-            region_name=region,
-            aws_access_key_id=access_key_id,
-            aws_secret_access_key=secret_access_key,
+            endpoint_url=connection.endpoint_url,
+            region_name=connection.region,
+            aws_access_key_id=connection.access_key_id,
+            aws_secret_access_key=connection.secret_access_key,
             config=config,
         )
         self._transfer = TransferConfig(

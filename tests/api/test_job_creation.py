@@ -18,8 +18,9 @@ from sqlalchemy import event, exc
 from api import job_creation
 from api.application import create_app
 from api.job_creation import AskedJob
-from api.schemas.job_creation import CreateJob
+from api.schemas.job_creation import CreateJob, Method, MethodSettings
 from api.uploads import Upload
+from models.learning.contract.request import STRATEGIES
 from models.records.customers import Customer
 from models.records.database import DatabaseUnavailable
 from models.services import customers, files, jobs, keys
@@ -127,3 +128,9 @@ def _client(app: FastAPI, key: str) -> httpx.AsyncClient:
 
 def _files(resources: Resources, customer: Customer) -> set[str | None]:
     return {file.id for file in files.list_page(resources, customer.id, limit=100).data}
+
+
+def test_every_strategy_may_be_a_method_with_settings_of_its_own() -> None:
+    fields = Method.model_fields.items()
+    own = {field.alias or name for name, field in fields if field.annotation == MethodSettings | None}
+    assert own == {"supervised", *STRATEGIES}

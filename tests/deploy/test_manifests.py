@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from models.records.database import Database
+from models.records.transitions import UNFINISHED
 from models.settings import Settings
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -112,5 +113,8 @@ def test_every_manifest_is_applied() -> None:
 
 def test_kedas_query_runs_on_the_schema(database: Database) -> None:
     scaled = next(item for item in _objects() if item["kind"] == "ScaledObject")
+    query = scaled["spec"]["triggers"][0]["metadata"]["query"]
     with database.reading() as session:
-        assert session.connection().exec_driver_sql(scaled["spec"]["triggers"][0]["metadata"]["query"]).scalar() == 0
+        assert session.connection().exec_driver_sql(query).scalar() == 0
+    states = set(re.findall(r"'(\w+)'", query))
+    assert states == UNFINISHED - {"paused"}, "a worker is wanted for every job that waits for one or has one"

@@ -27,6 +27,7 @@ from deploy.local.folder import DataFolder
 from deploy.local.valkey import Valkey
 from models.backbones.precision import bf16_is_fast
 from models.records.database import Database
+from models.services.queue import QUEUE_NAME, TASK_NAME
 
 ADMIN_KEY = "gr-admin-for-tests"
 ROOT = Path(__file__).parents[2]
@@ -134,7 +135,7 @@ class Deployment:
         from celery import Celery
 
         app = Celery(broker=self.valkey.url, set_as_current=False)
-        app.send_task("graft.train", kwargs={"job_id": job_id}, queue="graft")
+        app.send_task(TASK_NAME, kwargs={"job_id": job_id}, queue=QUEUE_NAME)
         app.close()
 
     def rows(self, query: str, job_id: str) -> list[tuple[Any, ...]]:

@@ -6,6 +6,8 @@ import time
 
 import pytest
 
+from models.services.queue import QUEUE_NAME
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
@@ -37,11 +39,11 @@ def test_a_message_that_comes_five_times_is_one_run(deploy, tickets, wait_until)
     for _ in range(4):
         deployment.send(job_id)
     with deployment.broker() as broker:
-        assert broker.llen("graft") == 5
+        assert broker.llen(QUEUE_NAME) == 5
         deployment.start_worker()
         deployment.start_worker()
         assert acme.wait(job_id, "succeeded", timeout_s=240)["attempt"] == 1
-        wait_until(lambda: broker.llen("graft") == 0, 30)
+        wait_until(lambda: broker.llen(QUEUE_NAME) == 0, 30)
     wait_until(lambda: count(deployment, "job_not_claimed") == 4, 30)
     assert count(deployment, "attempt_started") == 1
     versions = deployment.versions(job_id)
@@ -54,7 +56,7 @@ def test_a_flushed_broker_loses_no_queued_job(deploy, tickets, wait_until):
     acme = deployment.customer("acme")
     job_ids = [acme.train(tickets, f"tickets-{number}") for number in range(3)]
     with deployment.broker() as broker:
-        wait_until(lambda: broker.llen("graft") == 3)
+        wait_until(lambda: broker.llen(QUEUE_NAME) == 3)
         broker.flushall()
     deployment.start_worker()
     for job_id in job_ids:

@@ -11,7 +11,7 @@ from sqlalchemy import update
 
 from models.records.database import Database
 from models.records.jobs import Job
-from models.services.queue import JobQueue
+from models.services.queue import QUEUE_NAME, JobQueue
 from worker.sweeper import Sweeper, sweep_once
 
 
@@ -24,7 +24,7 @@ def test_a_job_whose_worker_is_gone_runs_again_and_its_message_is_sent(resources
     assert sweep_once(resources, orphans=True)
     assert fetch(job_id).status == "queued"
     with redis.Redis(unix_socket_path=str(valkey_socket)) as client:
-        assert client.llen("graft") == 1
+        assert client.llen(QUEUE_NAME) == 1
 
 
 def test_many_sweepers_send_one_message(resources, submit, until, valkey_socket):
@@ -34,10 +34,10 @@ def test_many_sweepers_send_one_message(resources, submit, until, valkey_socket)
     for sweeper in sweepers:
         sweeper.start()
     with redis.Redis(unix_socket_path=str(valkey_socket)) as client:
-        until(lambda: client.llen("graft") >= 1)
+        until(lambda: client.llen(QUEUE_NAME) >= 1)
         for sweeper in sweepers:
             sweeper.stop()
-        assert client.llen("graft") <= len(sweepers)
+        assert client.llen(QUEUE_NAME) <= len(sweepers)
 
 
 def test_a_step_that_fails_keeps_no_other_from_running(resources, submit, fetch):

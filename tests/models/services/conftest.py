@@ -21,6 +21,7 @@ from models.records.jobs import Job
 from models.services import claims, files, jobs
 from models.services.claims import Claim
 from models.services.jobs import JobRequest
+from models.services.queue import QUEUE_NAME
 from models.services.resources import Resources
 from tests.conftest import NAMED_DATABASE
 
@@ -59,7 +60,7 @@ class Bench:
         path = self.folder / f"upload-{next(self.numbers)}.csv"
         rows = [f"text number {row} about {label},{label}" for label in labels for row in range(10)]
         path.write_text("\n".join(["text,label", *rows]) + "\n")
-        return files.create(self.resources, customer.id, path=path, filename=name, purpose="fine-tune")
+        return files.create(self.resources, customer.id, files.NewFile(path, name))
 
     def job(self, customer: Customer, **values: Any) -> Job:
         """A submitted job."""
@@ -106,7 +107,7 @@ class Bench:
 
     def messages(self) -> int:
         """How many messages wait at the broker."""
-        return int(self.broker.llen("graft"))
+        return int(self.broker.llen(QUEUE_NAME))
 
     def read(self, job: Job) -> Job:
         """The job as it is now."""

@@ -90,8 +90,8 @@ def test_one_customers_jobs_move_in_every_way_at_once(
         *[(lambda: sweeping.resend_lost(resources), ())] * 2,
     ]
     assert _run_at_once(acts) == []
-    # A paused job may have been resumed after it was cancelled in vain, and so on; but all are in some state.
-    assert {bench.read(job).status for job in made} <= {"succeeded", "cancelled", "queued", "paused"}
-    assert bench.read(made[0]).status == "succeeded"
+    # Two workers hold their leases and finish, whatever is asked of them meanwhile. The third's lease has run out. No
+    # pause or resumption undoes a cancellation, in whichever state it finds the job.
+    assert [bench.read(job).status for job in made] == ["succeeded"] * 2 + ["cancelled"] * 4
     numbers = [version.number for version in catalog.versions_page(resources, acme.id, "one", limit=50).data]
     assert sorted(numbers) == list(range(1, len(numbers) + 1))

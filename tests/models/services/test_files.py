@@ -32,7 +32,7 @@ def _write(path: Path) -> Path:
 def test_a_file_is_validated_hashed_and_kept(resources: Resources, customer: MakeCustomer, tmp_path: Path) -> None:
     acme = customer()
     path = _write(tmp_path / "upload")
-    file = files.create(resources, acme.id, path=path, filename="../../tickets\n.csv", purpose="fine-tune")
+    file = files.create(resources, acme.id, files.NewFile(path, "../../tickets\n.csv"))
     content = path.read_bytes()
     assert (file.filename, file.bytes, file.sha256) == (
         "tickets.csv",
@@ -44,7 +44,7 @@ def test_a_file_is_validated_hashed_and_kept(resources: Resources, customer: Mak
     assert list(found.profile["labels"].items()) == [("a", 10), ("b", 10)]
     with files.open_content(resources, acme.id, file.id) as stream:
         assert stream.read() == content
-    twin = files.create(resources, acme.id, path=path, filename="tickets.csv", purpose="fine-tune")
+    twin = files.create(resources, acme.id, files.NewFile(path, "tickets.csv"))
     assert twin.id != file.id
     assert [row.id for row in files.list_page(resources, acme.id, purpose="fine-tune").data] == [twin.id, file.id]
     assert files.list_page(resources, acme.id, purpose="batch").data == []
@@ -55,11 +55,11 @@ def test_a_refused_file_leaves_nothing(resources: Resources, customer: MakeCusto
     path = tmp_path / "upload"
     path.write_text("text,label\n")
     with pytest.raises(InvalidDataset):
-        files.create(resources, acme.id, path=path, filename="a.csv", purpose="fine-tune")
+        files.create(resources, acme.id, files.NewFile(path, "a.csv"))
     with pytest.raises(InvalidRequest, match="purpose"):
-        files.create(resources, acme.id, path=_write(path), filename="a.csv", purpose="batch")
+        files.create(resources, acme.id, files.NewFile(_write(path), "a.csv", "batch"))
     with pytest.raises(NotFound):
-        files.create(resources, "cus_never", path=_write(path), filename="a.csv", purpose="fine-tune")
+        files.create(resources, "cus_never", files.NewFile(_write(path), "a.csv"))
     assert list(resources.store.list("")) == []
     assert files.list_page(resources, acme.id).data == []
 

@@ -170,7 +170,7 @@ def test_a_name_belongs_to_one_base_and_task(
     path = tmp_path / "multi.jsonl"
     rows = [f'{{"text": "text {n}", "labels": ["a", "b"]}}\n{{"text": "other {n}", "labels": ["a"]}}' for n in range(5)]
     path.write_text("\n".join(rows))
-    multi = files.create(resources, acme.id, path=path, filename="multi.jsonl", purpose="fine-tune")
+    multi = files.create(resources, acme.id, files.NewFile(path, "multi.jsonl"))
     single = bench.file(acme)
     claim = bench.claim(bench.job(acme, training_file=single.id, suffix="tickets"))
     with pytest.raises(ModelMismatch, match="text-classification"):

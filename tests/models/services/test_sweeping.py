@@ -15,9 +15,10 @@ from models.records.clock import clock
 from models.records.customers import Customer
 from models.records.files import File
 from models.services import changes, customers, jobs, orphans, sweeping
+from models.services.queue import QUEUE_NAME
 from models.services.resources import Resources
 from models.storage.filesystem import DirectoryStore
-from models.storage.s3 import S3Store
+from models.storage.s3 import S3Connection, S3Store
 
 from .conftest import Bench
 
@@ -44,7 +45,7 @@ def test_a_long_queue_does_not_grow_by_itself(resources: Resources, bench: Bench
     for job in queued:
         bench.age(job.id, 1_000)
     assert sweeping.resend_lost(resources) == 0
-    bench.broker.lpop("graft")
+    bench.broker.lpop(QUEUE_NAME)
     assert sweeping.resend_lost(resources) == 1
     assert bench.messages() == 4
 
@@ -208,7 +209,7 @@ def test_deleting_a_customer_while_the_store_is_away(
 ) -> None:
     acme = customer()
     bench.file(acme)
-    nowhere = S3Store("bucket", endpoint_url="http://127.0.0.1:1", access_key_id="a", secret_access_key="s")
+    nowhere = S3Store("bucket", "", S3Connection("http://127.0.0.1:1", access_key_id="a", secret_access_key="s"))
     report = customers.delete(replace(resources, store=nowhere), acme.id)
     assert (report.complete, report.removed["files"]) == (False, 1)
     assert sweeping.delete_orphans(resources) == 1

@@ -122,7 +122,7 @@ def _submit(resources: Resources, customer: Customer, model: str, folder: Path) 
     rows = [("where is my card", "card"), ("i cannot log in", "login"), ("charged twice", "billing")] * 4
     data = folder / "upload.csv"
     data.write_text("text,label\n" + "".join(f"{text} {at},{label}\n" for at, (text, label) in enumerate(rows)))
-    file = files.create(resources, customer.id, path=data, filename="data.csv", purpose="fine-tune")
+    file = files.create(resources, customer.id, files.NewFile(data, "data.csv"))
     return jobs.submit(resources, customer.id, JobRequest(training_file=file.id, suffix=model))
 
 

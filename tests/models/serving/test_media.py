@@ -63,7 +63,7 @@ def trained(
     """Upload, submit, train and publish; the last artifact and the base."""
     upload = folder / f"{medium}s.zip"
     upload.write_bytes(archive(members(medium)))
-    file = files.create(resources, customer.id, path=upload, filename=upload.name)
+    file = files.create(resources, customer.id, files.NewFile(upload, upload.name))
     job = jobs.submit(resources, customer.id, JobRequest(training_file=file.id, suffix=medium))
     assert (job.task, job.base_model) == (f"{medium}-classification", "vit" if medium == "image" else "yamnet")
     claim = claims.claim(resources, job.id, "worker-of-the-tests")
@@ -127,7 +127,7 @@ def test_a_base_is_missing_before_the_job_exists(resources: Resources, customer:
     acme = customer("acme")
     upload = tmp_path / "images.zip"
     upload.write_bytes(archive(members("image")))
-    file = files.create(resources, acme.id, path=upload, filename=upload.name)
+    file = files.create(resources, acme.id, files.NewFile(upload, upload.name))
     (tmp_path / "vit" / "model.safetensors").unlink()
     with pytest.raises(BaseModelUnreachable):
         jobs.submit(resources, acme.id, JobRequest(training_file=file.id))
