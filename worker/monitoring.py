@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
 import shutil
 import time
@@ -35,6 +36,7 @@ CONSUMER_CONNECTED = Gauge("graft_worker_consumer_connected", "1 while the consu
 CONSUMER_SEEN = Gauge(
     "graft_worker_consumer_last_tick_timestamp_seconds", "When the consumer's loop last went round while connected."
 )
+BUILD = Gauge("graft_build_info", "1; the version is a label.", ["version"])
 DATA_FREE = Gauge("graft_data_free_bytes", "Free space where the data folder is.")
 
 # A series that appears with its first event has no rate at that event: all of them are there from the start.
@@ -57,6 +59,7 @@ def serve_metrics(settings: Settings) -> None:
     """Answer `/metrics` on a port of its own; port 0: do not. A port that is taken is logged: training goes on."""
     if not settings.worker_metrics_port:
         return
+    BUILD.labels(importlib.metadata.version("graft")).set(1)
     LAST_SWEEP.set(time.time())  # the first sweep is still to come
     DATA_FREE.set_function(lambda: shutil.disk_usage(settings.data_dir).free)
     try:

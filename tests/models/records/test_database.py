@@ -32,6 +32,24 @@ def test_migrating_twice_changes_nothing(database: Database) -> None:
     assert "jobs" in inspect(database.engine).get_table_names()
 
 
+def test_processes_of_an_older_release_keep_the_schema_of_a_newer_one(database: Database) -> None:
+    def read() -> str:
+        with database.engine.connect() as connection:
+            return str(connection.scalar(text("SELECT version_num FROM alembic_version")))
+
+    def write(revision: str) -> None:
+        with database.engine.begin() as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
+
+    newest = read()
+    write("9999")
+    try:
+        database.migrate()
+        assert read() == "9999"
+    finally:
+        write(newest)
+
+
 def test_the_clock_moves_within_a_transaction(database: Database) -> None:
     with database.transaction() as session:
         first = database.now(session)
