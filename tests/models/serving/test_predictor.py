@@ -232,10 +232,10 @@ def test_requests_under_way_are_answered_at_close(
     async def run() -> None:
         async with predicting() as predictor:
             await predictor.predict(call(acme))
-            calls = [asyncio.create_task(predictor.predict(call(acme, inputs=TEXTS * 20))) for _ in range(4)]
+            calls = [asyncio.create_task(predictor.predict(call(acme, inputs=TEXTS * 6))) for _ in range(4)]
             await until(lambda: predictor_waiting(predictor))
         answers = await asyncio.gather(*calls)
-        assert all(len(answer.predictions) == 20 * len(TEXTS) for answer in answers)
+        assert all(len(answer.predictions) == 6 * len(TEXTS) for answer in answers)
 
     asyncio.run(run())
     (summary,) = usage.summarise(resources, acme.id, 0, 1e12)
@@ -281,11 +281,16 @@ def test_a_trained_version_answers_as_learning_evaluated_it(
 ) -> None:
     column = "label" if task == "text-classification" else "labels"
     rows = [(f"{word} {at} {text}", word) for at, text in enumerate(TEXTS * 2) for word in ("card", "login", "billing")]
-    data = tmp_path / "train.jsonl"
     lines = [{"text": text, column: [word] if column == "labels" else word} for text, word in rows]
-    data.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    def source(name: str, part: list[dict[str, Any]]) -> DatasetSource:
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(line) + "\n" for line in part))
+        return DatasetSource(path, "jsonl", {"text": "text", column: column}, name)
+
     request = TrainRequest(
-        training=DatasetSource(data, "jsonl", {"text": "text", column: column}, "sha"),
+        training=source("train", lines[:30]),
+        validation=source("held", lines[30:]),  # it makes one trial of four
         task=task,
         output_dir=tmp_path / "out",
         strategy=strategy,

@@ -61,7 +61,7 @@ def test_what_was_learned_from_odd_passes_is_not_believed_for_ever() -> None:
     assert cost.start_tokens > 100
     draw = np.random.default_rng(0)
     for _ in range(500):
-        tokens = _taken(cost, 1_000, most=320)
+        tokens = _taken(cost, 100, most=320)
         cost.observe(tokens, tokens // 15, (8.5e-3 + 0.68e-3 * tokens) * draw.uniform(0.8, 1.2))
     assert cost.start_tokens == pytest.approx(12.5, rel=0.5)
 
