@@ -125,7 +125,7 @@ def _encode(run: Run, corpus: Corpus, *, begins: float) -> Generator[TrainEvent,
         spent = time.monotonic() - begun
         percent = begins + (ends - begins) * share
         # Foretold for the whole run, so only where a head is all that follows: how long refinement takes is not known.
-        known = share > 0 and _share(run, 0, 1) == 1
+        known = percent > begins and _share(run, 0, 1) == 1
         remaining = spent * (100 - percent) / (percent - begins) if known else None
         yield Progress("encoding", percent, seconds_remaining=remaining)
 
