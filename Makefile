@@ -8,7 +8,8 @@ VENV ?= .venv
 TORCH_INDEX ?=
 DATA ?= graft-data
 PORT ?= 8000
-# Tests bring their own servers and ports, so they run side by side.
+# Tests bring their own servers and ports, so they run side by side: neighbours in one process, which share what they set
+# up, and whoever is done first takes over of the others' last ones.
 JOBS ?= auto
 PYTEST_ARGS ?=
 
@@ -52,13 +53,13 @@ imports: install-dev
 	$(BIN)/lint-imports
 
 test-fast: install-dev
-	$(TEST_ENV) $(BIN)/python -m pytest -n $(JOBS) -m "not slow and not bench" $(PYTEST_ARGS)
+	$(TEST_ENV) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow and not bench" $(PYTEST_ARGS)
 
 test: install-dev  ## Every test, the slow ones too (PYTEST_ARGS=)
-	$(TEST_ENV) $(BIN)/python -m pytest -n $(JOBS) -m "not bench" $(PYTEST_ARGS)
+	$(TEST_ENV) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not bench" $(PYTEST_ARGS)
 
 test-slow: install-dev
-	$(TEST_ENV) $(BIN)/python -m pytest -n $(JOBS) -m "slow and not bench" $(PYTEST_ARGS)
+	$(TEST_ENV) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "slow and not bench" $(PYTEST_ARGS)
 
 bench: $(VENV)/.installed-bench  ## Measure every task over HTTP, beside the peers (ROWS=trec,sms_spam for some)
 	HF_HUB_OFFLINE=1 $(if $(ROWS),GRAFT_BENCH_ROWS=$(ROWS)) $(BIN)/python -m pytest -m bench -s tests/benchmarks/test_every_task.py $(PYTEST_ARGS)
