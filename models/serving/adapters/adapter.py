@@ -38,7 +38,7 @@ class LowRankPair:
     ups: tuple[tuple[slice, slice, Tensor], ...]  # (ranks, outputs, up_RO) of each projection
 
     def matrices(self) -> tuple[Tensor, ...]:
-        """Down, then the ups."""
+        """Return down, then the ups."""
         return (self.down_IR, *(up_RO for *_, up_RO in self.ups))
 
 

@@ -1,4 +1,4 @@
-"""From an artifact's files to an adapter in memory, in the precision and on the device of its base."""
+"""Assembly of an adapter from an artifact's parts, in the precision and on the device of its base."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from models.serving.errors import ArtifactBroken, DeviceMemoryFull
 
 
 def assemble(artifact: Artifact, version: ResolvedVersion, backbone: Backbone) -> Adapter:
-    """Raises ArtifactBroken for files that are intact and cannot be an adapter of this base, and DeviceMemoryFull."""
+    """Return the adapter. Raises ArtifactBroken for parts that do not fit this base, and DeviceMemoryFull."""
     try:
         return replace(_assemble(artifact, backbone), customer_id=version.customer_id)
     except torch.OutOfMemoryError as error:
@@ -54,7 +54,7 @@ def _assemble(artifact: Artifact, backbone: Backbone) -> Adapter:
     if (saved := artifact.find(NgramWeights)) is not None:
         part = ngram_head.load(saved)
         if part.weight_VK.shape[1] != len(bias_K):
-            raise ValueError("the lexical part does not have the outputs of the head")
+            raise ValueError("the n-gram head does not have the outputs of the head")
         part = part.scaled(1.0 / temperature)
     network = lora = blocks = own = None
     if encoder is None:
@@ -91,7 +91,7 @@ def _assemble(artifact: Artifact, backbone: Backbone) -> Adapter:
 
 
 def _own_blocks(artifact: Artifact, backbone: Backbone, encoder: PackedEncoder) -> dict[int, PackedBlock] | None:
-    """The customer's top blocks; None if it has none."""
+    """Return the customer's top blocks; None if it has none."""
     if (own := artifact.find(BlockWeights)) is None:
         return None
     return {
@@ -113,7 +113,7 @@ def _own_encoder(artifact: Artifact, backbone: Backbone, encoder: PackedEncoder)
 
 
 def _own_network(artifact: Artifact, backbone: Backbone) -> Any:
-    """The base with everything that the version changed merged in; None if it changed nothing."""
+    """Return the base with everything that the version changed merged in; None if it changed nothing."""
     blocks, embeddings = artifact.find(BlockWeights), artifact.find(EmbeddingWeights)
     low_rank = artifact.find(LowRankWeights)
     if blocks is None and embeddings is None and low_rank is None:

@@ -1,8 +1,8 @@
-"""Artifacts on their way to memory: object store → local disk → checked and read.
+"""The local disk between object store and memory: artifacts are fetched, checked and read.
 
 What lies on disk is a cache: bounded, the least recently used goes first, anything in it may vanish. Every load checks
 the manifest against the version's hash and the files against the manifest, so a damaged copy is fetched again and a
-damaged original is an error of its owner alone.
+damaged original fails its owner's requests alone.
 
 Several predictors may share a data folder, and none may remove what another is reading or fetching: each has a numbered
 folder of its own in it, locked for as long as it lives.
@@ -41,7 +41,7 @@ class ArtifactDiskCache:
     """The local disk before the object store. Thread-safe; all methods block."""
 
     def __init__(self, store: ObjectStore, parent: Path, *, limit_bytes: int) -> None:
-        """`parent` may be shared with other depots; each is bounded by its own `limit_bytes`."""
+        """`parent` may be shared with the caches of other processes; each is bounded by its own `limit_bytes`."""
         self._store = store
         self._parent = parent
         self._owned: int | None
@@ -59,18 +59,18 @@ class ArtifactDiskCache:
 
     @property
     def disk_bytes(self) -> int:
-        """What lies on disk."""
+        """Bytes on disk."""
         return self._total
 
     def read(self, version: ResolvedVersion) -> Artifact:
-        """A version's artifact. Raises ArtifactBroken, StorageUnavailable."""
+        """Return a version's artifact. Raises ArtifactBroken, StorageUnavailable."""
         name = f"{version.customer_id}/{version.manifest_sha256}"
         path = self.folder / name
         if (path / MANIFEST).is_file():
             try:
                 artifact = _read(path, version)
             except ArtifactBroken as error:
-                log.warning("depot.damaged_copy", path=name, error=str(error))
+                log.warning("artifact_cache.damaged_copy", path=name, error=str(error))
                 self._remove(name)
             else:
                 self._note(name, None)
@@ -85,24 +85,24 @@ class ArtifactDiskCache:
         return artifact
 
     def remove_customer(self, customer_id: str) -> None:
-        """Forget everything of one customer."""
+        """Remove everything of one customer."""
         with self._lock:
             theirs = [name for name in self._held if name.startswith(f"{customer_id}/")]
         for name in theirs:
             self._remove(name)
-        # What predictors left that do not run any more, too. One that runs hears of it by itself.
+        # Also what predictors left that do not run any more. One that runs follows the changes by itself.
         for folder in self._parent.glob(f"*/{customer_id}"):
             shutil.rmtree(folder, ignore_errors=True)
 
     def close(self) -> None:
-        """Stop fetching, and leave the folder to the next one."""
+        """Stop fetching, and leave the folder to the next process."""
         self._fetchers.shutdown(wait=False, cancel_futures=True)
         if self._owned is not None:
             os.close(self._owned)
             self._owned = None
 
     def _fetch(self, version: ResolvedVersion, path: Path) -> None:
-        """Bring the files here; the folder appears complete or not at all."""
+        """Fetch the files; the folder appears complete or not at all."""
         temporary = path.parent / new_id("fetch_")
         temporary.mkdir(parents=True)
         try:
@@ -120,7 +120,7 @@ class ArtifactDiskCache:
                 model=version.full_name, version=version.number, reason="a file is missing from the object store"
             ) from error
         except OSError:
-            if not (path / MANIFEST).is_file():  # else: somebody else was quicker
+            if not (path / MANIFEST).is_file():  # else: another fetch was quicker
                 raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -147,9 +147,9 @@ class ArtifactDiskCache:
 
 
 def _take_folder(parent: Path) -> tuple[Path, int]:
-    """The first numbered folder that no living depot holds, and the descriptor that holds it.
+    """Return the first numbered folder that no running process has locked, and the descriptor that locks it.
 
-    The kernel drops a lock with its process, however that ends: what a dead process fetched serves the next one.
+    The kernel drops a lock with its process, however that ends: what it fetched serves the next one.
     """
     number = 0
     while True:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from models.artifacts.manifest import Manifest
 
 from models.artifacts import parts
 from models.artifacts.folder import Artifact, write_artifact
+from models.artifacts.manifest import Manifest
 from models.backbones import loading, registry
 from models.backbones.backbone import Backbone
 from models.datasets import tasks as data_tasks
