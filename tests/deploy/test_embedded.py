@@ -146,7 +146,6 @@ def test_train_watch_predict_promote(graft: Callable[..., subprocess.CompletedPr
     with (SAMPLES / "tickets.csv").open(encoding="utf-8", newline="") as file:
         first = next(csv.DictReader(file))["text"]
     assert json.dumps({"inputs": [first]}) in trained.stdout
-    assert "answers already" in trained.stderr or "succeeded" in trained.stdout
 
     listed = graft("jobs", key=key)
     job_id = re.search(r"ftjob-\w+", listed.stdout)
