@@ -17,27 +17,27 @@ The wire format is OpenAI's. The official `openai` SDK needs nothing but `base_u
 
 1. **operator**: create a customer, issue a key for it (the operator's key in *Authorize*).
 2. **jobs**: start a job with the example below (the customer's key in *Authorize* from here on).
-3. **prediction**: ask the model `first-steps`, as soon as the job says `fine_tuned_model`.
+3. **prediction**: ask the model `first-steps`, as soon as the job has a `fine_tuned_model`.
 """
 TAGS = [
     {"name": "jobs", "description": "Start, follow and stop training."},
     {"name": "files", "description": "Data sets: immutable, hashed, read whole and checked when they are uploaded."},
     {"name": "prediction", "description": "Your own endpoint. A model is called by its name, or `name@version`."},
-    {"name": "models", "description": "Base models and your own; versions, and the alias that says which one answers."},
+    {"name": "models", "description": "Base models and your own; versions, and the alias of the one that answers."},
     {"name": "usage", "description": "What was used, by hour, kind and model."},
     {"name": "operator", "description": "Customers and their keys. With the operator's key."},
     {"name": "health", "description": "For load balancers and Prometheus. Without a key."},
 ]
 
 _REASONS = {
-    400: "The request is wrong; `param` says where, `details` holds one entry per bad row or field.",
+    400: "The request is wrong; `param` names the field, `details` holds one entry per bad row or field.",
     401: "No key, or one that is not valid.",
     403: "The key is valid and not for this route.",
-    404: "It does not exist, or belongs to somebody else.",
+    404: "It does not exist, or belongs to another customer.",
     409: "It cannot be done in the present state, or the `Idempotency-Key` had another body.",
     413: "The body is over the limit.",
-    429: "Too many requests, or too many rows waiting; `retry-after` says when to come back.",
-    503: "Not right now; `retry-after` says when to come back.",
+    429: "Too many requests, or too many rows waiting; `retry-after` is the time to wait.",
+    503: "Not right now; `retry-after` is the time to wait.",
 }
 
 
@@ -66,7 +66,7 @@ JOB_BODY: dict[str, Any] = {
                 "schema": {"$ref": "#/components/schemas/CreateJob"},
                 "examples": {
                     "rows": {
-                        "summary": "Rows in the request: runs as it stands",
+                        "summary": "Rows in the request: runs as it is",
                         "value": {
                             "training_data": _rows(),
                             "model": "minilm",
@@ -152,7 +152,7 @@ def complete(schema: dict[str, Any]) -> None:
         _describe(name, component)
     for path, operations in schema["paths"].items():
         for operation in operations.values():
-            # The first sentence of a route's docstring says more than the name of its function.
+            # The first sentence of a route's docstring is clearer than the name of its function.
             operation["summary"] = re.split(r"[.:;]\s|\.$", operation["description"], maxsplit=1)[0]
             if path.startswith("/v1"):
                 operation["security"] = [{"key": []}]

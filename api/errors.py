@@ -31,7 +31,7 @@ class InvalidBody(InvalidRequest):
 
 
 class InvalidJson(InvalidRequest):
-    """The body is not JSON; says where."""
+    """The body is not JSON; the message has the place."""
 
     message = "The body is not valid JSON: {reason} (line {line}, column {column})."
 

@@ -39,8 +39,8 @@ class Once:
     ) -> Response:
         """Answer with the wire object that `create` makes, or with the answer that this key had before.
 
-        `request` is the JSON-ready body that the key stands for; `redact` takes out what must not be stored.
-        A creation that fails leaves the key free: nothing was made, and the caller may mend the body.
+        `request` is the JSON-ready body of the key's first request; `redact` removes what must not be stored.
+        A creation that fails leaves the key free: nothing was made, and the caller may correct the body.
         """
         return self._answer(request, lambda _digest: create(), redact, complete=True)
 

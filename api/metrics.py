@@ -50,7 +50,7 @@ class Metrics:
         build.labels(version).set(1)
         free = Gauge("graft_data_free_bytes", "Free space where the data folder is.", registry=self.registry)
         free.set_function(lambda: _free_bytes(data_dir))
-        # Processor time, memory, open files, when it started: every process says so of itself.
+        # Processor time, memory, open files, when it started: the figures of every process.
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)

@@ -42,7 +42,7 @@ class GraftError(Exception):
 
 
 class InvalidRequest(GraftError):
-    """The caller can mend it: 400."""
+    """An error that the caller can correct: 400."""
 
     status = 400
     type = "invalid_request_error"
@@ -50,21 +50,21 @@ class InvalidRequest(GraftError):
 
 
 class NotFound(InvalidRequest):
-    """It does not exist, or not for this customer: 404, the same body for both."""
+    """An object that does not exist, or not for this customer: 404, the same body for both."""
 
     status = 404
     message = "No such {kind}: '{id}'."
 
 
 class Conflict(InvalidRequest):
-    """It cannot be done in the present state: 409."""
+    """A request that cannot be done in the present state: 409."""
 
     status = 409
     message = "{reason}"
 
 
 class Unauthenticated(GraftError):
-    """No valid key: 401."""
+    """A request without a valid key: 401."""
 
     status = 401
     type = "authentication_error"
@@ -99,7 +99,7 @@ class RateLimited(GraftError):
 
 
 class Unavailable(GraftError):
-    """The service cannot do it right now: 503 with `retry-after`."""
+    """A service that cannot be reached right now: 503 with `retry-after`."""
 
     status = 503
     type = "server_error"

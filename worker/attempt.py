@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import structlog
 
@@ -17,6 +17,7 @@ from models.errors import JobError, Unavailable
 from models.learning.contract.events import Finished, Progress, VersionReady
 from models.learning.contract.request import TrainRequest
 from models.records.jobs import Job
+from models.records.transitions import ENDED, AttemptOutcome, Released
 from models.services import claims
 from models.services.claims import Claim
 from models.services.errors import LeaseLost
@@ -32,9 +33,6 @@ from worker.trainer_supervisor import TrainerSupervisor
 from worker.workspace import Workspace, prepare, shrink_caches
 
 log = structlog.get_logger(__name__)
-
-# The job's state afterwards; "lost": the job belongs to another attempt by now.
-AttemptOutcome = Literal["succeeded", "failed", "cancelled", "paused", "queued", "lost"]
 
 Mailbox = SimpleQueue[Any]  # pairs of a run, or None for any, and a message
 
@@ -63,7 +61,7 @@ class Attempt:
         self._request: TrainRequest | None = None  # from WAITING on
         self._trainer: TrainerProcess | None = None  # from TRAINING on, while it lives
         self._termination: Termination | None = None  # STOPPING
-        self._release_to: Literal["cancelled", "paused", "queued"] = "queued"  # STOPPING, WITHDRAWING, RELEASING
+        self._release_to: Released = "queued"  # STOPPING, WITHDRAWING, RELEASING
         self._outcome: AttemptOutcome = "lost"  # ENDED
         self._give_up_at: float | None = None  # the worker is shutting down
         self._first_error: Exception | None = None  # of the background tasks
@@ -84,7 +82,7 @@ class Attempt:
                 self._watch_clock(time.monotonic())
         if self._trainer is not None:
             self._trainer.detach()
-        job_ended = self._outcome in ("succeeded", "failed", "cancelled")
+        job_ended = self._outcome in ENDED
         self._tasks.submit("clean up", lambda: self._workspace.remove(job_ended=job_ended))
         return self._outcome
 
@@ -205,7 +203,7 @@ class Attempt:
         if self._retry.ended:
             return
         try:
-            wish = self._heartbeat.send()
+            stop_requested = self._heartbeat.send()
         except LeaseLost:
             if self._phase in WRITING:
                 self._retry.end()  # the attempt's own last write may be what ended the lease: its result decides
@@ -214,12 +212,12 @@ class Attempt:
         except Unavailable as error:
             log.warning("heartbeat_failed", reason=str(error))
         else:
-            if wish is not None and self._phase in STOPPABLE:
-                self._stop(wish)
+            if stop_requested is not None and self._phase in STOPPABLE:
+                self._stop(stop_requested)
 
-    def _stop(self, wish: str) -> None:
-        log.info("stop_requested", wish=wish)
-        self._release_to = "cancelled" if wish == "cancel" else "paused"
+    def _stop(self, requested: str) -> None:
+        log.info("stop_requested", requested=requested)
+        self._release_to = "cancelled" if requested == "cancel" else "paused"
         self._move(Event.STOP_REQUESTED)
         if self._phase is Phase.STOPPING and self._trainer is not None:
             self._termination = Termination(self._trainer, self._run, time.monotonic())

@@ -1,4 +1,4 @@
-"""Heartbeats of an attempt: the lease renewed, the trainer's progress written, the customer's wish read."""
+"""Heartbeats of an attempt: the lease renewed, the trainer's progress written, the customer's request to stop read."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ class Heartbeat:
         """
         events = list(self._events)
         try:
-            wish = claims.heartbeat(self._resources, self._claim, events=events, **self._position())
+            stop_requested = claims.heartbeat(self._resources, self._claim, events=events, **self._position())
         finally:
             self._due_at = time.monotonic() + self._interval_s
         del self._events[: len(events)]
-        return wish
+        return stop_requested
 
     def _position(self) -> dict[str, Any]:
         latest = self._latest

@@ -18,10 +18,11 @@ from typing import Literal
 import structlog
 
 from models.errors import Unavailable
+from models.records.transitions import AttemptOutcome
 from models.services import claims
 from models.services.resources import Resources
 from worker import monitoring, workspace
-from worker.attempt import Attempt, AttemptOutcome, Mailbox
+from worker.attempt import Attempt, Mailbox
 from worker.background_tasks import BackgroundTasks
 from worker.protocol import ShutDown
 from worker.trainer_supervisor import TRAINER_COMMAND, TrainerSupervisor

@@ -6,11 +6,13 @@ import importlib.metadata
 import logging
 import shutil
 import time
+from typing import get_args
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 from models import logs
+from models.records.transitions import AttemptOutcome
 from models.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -40,7 +42,7 @@ BUILD = Gauge("graft_build_info", "1; the version is a label.", ["version"])
 DATA_FREE = Gauge("graft_data_free_bytes", "Free space where the data folder is.")
 
 # A series that appears with its first event has no rate at that event: all of them are there from the start.
-for _outcome in ("succeeded", "failed", "cancelled", "paused", "queued", "lost"):
+for _outcome in get_args(AttemptOutcome):
     ATTEMPTS.labels(_outcome)
 for _step in ("dead_leases", "lost_messages", "orphans", "expired_rows"):
     SWEPT.labels(_step)
@@ -50,7 +52,7 @@ for _step in ("dead_leases", "lost_messages", "orphans", "expired_rows"):
 def configure_logs(settings: Settings) -> None:
     """Send this process's logs to stderr in the form of all others; the job's ids are on every line about one."""
     logs.configure(settings)
-    # One line per message received and per task done, without the job's id: ours say more.
+    # One line per message received and per task done, without the job's id: the worker's own lines carry it.
     for name in ("celery.worker.strategy", "celery.app.trace"):
         logging.getLogger(name).setLevel(logging.WARNING)
 

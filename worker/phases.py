@@ -62,7 +62,7 @@ TRANSITIONS: dict[Phase, dict[Event, Phase]] = {
         Event.LOST: Phase.ENDED,
     },
     Phase.CONCLUDING: {
-        Event.FAILED: Phase.CONCLUDING,  # the result could not be written: the next write says so
+        Event.FAILED: Phase.CONCLUDING,  # the result could not be written: another write reports that
         Event.STOP_REQUESTED: Phase.WITHDRAWING,
         Event.SHUT_DOWN: Phase.CONCLUDING,  # it has some seconds left
         Event.WRITTEN: Phase.ENDED,

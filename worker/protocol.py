@@ -97,7 +97,7 @@ def decode_command(line: bytes) -> Command:
 
 
 def encode_event(run: str | None, event: TrainerEvent) -> bytes:
-    """One line for the events' pipe. Not-a-number becomes null: JSON and PostgreSQL know none."""
+    """One line for the events' pipe. Not-a-number becomes null: JSON and PostgreSQL have none."""
     for kind, cls in _OWN_KINDS.items():
         if isinstance(event, cls):
             body = {"kind": kind, **asdict(event)}

@@ -20,7 +20,7 @@ from worker.protocol import Command, Died, Stop, TrainerEvent
 log = structlog.get_logger(__name__)
 
 
-# Together with the heartbeat that brings a wish to stop, these stay below the 10 s that are promised.
+# Together with the heartbeat that brings a request to stop, these stay below the 10 s of the service's guarantee.
 _GENTLE_STOP_S = 3.0
 _TERMINATE_S = 3.0
 

@@ -37,7 +37,7 @@ _STALE_CHECKPOINT_S = 7 * 86_400.0
 
 
 class Workspace:
-    """One attempt's folders. The scratch folder is locked while its owner lives, so others can tell it from litter."""
+    """One attempt's folders. The scratch folder is locked while its owner lives; an unlocked one is litter."""
 
     def __init__(self, cache_dir: Path, *, customer_id: str, job_id: str, attempt: int, worker: str) -> None:
         self.scratch = cache_dir / "scratch" / f"{job_id}-{attempt}-{worker.rpartition(':')[2]}"

@@ -1,4 +1,4 @@
-"""/v1/models: base models and the customer's own; versions, and the aliases that say which one answers."""
+"""/v1/models: base models and the customer's own; versions, and the aliases of those that answer."""
 
 from __future__ import annotations
 

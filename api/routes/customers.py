@@ -52,5 +52,5 @@ def retrieve(customer_id: CustomerId, resources: ControlPlane) -> CustomerObject
 
 @router.delete("/{customer_id}")
 def delete(customer_id: CustomerId, resources: ControlPlane) -> CustomerDeleted:
-    """Delete a customer and everything of it; the answer says what went."""
+    """Delete a customer and everything of it; the answer lists what was deleted."""
     return customer_deleted(customer_id, customers.delete(resources, customer_id))

@@ -55,7 +55,10 @@ def list_all(
     *,
     after: After = None,
     limit: Annotated[
-        int, Query(description=f"How many at most; {_PAGE} at a time, has_more tells of others.", ge=1, le=10_000)
+        int,
+        Query(
+            description=f"How many at most; {_PAGE} at a time, has_more is true if there are others.", ge=1, le=10_000
+        ),
     ] = _PAGE,
     purpose: Annotated[str | None, Query(description="Only files of this purpose; all are for `fine-tune`.")] = None,
     order: Annotated[str, Query(pattern="^desc$", description="Newest first is the only order.")] = "desc",  # noqa: ARG001

@@ -58,7 +58,7 @@ async def readyz(request: Request) -> Response:
     probes: dict[str, Callable[[], object]] = {}
     if parts.resources is not None and parts.settings.role != "predictor":
         # A predictor answers from its caches: without the store what it holds, without the database for seconds. Every
-        # other predictor would be as unready, and a proxy's error says less than a predictor's 503.
+        # other predictor would be as unready, and a proxy's error is less clear than a predictor's 503.
         probes = _probes(parts.resources)
     results = dict(zip(probes, await asyncio.gather(*map(_probe, probes.values())), strict=True))
     if parts.settings.role != "api":

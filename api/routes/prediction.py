@@ -118,7 +118,7 @@ async def _read_form(request: Request, settings: Settings) -> tuple[list[Any], i
         body: dict[str, Any] = {"inputs": inputs, **form.fields}
     if "top_k" in form.fields:
         text = form.fields["top_k"]
-        # Python refuses to read thousands of digits; any number that long is refused below, like what is none.
+        # Python refuses to read thousands of digits; any number that long is refused below, like any other text.
         body["top_k"] = int(text) if text.isdecimal() and len(text) <= _TOP_K_DIGITS else text
     if "inputs" in form.fields or "input" in form.fields:
         raise InvalidBody(reason="In a form, the inputs are files; send texts as JSON.", param="inputs")

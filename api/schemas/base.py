@@ -55,7 +55,7 @@ class Object(BaseModel):
 
 
 class Listing(Object, Generic[Item]):
-    """A page of a list. `has_more` says whether `after=<last id>` brings another."""
+    """A page of a list. `has_more`: `after=<last id>` brings another."""
 
     object: Literal["list"] = "list"
     data: list[Item] = Field(description="The items of this page.")
@@ -79,7 +79,7 @@ class Deleted(Object):
 
 
 class ErrorBody(Object):
-    """The fault: what, where, and how to mend it."""
+    """The error: what, where, and how to correct it."""
 
     message: str = Field(description="What is wrong and what to do about it, in a sentence or two.")
     type: str = Field(description="The kind of error, as OpenAI has them: `invalid_request_error`, ….")
@@ -123,7 +123,7 @@ Columns = Annotated[dict[str, str], _at_most(_COLUMNS)]
 
 
 def auto_or(what: str, *, flag: bool = False) -> WrapValidator:
-    """Accept `"auto"` or the annotated type; otherwise raise one error that says so, instead of one per branch.
+    """Accept `"auto"` or the annotated type; otherwise raise one error about both, instead of one per branch.
 
     True and False are no numbers: they are let through only where a `flag` is asked for.
     """

@@ -23,7 +23,7 @@ class ModelObject(Object):
     kind: Literal["base", "fine-tuned"] = Field(description="A base model, or one of your own.")
     name: str = Field(description="The short name: your own models answer to it, too.")
     task: str | None = Field(None, description="What it learned; null for a base model.")
-    base_model: str | None = Field(None, description="The base model that it stands on.")
+    base_model: str | None = Field(None, description="The base model that it extends.")
     version: int | None = Field(None, description="The version that answers now; null: none yet.")
     promote: str | None = Field(None, description="What of its jobs goes live by itself: auto, always or never.")
     modality: str | None = Field(None, description="What a base model reads: text, image or audio.")
@@ -64,7 +64,9 @@ class ChangeModel(Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"promote": "auto"}]})
 
-    promote: Rule = Field(description="What of its later jobs goes live by itself, where a job does not say.")
+    promote: Rule = Field(
+        description="Which versions of later jobs go live by themselves, unless a job sets its own rule."
+    )
 
 
 class SetAlias(Body):

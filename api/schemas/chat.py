@@ -67,8 +67,8 @@ class CreateChatCompletion(Body):
     messages: Annotated[list[Message], Field(fail_fast=True)] = Field(
         description="The last message of the user's is classified.", min_length=1, max_length=2048
     )
-    logprobs: bool | None = Field(None, description="Whether to tell the label's log probability.")
-    top_logprobs: int | None = Field(None, description="How many of the best labels to tell beside it.", ge=0, le=20)
+    logprobs: bool | None = Field(None, description="Whether to return the label's log probability.")
+    top_logprobs: int | None = Field(None, description="How many of the best labels to return beside it.", ge=0, le=20)
     stream: bool | None = Field(None, description="Server-sent events, as OpenAI sends them.")
     stream_options: StreamOptions | None = Field(None, description="What a stream holds at its end.")
     n: Literal[1] | None = Field(None, description="A classifier has one answer.")

@@ -17,7 +17,9 @@ class CreateEmbeddings(Body):
     input: Annotated[Annotated[Text, One] | Annotated[list[Text], Field(fail_fast=True), Many], OneOrMany] = Field(
         description="A text or several."
     )
-    model: str | None = Field(None, description="A base model; `minilm` if none is said.", min_length=1, max_length=128)
+    model: str | None = Field(
+        None, description="A base model; `minilm` if none is given.", min_length=1, max_length=128
+    )
     encoding_format: Literal["float", "base64"] = Field(
         "float", description="Numbers, or little-endian float32 in base64."
     )

@@ -31,7 +31,7 @@ class FileObject(Object):
     columns: dict[str, str] = Field(description="Canonical name → the file's own name.")
     labels: dict[str, int] = Field(description="Label → number of rows that carry it.")
     warnings: list[dict[str, Any]] = Field(
-        description="What is worth a look and no error: `code`, `message`, `count`, `rows`."
+        description="Findings that are no errors: `code`, `message`, `count`, `rows`."
     )
 
 

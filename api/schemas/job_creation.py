@@ -32,7 +32,7 @@ class HyperparametersBody(Body):
     trainable_blocks: AutoCount = Field("auto", description="How many of the top blocks are trained.")
     regularization: AutoRate = Field("auto", description="Penalty on the head's weights.")
     features: Annotated[str, Field(min_length=1, max_length=64)] = Field(
-        "auto", description="What the head stands on: a set of features, or names such as `mean.6`, with commas."
+        "auto", description="The features of the head: a set of them, or names such as `mean.6`, with commas."
     )
     lexical: AutoFlag = Field("auto", description="Whether a part on the terms of the texts is added to the head.")
 
@@ -98,20 +98,22 @@ class CreateJob(Body):
     )
     validation_file: str | None = Field(None, description="The id of a file to score on; else rows are held out.")
     model: str | None = Field(
-        None, description="The base model; `minilm` if none is said.", min_length=1, max_length=128
+        None, description="The base model; `minilm` if none is given.", min_length=1, max_length=128
     )
     suffix: str | None = Field(
-        None, description="The model's name; from the file's name if none is said.", max_length=64
+        None, description="The model's name; from the file's name if none is given.", max_length=64
     )
-    task: str | None = Field(None, description="Inferred from the file if none is said.", max_length=40)
+    task: str | None = Field(None, description="Inferred from the file if none is given.", max_length=40)
     strategy: Strategy | None = Field(None, description="How to train; `auto` finds out.")
-    seed: int | None = Field(None, description="Same seed and data, same model. Drawn if none is said.", ge=0, lt=2**31)
+    seed: int | None = Field(
+        None, description="Same seed and data, same model. Drawn if none is given.", ge=0, lt=2**31
+    )
     hyperparameters: HyperparametersBody | None = Field(None, description='What is not "auto".')
     method: Method | None = Field(None, description="OpenAI's way to name a strategy and its hyperparameters.")
     promote: Rule | None = Field(
         None,
         description="What goes live by itself. `auto`: what is better than the live version on the same rows, or no "
-        "worse on more data; `always`; `never`. As the model says if none is said.",
+        "worse on more data; `always`; `never`. The model's own if none is given.",
     )
     columns: Columns | None = Field(
         None, description='For rows or a file in this request: canonical name → yours, e.g. {"text": "body"}.'

@@ -26,7 +26,7 @@ class JobError(Object):
     param: str | None = Field(None, description="The field that is wrong.")
     blame: errors.Blame | None = Field(None, description="The data, or the service; null: none.")
     details: list[dict[str, Any]] = Field(
-        default_factory=list, description="For bad data: row, column, what is wrong, how to mend it."
+        default_factory=list, description="For bad data: row, column, what is wrong, how to correct it."
     )
 
 
@@ -44,7 +44,7 @@ class JobObject(Object):
     )
     suffix: str = Field(description="The model's short name.")
     task: str = Field(description="What it learns.")
-    strategy: str = Field(description="How it was asked to train; `report.strategy` says what it became.")
+    strategy: str = Field(description="How it was asked to train; `report.strategy` is the one that was used.")
     promote: str = Field(description="What goes live by itself: auto, always or never.")
     method: dict[str, Any] = Field(description="OpenAI's form of the hyperparameters.")
     hyperparameters: dict[str, Any] = Field(description='As asked for; what was "auto" is replaced by what it became.')

@@ -27,7 +27,7 @@ class Predict(Body):
         description="Many inputs: texts, or what the model was trained on. The predictions come back in their order.",
     )
     input: Any = Field(None, description="One input.")
-    top_k: int = Field(1, description="How many of the best labels to tell.", ge=1, le=1000)
+    top_k: int = Field(1, description="How many of the best labels to return.", ge=1, le=1000)
 
 
 class ScoredLabel(Object):

@@ -1,6 +1,6 @@
 """A job's report as the documentation has it. Answers carry the report as it was written: nothing here filters it.
 
-Fields may be missing: a report says what its task and its strategy have, and older ones say less.
+Fields may be missing: a report has the fields of its task and its strategy, and older ones have fewer.
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ class SearchReport(Part):
     expected_gain: float = Field(description="Expected gain in score.")
     noise: float = Field(description="Standard error of the comparison, in score.")
     reason: str = Field(description="Why it was tried, or was not.")
-    earlier_jobs: float = Field(description="How many earlier jobs the expectation stands on, weighted by likeness.")
+    earlier_jobs: float = Field(
+        description="How many earlier jobs the expectation is based on, weighted by similarity."
+    )
     candidates: list[dict[str, Any]] = Field(
         description="Each candidate: expected gain, cost, seconds, score, and where it left (`left_at`)."
     )
@@ -131,7 +133,7 @@ class ReportObject(Part):
     refinement: SearchReport | None = Field(None, description="What was tried beyond the first version.")
     promotion: PromotionReport | None = Field(None, description="Whether it went live, and why.")
     situation: dict[str, Any] | None = Field(
-        None, description="How much data there is and how well the base model knows it, in numbers and by name."
+        None, description="How much data there is and how well the base model fits it, in numbers and by name."
     )
     lexical: dict[str, Any] | None = Field(None, description="What a head on the terms of the texts added.")
     hyperparameters: dict[str, Any] | None = Field(None, description='What was "auto", as it became.')

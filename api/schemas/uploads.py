@@ -13,5 +13,5 @@ class CreateFile(Body):
     """The fields beside the file."""
 
     purpose: Literal["fine-tune"] = Field("fine-tune", description="Always `fine-tune`.")
-    task: str | None = Field(None, description="Inferred from the columns if none is said.", max_length=40)
+    task: str | None = Field(None, description="Inferred from the columns if none is given.", max_length=40)
     columns: Columns | None = Field(None, description='JSON, e.g. {"text": "body", "label": "queue"}.')

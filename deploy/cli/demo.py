@@ -112,7 +112,9 @@ def _deployment(folder: Path) -> Iterator[Deployment]:
     # The demo is embedded whatever the shell has set for another deployment.
     for name in ("GRAFT_BROKER_URL", "GRAFT_DATABASE_URL", "GRAFT_OBJECT_STORE", "GRAFT_S3_ENDPOINT_URL"):
         os.environ.pop(name, None)
-    deployment = Deployment(Plan(data=folder, port=0), say=lambda line: console.err.print(Text(line, style="yellow")))
+    deployment = Deployment(
+        Plan(data=folder, port=0), report=lambda line: console.err.print(Text(line, style="yellow"))
+    )
     with console.err.status("Starting API, predictor, worker and queue …"):
         deployment.start()
     try:

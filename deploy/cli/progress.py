@@ -12,8 +12,8 @@ from rich.text import Text
 from deploy.cli.client import Client
 from deploy.cli.console import duration, err
 from deploy.cli.errors import ApiRefused, ServerUnreachable
+from models.records.transitions import ENDED
 
-ENDED = frozenset({"succeeded", "failed", "cancelled"})
 _GIVE_UP_AFTER_S = 60.0
 
 

@@ -44,7 +44,7 @@ def up(
         role=_role(role),
         workers=workers,
     )
-    deployment = Deployment(plan, say=lambda line: console.err.print(Text(line, style="yellow")))
+    deployment = Deployment(plan, report=lambda line: console.err.print(Text(line, style="yellow")))
     stop = stop_event()
     # While it starts, a signal interrupts: there is nothing yet that needs an orderly end.
     with console.err.status("Starting …"), interrupting():

@@ -55,13 +55,13 @@ class Plan:
 class Deployment:
     """The running processes of one plan, as a context manager: `with Deployment(plan) as deployment: …`."""
 
-    def __init__(self, plan: Plan, *, say: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, plan: Plan, *, report: Callable[[str], None] = lambda _: None) -> None:
         self.plan = plan
         self.folder = DataFolder(plan.data)
         self.url = ""
         self.admin_key = ""
         self.children: list[Child] = []
-        self._say = say
+        self._report = report
         self._valkey: Valkey | None = None
 
     def __enter__(self) -> Deployment:
@@ -78,7 +78,7 @@ class Deployment:
             # Any number of single-role launchers may share a folder; a whole deployment has it for itself.
             self.folder.lock("graft", shared=self.plan.role != "all", holder=f"role {self.plan.role}")
             if count := self.folder.stop_leftovers():
-                self._say(f"Stopped {count} processes that an earlier, killed launcher had left.")
+                self._report(f"Stopped {count} processes that an earlier, killed launcher had left.")
             port = _reserve(self.plan.host, self.plan.port) if self.plan.serves_http else 0
             self.url = f"http://{_reachable(self.plan.host)}:{port}" if port else ""
             env = self._environment(port)
@@ -97,10 +97,10 @@ class Deployment:
         before = self._pids()
         for child in self._all():
             for line in child.trouble():
-                self._say(f"{child.name}: {line}")
+                self._report(f"{child.name}: {line}")
             news = child.supervise()
             if news:
-                self._say(news)
+                self._report(news)
         if self._pids() != before:
             self.folder.remember(self._pids())
 
@@ -168,10 +168,10 @@ class Deployment:
             child.stop(grace_s=5)
 
     def _start_children(self, env: dict[str, str], port: int) -> None:
-        wished = Settings().threads
+        threads_setting = Settings().threads
         logs, python = self.folder.logs, sys.executable
         if self.plan.serves_http:
-            count = threads.share("api", workers=self.plan.workers, threads=wished)
+            count = threads.share("api", workers=self.plan.workers, threads=threads_setting)
             command = [python, "-m", "uvicorn", "--app-dir", str(_ROOT), "--factory", "api.application:create_app"]
             command += ["--host", self.plan.host, "--port", str(port), "--timeout-graceful-shutdown", "10"]
             api_env = {**env, **threads.environment(count)}
@@ -180,7 +180,7 @@ class Deployment:
             log = logs / ("api.log" if self.plan.role == "all" else f"{self.plan.role}-{port}.log")
             self.children.append(Child("api", command, env=api_env, log=log))
         if self.plan.works:
-            count = threads.share("worker", workers=self.plan.workers, threads=wished)
+            count = threads.share("worker", workers=self.plan.workers, threads=threads_setting)
             for number in range(1, self.plan.workers + 1):
                 name = f"worker-{number}"
                 suffix = name if self.plan.role == "all" else f"{name}-{os.getpid()}"

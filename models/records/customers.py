@@ -54,7 +54,7 @@ def lock_for_deletion(session: Session, customer_id: str) -> Customer:
 def keep(session: Session, customer_ids: Collection[str]) -> set[str]:
     """Return the customers that exist; they cannot be deleted before this transaction ends.
 
-    Whoever writes a customer's rows says so first. PostgreSQL would take this lock by itself, but late: a row that is
+    Writers of a customer's rows call this first. PostgreSQL would take this lock by itself, but late: a row that is
     updated twice in a transaction has its foreign keys checked again, after its own lock, and a deletion, which locks
     the customer before the rows, would deadlock with it.
     """

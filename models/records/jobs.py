@@ -39,7 +39,7 @@ class Job(Base):
     strategy: Mapped[str] = mapped_column(String(20))
     seed: Mapped[int]
     hyperparameters: Mapped[dict[str, Any]]
-    promote: Mapped[str | None] = mapped_column(String(10))  # None: as the model says
+    promote: Mapped[str | None] = mapped_column(String(10))  # None: the model's
     meta: Mapped[dict[str, str]] = mapped_column("metadata", default=dict)
 
     # State and progress
@@ -179,7 +179,7 @@ def _returning(session: Session, statement: Update) -> Job | None:
 
 def mark_sent(session: Session, job_ids: Sequence[str]) -> None:
     """Note that these jobs' messages are with the broker."""
-    # One by one and in order: two sweepers that hold what the other wants would deadlock.
+    # One by one and in order: two sweepers that each hold a row that the other needs would deadlock.
     for job_id in sorted(job_ids):
         session.execute(update(Job).where(Job.id == job_id, Job.status == "queued").values(sent_at=clock()))
 

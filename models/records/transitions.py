@@ -7,6 +7,10 @@ from typing import Literal
 from models.errors import GraftError
 
 JobStatus = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled"]
+# A job's state after an attempt that was stopped or given back.
+Released = Literal["queued", "paused", "cancelled"]
+# A job's state after an attempt; "lost": the job belongs to another attempt by now.
+AttemptOutcome = Literal["succeeded", "failed", Released, "lost"]
 
 TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
     "queued": frozenset({"running", "paused", "failed", "cancelled"}),

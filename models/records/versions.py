@@ -1,4 +1,4 @@
-"""Models, their immutable versions, and the aliases that say which version answers."""
+"""Models, their immutable versions, and the aliases that point at the version that answers."""
 
 from __future__ import annotations
 

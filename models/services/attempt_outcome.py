@@ -10,9 +10,9 @@ from models.errors import JobError
 from models.records import jobs
 from models.records.clock import read_clock
 from models.records.jobs import Job
-from models.records.transitions import ENDED, JobStatus
+from models.records.transitions import ENDED, JobStatus, Released
 
-_WISHES: dict[str | None, JobStatus] = {"cancel": "cancelled", "pause": "paused"}
+_STOPPED: dict[str | None, Released] = {"cancel": "cancelled", "pause": "paused"}
 _MESSAGES = {
     "cancelled": "Job cancelled.",
     "paused": "Job paused.",
@@ -32,8 +32,8 @@ def leave(session: Session, job: Job, target: JobStatus) -> None:
     session.flush()
 
 
-def release(session: Session, job: Job, target: JobStatus) -> None:
-    """End an attempt without a result and without a failure: `target` is cancelled, paused or queued."""
+def release(session: Session, job: Job, target: Released) -> None:
+    """End an attempt without a result and without a failure."""
     leave(session, job, target)
     jobs.add_event(session, job.id, _MESSAGES[target])
 
@@ -53,9 +53,9 @@ def fail_attempt(session: Session, job: Job, error: JobError, max_attempts: int)
     A stop that the customer asked for comes first.
     """
     failures = job.attempt - job.excused
-    wish = _WISHES.get(job.stop_requested)
-    if wish is not None:
-        release(session, job, wish)
+    stopped = _STOPPED.get(job.stop_requested)
+    if stopped is not None:
+        release(session, job, stopped)
     elif failures < max_attempts:
         leave(session, job, "queued")
         text = f"Attempt {job.attempt} failed: {error.message} Trying again ({failures} of {max_attempts} used)."

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -19,7 +19,7 @@ from models.records.clock import clock, read_clock
 from models.records.customers import Customer
 from models.records.files import File
 from models.records.jobs import Job
-from models.records.transitions import JobStatus
+from models.records.transitions import Released
 from models.records.versions import Model, ModelVersion
 from models.services import artifacts, attempt_outcome, live_version, priors
 from models.services.errors import CandidateMissing, LeaseLost
@@ -85,7 +85,7 @@ def heartbeat(
         name: value for name, value in (("step", step), ("percent", percent)) if value is not None
     }
     if values:
-        # What was foretold before this step does not hold any more, whether or not there is something new to say.
+        # An estimate from before this step does not hold any more, whether or not there is a new one.
         values["seconds_remaining"] = seconds_remaining
     with resources.database.transaction() as session:
         job = _hold(session, resources, claim, values)
@@ -186,15 +186,15 @@ def fail(resources: Resources, claim: Claim, error: JobError) -> Job:
         return job
 
 
-def release(resources: Resources, claim: Claim, *, to: Literal["cancelled", "paused", "queued"]) -> Job:
-    """Give a job back, as its customer wished, or because the worker shuts down (`queued`): no failed attempt.
+def release(resources: Resources, claim: Claim, *, to: Released) -> Job:
+    """Give a job back, as its customer asked, or because the worker shuts down (`queued`): no failed attempt.
 
-    The customer's latest wish decides: a pause that was taken back puts the job into the queue again, and a
+    The customer's latest request decides: a pause that was taken back puts the job into the queue again, and a
     cancellation comes before everything else. Raises LeaseLost.
     """
     with resources.database.transaction() as session:
         job = _hold(session, resources, claim)
-        target: JobStatus = to
+        target = to
         if job.stop_requested == "cancel":
             target = "cancelled"
         elif job.stop_requested == "pause" and to == "queued":

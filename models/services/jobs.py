@@ -174,7 +174,7 @@ def pause(resources: Resources, customer_id: str, job_id: str) -> Job:
 
 
 def resume(resources: Resources, customer_id: str, job_id: str) -> Job:
-    """Go on with a paused job, or take back a pause that the worker has not heard of. Raises NotFound, JobNotPaused."""
+    """Queue a paused job again, or take back a pause that its worker has not read. Raises NotFound, JobNotPaused."""
     with resources.database.transaction() as session:
         customers.keep(session, {customer_id})
         job = jobs.lock(session, customer_id, job_id)

@@ -10,7 +10,7 @@ from models.records import outcomes
 from models.records.jobs import Job
 from models.services.resources import Resources
 
-# Of a base model and a task. More would cost every job time, and the newest are of the present revision.
+# Per base model and task. More would cost every job time, and the newest are of the present revision.
 KEPT = 500
 
 

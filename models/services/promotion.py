@@ -1,4 +1,4 @@
-"""Whether a job's best version goes live by itself: a decision on plain numbers, and the sentence that says why."""
+"""Promotion of a job's best version: a decision on plain numbers, and a sentence with its reason."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class JobRequest:
     strategy: str | None = None
     seed: int | None = None
     hyperparameters: dict[str, Any] = field(default_factory=dict)
-    promote: str | None = None  # as the model says
+    promote: str | None = None  # the model's
     metadata: dict[str, str] = field(default_factory=dict)
 
 

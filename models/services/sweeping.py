@@ -43,7 +43,7 @@ def resend_lost(resources: Resources) -> int:
 
 
 def reclaim_dead(resources: Resources) -> list[str]:
-    """Take back running jobs whose lease has run out: queued again, stopped as their customer wished, or failed.
+    """Take back running jobs whose lease has run out: queued again, stopped as their customer asked, or failed.
 
     Returns their ids.
     """

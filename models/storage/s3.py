@@ -1,4 +1,4 @@
-"""Objects in S3, or in any server that speaks its protocol."""
+"""Objects in S3, or in any server with its protocol."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ class S3Store:
         if not prefix.endswith("/"):
             raise ValueError(f"not a folder: {prefix!r}")
         keys = list(self.list(prefix))
-        # One by one: the batch call needs a Content-MD5 that some servers want and newer clients no longer send.
+        # One by one: the batch call needs a Content-MD5 that some servers require and newer clients no longer send.
         for key in keys:
             self.delete(key)
         return len(keys)
@@ -195,8 +195,10 @@ def _translated(key: str) -> Iterator[None]:
         yield
     except (BotoCoreError, Boto3Error, ClientError) as error:
         # An upload in parts wraps the server's error.
-        said = error if isinstance(error, ClientError) else error.__context__
-        code = said.response.get("Error", {}).get("Code", "") if isinstance(said, ClientError) else type(error).__name__
+        cause = error if isinstance(error, ClientError) else error.__context__
+        code = (
+            cause.response.get("Error", {}).get("Code", "") if isinstance(cause, ClientError) else type(error).__name__
+        )
         if code in _MISSING:
             raise ObjectMissing(key=key) from error
         raise StorageUnavailable(reason=f"it answered {code}") from error

@@ -11,11 +11,11 @@ from typing import Any
 import httpx
 
 from models.learning.evaluation.scores import Score
+from models.records.transitions import ENDED
 from tests.benchmarks import scoring
 from tests.benchmarks.embedded import Embedded
 from tests.benchmarks.task_sets import Row, TaskSet
 
-_ENDS = ("succeeded", "failed", "cancelled")
 # Of one request: rows as JSON, files in a form, and what both may weigh.
 _ROWS, _FILES, _BYTES = 1_000, 50, 6 * 2**20
 
@@ -61,7 +61,7 @@ def train_and_score(
             if first_s is None and job.fine_tuned_model:
                 predict(client, job.fine_tuned_model, data, data.test[:1])
                 first_s = time.perf_counter() - began
-            if job.status in _ENDS:
+            if job.status in ENDED:
                 break
             time.sleep(0.1)
         final_s = time.perf_counter() - began

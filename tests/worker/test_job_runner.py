@@ -31,7 +31,7 @@ def test_a_job_is_published_finished_billed_and_tidied_up_once(resources, runner
     assert runner.run(job_id) == "succeeded"
     assert runner.run(job_id) == "not claimed"
     job = fetch(job_id)
-    assert (job.status, job.attempt, job.trained_rows, job.report) == ("succeeded", 1, 10, {"score": 0.9})
+    assert (job.status, job.attempt, job.trained_rows, job.report["score"]) == ("succeeded", 1, 10, 0.9)
     assert count(resources, ModelVersion, ModelVersion.job_id == job_id) == 1
     assert count(resources, Alias, Alias.model_id == job.model_id, Alias.name == "live") == 1
     assert count(resources, UsageRecord, UsageRecord.job_id == job_id) == 1
