@@ -22,6 +22,7 @@ from api.logging import AccessLog, configure
 from api.metrics import Metrics, RequestMetrics
 from api.request_ids import RequestIds
 from api.routes import catalog, customers, files, health, jobs, keys, usage
+from api.serving_metrics import ServingMetrics
 from models import settings as process_settings
 from models.services import job_figures
 from models.services.access.resolver import AccessResolver, RefreshTiming
@@ -106,6 +107,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
                 gc.collect()
                 gc.freeze()
                 context.predictor = predictor
+                context.metrics.registry.register(ServingMetrics(predictor))
             log.info("started", role=settings.role)
             yield
             context.predictor = context.access = None

@@ -15,6 +15,7 @@ from models.datasets.examples import Input
 from models.datasets.limits import Limits
 from models.services.catalog import ResolvedVersion
 from models.serving.adapters.cache import CachedAdapter
+from models.serving.pass_counts import PassCounts
 from models.serving.shared_compute import SharedCompute
 
 
@@ -82,6 +83,10 @@ class Runner(Protocol[AdapterT]):
     @property
     def busy(self) -> bool:
         """Whether anything is computed now."""
+
+    @property
+    def counts(self) -> PassCounts:
+        """What it has computed so far, for the operator's metrics."""
 
     def assemble(self, artifact: Artifact, version: ResolvedVersion) -> AdapterT:
         """Return the version in memory, ready to compute; called on a loader's thread, blocks.

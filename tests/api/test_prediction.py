@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 if TYPE_CHECKING:
     from tests.api.conftest import Server, Tenant
@@ -249,3 +250,30 @@ def _left(server: Server) -> float:
     name = 'graft_http_requests_total{method="POST",route="/v1/embeddings",status="499"}'
     lines = server.anonymous.get("/metrics").text.splitlines()
     return next((float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name)), 0.0)
+
+
+def test_metrics_say_what_serving_does(server: Server, tenant: Tenant, publish: Publish) -> None:
+    publish("counted")
+    before = _serving(server)
+    for _ in range(2):
+        texts = ["Where is my card?", "refund please", "I want to leave"]
+        answer = tenant.http.post("/v1/models/counted/predict", json={"inputs": texts}).json()
+    after = _serving(server)
+    grown = {name: after[name] - before[name] for name in after}
+    assert grown["graft_engine_rows_total"] == 6
+    assert grown["graft_engine_tokens_total"] == 2 * answer["usage"]["tokens"]
+    assert 2 <= grown["graft_engine_passes_total"] <= 6
+    assert grown["graft_engine_queue_wait_seconds_count"] == 2
+    # Published versions are loaded ahead of the first request, which then finds them or waits for the same load.
+    assert grown["graft_adapter_cache_hits_total"] >= 1
+    assert after["graft_adapter_cache_loads_total"] >= 1
+    assert 0 < after["graft_adapter_cache_bytes"] <= after["graft_adapter_cache_limit_bytes"]
+    assert 0 <= after["graft_directory_age_seconds"] < 60
+    assert after["graft_engine_waiting_rows"] == 0
+
+
+def _serving(server: Server) -> dict[str, float]:
+    families = text_string_to_metric_families(server.anonymous.get("/metrics").text)
+    samples = [sample for family in families for sample in family.samples]
+    named = ("graft_engine_", "graft_adapter_", "graft_directory_")
+    return {sample.name: sample.value for sample in samples if sample.name.startswith(named)}

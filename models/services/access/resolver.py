@@ -87,6 +87,11 @@ class AccessResolver:
         self._looked_back_at: float | None = None  # when the last one that read MAX_AGE_S began
         self._poller: asyncio.Task[None] | None = None
 
+    @property
+    def age_s(self) -> float | None:
+        """Seconds since the last successful look at the changes; None before the first."""
+        return None if self._polled_at is None else time.monotonic() - self._polled_at
+
     async def start(self) -> None:
         """Begin to follow the change log."""
         await self._poll(first=True)

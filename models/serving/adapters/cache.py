@@ -43,7 +43,7 @@ class AdapterCache(Generic[AdapterT]):
     def __init__(self, load: Callable[[ResolvedVersion], AdapterT], *, limit_bytes: int) -> None:
         """`load` blocks; raises ArtifactBroken and StorageUnavailable."""
         self._load = load
-        self._limit = limit_bytes
+        self.limit_bytes = limit_bytes
         self._held: OrderedDict[Key, AdapterT] = OrderedDict()
         self._loading: dict[Key, asyncio.Future[AdapterT]] = {}
         self._broken: OrderedDict[Key, tuple[float, ArtifactBroken]] = OrderedDict()
@@ -129,7 +129,7 @@ class AdapterCache(Generic[AdapterT]):
     def _keep(self, key: Key, adapter: AdapterT) -> None:
         self._held[key] = adapter
         self.bytes += adapter.nbytes
-        while self.bytes > self._limit and self._held:
+        while self.bytes > self.limit_bytes and self._held:
             # Also the newest, if it alone is larger than the limit: it answers what waits for it and is not kept.
             _, victim = self._held.popitem(last=False)
             self.bytes -= victim.nbytes

@@ -33,6 +33,7 @@ from models.serving.encoders.requests import NOTHING, Floats, QueuedInput, Reque
 from models.serving.encoders.waiting import WaitingRows
 from models.serving.errors import DeviceMemoryFull, ShuttingDown
 from models.serving.fair_queue import FairQueue
+from models.serving.pass_counts import WAIT_BOUNDS_S, Distribution
 
 log = structlog.get_logger(__name__)
 
@@ -93,6 +94,8 @@ class Engine:
         self._running = 0
         self.passes = 0
         self.rows = 0
+        self.tokens = 0
+        self.queue_wait_s = Distribution(WAIT_BOUNDS_S)
 
     def start(self) -> None:
         """Start the threads."""
@@ -242,6 +245,7 @@ class Engine:
         with self._counting:
             self.passes += 1
             self.rows += len(rows)
+            self.tokens += tokens
             self._cost.observe(tokens, len(rows), spent_s)
             for row, output in zip(rows, outputs, strict=True):
                 owner = row.owner
@@ -250,6 +254,7 @@ class Engine:
                 owner.left -= 1
                 if not owner.left:
                     owner.finished_at = ended_at
+                    self.queue_wait_s.observe(owner.queue_s)
                     done.append(owner)
         settle(done)
 

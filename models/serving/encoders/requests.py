@@ -56,15 +56,18 @@ class Request:
         """How many numbers the outputs hold."""
         return sum(output.size for output in self.outputs)
 
+    @property
+    def queue_s(self) -> float:
+        """How long it waited: what is neither tokenising nor the passes that its inputs were in."""
+        return max(0.0, self.started_at - self.submitted_at - self.tokenize_s)
+
     def timings_ms(self) -> dict[str, float]:
-        """Return where the time went: `queue` is what is neither tokenising nor the passes that its inputs were in."""
-        total_s = self.finished_at - self.submitted_at
-        running_s = self.finished_at - self.started_at
+        """Return where the time went."""
         return {
-            "queue": max(0.0, total_s - running_s - self.tokenize_s) * 1e3,
+            "queue": self.queue_s * 1e3,
             "tokenize": self.tokenize_s * 1e3,
-            "compute": running_s * 1e3,
-            "total": total_s * 1e3,
+            "compute": (self.finished_at - self.started_at) * 1e3,
+            "total": (self.finished_at - self.submitted_at) * 1e3,
         }
 
 

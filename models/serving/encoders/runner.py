@@ -18,6 +18,7 @@ from models.serving.adapters.assembly import assemble
 from models.serving.encoders.engine import Engine, EngineLimits
 from models.serving.encoders.requests import Request
 from models.serving.inputs import READERS, read_pair
+from models.serving.pass_counts import PassCounts
 from models.serving.shared_compute import SharedCompute
 
 log = structlog.get_logger(__name__)
@@ -62,6 +63,19 @@ class EncoderRunner:
     def busy(self) -> bool:
         """Whether a pass is running."""
         return self.engine.busy
+
+    @property
+    def counts(self) -> PassCounts:
+        """What it has computed so far."""
+        engine = self.engine
+        return PassCounts(
+            base_model=engine.backbone.entry.name,
+            passes=engine.passes,
+            rows=engine.rows,
+            tokens=engine.tokens,
+            waiting_rows=engine.waiting_rows,
+            queue_wait_s=engine.queue_wait_s,
+        )
 
     def assemble(self, artifact: Artifact, version: ResolvedVersion) -> Adapter:
         """Return the version in memory. Raises ArtifactBroken and DeviceMemoryFull."""

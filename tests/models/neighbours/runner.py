@@ -17,6 +17,7 @@ from models.services.catalog import ResolvedVersion
 from models.serving.errors import ShuttingDown
 from models.serving.fair_queue import FairQueue
 from models.serving.inputs import read_text
+from models.serving.pass_counts import WAIT_BOUNDS_S, Distribution, PassCounts
 from models.serving.shared_compute import SharedCompute
 from tests.models.neighbours.rows import NeighbourRows
 from tests.models.neighbours.task import Neighbour
@@ -97,6 +98,11 @@ class NeighbourRunner:
     def busy(self) -> bool:
         """It is not known."""
         return False
+
+    @property
+    def counts(self) -> PassCounts:
+        """Only passes are counted."""
+        return PassCounts("neighbours", self.passes, 0, 0, self.waiting_rows, Distribution(WAIT_BOUNDS_S))
 
     def assemble(self, artifact: Artifact, version: ResolvedVersion) -> NeighbourAdapter:
         """Return the version in memory."""
