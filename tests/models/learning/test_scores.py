@@ -21,7 +21,10 @@ from tests.models.learning import inference
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 BANKING = DATA / "banking77"
-pytestmark = pytest.mark.skipif(not BANKING.is_dir(), reason="the public data sets are not here")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not BANKING.is_dir(), reason="the public data sets are not here"),
+]
 
 Rows = list[tuple[str, str]]
 
@@ -55,13 +58,11 @@ def test_ten_intents_from_ten_rows_each(backbone: TextBackbone, make_request: Ca
     assert _accuracies(request, backbone, _read("test.csv", classes, None))["head"] >= 0.95
 
 
-@pytest.mark.slow
 def test_all_intents_from_ten_rows_each(backbone: TextBackbone, make_request: Callable[..., TrainRequest]) -> None:
     request = make_request(_read("train.csv", None, 10))
     assert _accuracies(request, backbone, _read("test.csv", None, None)[::2])["head"] >= 0.855
 
 
-@pytest.mark.slow
 def test_all_intents_from_thirty_rows_each(backbone: TextBackbone, make_request: Callable[..., TrainRequest]) -> None:
     request = make_request(_read("train.csv", None, 30))
     assert _accuracies(request, backbone, _read("test.csv", None, None)[::2])["head"] >= 0.9
@@ -97,7 +98,6 @@ def _train_lines(rows: list[dict[str, Any]], task: str, backbone: TextBackbone, 
     return read_artifact(candidate.artifact_dir)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("rows", "floor"), [(300, 0.8), (1_900, 0.82)])
 def test_nearness_of_sentences(backbone: TextBackbone, tmp_path: Path, rows: int, floor: float) -> None:
     artifact = _train_lines(_stsb("train")[:: 5_749 // rows][:rows], "text-regression", backbone, tmp_path)
@@ -107,7 +107,6 @@ def test_nearness_of_sentences(backbone: TextBackbone, tmp_path: Path, rows: int
     assert np.corrcoef(values, true)[0, 1] >= floor
 
 
-@pytest.mark.slow
 def test_spans_in_bookings(backbone: TextBackbone, tmp_path: Path) -> None:
     artifact = _train_lines(_bookings("train_0")[::20], "token-classification", backbone, tmp_path)
     test = _bookings("test")[::12]
