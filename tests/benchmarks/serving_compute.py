@@ -133,15 +133,15 @@ def mixed_lora(plan: Plan) -> Found:
         backbone = load(precision, threads=1)
         tokens = backbone.tokenize(texts)
         adapters = [adapter(backbone, seed, lora=True) for seed in range(LORA_BATCH)]
-        dominant = merge(adapters[0], backbone, limit_bytes=2**30)
-        if dominant is None:
+        merged = merge(adapters[0], backbone, limit_bytes=2**30)
+        if merged is None:
             raise RuntimeError("the adapter was not merged")
-        mostly = [dominant] * (LORA_BATCH - FEW_OTHERS) + adapters[1 : 1 + FEW_OTHERS]
+        mostly = [merged] * (LORA_BATCH - FEW_OTHERS) + adapters[1 : 1 + FEW_OTHERS]
         arms = {
             "bare base": _bare_batch(backbone, tokens),
             "64 adapters": lambda: answer(backbone, tokens, adapters),  # noqa: B023 - used before the next turn
             "one adapter": lambda: answer(backbone, tokens, adapters[:1] * LORA_BATCH),  # noqa: B023
-            "one adapter, merged": lambda: answer(backbone, tokens, [dominant] * LORA_BATCH),  # noqa: B023
+            "one adapter, merged": lambda: answer(backbone, tokens, [merged] * LORA_BATCH),  # noqa: B023
             "60 of a merged one": lambda: answer(backbone, tokens, mostly),  # noqa: B023
             "peft adapter_names": _peft_batch(backbone, texts, precision),
         }
@@ -153,8 +153,8 @@ def mixed_lora(plan: Plan) -> Found:
             "rows_per_s": middle,
             "over_base": middle["64 adapters"] / middle["bare base"],
             "one_over_base": middle["one adapter"] / middle["bare base"],
-            "dominant_over_base": middle["one adapter, merged"] / middle["bare base"],
-            "mostly_dominant_over_base": middle["60 of a merged one"] / middle["bare base"],
+            "merged_over_base": middle["one adapter, merged"] / middle["bare base"],
+            "mostly_merged_over_base": middle["60 of a merged one"] / middle["bare base"],
             "over_peft": middle["64 adapters"] / middle["peft adapter_names"],
             "rounds": found,
             "tokens": sum(map(len, tokens)),

@@ -1,4 +1,4 @@
-"""Versions with a lexical part, beside those without one."""
+"""Versions with an n-gram head, beside those without one."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from tests.models.serving.conftest import TEXTS, call, lora_tensors, make_artifa
 from tests.models.serving.encoders.test_passes import VERSION, make, own_base, own_blocks
 
 
-def lexical_tensors(seed: int, *, outputs: int = 3) -> dict[str, torch.Tensor]:
-    """Random weights on the terms of every other text."""
+def ngram_tensors(seed: int, *, outputs: int = 3) -> dict[str, torch.Tensor]:
+    """Random weights on the n-grams of every other text."""
     random = np.random.default_rng(seed)
-    lexicon = NgramVocabulary.learn(ngrams.read(TEXTS[::2]), outputs=outputs)
-    weight_VK = random.normal(size=(len(lexicon.buckets_V), outputs)).astype(np.float16)
-    return pack([NgramHead(lexicon, weight_VK, np.zeros(outputs, dtype=np.float32), factor=3.0).weights()])
+    vocabulary = NgramVocabulary.learn(ngrams.read(TEXTS[::2]), outputs=outputs)
+    weight_VK = random.normal(size=(len(vocabulary.buckets_V), outputs)).astype(np.float16)
+    return pack([NgramHead(vocabulary, weight_VK, np.zeros(outputs, dtype=np.float32), factor=3.0).weights()])
 
 
 def test_served_as_it_was_measured(backbone: TextBackbone) -> None:
     for seed, more in enumerate(({}, lora_tensors(1), own_blocks(backbone, 4, 2), own_base(backbone, 3))):
-        adapter, artifact = make(backbone, temperature=1.7, more={**more, **lexical_tensors(seed)})
+        adapter, artifact = make(backbone, temperature=1.7, more={**more, **ngram_tensors(seed)})
         assert adapter.input_mode == "ngrams"
         rows = tokenize(backbone, TEXTS, ["ngrams"] * len(TEXTS))
         outputs = answer(backbone, rows, [adapter] * len(TEXTS))
@@ -50,10 +50,10 @@ def test_served_as_it_was_measured(backbone: TextBackbone) -> None:
 def test_in_a_batch_with_others_each_gets_what_it_gets_alone(backbone: TextBackbone) -> None:
     adapters = [
         make(backbone, seed=1)[0],
-        make(backbone, seed=2, more=lexical_tensors(2))[0],
-        make(backbone, seed=3, labels=["a", "b", "c", "d", "e"], more=lexical_tensors(3, outputs=5))[0],
-        make(backbone, seed=4, task="multi-label-classification", more=lexical_tensors(4))[0],
-        make(backbone, seed=5, more={**lora_tensors(5), **lexical_tensors(5)})[0],
+        make(backbone, seed=2, more=ngram_tensors(2))[0],
+        make(backbone, seed=3, labels=["a", "b", "c", "d", "e"], more=ngram_tensors(3, outputs=5))[0],
+        make(backbone, seed=4, task="multi-label-classification", more=ngram_tensors(4))[0],
+        make(backbone, seed=5, more={**lora_tensors(5), **ngram_tensors(5)})[0],
         make(backbone, seed=6, features=("mean.3", "max.6"))[0],
     ]
     order = np.random.default_rng(0).permutation(len(adapters) * len(TEXTS))
@@ -66,14 +66,14 @@ def test_in_a_batch_with_others_each_gets_what_it_gets_alone(backbone: TextBackb
 
 
 def test_its_bytes_are_counted(backbone: TextBackbone) -> None:
-    more = lexical_tensors(1)
+    more = ngram_tensors(1)
     head, both = make(backbone)[0], make(backbone, more=more)[0]
     held = sum(tensor.nbytes for name, tensor in more.items() if name != "lexical.factor")
     assert both.nbytes == head.nbytes + held
 
 
 def test_a_part_that_does_not_fit_is_a_broken_artifact(backbone: TextBackbone) -> None:
-    artifact = make_artifact(backbone, more=lexical_tensors(1))
+    artifact = make_artifact(backbone, more=ngram_tensors(1))
     for name, tensor in (
         ("lexical.weight", artifact.tensors["lexical.weight"][:, :2]),
         ("lexical.idf", artifact.tensors["lexical.idf"][1:]),
@@ -89,8 +89,8 @@ def test_predicting_for_two_customers_at_once(
 ) -> None:
     acme, zeta = customer("acme"), customer("zeta")
     publish(acme, seed=1)
-    publish(zeta, seed=1, more=lexical_tensors(1))
-    kinds: list[dict[str, torch.Tensor]] = [{}, lexical_tensors(1)]
+    publish(zeta, seed=1, more=ngram_tensors(1))
+    kinds: list[dict[str, torch.Tensor]] = [{}, ngram_tensors(1)]
     expected = [inference.predict(make_artifact(minilm, seed=1, more=more), minilm, TEXTS) for more in kinds]
 
     async def run() -> None:
