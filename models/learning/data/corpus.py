@@ -26,7 +26,7 @@ class Corpus:
     targets: Any  # Targets as the task encodes them; Ragged where a row has several, once it is tokenised
     labels: tuple[str, ...]
     rows: NDArray[np.int64]  # row numbers in the file
-    alike_N: NDArray[np.int64]  # equal for inputs that are the same, case and spaces aside
+    duplicates_N: NDArray[np.int64]  # equal for inputs that are the same, case and spaces aside
     digest: str
 
     def __len__(self) -> int:
@@ -39,7 +39,7 @@ class Corpus:
             targets=self.targets[rows],
             labels=self.labels,
             rows=self.rows[rows],
-            alike_N=self.alike_N[rows],
+            duplicates_N=self.duplicates_N[rows],
             digest=hashlib.sha256(self.digest.encode() + rows.tobytes()).hexdigest(),
         )
 
@@ -80,7 +80,7 @@ def _corpus(examples: list[Example], task: Task, labels: tuple[str, ...]) -> Cor
         targets=task.encode([example.target for example in examples], labels),
         labels=labels,
         rows=np.array([example.row for example in examples], dtype=np.int64),
-        alike_N=np.array([hash(normalised(item)) for item in inputs], dtype=np.int64),
+        duplicates_N=np.array([hash(normalised(item)) for item in inputs], dtype=np.int64),
         digest=digest.hexdigest(),
     )
 
