@@ -53,7 +53,7 @@ class Job(Base):
     excused: Mapped[int] = mapped_column(default=0)
     worker: Mapped[str | None] = mapped_column(String(128))
     lease_until: Mapped[float | None]
-    sent_at: Mapped[float | None]  # when its wake-up message was last handed to the broker
+    sent_at: Mapped[float | None]  # when its message was last handed to the broker
     created_at: Mapped[float]
     started_at: Mapped[float | None]
     finished_at: Mapped[float | None]
