@@ -123,7 +123,7 @@ FILE_FORM: dict[str, Any] = {
                     "required": ["file", "purpose"],
                     "properties": {
                         "file": _FORM_FILE,
-                        "purpose": {"type": "string", "enum": ["fine-tune"]},
+                        "purpose": {"type": "string", "enum": ["fine-tune", "validation", "evals"]},
                         "task": {"type": "string"},
                         "columns": {"type": "string", "description": 'JSON, e.g. {"text": "body", "label": "queue"}.'},
                     },

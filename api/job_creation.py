@@ -22,6 +22,7 @@ from api.json_bodies import JsonRequest
 from api.schemas.files import PURPOSE
 from api.schemas.job_creation import CreateJob
 from api.uploads import Form, Upload
+from models.datasets.validation import Role
 from models.errors import GraftError
 from models.records.database import DatabaseUnavailable
 from models.records.jobs import Job
@@ -89,19 +90,19 @@ def submit(resources: Resources, customer_id: str, asked: AskedJob, token: Idemp
     body = asked.body
     stored: list[str] = []
 
-    def file_id(upload: Upload | None, named: str | None) -> str | None:
+    def file_id(upload: Upload | None, named: str | None, role: Role) -> str | None:
         if upload is None:
             return named
-        new = NewFile(upload.path, upload.filename, PURPOSE, body.task, body.columns)
+        new = NewFile(upload.path, upload.filename, PURPOSE, body.task, body.columns, role)
         file = files.create(resources, customer_id, new)
         stored.append(file.id)
         return file.id
 
     try:
-        training_file = file_id(asked.training, body.training_file)
+        training_file = file_id(asked.training, body.training_file, "training")
         request = JobRequest(
             training_file=training_file or "",
-            validation_file=file_id(asked.validation, body.validation_file),
+            validation_file=file_id(asked.validation, body.validation_file, "validation"),
             model=body.model,
             suffix=body.suffix,
             task=body.task,

@@ -20,7 +20,7 @@ class FileObject(Object):
     bytes: int = Field(description="Its size.")
     created_at: UnixSeconds
     filename: str = Field(description="The name that it was uploaded under.")
-    purpose: str = Field(description="Always `fine-tune`.")
+    purpose: str = Field(description="`fine-tune`, or `validation` for a file to score on.")
     status: Literal["processed"] = Field("processed", description="A file exists only when it was found valid.")
     status_details: str | None = Field(None, description="Always null.")
     expires_at: int | None = Field(None, description="Always null: files stay until they are deleted.")

@@ -9,11 +9,13 @@ from pydantic_core import PydanticCustomError
 
 from api.schemas.base import Body, Columns, Metadata, auto_or
 from models.learning.contract.request import STRATEGIES, Strategy
+from models.services.hyperparameters import RANGES
 from models.services.promotion import Rule
 
 Auto = Literal["auto"]
-AutoCount = Annotated[Annotated[int, Field(ge=1, le=10_000)] | Auto, auto_or("a whole number from 1 to 10000")]
-AutoRate = Annotated[Annotated[float, Field(gt=0, le=1_000_000)] | Auto, auto_or("a number above 0")]
+# Which numbers are accepted is in one place: `models.services.hyperparameters`.
+AutoCount = Annotated[int | Auto, auto_or("a whole number")]
+AutoRate = Annotated[float | Auto, auto_or("a number")]
 AutoFlag = Annotated[bool | Auto, auto_or("true or false", flag=True)]
 
 # OpenAI's other methods need pairs of answers or a grader, and a model that writes text.
@@ -24,17 +26,23 @@ _NOT_OFFERED = {"dpo", "reinforcement"}
 class HyperparametersBody(Body):
     """Hyperparameters; `"auto"` where none is given, and the job shows the value that was used."""
 
-    n_epochs: AutoCount = Field("auto", description="Passes over the rows.")
-    batch_size: AutoCount = Field("auto", description="Rows per step.")
+    n_epochs: AutoCount = Field("auto", description=f"Passes over the rows: {RANGES['n_epochs']}.")
+    batch_size: AutoCount = Field("auto", description=f"Rows per step: {RANGES['batch_size']}.")
     learning_rate: AutoRate = Field("auto", description="Of the base model's weights.")
     learning_rate_multiplier: AutoRate = Field("auto", description="Times the strategy's own learning rate.")
-    lora_rank: AutoCount = Field("auto", description="Rank of the low-rank matrices.")
+    lora_rank: AutoCount = Field("auto", description=f"Rank of the low-rank matrices: {RANGES['lora_rank']}.")
     trainable_blocks: AutoCount = Field("auto", description="How many of the top blocks are trained.")
     regularization: AutoRate = Field("auto", description="Penalty on the head's weights.")
     features: Annotated[str, Field(min_length=1, max_length=64)] = Field(
         "auto", description="The features of the head: a set of them, or names such as `mean.6`, with commas."
     )
     lexical: AutoFlag = Field("auto", description="Whether a part on the terms of the texts is added to the head.")
+    min_rows_per_label: AutoCount = Field(
+        "auto", description=f"Labels with fewer training rows are rare: {RANGES['min_rows_per_label']}; 2 if not given."
+    )
+    rare_labels: Literal["auto", "drop", "merge"] = Field(
+        "auto", description="Leave rare labels out (`drop`, the default) or join them as `other` (`merge`)."
+    )
 
 
 class MethodSettings(Body):

@@ -12,6 +12,8 @@ from api.schemas.base import Body, Columns
 class CreateFile(Body):
     """The fields beside the file."""
 
-    purpose: Literal["fine-tune"] = Field("fine-tune", description="Always `fine-tune`.")
+    purpose: Literal["fine-tune", "validation", "evals"] = Field(
+        "fine-tune", description="`fine-tune`; or `validation` (also `evals`) for a file to score on."
+    )
     task: str | None = Field(None, description="Inferred from the columns if none is given.", max_length=40)
     columns: Columns | None = Field(None, description='JSON, e.g. {"text": "body", "label": "queue"}.')

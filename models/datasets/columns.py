@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from itertools import combinations
 
-from models.datasets.errors import ColumnTwice, UnknownColumns
+from models.datasets.errors import ColumnTwice, TwoReadings, UnknownColumns
 from models.datasets.problems import excerpt
 from models.datasets.tasks import TASKS, find
 from models.datasets.tasks.task import Task
@@ -13,36 +15,71 @@ from models.datasets.tasks.task import Task
 # What people call these columns, for the nearest name when nothing is spelt alike.
 _SYNONYMS: dict[str, tuple[str, ...]] = {
     "text": ("sentence", "message", "utterance", "review", "comment", "body", "content", "query", "question", "prompt",
-             "description", "input", "document", "title", "tweet", "sms", "email", "sentence1", "tokens"),
+             "description", "input", "document", "title", "tweet", "sms", "email",
+             "sentence1", "premise", "question1", "text1", "text_a"),
     "label": ("category", "class", "intent", "target", "sentiment", "topic", "tag", "type", "completion", "output",
-              "answer", "y", "labels", "rating"),
+              "answer", "y", "labels", "rating", "verdict", "is_duplicate", "gold_label"),
     "labels": ("tags", "categories", "classes", "intents", "topics", "targets", "genres", "label"),
     "value": ("score", "rating", "target", "y", "label", "similarity", "number", "grade"),
-    "text_pair": ("sentence2", "text2", "second", "hypothesis"),
+    "text_pair": ("sentence2", "text2", "second", "hypothesis", "question2", "textb", "text_b"),
     "spans": ("entities", "labels", "annotations"),
     "tokens": ("words",),
     "tags": ("ner_tags", "iob", "labels", "bio"),
 }  # fmt: skip
+_CANONICAL = frozenset(name for task in TASKS.values() for layout in task.layouts for name in (*layout, *task.optional))
 
 
-def arrange(found: list[str], task: str | None, columns: dict[str, str] | None) -> tuple[Task, dict[str, str]]:
-    """The task and its columns (canonical name → the file's own) for a file with the columns `found`.
+@dataclass(frozen=True, slots=True)
+class Arrangement:
+    """The task of a file, its columns, and known columns that it does not use."""
 
-    Names match without regard to case and surrounding space. Raises UnknownTask, UnknownColumns, ColumnTwice.
+    task: Task
+    columns: dict[str, str]  # canonical name → the file's own
+    unused: tuple[str, ...] = ()  # the file's own names
+
+
+def arrange(found: list[str], task: str | None, columns: dict[str, str] | None, *, media: bool = False) -> Arrangement:
+    """Find the task of a file with the columns `found`; `media`: its rows are pictures or sounds.
+
+    Names match without regard to case and surrounding space. Raises UnknownTask, UnknownColumns, ColumnTwice, and
+    TwoReadings where the columns are those of several tasks and nothing says which is meant.
     """
-    wanted = _stated(task)
+    wanted = [each for each in _stated(task) if not media or task is not None or each.modality != "text"]
     given = _given(found, columns or {}, wanted)
     known = _by_plain_name(found)
-    for candidate in wanted:
-        for layout in candidate.layouts:
-            mapping = {name: given.get(name) or known.get(name, "") for name in (*layout, *candidate.optional)}
-            if all(mapping[name] for name in layout) and all(name in mapping for name in given):
-                used = {name: own for name, own in mapping.items() if own}
-                for own in used.values():
-                    if found.count(own) > 1:
-                        raise ColumnTwice(column=excerpt(own))
-                return candidate, used
-    raise _missing(found, wanted, given, known)
+    fits = [fit for each in wanted if (fit := _fit(each, given, known)) is not None]
+    # Two texts and a label are a pair, not a text beside an unused column.
+    fits = [fit for fit in fits if not any(set(fit.columns) < set(other.columns) for other in fits)]
+    if not fits:
+        raise _missing(found, wanted, given, known)
+    chosen = fits[0]
+    if len(fits) > 1:
+        raise _two_readings(found, fits)
+    for own in chosen.columns.values():
+        if found.count(own) > 1:
+            raise ColumnTwice(column=excerpt(own))
+    return replace(chosen, unused=_unused(chosen, known))
+
+
+def _fit(task: Task, given: dict[str, str], known: dict[str, str]) -> Arrangement | None:
+    for layout in task.layouts:
+        mapping = {name: given.get(name) or known.get(name, "") for name in (*layout, *task.optional)}
+        if all(mapping[name] for name in layout) and all(name in mapping for name in given):
+            return Arrangement(task, {name: own for name, own in mapping.items() if own})
+    return None
+
+
+def _unused(chosen: Arrangement, known: dict[str, str]) -> tuple[str, ...]:
+    used = set(chosen.columns.values())
+    names = [name for name in known if known[name] not in used]
+    second = () if "text_pair" in chosen.columns else _SYNONYMS["text_pair"]
+    return tuple(dict.fromkeys(known[name] for name in names if _plain(name) in {*_CANONICAL, "weight", *second}))
+
+
+def _two_readings(found: list[str], fits: list[Arrangement]) -> TwoReadings:
+    shown = [f"{fit.task.name} ({', '.join(repr(own) for own in fit.columns.values())})" for fit in fits]
+    advice = f'Say which: task="{fits[0].task.name}" or task="{fits[1].task.name}".'
+    return TwoReadings(readings=" or as ".join(shown), found=_listed(found), advice=advice)
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str | None:
@@ -54,8 +91,7 @@ def nearest(name: str, candidates: Iterable[str]) -> str | None:
     for synonym in _SYNONYMS.get(name, ()):
         if synonym in plain:
             return plain[synonym]
-    looser = difflib.get_close_matches(_plain(name), plain, n=1, cutoff=0.5)
-    return plain[looser[0]] if looser else None
+    return None
 
 
 def _stated(task: str | None) -> list[Task]:
@@ -65,6 +101,10 @@ def _stated(task: str | None) -> list[Task]:
 def _given(found: list[str], columns: dict[str, str], wanted: list[Task]) -> dict[str, str]:
     canonical = {name for task in wanted for layout in task.layouts for name in (*layout, *task.optional)}
     for name, own in columns.items():
+        if not own.strip():
+            problem = f"columns names no column for '{excerpt(name)}'."
+            advice = "A column without a name cannot be used: write one in the file's first line."
+            raise UnknownColumns(problem=problem, found=_listed(found), advice=advice, column=excerpt(name))
         if name not in canonical:
             alike = nearest(name, canonical)
             hint = f"Did you mean '{alike}'? " if alike else ""
@@ -76,17 +116,50 @@ def _given(found: list[str], columns: dict[str, str], wanted: list[Task]) -> dic
             advice = f'Did you mean columns={{"{name}": "{excerpt(alike)}"}}?' if alike else "Name one of them."
             problem = f"The file has no column '{excerpt(own)}', which columns names for '{name}'."
             raise UnknownColumns(problem=problem, found=_listed(found), advice=advice, column=excerpt(own))
+    twice = next((name for name, own in columns.items() if list(columns.values()).count(own) > 1), None)
+    if twice is not None:
+        problem = f"columns names '{excerpt(columns[twice])}' twice."
+        raise UnknownColumns(problem=problem, found=_listed(found), advice="Name another.", column=excerpt(twice))
+    _refuse_mixture(found, columns, wanted)
     return columns
 
 
+def _refuse_mixture(found: list[str], columns: dict[str, str], wanted: list[Task]) -> None:
+    """Raise UnknownColumns for names of which no task has all."""
+    tasks_of = {
+        name: {task.name for task in wanted for layout in task.layouts if name in (*layout, *task.optional)}
+        for name in columns
+    }
+    together = [{*layout, *task.optional} for task in wanted for layout in task.layouts]
+    if not columns or any(set(columns) <= names for names in together):
+        return
+    apart = [
+        (one, other) for one, other in combinations(columns, 2) if not any({one, other} <= names for names in together)
+    ]
+    one, other = apart[0] if apart else (min(columns), max(columns))
+    problem = (
+        f"columns names '{one}' and '{other}', which belong to different tasks: {_named(tasks_of[one])} has '{one}', "
+        f"{_named(tasks_of[other])} has '{other}'."
+    )
+    advice = f"Name one of them: '{one}' or '{other}'."
+    raise UnknownColumns(problem=problem, found=_listed(found), advice=advice, column=one)
+
+
+def _named(tasks: set[str]) -> str:
+    return " or ".join(sorted(tasks))
+
+
 def _missing(found: list[str], wanted: list[Task], given: dict[str, str], known: dict[str, str]) -> UnknownColumns:
-    # The layout of which most is there is what the file was meant to be.
+    # The layout that is there as a whole, if some names are changed, or else that of which most is there, is what the
+    # file was meant to be.
     layouts = [layout for task in wanted for layout in task.layouts]
     guesses = [_renames(found, layout, given, known) for layout in layouts]
-    fits = [
-        (sum(name in given or name in known for name in layout), len(guess))
-        for layout, guess in zip(layouts, guesses, strict=True)
-    ]
+    fits = []
+    for layout, guess in zip(layouts, guesses, strict=True):
+        present = sum(name in given or name in known for name in layout)
+        # A name that was given and is not in the layout speaks against it.
+        foreign = sum(name not in layout for name in given)
+        fits.append((-foreign, present + len(guess) == len(layout), present + len(guess), present))
     best = max(range(len(layouts)), key=lambda place: fits[place])
     layout, renames = layouts[best], guesses[best]
     absent = [name for name in layout if name not in given and name not in known]

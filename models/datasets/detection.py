@@ -21,7 +21,7 @@ def detect(path: Path, filename: str) -> Format:
     for candidate in FORMATS.values():
         if candidate.binary and candidate.recognise(head):
             return candidate
-    refuse_foreign(filename, head)
+    refuse_foreign(filename, head, whole=len(head) < _HEAD_BYTES)
     for candidate in FORMATS.values():
         if not candidate.binary and candidate.recognise(head):
             return candidate

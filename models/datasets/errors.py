@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from models.datasets.problems import SHOWN, Ledger, Problem
+from models.datasets.problems import OWN, SHOWN, Ledger, Problem
 from models.errors import InvalidRequest
 
 
@@ -71,7 +71,10 @@ class TooFewRows(InvalidDataset):
     """A class that cannot be split into rows to learn from and rows to check with."""
 
     reason = "Label '{label}' has {got} row{others}; every label needs at least {minimum}."
-    mend = "Add rows with that label, remove the label, or join it with a similar one."
+    mend = (
+        "Add rows with that label, remove the label, or join it with a similar one. (A file to score on may have such "
+        "labels: upload it with purpose 'validation'.)"
+    )
 
 
 class TooManyClasses(InvalidDataset):
@@ -80,7 +83,7 @@ class TooManyClasses(InvalidDataset):
     reason = "Column '{column}' holds more than {limit} different labels."
     mend = (
         'Check that it is the label\'s column (columns={{"label": ...}} names another), or join rare labels. '
-        'Numbers to be predicted as numbers are task "text-regression".'
+        'Numbers to be predicted as numbers are columns={{"value": ...}}.'
     )
 
 
@@ -106,6 +109,34 @@ class UnknownColumns(InvalidDataset):
 
     reason = "{problem} The file's columns are {found}."
     mend = "{advice}"
+
+
+class TwoReadings(InvalidDataset):
+    """The columns are those of several tasks."""
+
+    reason = "The file can be read as {readings}. Its columns are {found}."
+    mend = "{advice}"
+
+
+class LabelsAsVectors(InvalidDataset):
+    """Several labels per row as 0 and 1 by position."""
+
+    reason = "Column '{column}' holds 0/1 vectors where the names of labels are expected."
+    mend = 'Write the names of the labels that apply, such as ["toxic", "insult"], or [] if none does.'
+
+
+class NumbersAsLabels(InvalidDataset):
+    """So many different numbers that each is hardly ever the label again."""
+
+    reason = "Column '{column}' holds {distinct} different numbers in {rows} rows, too few rows of each to be labels."
+    mend = 'To predict numbers, pass columns={{"value": "' + OWN + '"}}; to predict labels, write names that recur.'
+
+
+class TooSmall(InvalidDataset):
+    """So few rows that none can be held out."""
+
+    reason = "'{filename}' has {rows} row{s}; at least {minimum} are needed to learn from and to check with."
+    mend = "Add rows. (A file to score on may be smaller: upload it with purpose 'validation'.)"
 
 
 class ColumnTwice(InvalidDataset):
@@ -141,7 +172,7 @@ class NotUtf8(InvalidDataset):
     """Text in another encoding."""
 
     reason = "'{filename}' is not UTF-8: byte {byte} at offset {offset} (line {line})."
-    mend = "Convert it, for example: iconv -f {guess} -t utf-8 '{filename}' > utf8-file."
+    mend = "{advice}"
 
 
 class TruncatedParquet(InvalidDataset):

@@ -58,3 +58,4 @@ class DatasetProfile:
     columns: dict[str, str]  # canonical name → the file's own name
     labels: dict[str, int]  # label → rows that carry it, in order of first appearance
     warnings: list[dict[str, Any]]
+    role: str = "training"  # or "validation": to score on, not to learn from

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 SHOWN = 100  # how many an answer carries; the total is always told
+
+
+OWN = "\ue000"  # in a mend: stands for the file's own name of the column
 
 
 class Unfit(ValueError):
@@ -66,6 +69,14 @@ class Ledger:
                 self._last_row = problem.row
             if len(self.shown) < SHOWN:
                 self.shown.append(problem)
+
+
+def name_column(problem: Problem, columns: Mapping[str, str]) -> Problem:
+    """The problem with the file's own column in its advice; `columns` maps canonical names to those."""
+    if OWN not in problem.mend:
+        return problem
+    own = columns.get(problem.column or "", problem.column or "")
+    return replace(problem, mend=problem.mend.replace(OWN, own))
 
 
 def excerpt(value: object, length: int = 60) -> str:

@@ -9,7 +9,7 @@ from models.datasets.errors import bad_rows
 from models.datasets.examples import Example
 from models.datasets.formats import FORMATS
 from models.datasets.limits import UNLIMITED
-from models.datasets.problems import Ledger, Problem
+from models.datasets.problems import Ledger, Problem, name_column
 from models.datasets.tasks import TASKS
 
 
@@ -23,6 +23,6 @@ def read(path: Path, *, format: str, task: str, columns: dict[str, str]) -> Iter
         outcome = [row] if isinstance(row, Problem) else parse(row, UNLIMITED)
         if isinstance(outcome, list):
             ledger = Ledger()
-            ledger.add(outcome)
+            ledger.add(name_column(problem, columns) for problem in outcome)
             raise bad_rows(ledger, outcome[0].row or 0, filename=path.name)
         yield outcome

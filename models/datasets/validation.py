@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
-from models.datasets.columns import arrange
+from models.datasets.columns import Arrangement, arrange
 from models.datasets.detection import detect
-from models.datasets.errors import NoRows, OpenAnswers, TooManyRows, TooMuchMedia, bad_rows
+from models.datasets.errors import (
+    InvalidDataset,
+    NoRows,
+    OpenAnswers,
+    TooManyRows,
+    TooMuchMedia,
+    TooSmall,
+    UnknownColumns,
+    bad_rows,
+)
 from models.datasets.examples import DatasetProfile, Example, Media
 from models.datasets.formats.format import Format, Row
 from models.datasets.limits import Limits
-from models.datasets.problems import Ledger, Problem
+from models.datasets.one_hot import refuse_one_hot
+from models.datasets.problems import OWN, Ledger, Problem, name_column
 from models.datasets.repeats import Repeats
 from models.datasets.tasks.task import Census, Task
+from models.datasets.unread import Unread
 
-__all__ = ["Limits", "inspect"]
+__all__ = ["Limits", "Role", "inspect"]
+
+Role = Literal["training", "validation"]
+
+MINIMUM_ROWS = 4  # to learn from and to hold out
 
 
 def inspect(
@@ -23,12 +39,14 @@ def inspect(
     filename: str,
     task: str | None = None,
     columns: dict[str, str] | None = None,
+    role: Role = "training",
     limits: Limits,
 ) -> DatasetProfile:
     """Read a whole file, streaming, and say what it holds.
 
     `task` is inferred from the columns if it is None; `columns` maps canonical names to the file's own where they
-    differ. Raises InvalidDataset (with up to a hundred bad rows in `details`) or one of its subclasses.
+    differ; what a set needs to be learned from is not asked of one whose `role` is validation. Raises InvalidDataset
+    (with up to a hundred bad rows in `details`) or one of its subclasses.
     """
     source = detect(path, filename)
     source.check(path, filename, limits)
@@ -36,37 +54,83 @@ def inspect(
     found = source.columns(path)
     if not found:
         _refuse_rows(path, filename, source, ledger)
-    chosen, mapping = arrange(found, task, columns)
-    census, repeats = chosen.census(limits), Repeats(chosen.noun)
+    chosen = _arrange(path, filename, source, found, task, columns)
+    census, repeats, unread = chosen.task.census(limits), Repeats(chosen.task.noun), Unread(chosen)
     rows = unpacked = 0
-    for row in source.rows(path, mapping):
+    for row in source.rows(path, chosen.columns):
         rows += 1
         if rows > limits.max_rows:
             raise TooManyRows(filename=filename, limit=limits.max_rows)
         unpacked += _media_bytes(row)
         if unpacked > limits.max_unpacked_bytes:  # a column may repeat one sound a million times in a few kilobytes
             raise TooMuchMedia(rows=rows, unit="bytes", limit=limits.max_unpacked_bytes)
-        outcome = _examine(row, chosen, limits)
+        outcome = _examine(row, chosen.task, limits)
         if isinstance(outcome, Example):
             census.add(outcome)
             repeats.add(outcome)
+            unread.add(row)
         else:
-            ledger.add(outcome)
+            ledger.add(name_column(problem, chosen.columns) for problem in outcome)
     if ledger.total:
         raise bad_rows(ledger, rows, filename=filename)
     if not rows:
         raise NoRows(filename=filename)
-    if source.free_answers:
+    if source.free_answers and role == "training":
         _refuse_prose(census, rows)
-    census.check()
+    warnings = [*unread.warnings(), *repeats.warnings()]
+    if role == "training":
+        _check(census, chosen.columns)
+        if rows < MINIMUM_ROWS:
+            raise TooSmall(filename=filename, rows=rows, s="" if rows == 1 else "s", minimum=MINIMUM_ROWS)
+        warnings = [*unread.warnings(), *_named(census, chosen.columns), *repeats.warnings()]
     return DatasetProfile(
         format=source.name,
-        task=chosen.name,
+        task=chosen.task.name,
         rows=rows,
-        columns=mapping,
+        columns=chosen.columns,
         labels=dict(census.labels),
-        warnings=[*census.warnings(), *repeats.warnings()],
+        warnings=warnings,
+        role=role,
     )
+
+
+def _arrange(  # noqa: PLR0917
+    path: Path, filename: str, source: Format, found: list[str], task: str | None, columns: dict[str, str] | None
+) -> Arrangement:
+    try:
+        return arrange(found, task, columns, media=source.media)
+    except UnknownColumns:
+        if not source.media:
+            refuse_one_hot(path, filename, source, found)
+        raise
+
+
+def _check(census: Census, columns: dict[str, str]) -> None:
+    """Raise what makes the set unfit to learn from, with the file's own names of columns."""
+    try:
+        census.check()
+    except InvalidDataset as error:
+        raise _with_own_names(error, columns) from None
+
+
+def _with_own_names(error: InvalidDataset, columns: dict[str, str]) -> InvalidDataset:
+    if OWN not in str(error):
+        return error
+    column = str(error.data.get("column", ""))
+    own = columns.get(column, column)
+    error.args = (str(error).replace(OWN, own),)
+    error.details = [
+        {key: value.replace(OWN, own) if isinstance(value, str) else value for key, value in detail.items()}
+        for detail in error.details
+    ]
+    return error
+
+
+def _named(census: Census, columns: dict[str, str]) -> list[dict[str, object]]:
+    return [
+        {**warning, "message": str(warning["message"]).replace(OWN, columns.get(str(warning.get("column")), ""))}
+        for warning in census.warnings()
+    ]
 
 
 def _examine(row: Row | Problem, task: Task, limits: Limits) -> Example | list[Problem]:

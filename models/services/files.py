@@ -22,7 +22,8 @@ from models.settings import Settings
 from models.storage.errors import StorageUnavailable
 from models.storage.keys import file_key
 
-PURPOSES = ("fine-tune",)
+# What a set to learn from needs is not asked of one to score on. OpenAI calls those `evals`.
+PURPOSES: dict[str, validation.Role] = {"fine-tune": "training", "validation": "validation", "evals": "validation"}
 _FILENAME_CHARS = 255
 
 
@@ -35,6 +36,7 @@ class NewFile:
     purpose: str = "fine-tune"
     task: str | None = None
     columns: dict[str, str] | None = None
+    role: validation.Role | None = None  # by its purpose, if None
 
 
 def create(resources: Resources, customer_id: str, new: NewFile) -> File:
@@ -43,10 +45,12 @@ def create(resources: Resources, customer_id: str, new: NewFile) -> File:
     Raises InvalidDataset for what is in it, InvalidRequest for its purpose, StorageUnavailable.
     """
     if new.purpose not in PURPOSES:
-        raise InvalidRequest(reason=f"purpose must be 'fine-tune'; it is '{new.purpose[:80]}'.", param="purpose")
+        reason = f"purpose must be 'fine-tune', or 'validation' for a file to score on; it is '{new.purpose[:80]}'."
+        raise InvalidRequest(reason=reason, param="purpose")
     name = _clean(new.filename)
     limits = limits_from(resources.settings)
-    profile = validation.inspect(new.path, filename=name, task=new.task, columns=new.columns, limits=limits)
+    role = new.role or PURPOSES[new.purpose]
+    profile = validation.inspect(new.path, filename=name, task=new.task, columns=new.columns, role=role, limits=limits)
     with new.path.open("rb") as content:
         sha256 = hashlib.file_digest(content, "sha256").hexdigest()
     file_id = new_id("file-")
@@ -79,7 +83,7 @@ def create(resources: Resources, customer_id: str, new: NewFile) -> File:
 
 
 def get(resources: Resources, customer_id: str, file_id: str) -> File:
-    """Return one of the customer's files; raises NotFound."""
+    """One of the customer's files; raises NotFound."""
     with resources.database.reading() as session:
         return files.require(session, customer_id, file_id)
 
@@ -87,7 +91,7 @@ def get(resources: Resources, customer_id: str, file_id: str) -> File:
 def list_page(
     resources: Resources, customer_id: str, *, after: str | None = None, limit: int = 20, purpose: str | None = None
 ) -> Page[File]:
-    """Return the customer's files, newest first."""
+    """The customer's files, newest first."""
     with resources.database.reading() as session:
         return files.fetch_list(session, customer_id, after=after, limit=limit, purpose=purpose)
 

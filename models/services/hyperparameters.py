@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from models.backbones.registry import BackboneEntry
+from models.datasets.rare_labels import RULES
 from models.learning.contract.errors import NoLinearLayers
 from models.learning.contract.request import STRATEGIES, Hyperparameters
 from models.services.errors import (
@@ -45,7 +46,7 @@ class _Range:
         return (self.low < value if self.above else self.low <= value) and value <= self.high
 
 
-_RANGES = {
+RANGES = {
     "n_epochs": _Range(1, 1_000, whole=True),
     "batch_size": _Range(1, 4_096, whole=True),
     "learning_rate": _Range(0, 1, above=True),
@@ -53,6 +54,7 @@ _RANGES = {
     "lora_rank": _Range(1, 256, whole=True),
     "trainable_blocks": _Range(0, 1_000, whole=True),
     "regularization": _Range(0, 1e6, above=True),
+    "min_rows_per_label": _Range(1, 10_000, whole=True),
 }
 _NAMES = tuple(field.name for field in fields(Hyperparameters))
 
@@ -101,11 +103,15 @@ def _check(name: str, value: Any, base: BackboneEntry, param: str) -> Any:
         if not isinstance(value, str) or not 1 <= len(value) <= _NAME_CHARS or not value.isprintable():
             raise InvalidHyperparameter(name=name, expected="a name", got=got, param=param)
         return value
+    if name == "rare_labels":
+        if value not in RULES:
+            raise InvalidHyperparameter(name=name, expected=" or ".join(RULES), got=got, param=param)
+        return value
     if name == "lexical":
         if not isinstance(value, bool):
             raise InvalidHyperparameter(name=name, expected="true or false", got=got, param=param)
         return value
-    bounds = _RANGES[name]
+    bounds = RANGES[name]
     if name == "trainable_blocks":
         bounds = _Range(0, base.blocks, whole=True)
     if not bounds.holds(value):

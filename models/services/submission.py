@@ -12,9 +12,11 @@ from sqlalchemy.orm import Session
 from models.backbones import registry
 from models.backbones.registry import BackboneEntry
 from models.datasets import tasks
+from models.datasets.rare_labels import RareLabels
 from models.datasets.tasks.task import Modality
 from models.errors import InvalidRequest
 from models.identifiers import full_model_name, new_id
+from models.learning.contract.request import Hyperparameters
 from models.records import files, jobs, versions
 from models.records.customers import Customer
 from models.records.files import File
@@ -29,6 +31,8 @@ from models.settings import Settings
 
 _NAME_CHARS = 64
 _SHOWN = 5
+# Tasks in which rows without their rare labels may lack a second one.
+_DROPS = frozenset({"text-classification", "image-classification", "audio-classification"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,7 @@ def write(session: Session, resources: Resources, customer: Customer, order: Ord
     request = order.request
     training = files.require(session, customer.id, request.training_file, param="training_file")
     task = _task_of(training, request.task, order.base)
+    _check_training(training, Hyperparameters(**order.hyperparameters).rare())
     validation = None
     if request.validation_file is not None:
         validation = files.require(session, customer.id, request.validation_file, param="validation_file")
@@ -123,7 +128,7 @@ def write(session: Session, resources: Resources, customer: Customer, order: Ord
 
 
 def suggest_name(filename: str, reserved: frozenset[str]) -> str:
-    """Return a model name from a file name: `My Tickets (2024).csv` → `my-tickets-2024`."""
+    """A model name from a file name: `My Tickets (2024).csv` → `my-tickets-2024`."""
     stem = PurePath(filename).stem.lower()
     name = re.sub(r"[^a-z0-9]+", "-", stem).strip("-")[:_NAME_CHARS].strip("-") or "model"
     return f"{name[: _NAME_CHARS - 6]}-model" if name in reserved else name
@@ -141,6 +146,21 @@ def _task_of(training: File, asked: str | None, base: BackboneEntry) -> str:
             param="model",
         )
     return task
+
+
+def _check_training(training: File, rule: RareLabels) -> None:
+    """Raise UnusableFile for a file that was checked as one to score on, or that has no two labels left."""
+    if training.profile.get("role") == "validation":
+        reason = f"The file '{training.id}' was uploaded as one to score on. Upload it with purpose 'fine-tune'."
+        raise UnusableFile(reason=reason, param="training_file")
+    labels = training.profile["labels"]
+    if tasks.kind(training.profile["task"]) in _DROPS and len(rule.kept(labels)) < 2:
+        rare = len(rule.among(labels))
+        reason = (
+            f"{rare} of the file's {len(labels)} labels have fewer than {rule.minimum} rows, and fewer "
+            "than two labels are left to tell apart. Ask for a smaller min_rows_per_label, or add rows."
+        )
+        raise UnusableFile(reason=reason, param="training_file")
 
 
 def _compare(training: File, validation: File) -> None:

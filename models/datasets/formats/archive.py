@@ -19,7 +19,6 @@ from pathlib import Path
 from models.datasets.errors import InvalidDataset, SeveralTables, WrongFormat, bad_rows
 from models.datasets.examples import Media
 from models.datasets.formats.delimited import CSV
-from models.datasets.formats.foreign import UNPACK, office_file
 from models.datasets.formats.format import Format, Row
 from models.datasets.formats.json_lines import JSONL
 from models.datasets.formats.zip_members import Archive, Member, danger, judge, open_archive
@@ -31,6 +30,16 @@ _TABLES: dict[str, Format] = {".csv": CSV, ".tsv": CSV, ".jsonl": JSONL, ".ndjso
 _FILE_COLUMNS = ("file", "file_name", "filename", "filepath", "file_path", "path")
 _SAMPLED = 25
 _ALIKE_AMONG = 1_000
+# What makes a zip an office file is that it holds these, whatever its folders are called.
+_CONTENTS = "[Content_Types].xml"
+_OFFICE = (
+    ("xl/workbook.", "an Excel workbook"),
+    ("word/document.", "a Word document"),
+    ("ppt/presentation.", "a presentation"),
+)
+_OPEN_DOCUMENT = "application/vnd.oasis.opendocument"
+_SAVE_AS_CSV = "Save it as CSV (UTF-8) and upload that."
+_UNZIP = "Unpack it (unzip) and upload the table inside, as CSV, JSONL or Parquet."
 _FOLDERS = "Put every file directly into the folder that is named like its label, such as ants/1.jpg."
 
 
@@ -47,13 +56,15 @@ class _Table:
 
 
 def recognise(head: bytes) -> bool:
-    """A zip that is no office file."""
-    return head.startswith((b"PK\x03\x04", b"PK\x05\x06")) and office_file(head) is None
+    """A zip's magic bytes; which kind of zip shows in its members."""
+    return head.startswith((b"PK\x03\x04", b"PK\x05\x06"))
 
 
 def check(path: Path, filename: str, limits: Limits) -> None:
     """Judge the directory: how much it would unpack to, and every member that must not be unpacked, by name."""
     with open_archive(path, filename, max_entries=limits.max_entries) as archive:
+        if (office := _office_file(archive)) is not None:
+            raise WrongFormat(filename=filename, found=office, advice=_SAVE_AS_CSV)
         judge(archive, path, filename, limits)
         ledger, seen = Ledger(), set[str]()
         for member in archive.members:
@@ -66,7 +77,7 @@ def check(path: Path, filename: str, limits: Limits) -> None:
         if ledger.total:
             raise bad_rows(ledger, len(archive.members), filename=filename)
         if _medium(archive) is None:
-            raise WrongFormat(filename=filename, found="a zip archive without pictures or sounds", advice=UNPACK)
+            raise WrongFormat(filename=filename, found="a zip archive without pictures or sounds", advice=_UNZIP)
         tables = _tables(archive)
         if len(tables) > 1:
             names = " and ".join(f"'{excerpt(table.name)}'" for table in tables[:2])
@@ -136,6 +147,16 @@ def _from_table(archive: Archive, table: _Table, medium: str, columns: dict[str,
         yield replace(row, values={**row.values, medium: media}, member=member.name)
 
 
+def _office_file(archive: Archive) -> str | None:
+    """What kind of office file an archive is, by its members; None for any other."""
+    members = {member.name: member for member in archive.members}
+    if _CONTENTS in members:
+        found = (what for part, what in _OFFICE if any(name.startswith(part) for name in members))
+        return next(found, "an office file")
+    kind = archive.head(members["mimetype"], HEAD_BYTES) if "mimetype" in members else b""
+    return "an OpenDocument file" if kind.startswith(_OPEN_DOCUMENT.encode()) else None
+
+
 def _named(value: object, base: str, members: dict[str, Member]) -> Member:
     """The member that a cell names."""
     if not isinstance(value, str) or not value.strip():
@@ -198,4 +219,4 @@ def _unpacked(archive: Archive) -> Iterator[_Table | None]:
         yield _Table(member, _TABLES[member.suffix], path)
 
 
-ZIP = Format("zip", recognise, check, read_columns, read_rows, binary=True)
+ZIP = Format("zip", recognise, check, read_columns, read_rows, binary=True, media=True)

@@ -1,8 +1,13 @@
-"""OpenAI's chat JSONL: the last user message that has an answer is the text, the assistant's answer the label."""
+"""Chat JSONL, OpenAI's (`messages`) and ShareGPT's (`conversations`): a user message is the text, its answer the label.
+
+Of a conversation the last answer is taken whose `weight` is not 0. The text is the user message before it: what a
+classifier is asked with, one message at a time. Everything else in a row is not read, and the row says so.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +21,36 @@ from models.datasets.problems import Problem
 # The virtual columns of a chat file: each row's two ends of the conversation.
 COLUMNS = ("text", "label")
 
+_KEYS = ("messages", "conversations")
+_LONG_LINE = re.compile(r'"(messages|conversations)"\s*:\s*\[\s*\{')
+_ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "model": "assistant"}  # ShareGPT's
+_ANSWERS = "Add the assistant's message: the label."
+
 
 class _Unusable(ValueError):
     """reason, mend."""
 
 
+def joined(parts: Sequence[str]) -> str:
+    """The text of a message whose content comes in parts, in training and in requests alike.
+
+    A line break goes between two parts unless there is white space already: words of two parts are two words.
+    """
+    text = ""
+    for part in parts:
+        apart = not text or text[-1].isspace() or part[:1].isspace()
+        text += part if apart else f"\n{part}"
+    return text
+
+
 def recognise(head: bytes) -> bool:
-    """The first object has `messages`; one whose line is longer than the head is recognised by its first key."""
+    """The first object has messages; one whose line is longer than the head is recognised by their key."""
     first = decode_head(head).strip().split("\n", 1)[0]
     try:
         value = orjson.loads(first)
     except orjson.JSONDecodeError:
-        return first.replace(" ", "").startswith('{"messages":[')
-    return isinstance(value, dict) and isinstance(value.get("messages"), list)
+        return first.startswith("{") and _LONG_LINE.search(first) is not None
+    return isinstance(value, dict) and any(isinstance(value.get(key), list) for key in _KEYS)
 
 
 def read_columns(path: Path) -> list[str]:  # noqa: ARG001  (a Format's signature)
@@ -42,26 +64,74 @@ def read_rows(path: Path, columns: dict[str, str]) -> Iterator[Row | Problem]:
         if isinstance(row, Problem):
             yield row
             continue
+        key = next((key for key in _KEYS if key in row.values), _KEYS[0])
         try:
-            ends = dict(zip(COLUMNS, _ends(row.values.get("messages")), strict=True))
+            text, label, unused = _ends(row.values.get(key))
         except _Unusable as error:
             reason, mend = error.args
-            yield Problem(row.number, row.line, "messages", reason, mend)
+            yield Problem(row.number, row.line, key, reason, mend)
             continue
-        yield Row(row.number, row.line, {name: ends[own] for name, own in columns.items()})
+        ends = {"text": text, "label": label}
+        others = [f"key '{name[:40]}'" for name, value in row.values.items() if name != key and value is not None]
+        yield Row(row.number, row.line, {name: ends[own] for name, own in columns.items()}, unused=(*unused, *others))
 
 
-def _ends(messages: Any) -> tuple[str, str]:
+def _ends(messages: Any) -> tuple[str, str, list[str]]:
+    """Text, label, and what else there is."""
     if not isinstance(messages, list) or not messages:
         raise _Unusable("is not a list of messages", 'Write {"messages": [{"role": "user", …}, …]}.')
     if not all(isinstance(message, dict) for message in messages):
         raise _Unusable("holds something else than objects", 'Every message is {"role": …, "content": …}.')
-    for place in range(len(messages) - 1, 0, -1):
-        if messages[place].get("role") == "assistant" and messages[place - 1].get("role") == "user":
-            return _content(messages[place - 1]), _content(messages[place])
-    raise _Unusable(
-        "has no user message with an assistant's answer after it", "Add the assistant's message: the label."
-    )
+    messages = [_plain(message) for message in messages]
+    asked: int | None = None
+    chosen: tuple[int, int] | None = None
+    weighed_out = False
+    for place, message in enumerate(messages):
+        if message.get("role") == "user":
+            asked = place
+        elif message.get("role") == "assistant" and asked is not None and not _is_call(message):
+            if _weight(message):
+                chosen = asked, place
+            else:
+                weighed_out = True
+    if chosen is None:
+        if weighed_out:
+            raise _Unusable("has only answers of weight 0, which are not learned", "Give the label weight 1.")
+        raise _Unusable("has no user message with an assistant's answer after it", _ANSWERS)
+    unused = {_name(message, place, chosen) for place, message in enumerate(messages) if place not in chosen}
+    return _content(messages[chosen[0]]), _content(messages[chosen[1]]), sorted(unused)
+
+
+def _plain(message: dict[str, Any]) -> dict[str, Any]:
+    """A message of ShareGPT's as one of OpenAI's."""
+    if "from" not in message or "role" in message:
+        return message
+    role = str(message["from"])
+    return {"role": _ROLES.get(role, role), "content": message.get("value"), "weight": message.get("weight")}
+
+
+def _is_call(message: dict[str, Any]) -> bool:
+    """Whether an assistant's message calls a tool instead of answering."""
+    called = message.get("tool_calls") or message.get("function_call")
+    return bool(called) and not message.get("content")
+
+
+def _weight(message: dict[str, Any]) -> bool:
+    weight = message.get("weight")
+    if weight is None or (weight in (0, 1) and isinstance(weight, int | float)):
+        return weight is None or bool(weight)
+    raise _Unusable(f"has a message with weight {weight!r}", "A weight is 0 (not learned) or 1.")
+
+
+def _name(message: dict[str, Any], place: int, chosen: tuple[int, int]) -> str:
+    role = message.get("role")
+    if role in ("system", "developer"):
+        return "system messages"
+    if role == "assistant" and message.get("weight") == 0:
+        return "answers of weight 0"
+    if role in ("tool", "function") or _is_call(message):
+        return "calls of tools"
+    return "earlier turns" if place < chosen[1] else "later turns"
 
 
 def _content(message: dict[str, Any]) -> str:
@@ -72,8 +142,9 @@ def _content(message: dict[str, Any]) -> str:
         parts = [
             part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in content
         ]
-        if parts and all(isinstance(part, str) for part in parts):
-            return "".join(part for part in parts if part)
+        texts = [part for part in parts if isinstance(part, str)]
+        if parts and len(texts) == len(parts):
+            return joined(texts)
         raise _Unusable("has content that is not text", "Only text parts can be used; remove pictures and sound.")
     raise _Unusable(f"has a message of role '{message.get('role')}' without text", "Write its text as `content`.")
 

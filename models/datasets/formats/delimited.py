@@ -1,10 +1,15 @@
-"""CSV: a header line, then rows; comma, semicolon or tab, quotes as in RFC 4180."""
+"""CSV: a header line, then rows; comma, semicolon, tab or pipe, quotes as in RFC 4180.
+
+Files with tabs are read by `quoting`: few of them are quoted. A first line `sep=;` is Excel's own hint, and skipped.
+"""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TextIO
 
 from models.datasets.formats.encoding import (
     MAX_LINE_CHARS,
@@ -16,14 +21,31 @@ from models.datasets.formats.encoding import (
     refused_encoding,
 )
 from models.datasets.formats.format import Format, Row
+from models.datasets.formats.quoting import RecentLines, SeenCells, is_quoted
 from models.datasets.problems import Problem
 
-DELIMITERS = (",", ";", "\t")
+DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 
 # The module's own limit of 131,072 characters is for the whole process; texts may be longer than that.
 csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_CHARS))
 
+_HINT = "sep="
 _QUOTES = "Put the field in double quotes and write a quote inside it twice, as any CSV writer does."
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How one file is written."""
+
+    delimiter: str
+    quoted: bool = True  # False: a quote is a character like any other
+    hint: bool = False  # the first line is `sep=`
+
+    def reader(self, file: Iterator[str]) -> Any:
+        """A reader of lines; those of a hint are to be skipped before."""
+        if self.quoted:
+            return csv.reader(file, delimiter=self.delimiter, strict=True)
+        return csv.reader(file, delimiter=self.delimiter, strict=True, quoting=csv.QUOTE_NONE)
 
 
 def recognise(head: bytes) -> bool:
@@ -39,20 +61,35 @@ def read_header(path: Path) -> list[str]:
     return _header(path, sniff(path))
 
 
-def sniff(path: Path) -> str:
-    """The delimiter that splits the header into most columns; a comma when none does."""
-    return max(DELIMITERS, key=lambda delimiter: len(_header(path, delimiter)))
+def sniff(path: Path) -> Dialect:
+    """The delimiter of the hint, or that which splits the header into most columns; a comma when none does."""
+    with open_text(path) as file:
+        try:
+            first = next(lines(file), "").strip("\r\n").strip('"')
+        except OverlongLine:
+            first = ""
+    if first.lower().startswith(_HINT) and len(first) == len(_HINT) + 1:
+        found = Dialect(first[-1], hint=True)
+    else:
+        found = max(map(Dialect, DELIMITERS), key=lambda dialect: len(_header(path, dialect)))
+    if found.delimiter != "\t":
+        return found
+    with open_text(path) as file:
+        return replace(found, quoted=is_quoted(_after_hint(file, found)))
 
 
 def read_rows(path: Path, columns: dict[str, str]) -> Iterator[Row | Problem]:
     """Rows in order. A row that cannot be split is a problem; an unclosed quote ends the reading."""
-    delimiter = sniff(path)
+    dialect = sniff(path)
     with open_text(path) as file:
-        reader = csv.reader(lines(file), delimiter=delimiter, strict=True)
+        recent = RecentLines(_after_hint(file, dialect))
+        reader = dialect.reader(recent)
         header: list[str] | None = None
+        seen = SeenCells()
         number = 0
         while True:
-            line = reader.line_num + 1
+            recent.forget()
+            line = reader.line_num + 1 + dialect.hint
             try:
                 fields = next(reader)
             except StopIteration:
@@ -76,18 +113,29 @@ def read_rows(path: Path, columns: dict[str, str]) -> Iterator[Row | Problem]:
                 continue
             number += 1
             if len(fields) != len(header) and (len(fields) < len(header) or any(fields[len(header) :])):
-                yield _ragged(number, line, len(fields), len(header), delimiter)
-                continue
-            yield Row(number, line, {canonical: fields[place] or None for canonical, place in places.items()})
+                yield _ragged(number, line, len(fields), len(header), dialect)
+            elif seen.swallowed(fields, recent.lines, dialect.delimiter):
+                last = reader.line_num + dialect.hint
+                yield Problem(number, line, None, _swallowed(line, last), _QUOTES)
+            else:
+                seen.add(fields)
+                yield Row(number, line, {canonical: fields[place] or None for canonical, place in places.items()})
 
 
-def _header(path: Path, delimiter: str) -> list[str]:
+def _header(path: Path, dialect: Dialect) -> list[str]:
     with open_text(path) as file:
         try:
-            records = csv.reader(lines(file), delimiter=delimiter, strict=True)
+            records = dialect.reader(_after_hint(file, dialect))
             return [name.strip() for name in next((fields for fields in records if not _blank(fields)), [])]
         except (csv.Error, OverlongLine):
             return []
+
+
+def _after_hint(file: TextIO, dialect: Dialect) -> Iterator[str]:
+    found = lines(file)
+    if dialect.hint:
+        next(found, None)
+    return found
 
 
 def _blank(fields: list[str]) -> bool:
@@ -102,10 +150,22 @@ def _broken(number: int, line: int, error: csv.Error) -> Problem:
     return Problem(number, line, None, f"The row is not valid CSV ({text})", _QUOTES)
 
 
-def _ragged(number: int, line: int, got: int, expected: int, delimiter: str) -> Problem:
-    name = {",": "comma", ";": "semicolon", "\t": "tab"}[delimiter]
+def _swallowed(first: int, last: int) -> str:
+    return (
+        f"The row runs from line {first} to line {last}, and each of these lines reads as a row of its own: "
+        "a quote opens a field where it should be a character of the text"
+    )
+
+
+def _ragged(number: int, line: int, got: int, expected: int, dialect: Dialect) -> Problem:
+    name = DELIMITERS.get(dialect.delimiter, f"'{dialect.delimiter}'")
     reason = f"The row has {got} field{'' if got == 1 else 's'}, the header has {expected}"
-    mend = f"Put texts that contain a {name} in double quotes." if got > expected else "Write every field of the row."
+    if got < expected:
+        mend = "Write every field of the row."
+    elif dialect.quoted:
+        mend = f"Put texts that contain a {name} in double quotes."
+    else:
+        mend = f"Write a space where a text contains a {name}; the file's fields are not quoted."
     return Problem(number, line, None, reason, mend)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import codecs
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
 from models.datasets.errors import NotUtf8
+from models.datasets.formats import charsets
 from models.datasets.limits import Limits
 
 # No row that the limits allow is longer, and a file without line breaks must not be read in one piece.
@@ -51,7 +53,7 @@ def check_encoding(path: Path, filename: str, limits: Limits) -> None:  # noqa: 
         head = file.read(4096)
         file.seek(0)
         if guess := refused_encoding(head):
-            raise NotUtf8(filename=filename, byte="0x00", offset=head.index(0), line=1, guess=guess)
+            raise NotUtf8(filename=filename, byte="0x00", offset=head.index(0), line=1, advice=_iconv(guess, filename))
         encoding = encoding_of(head)
         decoder = codecs.getincrementaldecoder(encoding)()
         position, line, final = 0, 1, False
@@ -70,8 +72,19 @@ def check_encoding(path: Path, filename: str, limits: Limits) -> None:  # noqa: 
                     byte=f"0x{bad[error.start]:02x}",
                     offset=position - len(bad) + error.start,
                     line=line + before.count("\n"),
-                    guess="utf-16" if encoding == "utf-16" else "windows-1252",
+                    advice=_advice(path, encoding, filename),
                 ) from None
+
+
+def _advice(path: Path, encoding: str, filename: str) -> str:
+    if encoding == "utf-16":
+        return "It begins as UTF-16 and is damaged: write it again, as UTF-8."
+    with path.open("rb") as file:
+        return charsets.advice(file.read(_CHUNK), filename)
+
+
+def _iconv(name: str, filename: str) -> str:
+    return f"Convert it: iconv -f {name} -t utf-8 {shlex.quote(filename)} > utf8-file"
 
 
 def open_text(path: Path) -> TextIO:

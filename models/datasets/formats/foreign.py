@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
+
 from models.datasets.errors import WrongFormat
+from models.datasets.formats.documents import refuse_documents
 from models.datasets.formats.encoding import decode_head
 
-UNPACK = "Unpack it and upload the file inside."
+
+def _unpack(command: str) -> str:
+    return f"Unpack it and upload the file inside: {command} {{file}}"
+
+
 _EXPORT = "Export the table as CSV or Parquet and upload that."
 _NO_MEDIA = (
     "Put pictures or sounds into a zip with one folder per label, or with a CSV file that names them; "
@@ -14,12 +21,12 @@ _NO_MEDIA = (
 
 _MAGIC: tuple[tuple[bytes, str, str], ...] = (
     (b"%PDF", "a PDF", "Put the texts and labels into a CSV file and upload that."),
-    (b"\x1f\x8b", "compressed with gzip", UNPACK),
-    (b"BZh", "compressed with bzip2", UNPACK),
-    (b"\x28\xb5\x2f\xfd", "compressed with zstd", UNPACK),
-    (b"\xfd7zXZ\x00", "compressed with xz", UNPACK),
-    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", UNPACK),
-    (b"Rar!", "a RAR archive", UNPACK),
+    (b"\x1f\x8b", "compressed with gzip", _unpack("gunzip -k")),
+    (b"BZh", "compressed with bzip2", _unpack("bunzip2 -k")),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd", _unpack("zstd -d")),
+    (b"\xfd7zXZ\x00", "compressed with xz", _unpack("xz -dk")),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", _unpack("7z x")),
+    (b"Rar!", "a RAR archive", _unpack("unrar x")),
     (b"\xd0\xcf\x11\xe0", "an old Excel or Word file", "Save it as CSV (UTF-8) and upload that."),
     (b"PARE", "an encrypted Parquet file", "Write it without encryption."),
     (b"ARROW1", "an Arrow IPC (Feather) file", "Write it as Parquet."),
@@ -45,34 +52,17 @@ _MAGIC: tuple[tuple[bytes, str, str], ...] = (
     (b"ID3", "an MP3 sound", _NO_MEDIA),
     (b"{\\rtf", "an RTF document", "Save it as CSV (UTF-8) and upload that."),
 )
-_ARRAY = "Write one object per line instead (JSONL), for example: jq -c '.[]' file.json > file.jsonl"
 _MARKUP = (("<!doctype", "an HTML page"), ("<html", "an HTML page"), ("<?xml", "an XML document"))
-# Names in a zip's first local headers.
-_OFFICE = (
-    (b"xl/", "an Excel workbook"),
-    (b"word/", "a Word document"),
-    (b"ppt/", "a presentation"),
-    (b"application/vnd.oasis.opendocument", "an OpenDocument file"),
-)
-_SAVE_AS_CSV = "Save it as CSV (UTF-8) and upload that."
 
 
-def refuse_foreign(filename: str, head: bytes) -> None:
-    """Raise WrongFormat if the content is a known kind of file that is no table."""
-    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        raise WrongFormat(filename=filename, found=office_file(head) or "a zip archive", advice=_SAVE_AS_CSV)
+def refuse_foreign(filename: str, head: bytes, *, whole: bool) -> None:
+    """Raise WrongFormat if the content is a known kind of file that is no table; `whole`: `head` is all of it."""
     for magic, found, advice in _MAGIC:
         # A header line may begin with "ORC" or "ID3"; a binary file has NUL bytes somewhere near its start.
         if head.startswith(magic) and (not magic.isalnum() or b"\x00" in head):
-            raise WrongFormat(filename=filename, found=found, advice=advice)
-    text = decode_head(head).lstrip()
-    if text.startswith("["):
-        raise WrongFormat(filename=filename, found="one JSON array", advice=_ARRAY)
+            raise WrongFormat(filename=filename, found=found, advice=advice.format(file=shlex.quote(filename)))
+    text = decode_head(head).lstrip("\ufeff").lstrip()
     for start, found in _MARKUP:
         if text[:20].lower().startswith(start):
             raise WrongFormat(filename=filename, found=found, advice=_EXPORT)
-
-
-def office_file(head: bytes) -> str | None:
-    """What kind of office file a zip is that begins with `head`; None for any other zip."""
-    return next((found for part, found in _OFFICE if part in head), None)
+    refuse_documents(filename, text, whole=whole)

@@ -19,6 +19,7 @@ class Row:
     line: int | None
     values: dict[str, Any]
     member: str | None = None  # in an archive: the name of the picture or sound that the row is about
+    unused: tuple[str, ...] = ()  # what the row holds besides and is not read, in words
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,4 +38,5 @@ class Format:
     columns: Callable[[Path], list[str]]
     rows: Callable[[Path, dict[str, str]], Iterator[Row | Problem]]
     binary: bool = False  # recognised before any text format is tried
+    media: bool = False  # rows are pictures or sounds
     free_answers: bool = False  # labels were written as prose: they must prove to be a closed set

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from models.datasets.errors import OversizedParquet, TooManyRows, TruncatedParquet, UnreadableParquet
-from models.datasets.formats import parquet_pages
+from models.datasets.formats import class_labels, parquet_pages
 from models.datasets.formats.format import Format, Row
 from models.datasets.limits import Limits
 from models.datasets.problems import Problem, excerpt
@@ -88,11 +88,15 @@ def read_rows(path: Path, columns: dict[str, str]) -> Iterator[Row | Problem]:
         with _open(path, dictionaries=_nested_text(path, set(columns.values()))) as parquet:
             # A value is no longer than its page: so many rows at once that they stay in bounds even then.
             largest = max((page.unpacked for page in parquet_pages.walk(path, parquet.metadata)), default=1)
+            names = class_labels.names_of(parquet.schema_arrow.metadata)
             size = max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(1, largest)))
             for batch in parquet.iter_batches(
                 batch_size=size, columns=sorted(set(columns.values())), use_threads=False
             ):
                 lists = {name: _values(batch.column(own)) for name, own in columns.items()}
+                for name, own in columns.items():
+                    if own in names:
+                        lists[name] = [class_labels.named(value, names[own]) for value in lists[name]]
                 for place in range(batch.num_rows):
                     number += 1
                     yield Row(number, None, {name: values[place] for name, values in lists.items()})

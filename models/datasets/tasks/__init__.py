@@ -8,6 +8,7 @@ from models.datasets.errors import UnknownTask
 from models.datasets.problems import excerpt
 from models.datasets.tasks.media_labels import AUDIO_CLASSIFICATION, IMAGE_CLASSIFICATION
 from models.datasets.tasks.multi_label import MULTI_LABEL_CLASSIFICATION
+from models.datasets.tasks.pair_label import TEXT_PAIR_CLASSIFICATION
 from models.datasets.tasks.regression import TEXT_REGRESSION
 from models.datasets.tasks.single_label import TEXT_CLASSIFICATION
 from models.datasets.tasks.task import Task
@@ -18,6 +19,7 @@ TASKS: dict[str, Task] = {
     task.name: task
     for task in (
         TEXT_CLASSIFICATION,
+        TEXT_PAIR_CLASSIFICATION,
         MULTI_LABEL_CLASSIFICATION,
         TEXT_REGRESSION,
         TOKEN_CLASSIFICATION,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import math
+import re
+import unicodedata
 from collections.abc import Callable
 from datetime import date, time
 from typing import Any, TypeVar
@@ -11,9 +14,17 @@ import orjson
 
 from models.datasets.formats.format import Row
 from models.datasets.limits import Limits
-from models.datasets.problems import Problem, Unfit, excerpt
+from models.datasets.problems import OWN, Problem, Unfit, excerpt
 
 _T = TypeVar("_T")
+
+LARGEST_VALUE = 1e30  # sums of squares of more would not fit into a float64, nor values beyond 3e38 into a float32
+# Advice that names the file's own column: the place is filled in by `problems.name_column`.
+SPANS = f'These are spans: pass columns={{"spans": "{OWN}"}} to tag stretches of the text.'
+LABELS = f'Several labels per row: pass columns={{"labels": "{OWN}"}}. One label: write one string.'
+_PYTHON_CHARS = 100_000
+_INVISIBLE = dict.fromkeys((0x200B, 0x2060, 0xFEFF, 0x00AD))  # zero-width space, joiner, byte-order mark, soft hyphen
+_WHOLE = re.compile(r"^([+-]?\d+)\.0+$")
 
 _KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
     (bool, "a boolean"),
@@ -60,22 +71,22 @@ def text(value: Any, limits: Limits) -> str:
 
 
 def label(value: Any, limits: Limits) -> str:
-    """A label without surrounding white space. Numbers and booleans are taken as JSON writes them: 1, 0.5, true."""
-    value = _decode(value)
-    if isinstance(value, bool):
-        value = "true" if value else "false"
-    elif isinstance(value, int):
-        value = str(value)
-    elif isinstance(value, float):
-        # A column of whole numbers with one gap comes out of data frames as 1.0, 2.0, NaN.
-        value = None if math.isnan(value) else str(int(value)) if value.is_integer() else repr(value)
+    """A label without surrounding white space, spelled alike whatever the file's format.
+
+    Numbers and booleans are written as JSON has them, whole ones without a point: 1, 0.5, true; so are the texts `1.0`
+    and `True`, which is what they become in CSV. Unicode is composed (NFC), invisible characters are left out. A list
+    of one label, as annotation tools write it, is that label.
+    """
+    value = choices(_decode(value))
+    if isinstance(value, (list, tuple)) and value and is_span(value[0]):
+        raise Unfit(f"holds spans where one label is expected: {excerpt(value)}", SPANS)
+    if isinstance(value, (list, tuple)) and len(value) == 1:
+        value = _decode(value[0])
+    if isinstance(value, (list, tuple)) and value:
+        raise Unfit(f"is a list where one label is expected: {excerpt(value)}", LABELS)
+    value = "" if isinstance(value, (list, tuple)) else _spelled(value)
     if value is None or (isinstance(value, str) and not value.strip()):
         raise Unfit("has no label", "Write a label or remove the row.")
-    if isinstance(value, (list, tuple)):
-        mend = (
-            "Write one string; for several labels per row use the column `labels` and task multi-label-classification."
-        )
-        raise Unfit(f"is a list where one label is expected: {excerpt(value)}", mend)
     if not isinstance(value, str):
         raise Unfit(f"is {kind(value)} where a label is expected: {excerpt(value)}", "Write it as a string.")
     name: str = value.strip()
@@ -85,6 +96,42 @@ def label(value: Any, limits: Limits) -> str:
     if "\0" in name:
         raise Unfit("has a label with a NUL character", "Remove it.")
     return name
+
+
+def choices(value: Any) -> Any:
+    """What Label Studio's `{"choices": …}` holds, as an object or as the JSON of one; anything else as it is."""
+    if isinstance(value, str) and value.lstrip().startswith('{"choices"'):
+        try:
+            value = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return value
+    if isinstance(value, dict) and set(value) == {"choices"}:
+        return value["choices"]
+    return value
+
+
+def is_span(value: Any) -> bool:
+    """Whether a list's member is a stretch of a text: [start, end, label], or an object with a start and an end."""
+    if isinstance(value, dict):
+        return ("start" in value and "end" in value) or "start_offset" in value
+    whole = isinstance(value, (list, tuple)) and len(value) == 3
+    return whole and all(isinstance(place, int) for place in value[:2]) and isinstance(value[2], str)
+
+
+def _spelled(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        # A column of whole numbers with one gap comes out of data frames as 1.0, 2.0, NaN.
+        return None if math.isnan(value) else str(int(value)) if value.is_integer() else repr(value)
+    if not isinstance(value, str):
+        return value
+    name = unicodedata.normalize("NFC", value.translate(_INVISIBLE)).replace("\u00a0", " ").strip()
+    if name.lower() in ("true", "false"):
+        return name.lower()
+    return _WHOLE.sub(r"\1", name)
 
 
 def number(value: Any, limits: Limits) -> float:  # noqa: ARG001  (one signature for all cells)
@@ -100,6 +147,9 @@ def number(value: Any, limits: Limits) -> float:  # noqa: ARG001  (one signature
         raise Unfit(f"is no number: {excerpt(value)}", mend) from None
     if not math.isfinite(result):
         raise Unfit(f"is not a finite number: {excerpt(value)}", "Write a finite number or remove the row.")
+    if abs(result) > LARGEST_VALUE:
+        reason = f"is beyond {LARGEST_VALUE:g}, the largest value that can be learned: {excerpt(value)}"
+        raise Unfit(reason, "Write the values in a larger unit, such as millions, or their logarithm.")
     return result
 
 
@@ -109,11 +159,24 @@ def json_list(value: Any) -> list[Any]:
         try:
             value = orjson.loads(value)
         except orjson.JSONDecodeError as error:
+            if (written := _python_list(value)) is not None:
+                return written
             reason = f"is not a JSON list ({error.msg}): {excerpt(value)}"
             raise Unfit(reason, 'Write JSON with double quotes, such as ["a", "b"].') from None
     if not isinstance(value, (list, tuple)):
         raise Unfit(f"is {kind(value)} where a list is expected: {excerpt(value)}", 'Write a list, such as ["a", "b"].')
     return list(value)
+
+
+def _python_list(value: str) -> list[Any] | None:
+    """The list that Python's `str` made of one: single quotes. It is parsed, nothing in it is run."""
+    if not value.strip().startswith("[") or len(value) > _PYTHON_CHARS:
+        return None
+    try:
+        written = ast.literal_eval(value.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return None
+    return written if isinstance(written, list) else None
 
 
 def kind(value: Any) -> str:

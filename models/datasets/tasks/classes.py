@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
+import unicodedata
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from models.datasets.errors import NoLabels, OneClass, TooFewRows, TooManyClasses
+from models.datasets.errors import NoLabels, NumbersAsLabels, OneClass, TooFewRows, TooManyClasses
 from models.datasets.examples import Example
 from models.datasets.limits import Limits
-from models.datasets.problems import SHOWN, Problem, excerpt
+from models.datasets.problems import OWN, SHOWN, Problem, excerpt
+from models.datasets.rare_labels import MINIMUM_ROWS, OTHER, RareLabels
 
-MINIMUM_ROWS = 2  # one row to learn from, one to check with
 FEW_ROWS = 10
 STRONG_IMBALANCE = 20.0
+_MANY_NUMBERS = 5
+_MOST_LEFT_OUT = 0.5  # of a file's rows, for want of rows with the same label
 
 
 class ClassCensus:
@@ -28,12 +32,14 @@ class ClassCensus:
         self._labels_of = labels_of
         self._column = column
         self._minimum = minimum
+        self.together = False  # whether a row carries several
         self._sets: set[Hashable] = set()  # two different label sets prove that there is something to tell apart
 
     def add(self, example: Example) -> None:
         """Count the labels of one example."""
         self.rows += 1
         labels = self._labels_of(example)
+        self.together = self.together or len(labels) > 1
         if len(self._sets) < 2:
             self._sets.add(frozenset(labels))
         for label in labels:
@@ -47,18 +53,49 @@ class ClassCensus:
     def check(self) -> None:
         """At most the limit of labels, more than one class, and the minimum of rows in each."""
         if self.overflow:
-            raise TooManyClasses(column=self._column, limit=self._limit)
+            raise self._numbers() or TooManyClasses(column=self._column, limit=self._limit)
         if not self.labels:
             raise NoLabels(column=self._column, rows=self.rows)
         if len(self._sets) < self._minimum:
             raise OneClass(rows=self.rows, label=excerpt(next(iter(self.labels), "")))
-        rare = [label for label, count in self.labels.items() if count < MINIMUM_ROWS]
-        if rare:
-            raise self._too_few(rare)
+        rare = RareLabels().among(self.labels) if self._minimum else {}
+        kept = len(self.labels) - len(rare)
+        if rare and (kept < (1 if self.together else self._minimum) or len(rare) > _MOST_LEFT_OUT * self.rows):
+            raise self._numbers() or self._too_few(list(rare))
 
     def warnings(self) -> list[dict[str, Any]]:
-        """Labels that look alike, labels with few rows, strong imbalance."""
-        return [*self._similar(), *self._few(), *self._imbalance()]
+        """Labels that look alike, numbers, labels with too few or few rows, strong imbalance."""
+        return [*self._similar(), *self._numeric(), *self._rare(), *self._few(), *self._imbalance()]
+
+    def _numbers(self) -> NumbersAsLabels | None:
+        if len(self.labels) < 3 or not all(map(_is_number, self.labels)):
+            return None
+        return NumbersAsLabels(column=self._column, distinct=len(self.labels), rows=self.rows)
+
+    def _numeric(self) -> list[dict[str, Any]]:
+        if len(self.labels) < _MANY_NUMBERS or not all(map(_is_number, self.labels)):
+            return []
+        if all(label.lstrip("+-").isdigit() for label in self.labels):
+            return []  # ids of classes, more often than not
+        message = (
+            f"The labels are {len(self.labels)} different numbers, such as {excerpt(next(iter(self.labels)))}. "
+            f'They are learned as names without an order; to predict numbers, pass columns={{"value": "{OWN}"}}.'
+        )
+        return [{"code": "numeric_labels", "message": message, "column": self._column}]
+
+    def _rare(self) -> list[dict[str, Any]]:
+        rare = RareLabels().among(self.labels) if self._minimum else {}
+        if not rare:
+            return []
+        names = ", ".join(f"'{excerpt(label, 30)}'" for label in list(rare)[:5])
+        more = f" and {len(rare) - 5} more" if len(rare) > 5 else ""
+        have, are = (" has", "is") if len(rare) == 1 else ("s have", "are")
+        message = (
+            f"{len(rare)} label{have} fewer than {MINIMUM_ROWS} rows and {are} left out: {names}{more}. Add rows, or "
+            f'pass hyperparameters {{"rare_labels": "merge"}} to join rare labels as \'{OTHER}\'; "min_rows_per_label" '
+            "sets the limit."
+        )
+        return [{"code": "rare_labels", "message": message, "labels": rare}]
 
     def _too_few(self, rare: list[str]) -> TooFewRows:
         more = len(rare) - 1
@@ -82,12 +119,12 @@ class ClassCensus:
     def _similar(self) -> list[dict[str, Any]]:
         groups: dict[str, list[str]] = {}
         for label in self.labels:
-            groups.setdefault(" ".join(label.casefold().replace("_", " ").replace("-", " ").split()), []).append(label)
+            groups.setdefault(_plain(label), []).append(label)
         return [
             {
                 "code": "similar_labels",
                 "message": f"Labels {' and '.join(repr(excerpt(label)) for label in alike)} differ only in case, "
-                "spaces, '_' or '-': are they the same? They are kept apart.",
+                "spaces, '_', '-' or the form of a character: are they the same? They are kept apart.",
                 "labels": alike,
             }
             for alike in groups.values()
@@ -95,7 +132,7 @@ class ClassCensus:
         ]
 
     def _few(self) -> list[dict[str, Any]]:
-        few = {label: count for label, count in self.labels.items() if count < FEW_ROWS}
+        few = {label: count for label, count in self.labels.items() if MINIMUM_ROWS <= count < FEW_ROWS}
         if not few:
             return []
         names = ", ".join(f"'{excerpt(label, 30)}' ({count})" for label, count in list(few.items())[:5])
@@ -116,3 +153,16 @@ class ClassCensus:
             f"({self.labels[most]} and {self.labels[least]}): look at the figures per class, not at accuracy alone."
         )
         return [{"code": "imbalance", "message": message, "ratio": round(ratio, 1)}]
+
+
+def _plain(label: str) -> str:
+    """What two labels that look alike have in common."""
+    folded = unicodedata.normalize("NFKC", label).casefold().replace("_", " ").replace("-", " ")
+    return " ".join("".join(char for char in folded if unicodedata.category(char) != "Cf").split())
+
+
+def _is_number(label: str) -> bool:
+    try:
+        return math.isfinite(float(label))
+    except ValueError:
+        return False

@@ -1,23 +1,26 @@
 """multi-label-classification: a text and any number of labels.
 
-`labels` is a list in JSONL and Parquet. In CSV it is a JSON list (`["a", "b"]`), or labels with `|` between them, or
-with `;` if there is no `|`. A row to which no label applies says so with an empty list, `[]`; an empty
-cell is an error.
+`labels` is a list in JSONL and Parquet. In CSV it is a JSON list (`["a", "b"]`), one of Python's (`['a', 'b']`), or
+labels with `|` between them, with `;` if there is no `|`, with `,` if there is neither, else with `#`. A row to which
+no label applies says so with an empty list, `[]`; an empty cell is an error.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+from models.datasets.errors import LabelsAsVectors
 from models.datasets.examples import Example
 from models.datasets.formats.format import Row
 from models.datasets.limits import Limits
-from models.datasets.problems import Problem, Unfit
+from models.datasets.problems import OWN, Problem, Unfit, excerpt
 from models.datasets.tasks import cells
 from models.datasets.tasks.classes import ClassCensus
 from models.datasets.tasks.task import Task
 
 _NONE: tuple[str, ...] = ()
+_HASHED = re.compile(r"[^#\s](?:[^#]*[^#\s])?(?:#[^#\s](?:[^#]*[^#\s])?)+")
 
 
 def parse(row: Row, limits: Limits) -> Example | list[Problem]:
@@ -29,15 +32,58 @@ def parse(row: Row, limits: Limits) -> Example | list[Problem]:
 
 
 def _labels(value: Any, limits: Limits) -> tuple[str, ...]:
+    value = cells.choices(value)
     if value is None or (isinstance(value, str) and not value.strip()):
         raise Unfit("has no labels", "Write the labels, or [] if none applies.")
     if isinstance(value, str) and not value.lstrip().startswith("["):
-        parts: list[Any] = value.split("|" if "|" in value else ";")
+        parts: list[Any] = value.split(separator_of(value))
     else:
         parts = cells.json_list(value)
+    if parts and all(map(cells.is_span, parts)):
+        raise Unfit(f"holds spans where labels are expected: {excerpt(parts)}", cells.SPANS)
     if len(parts) > limits.max_classes:
         raise Unfit(f"has {len(parts)} labels; the limit is {limits.max_classes}", "Is this the labels' column?")
+    if any(isinstance(part, list | tuple) for part in parts):
+        raise Unfit(f"is a list of lists: {excerpt(parts)}", 'Write one list of names, such as ["a", "b"].')
+    if len(parts) > 1 and all(part in (0, 1) and isinstance(part, int | float) for part in parts):
+        zeros_and_ones = [int(part) for part in parts]
+        if len(set(zeros_and_ones)) < len(parts):
+            reason = f"is a 0/1 vector of length {len(parts)} where the names of labels are expected: {zeros_and_ones}"
+            raise Unfit(reason, _named(len(parts)))
     return tuple(dict.fromkeys(cells.label(part, limits) for part in parts))
+
+
+def separator_of(value: str) -> str:
+    """What parts the labels of a cell: `|`, `;`, `,`, or `#` between two words."""
+    found = next((mark for mark in "|;," if mark in value), None)
+    return found or ("#" if _HASHED.fullmatch(value) else ";")
+
+
+def remarks(row: Row) -> list[str]:
+    """Which signs the row's labels were parted at, where another reading is thinkable."""
+    value = row.values.get("labels")
+    if not isinstance(value, str) or value.lstrip().startswith(("[", "{")):
+        return []
+    mark = separator_of(value)
+    return [f"Labels are parted at '{mark}'"] if mark in value and mark in ",#" else []
+
+
+def _named(length: int) -> str:
+    names = ", ".join(f'"name{at}"' for at in range(1, min(length, 20) + 1))
+    return (
+        'Write the names of the labels that apply, such as ["toxic", "insult"], with your names in their order: '
+        f"jq -c --argjson names '[{names}]' '.[\"{OWN}\"] |= [$names[indices(1)[]]]' FILE > named.jsonl"
+    )
+
+
+class LabelsCensus(ClassCensus):
+    """Counts rows per label, and knows 0/1 vectors of two, which no single row gives away."""
+
+    def check(self) -> None:
+        """As for every task with labels; and labels that are positions."""
+        if set(self.labels) == {"0", "1"} and self.together:
+            raise LabelsAsVectors(column="labels")
+        super().check()
 
 
 def _labels_of(example: Example) -> tuple[str, ...]:
@@ -46,9 +92,9 @@ def _labels_of(example: Example) -> tuple[str, ...]:
 
 
 def _census(limits: Limits) -> ClassCensus:
-    return ClassCensus(limits, _labels_of, column="labels", minimum=2)
+    return LabelsCensus(limits, _labels_of, column="labels", minimum=2)
 
 
 MULTI_LABEL_CLASSIFICATION = Task(
-    "multi-label-classification", "text", "encoder", (("text", "labels"),), parse, _census
+    "multi-label-classification", "text", "encoder", (("text", "labels"),), parse, _census, remarks=remarks
 )

@@ -40,6 +40,7 @@ class Task:
     - `census(limits)`: an empty count.
     - `verify(example, limits)`: the example again after a closer look at what it holds, or what is wrong with it. Done
       once, when a file is uploaded.
+    - `remarks(row)`: how the row was read where another reading is thinkable, in words; counted into a warning.
     - `noun`: what goes in, for messages.
     - `learned_as`: the task whose way of learning and answering it shares; empty if it has its own.
     """
@@ -52,5 +53,6 @@ class Task:
     census: Callable[[Limits], Census]
     optional: tuple[str, ...] = ()
     verify: Callable[[Example, Limits], Example | Problem] | None = None
+    remarks: Callable[[Row], list[str]] | None = None
     noun: str = "text"
     learned_as: str = ""

@@ -23,6 +23,7 @@ _SPAN = 'Write {"start": 0, "end": 5, "label": "city"}; positions count characte
 _NO_TOKENS: list[str] = []
 _NO_TAGS: list[tuple[str, str]] = []
 _NO_SPANS: tuple[Span, ...] = ()
+_LABEL_KEYS = ("label", "labels", "entity")
 _TAG = "Write O, B-label or I-label."
 
 
@@ -58,7 +59,7 @@ def _spans(value: Any, limits: Limits) -> tuple[Span, ...]:
 
 def _span(item: Any, limits: Limits) -> Span:
     if isinstance(item, dict):
-        item = [item.get("start"), item.get("end"), item.get("label")]
+        item = [_first(item, *names) for names in (("start", "start_offset"), ("end", "end_offset"), _LABEL_KEYS)]
     if not isinstance(item, (list, tuple)) or len(item) != 3:
         raise Unfit(f"has a span that is none: {excerpt(item)}", _SPAN)
     start, end, label = item
@@ -66,6 +67,11 @@ def _span(item: Any, limits: Limits) -> Span:
     if not whole or not 0 <= start < end:
         raise Unfit(f"has a span without a valid start and end: {excerpt(item)}", _SPAN)
     return Span(start, end, cells.label(label, limits))
+
+
+def _first(item: dict[str, Any], *names: str) -> Any:
+    """The value of the first of these keys that is there: annotation tools call the same things differently."""
+    return next((item[name] for name in names if item.get(name) is not None), None)
 
 
 def _tokens(value: Any, limits: Limits) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from models.datasets.rare_labels import RareLabels, Rule
 from models.learning.contract.comparison import LiveVersion
 from models.learning.contract.outcomes import Outcome
 
@@ -26,6 +27,16 @@ class Hyperparameters:
     regularization: float | Literal["auto"] = "auto"
     features: str | Literal["auto"] = "auto"
     lexical: bool | Literal["auto"] = "auto"  # a part on the terms of the texts, beside the base
+    min_rows_per_label: int | Literal["auto"] = "auto"  # labels with fewer are rare
+    rare_labels: Rule | Literal["auto"] = "auto"
+
+    def rare(self) -> RareLabels:
+        """What is done with labels of few rows."""
+        usual = RareLabels()
+        return RareLabels(
+            usual.minimum if self.min_rows_per_label == "auto" else self.min_rows_per_label,
+            usual.rule if self.rare_labels == "auto" else self.rare_labels,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.datasets import rare_labels
 from models.datasets.examples import Example, Input, Media, TextPair
+from models.datasets.rare_labels import RareLabels, Replaced
 from models.datasets.reading import read
 from models.datasets.repeats import normalised
 from models.learning.contract.errors import TooFewRows, UnknownLabel
@@ -26,8 +27,9 @@ class Corpus:
     targets: Any  # Targets as the task encodes them; Ragged where a row has several, once it is tokenised
     labels: tuple[str, ...]
     rows: NDArray[np.int64]  # row numbers in the file
-    duplicates_N: NDArray[np.int64]  # equal for inputs that are the same, case and spaces aside
+    alike_N: NDArray[np.int64]  # equal for inputs that are the same, case and spaces aside
     digest: str
+    left_out: dict[str, Any] = field(default_factory=dict)  # of the file, and why: entries of the report
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -39,30 +41,50 @@ class Corpus:
             targets=self.targets[rows],
             labels=self.labels,
             rows=self.rows[rows],
-            duplicates_N=self.duplicates_N[rows],
+            alike_N=self.alike_N[rows],
             digest=hashlib.sha256(self.digest.encode() + rows.tobytes()).hexdigest(),
+            left_out=self.left_out,
         )
 
 
-def read_training(source: DatasetSource, task: Task) -> tuple[Corpus, Task]:
-    """All rows of the training file, and the task bound to them; raises InvalidDataset and TooFewRows."""
-    examples = list(read(source.path, format=source.format, task=task.name, columns=source.columns))
+def read_training(source: DatasetSource, task: Task, rule: RareLabels) -> tuple[Corpus, Task, Replaced]:
+    """Read the training file; return its rows, the task bound to them, and what became of rare labels.
+
+    Raises InvalidDataset and TooFewRows.
+    """
+    read_all = list(read(source.path, format=source.format, task=task.name, columns=source.columns))
+    replaced = rule.decide(rare_labels.count(read_all))
+    examples = replaced.apply(read_all)
     targets = [example.target for example in examples]
     if (kinds := task.kinds(targets)) < 2 or len(examples) < 4:
         raise TooFewRows(got=len(examples), kinds=kinds)
     bound = task.bind(targets)
-    return _corpus(examples, bound, bound.labels(targets)), bound
+    corpus = _corpus(examples, bound, bound.labels(targets))
+    if not replaced.labels:
+        return corpus, bound, replaced
+    how = {"rule": "merge" if replaced.other else "drop", "min_rows_per_label": rule.minimum}
+    left_out = {"labels": dict(replaced.labels), "rows": len(read_all) - len(examples), **how}
+    return replace(corpus, left_out={"rare_labels": left_out}), bound, replaced
 
 
-def read_validation(source: DatasetSource, task: Task, labels: Sequence[str]) -> Corpus:
-    """All rows of the validation file; raises InvalidDataset and UnknownLabel."""
-    examples = list(read(source.path, format=source.format, task=task.name, columns=source.columns))
-    known = set(labels)
+def read_validation(source: DatasetSource, task: Task, training: Corpus, replaced: Replaced) -> Corpus:
+    """Read the validation file without the rows that are in training, too; there may be no others.
+
+    They were learned, so that they say nothing about rows to come. Raises InvalidDataset and UnknownLabel.
+    """
+    read_all = list(read(source.path, format=source.format, task=task.name, columns=source.columns))
+    examples = replaced.apply(read_all)
+    known = set(training.labels)
     for example in examples:
         for label in task.labels([example.target]):
             if label not in known:
                 raise UnknownLabel(row=example.row, label=label)
-    return _corpus(examples, task, tuple(labels))
+    corpus = _corpus(examples, task, training.labels)
+    new_N = np.flatnonzero(~np.isin(corpus.alike_N, training.alike_N))
+    left_out: dict[str, Any] = {"rows": len(read_all), "in_training": len(corpus) - len(new_N)}
+    if len(examples) < len(read_all):
+        left_out["with_rare_labels"] = len(read_all) - len(examples)
+    return replace(corpus if len(new_N) == len(corpus) else corpus.take(new_N), left_out=left_out)
 
 
 def _corpus(examples: list[Example], task: Task, labels: tuple[str, ...]) -> Corpus:
@@ -80,7 +102,7 @@ def _corpus(examples: list[Example], task: Task, labels: tuple[str, ...]) -> Cor
         targets=task.encode([example.target for example in examples], labels),
         labels=labels,
         rows=np.array([example.row for example in examples], dtype=np.int64),
-        duplicates_N=np.array([hash(normalised(item)) for item in inputs], dtype=np.int64),
+        alike_N=np.array([hash(normalised(item)) for item in inputs], dtype=np.int64),
         digest=digest.hexdigest(),
     )
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from models.backbones.backbone import Backbone
 from models.datasets.examples import Input, Target
-from models.learning.tasks import class_figures
-from models.learning.tasks.task import EncoderTask, Floats, Targets
+from models.learning.tasks import class_figures, pairs
+from models.learning.tasks.task import Floats, Targets, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +24,15 @@ class Labelled:
         """There is nothing to know before labels are encoded."""
         return self
 
-    def view(self, backbone: Backbone, inputs: Sequence[Input]) -> Backbone:  # noqa: ARG002
-        """One vector per row."""
-        return backbone
+    def view(self, backbone: Backbone, inputs: Sequence[Input]) -> Backbone:
+        """One vector per row, of two texts that are compared where rows are pairs. Raises UnevenPairs."""
+        return pairs.view(backbone, inputs)
 
     def outputs(self, labels: Sequence[str]) -> int:
         """One per label."""
         return len(labels)
 
-    def kinds(self: EncoderTask, targets: Sequence[Target]) -> int:
+    def kinds(self: Task, targets: Sequence[Target]) -> int:
         """Labels."""
         return len(self.labels(targets))
 

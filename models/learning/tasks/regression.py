@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.backbones.backbone import Backbone
-from models.backbones.pairs import PairBackbone
-from models.datasets.examples import Input, Target, TextPair
-from models.learning.contract.errors import UnevenPairs
+from models.datasets.examples import Input, Target
+from models.learning.tasks import pairs
 from models.learning.tasks.link_functions import IDENTITY, LinkFunction
 from models.learning.tasks.task import Chosen, DecodeOptions, Floats, Tally, Targets
 
@@ -37,10 +36,7 @@ class Regression:
 
     def view(self, backbone: Backbone, inputs: Sequence[Input]) -> Backbone:
         """One vector per text, two that are compared per pair. Raises UnevenPairs."""
-        pairs = sum(isinstance(item, TextPair) for item in inputs)
-        if 0 < pairs < len(inputs):
-            raise UnevenPairs(pairs=pairs, rows=len(inputs))
-        return PairBackbone(backbone) if pairs else backbone
+        return pairs.view(backbone, inputs)
 
     def labels(self, targets: Sequence[Target]) -> tuple[str, ...]:  # noqa: ARG002
         """None."""
@@ -80,7 +76,7 @@ class Regression:
         """The value itself."""
         return probabilities_NK
 
-    def majority(self, encoded: Targets, held: Targets) -> Chosen:
+    def usual(self, encoded: Targets, held: Targets) -> Chosen:
         """The mean."""
         return np.full((len(held), 1), encoded.mean(), dtype=np.float32)
 

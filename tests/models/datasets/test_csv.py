@@ -94,7 +94,7 @@ def test_other_encodings_name_the_byte_the_line_and_the_mend(refusal):
     assert isinstance(error, NotUtf8)
     assert f"offset {content.index(0xEF)}" in str(error)
     assert "line 2" in str(error)
-    assert "iconv -f windows-1252 -t utf-8 'tickets.csv'" in str(error)
+    assert "iconv -f windows-1252 -t utf-8 tickets.csv" in str(error)
 
 
 def test_a_bad_byte_far_into_the_file_is_found_at_its_place(refusal):

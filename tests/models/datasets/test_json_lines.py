@@ -48,7 +48,9 @@ def test_bad_lines_and_wrong_types_are_all_reported(refusal):
     content = (
         jsonl({"text": "a", "label": "x"})
         + '{"text": "b", "label": \n'
-        + jsonl({"text": 5, "label": "x"}, {"text": "c"}, {"text": "d", "label": None}, {"text": "e", "label": ["x"]})
+        + jsonl(
+            {"text": 5, "label": "x"}, {"text": "c"}, {"text": "d", "label": None}, {"text": "e", "label": ["x", "y"]}
+        )
         + '[1]\n{"text": "\\ud800", "label": "x"}\n{"text": "f", "label": NaN}\n'
         + jsonl({"text": "  ", "label": {"a": 1}}, {"text": "g\0", "label": "y"})
     )

@@ -11,12 +11,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models.datasets.reading import read
+from models.datasets.tasks import cells
 from models.datasets.validation import Limits, inspect
 
 # Any character that a file can hold; NUL is refused, and lone surrogates are not text.
 characters = st.characters(exclude_characters="\0", exclude_categories=["Cs"])
 texts = st.text(characters, min_size=1, max_size=60).filter(lambda text: text.strip() != "")
-labels = texts.map(str.strip).filter(lambda label: label != "")
+# As they are spelled in every format: composed, without invisible characters, 1 for 1.0.
+labels = (
+    texts.filter(lambda text: text.strip(" \u00a0\u00ad\u200b\u2060\ufeff\n\r\t") != "")
+    .map(lambda text: cells._spelled(text).strip())
+    .filter(lambda label: label != "")
+)
 tables = st.lists(st.tuples(texts, labels), min_size=1, max_size=12)
 lists = st.lists(st.tuples(texts, st.lists(labels, max_size=4, unique=True)), min_size=1, max_size=12)
 

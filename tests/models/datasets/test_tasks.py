@@ -11,6 +11,7 @@ from models.datasets.errors import (
     TooFewRows,
     TooManyClasses,
     TooManyRows,
+    TwoReadings,
     UnknownColumns,
     UnknownTask,
 )
@@ -39,14 +40,22 @@ def test_one_class(refusal):
     assert "'x'" in str(error)
 
 
-def test_a_class_with_one_row(refusal):
-    error = refusal(table("text,label", "a,x", "b,x", "c,refund", "d,y", "e,y", "f,z"))
+def test_classes_with_one_row_are_left_out_and_named(profile):
+    found = profile(table("text,label", "a,x", "b,x", "c,refund", "d,y", "e,y", "f,z", "g,x"))
+    (warning,) = [each for each in found.warnings if each["code"] == "rare_labels"]
+    assert warning["labels"] == {"refund": 1, "z": 1}
+    assert "rare_labels" in warning["message"]
+    assert "'refund', 'z'" in warning["message"]
+
+
+@pytest.mark.parametrize(
+    "rows", [["a,x", "b,x", "c,y", "d,z"], [f"t{n},l{n}" for n in range(30)] + ["a,x", "b,x", "c,y", "d,y"]]
+)
+def test_nothing_but_classes_with_one_row(refusal, rows):
+    error = refusal(table("text,label", *rows))
     assert isinstance(error, TooFewRows)
     assert error.code == "too_few_rows"
-    assert "'refund' has 1 row (and so has 1 other label)" in str(error)
     assert "at least 2" in str(error)
-    assert error.total == 2
-    assert "'z'" in error.details[1]["reason"]
 
 
 def test_more_classes_than_the_limit(refusal):
@@ -121,7 +130,8 @@ def test_an_unknown_task(refusal):
 
 def test_a_stated_task_decides_which_columns_are_needed(profile, refusal):
     content = table("text,label,value", "a,x,1", "b,y,2", "c,x,3", "d,y,4")
-    assert profile(content).task == "text-classification"
+    assert isinstance(refusal(content), TwoReadings)
+    assert profile(content, task="text-classification").columns == {"text": "text", "label": "label"}
     assert profile(content, task="text-regression").columns == {"text": "text", "value": "value"}
     error = refusal(content, task="multi-label-classification")
     assert 'columns={"labels": "label"}' in str(error)
@@ -154,7 +164,7 @@ def test_several_labels_in_jsonl(profile, examples):
 
 
 def test_several_labels_that_cannot_be_used(refusal):
-    values = [["a"], None, "", ["a", ""], ["x" * 300], [["a"]], 5, "['a']", ["b"], "a||b"]
+    values = [["a"], None, "", ["a", ""], ["x" * 300], [["a"]], 5, "['a'", ["b"], "a||b"]
     error = refusal(jsonl(*({"text": "t", "labels": value} for value in values)))
     assert [detail["row"] for detail in error.details] == [2, 3, 4, 5, 6, 7, 8, 10]
 
@@ -168,9 +178,10 @@ def test_the_same_labels_everywhere(refusal):
 
 
 def test_regression_of_texts_and_pairs(examples):
-    content = table("text,value", "a,1", "b,-2.5", "c,3e-1")
-    assert [row.target for row in examples(content)] == [1.0, -2.5, 0.3]
-    pairs = examples(jsonl({"text": "a", "text_pair": "b", "value": 1}, {"text": "c", "text_pair": "d", "value": 2.5}))
+    content = table("text,value", "a,1", "b,-2.5", "c,3e-1", "d,4")
+    assert [row.target for row in examples(content)] == [1.0, -2.5, 0.3, 4.0]
+    rows = [{"text": "a", "text_pair": "b", "value": 1}, {"text": "c", "text_pair": "d", "value": 2.5}]
+    pairs = examples(jsonl(*rows, *rows))[:2]
     assert [(row.input, row.target) for row in pairs] == [(TextPair("a", "b"), 1.0), (TextPair("c", "d"), 2.5)]
 
 
@@ -185,11 +196,13 @@ def test_spans_and_tags_become_the_same_examples(examples):
         {"text": "fly to New York now", "spans": [{"start": 7, "end": 15, "label": "city"}]},
         {"text": "from Rome", "spans": [[5, 9, "city"]]},
         {"text": "hello", "spans": []},
+        {"text": "bye", "spans": []},
     )
     tags = jsonl(
         {"tokens": ["fly", "to", "New", "York", "now"], "tags": ["O", "O", "B-city", "I-city", "O"]},
         {"tokens": ["from", "Rome"], "tags": ["O", "I-city"]},
         {"tokens": ["hello"], "tags": ["O"]},
+        {"tokens": ["bye"], "tags": ["O"]},
     )
     assert examples(spans) == examples(tags)
     assert examples(spans)[0].target == (Span(7, 15, "city"),)

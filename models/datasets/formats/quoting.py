@@ -1,0 +1,98 @@
+"""Which quotes in a delimited file are quoting and which are characters of a text."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+
+_WHOLE = re.compile(r'"(?:[^"]|"")*"')
+_REMEMBERED_LINES = 100
+_REMEMBERED_CELLS = 200  # in each column
+_CELL_CHARS = 64
+
+
+def is_quoted(found: Iterable[str]) -> bool:
+    """Whether a tab-separated file is quoted as by a CSV writer. Most are not, and may begin a text with a quote.
+
+    Not quoted: a quote that opens on a line and does not close there, where the lines are rows as they are; or quotes
+    that no writer would have set, around some of a column's cells without a quote or tab in them.
+    """
+    width = ragged = stray = total = 0
+    quoted: dict[int, int] = defaultdict(int)
+    needless: set[int] = set()
+    for line in found:
+        fields = line.rstrip("\r\n").split("\t")
+        if not any(fields):
+            continue
+        if not width:
+            width = len(fields)
+            continue
+        total += 1
+        ragged += len(fields) != width
+        for place, field in enumerate(fields):
+            if field.startswith('"') and len(field) > 1 and _WHOLE.fullmatch(field):
+                quoted[place] += 1
+                if '""' not in field[1:-1]:
+                    needless.add(place)
+            elif field.startswith('"'):
+                stray += 1
+    if ragged:  # a quoted field holds a tab or a line break, or rows are broken
+        return True
+    return not stray and all(quoted[place] == total for place in needless)
+
+
+class RecentLines:
+    """Passes lines on and keeps those since the last `forget`, a hundred at most."""
+
+    def __init__(self, found: Iterator[str]) -> None:
+        self._found = found
+        self.lines: list[str] = []
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._found)
+        if len(self.lines) < _REMEMBERED_LINES:
+            self.lines.append(line)
+        return line
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self.lines = []
+
+
+class SeenCells:
+    """Short cells of earlier rows by column: what labels look like in this file."""
+
+    def __init__(self) -> None:
+        self._cells: dict[int, set[str]] = defaultdict(set)
+
+    def add(self, fields: Sequence[str]) -> None:
+        """Remember one row."""
+        for place, cell in enumerate(fields):
+            known = self._cells[place]
+            if len(cell) <= _CELL_CHARS and len(known) < _REMEMBERED_CELLS:
+                known.add(cell.strip())
+
+    def swallowed(self, fields: Sequence[str], found: Sequence[str], delimiter: str) -> bool:
+        """Whether one row's lines are rows each: as wide as the table, one with a cell that occurred before.
+
+        So it is when a text begins with a stray quote and a later one ends with one. Cells before the field that holds
+        line breaks, on the first line, and behind it, on the last, are the row's own and prove nothing.
+        """
+        if len(found) < 2 or len(fields) < 2:
+            return False
+        split = [line.rstrip("\r\n").split(delimiter) for line in found]
+        if any(len(cells) != len(fields) for cells in split):
+            return False
+        long = [place for place, field in enumerate(fields) if "\n" in field or "\r" in field]
+        first, last = (long[0], long[-1]) if long else (0, 0)
+        foreign = [
+            (place, cell.strip())
+            for line, cells in enumerate(split)
+            for place, cell in enumerate(cells)
+            if place not in long and (line > 0 or place > first) and (line < len(split) - 1 or place < last)
+        ]
+        return any(cell in self._cells[place] for place, cell in foreign)

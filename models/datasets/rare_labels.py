@@ -1,0 +1,87 @@
+"""Labels with too few rows to be learned: left out, or joined into one; the file's warnings and the report say so."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from models.datasets.examples import Example
+
+Rule = Literal["drop", "merge"]
+RULES: tuple[Rule, ...] = ("drop", "merge")
+MINIMUM_ROWS = 2  # one row to learn from, one to check with
+OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class RareLabels:
+    """What is done with labels of fewer rows than `minimum`."""
+
+    minimum: int = MINIMUM_ROWS
+    rule: Rule = "drop"
+
+    def among(self, counts: Mapping[str, int]) -> dict[str, int]:
+        """The labels that are rare, and their rows."""
+        return {label: count for label, count in counts.items() if count < self.minimum}
+
+    def kept(self, counts: Mapping[str, int]) -> dict[str, int]:
+        """The labels that are left, and about how many rows each has."""
+        rare = self.among(counts)
+        kept = {label: count for label, count in counts.items() if label not in rare}
+        joined = sum(rare.values())
+        if self.joins(counts):
+            kept[OTHER] = kept.get(OTHER, 0) + joined
+        return kept
+
+    def joins(self, counts: Mapping[str, int]) -> bool:
+        """Whether the rare labels become one; if that were rare itself they are left out."""
+        rare = self.among(counts)
+        return self.rule == "merge" and bool(rare) and sum(rare.values()) + counts.get(OTHER, 0) >= self.minimum
+
+    def decide(self, counts: Mapping[str, int]) -> Replaced:
+        """What becomes of the labels, by the rows that the training set has of each."""
+        return Replaced(self.among(counts), OTHER if self.joins(counts) else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """Rare labels with their training rows, and the label that they are joined into; None: they are left out."""
+
+    labels: Mapping[str, int] = field(default_factory=dict)
+    other: str | None = None
+
+    def apply(self, examples: Sequence[Example]) -> list[Example]:
+        """The rows without rare labels. Spans and values stay as they are."""
+        if not self.labels:
+            return list(examples)
+        found = (_without(example, self.labels, self.other) for example in examples)
+        return [example for example in found if example is not None]
+
+
+def count(examples: Sequence[Example]) -> dict[str, int]:
+    """Rows of each label; empty for spans and values."""
+    counts: Counter[str] = Counter()
+    for example in examples:
+        counts.update(dict.fromkeys(_labels(example), 1))
+    return dict(counts)
+
+
+def _labels(example: Example) -> tuple[str, ...]:
+    target = example.target
+    if isinstance(target, str):
+        return (target,)
+    return tuple(label for label in target if isinstance(label, str)) if isinstance(target, tuple) else ()
+
+
+def _without(example: Example, rare: Mapping[str, int], other: str | None) -> Example | None:
+    """The example with rare labels replaced or left out; None if nothing is left of what it said."""
+    labels = _labels(example)
+    if not any(label in rare for label in labels):
+        return example
+    left = tuple(dict.fromkeys((other if label in rare else label) for label in labels))
+    named = tuple(label for label in left if label is not None)
+    if not named:
+        return None
+    return replace(example, target=named[0] if isinstance(example.target, str) else named)

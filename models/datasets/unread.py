@@ -1,0 +1,67 @@
+"""What a file holds and nobody reads, and what was read in one of several ways: named, never passed over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from models.datasets.columns import Arrangement
+from models.datasets.formats.format import Row
+from models.datasets.problems import Problem, excerpt
+
+_SHOWN = 5
+_MOST_KINDS = 20
+
+
+class Unread:
+    """Counts the rows of each kind, with the first row numbers."""
+
+    def __init__(self, chosen: Arrangement) -> None:
+        self._chosen = chosen
+        self._unused: dict[str, list[int]] = {}
+        self._remarks: dict[str, list[int]] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, row: Row | Problem) -> None:
+        """Note what is not read of one row."""
+        if isinstance(row, Problem):
+            return
+        for what in row.unused:
+            self._note(self._unused, what, row.number)
+        if self._chosen.task.remarks is not None:
+            for what in self._chosen.task.remarks(row):
+                self._note(self._remarks, what, row.number)
+
+    def warnings(self) -> list[dict[str, Any]]:
+        """Columns and parts of rows that are not read, and remarks; {code, message, …}."""
+        task = self._chosen.task.name
+        found: list[dict[str, Any]] = []
+        for own in self._chosen.unused:
+            message = f"Column '{excerpt(own)}' is not used: {task} reads {_listed(self._chosen.columns.values())}."
+            if own.strip().casefold() not in ("text_pair", "weight"):
+                message += f' If it is meant, name it: columns={{…: "{excerpt(own)}"}}, or state the task.'
+            found.append({"code": "unused_column", "message": message, "column": own})
+        for what, rows in self._unused.items():
+            count = self._counts[what]
+            message = (
+                f"{what[0].upper()}{what[1:]} are not read, in {count} row{'s' if count > 1 else ''}, first in "
+                f"{', '.join(map(str, rows))}: the text is the user's message before the answer, and nothing else."
+            )
+            if what.startswith("key "):
+                message = message.replace(" are not read", " is not read")
+            found.append({"code": "unused_content", "message": message, "what": what, "count": count, "rows": rows})
+        for what, rows in self._remarks.items():
+            message = f"{what} in {self._counts[what]} rows, first in {', '.join(map(str, rows))}."
+            found.append({"code": "reading", "message": message, "count": self._counts[what], "rows": rows})
+        return found
+
+    def _note(self, where: dict[str, list[int]], what: str, row: int) -> None:
+        if what not in where and len(where) >= _MOST_KINDS:
+            return
+        self._counts[what] = self._counts.get(what, 0) + 1
+        rows = where.setdefault(what, [])
+        if len(rows) < _SHOWN:
+            rows.append(row)
+
+
+def _listed(names: Any) -> str:
+    return " and ".join(f"'{excerpt(name)}'" for name in names)

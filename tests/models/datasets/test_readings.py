@@ -1,0 +1,315 @@
+"""What is read and what is not: columns, labels, roles. Nothing that is known goes unused without a word."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from models.datasets import rare_labels
+from models.datasets.errors import LabelsAsVectors, NumbersAsLabels, OneClass, TooSmall, TwoReadings, UnknownColumns
+from models.datasets.examples import Example, Span, TextPair
+from models.datasets.rare_labels import RareLabels
+
+
+def table(header: str, *rows: str) -> str:
+    return "\n".join([header, *rows]) + "\n"
+
+
+def jsonl(*rows: object) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def warned(found, code: str) -> list[dict]:
+    return [warning for warning in found.warnings if warning["code"] == code]
+
+
+def parquet(columns: dict[str, list], features: dict | None = None) -> bytes:
+    made = pa.table(columns)
+    if features is not None:
+        made = made.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    buffer = io.BytesIO()
+    pq.write_table(made, buffer)
+    return buffer.getvalue()
+
+
+# Columns
+
+
+def test_two_texts_and_a_label_are_a_pair(profile, examples):
+    content = table("text,text_pair,label", "a b,a b,same", "a b,c d,other", "e f,e f,same", "e f,a b,other")
+    assert profile(content).task == "text-pair-classification"
+    assert examples(content)[1].input == TextPair("a b", "c d")
+    assert warned(profile(content), "conflicting_labels") == []
+    named = content.replace("text,text_pair,label", "premise,hypothesis,verdict")
+    found = profile(named, columns={"text": "premise", "text_pair": "hypothesis", "label": "verdict"})
+    assert found.task == "text-pair-classification"
+
+
+@pytest.mark.parametrize("header", ["text,text_pair,labels", "text,weight,label", "text,sentence2,label"])
+def test_a_known_column_that_is_not_used_is_named(profile, header):
+    found = profile(table(header, *(f"t{n},p{n},{'xy'[n % 2]}" for n in range(6))))
+    (warning,) = warned(found, "unused_column")
+    assert warning["column"] == header.split(",")[1]
+
+
+@pytest.mark.parametrize(
+    "header", ["text,label,value", "text,value,text_pair,label", "text,label,labels", "text,tags,tokens,label"]
+)
+def test_two_readings_are_refused_with_both_named(refusal, header):
+    error = refusal(table(header, *(",".join(["1"] * len(header.split(","))) for _ in range(6))))
+    assert isinstance(error, TwoReadings)
+    assert str(error).count('task="') == 2
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"text": "a", "label": "b", "value": "c"},
+        {"text": "a", "label": "b", "spans": "c"},
+        {"text": "a", "labels": "b", "label": "c"},
+        {"text": "a", "value": "b", "tags": "c"},
+    ],
+)
+def test_names_of_different_tasks_are_refused(refusal, columns):
+    error = refusal(table("a,b,c", "x,1,2", "y,2,1", "z,1,2", "w,2,1"), columns=columns)
+    assert isinstance(error, UnknownColumns)
+    assert "different tasks" in str(error)
+
+
+@pytest.mark.parametrize("columns", [{"label": ""}, {"text": " ", "label": "c"}, {"text": "c", "label": "c"}])
+def test_columns_that_cannot_be_meant(refusal, columns):
+    assert isinstance(refusal(table("text,,c", "x,1,2", "y,2,1", "z,1,2", "w,2,1"), columns=columns), UnknownColumns)
+
+
+def test_one_column_per_label(tmp_path):
+    from tests.models.datasets.test_foreign_forms import follow
+
+    rows = [{"comment": f"this is {n}", "rude": n % 2, "dull": int(n > 2)} for n in range(6)]
+    content = table("comment,rude,dull", *(",".join(map(str, row.values())) for row in rows))
+    expected = [tuple(name for name in ("rude", "dull") if row[name]) for row in rows]
+    assert [row["target"] for row in follow(tmp_path, "flags.csv", content)] == expected
+    (tmp_path / "labels.jsonl").unlink()
+    assert [row["target"] for row in follow(tmp_path, "flags.jsonl", jsonl(*rows))] == expected
+
+
+# Labels
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (["a, b", "b", "a"], [("a", "b"), ("b",), ("a",)]),
+        (["a#b", "b", "C#"], [("a", "b"), ("b",), ("C#",)]),
+        (["['a', 'b']", "['b']", "[]"], [("a", "b"), ("b",), ()]),
+        (['{"choices": ["a", "b"]}', '{"choices": ["b"]}', "a"], [("a", "b"), ("b",), ("a",)]),
+    ],
+)
+def test_labels_in_one_cell(examples, cells, expected):
+    quoted = ['"' + cell.replace('"', '""') + '"' for cell in cells]
+    content = table("text,labels", *(f"t{n},{cell}" for n, cell in enumerate(quoted * 2)))
+    assert [row.target for row in examples(content)] == expected * 2
+
+
+def test_the_sign_that_parts_labels_is_named(profile):
+    found = profile(table("text,labels", *(f't{n},"Home, Garden"' for n in range(3)), "u,Home", "v,Garden"))
+    assert "','" in warned(found, "reading")[0]["message"]
+
+
+@pytest.mark.parametrize("vectors", [[[1, 0, 1], [0, 1, 0], [0, 0, 1]], [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 1.0, 0.0]]])
+def test_vectors_of_labels_are_refused(refusal, vectors):
+    error = refusal(jsonl(*({"text": f"t{n}", "labels": vectors[n % len(vectors)]} for n in range(6))))
+    assert "0/1 vector" in str(error)
+    assert "names" in error.details[0]["mend"]
+
+
+def test_vectors_of_two_are_refused(refusal):
+    rows = ({"text": f"t{n}", "labels": [n % 2, 1 - n % 2]} for n in range(6))
+    assert isinstance(refusal(jsonl(*rows)), LabelsAsVectors)
+
+
+def test_lists_of_numbers_that_are_names_are_read(examples):
+    rows = [{"text": f"t{n}", "labels": [n % 3, 7]} if n else {"text": "t", "labels": [0, 1]} for n in range(7)]
+    assert examples(jsonl(*rows))[1].target == ("1", "7")
+
+
+@pytest.mark.parametrize("label", [["refund"], {"choices": ["refund"]}])
+def test_lists_of_one_label_are_that_label(examples, label):
+    rows = [{"text": f"t{n}", "label": label if n % 2 else ["other"]} for n in range(6)]
+    assert [row.target for row in examples(jsonl(*rows))][:2] == ["other", "refund"]
+
+
+@pytest.mark.parametrize("own", ["labels", "label"])
+def test_spans_among_the_labels_are_told_where_they_go(refusal, examples, own):
+    content = jsonl(*({"text": f"fly to {city}", own: [[7, 11, "CITY"]]} for city in ("Rome", "Oslo", "Lima", "Bonn")))
+    assert f'columns={{"spans": "{own}"}}' in str(refusal(content))
+    assert examples(content, columns={"spans": own})[0].target == (Span(7, 11, "CITY"),)
+
+
+def test_spans_by_other_names(examples):
+    spans = [
+        {"start_offset": 7, "end_offset": 11, "label": "city"},
+        {"start": 7, "end": 11, "labels": ["city"]},
+        {"start": 7, "end": 11, "entity": "city", "value": "Rome"},
+    ]
+    content = jsonl(*({"text": "fly to Rome", "spans": [span]} for span in [*spans, *spans]))
+    assert {row.target for row in examples(content)} == {(Span(7, 11, "city"),)}
+
+
+def test_names_of_numbers_in_parquet(profile, examples):
+    names = ["late", "lost", "broken"]
+    content = parquet(
+        {"text": [f"t{n}" for n in range(9)], "label": [n % 3 for n in range(9)]},
+        {"label": {"names": names, "_type": "ClassLabel"}},
+    )
+    assert list(profile(content).labels) == names
+    tags = parquet(
+        {"tokens": [["to", "Rome"]] * 4, "ner_tags": [[0, 1]] * 4},
+        {"ner_tags": {"feature": {"names": ["O", "B-city"], "_type": "ClassLabel"}, "_type": "Sequence"}},
+    )
+    assert examples(tags, columns={"tags": "ner_tags"})[0].target == (Span(3, 7, "city"),)
+    unnamed = parquet(
+        {"text": ["a", "b", "c", "d"], "label": [0, 1, -1, 1]}, {"label": {"names": ["x", "y"], "_type": "ClassLabel"}}
+    )
+    with pytest.raises(Exception, match="has no label"):
+        profile(unnamed)
+
+
+def test_a_value_is_spelled_alike_in_every_format(profile):
+    texts = [f"t{n}" for n in range(6)]
+    for values, cells in (([1.0, 2.5], ["1.0", "2.5"]), ([True, False], ["True", "FALSE"]), ([3, 4], ["3", "4.0"])):
+        column = [values[n % 2] for n in range(6)]
+        spelled = [
+            list(profile(content).labels)
+            for content in (
+                table("text,label", *(f"t{n},{cells[n % 2]}" for n in range(6))),
+                jsonl(*({"text": text, "label": value} for text, value in zip(texts, column, strict=True))),
+                parquet({"text": texts, "label": column}),
+            )
+        ]
+        assert spelled[0] == spelled[1] == spelled[2]
+
+
+def test_labels_that_look_alike(profile):
+    composed, parts = "caf\u00e9", "cafe\u0301"
+    rows = [f"t{n},{label}" for n, label in enumerate([composed, parts, "tea", "te\u200ba"] * 2)]
+    assert profile(table("text,label", *rows)).labels == {composed: 4, "tea": 4}
+    wide = [f"t{n},{label}" for n, label in enumerate(["ABC", "\uff21\uff22\uff23", "x"] * 3)]
+    assert warned(profile(table("text,label", *wide)), "similar_labels")[0]["labels"] == ["ABC", "\uff21\uff22\uff23"]
+
+
+def test_numbers_are_told_where_they_go(refusal, profile):
+    content = table("text,score", *(f"t{n},{n * 0.37:.2f}" for n in range(12)))
+    error = refusal(content, columns={"label": "score"})
+    assert isinstance(error, NumbersAsLabels)
+    assert 'columns={"value": "score"}' in str(error)
+    assert profile(content, columns={"value": "score"}).task == "text-regression"
+    halves = table("text,label", *(f"t{n},{(n % 6) / 2}" for n in range(60)))
+    assert warned(profile(halves), "numeric_labels")
+
+
+@pytest.mark.parametrize("value", ["1e31", "-1e39", "3.5e38"])
+def test_values_beyond_what_can_be_learned(refusal, value):
+    error = refusal(table("text,value", "a,1", "b,2", "c,3", f"d,{value}"))
+    assert [(detail["row"], detail["column"]) for detail in error.details] == [(4, "value")]
+
+
+# Rare labels and roles
+
+
+def test_rare_labels_are_left_out_or_joined():
+    targets = ["a", "a", "a", "b", "b", "c", "d"]
+    rows = [Example(f"t{n}", target, n) for n, target in enumerate(targets)]
+    counts = rare_labels.count(rows)
+    dropped = RareLabels().decide(counts).apply(rows)
+    assert [row.target for row in dropped] == ["a", "a", "a", "b", "b"]
+    merged = RareLabels(3, "merge").decide(counts).apply(rows)
+    assert [row.target for row in merged] == ["a", "a", "a", "other", "other", "other", "other"]
+    several = [Example("t", labels, 0) for labels in [("a", "b"), ("a",), ("c",), (), ("a", "c")]]
+    left = RareLabels(2, "drop").decide({"a": 3, "b": 1, "c": 1}).apply(several)
+    assert [row.target for row in left] == [("a",), ("a",), (), ("a",)]
+
+
+@pytest.mark.parametrize("rows", [["a,x", "b,y", "c,z"], ["a,x", "b,x", "c,x", "d,x"], ["a,x"]])
+def test_what_a_set_to_learn_from_needs_is_not_asked_of_one_to_score_on(profile, refusal, rows):
+    refusal(table("text,label", *rows))
+    found = profile(table("text,label", *rows), role="validation")
+    assert (found.role, found.rows, found.warnings) == ("validation", len(rows), [])
+
+
+def test_what_fails_for_want_of_rows_fails_when_it_is_read(refusal):
+    assert isinstance(refusal(table("text,value", "a,1", "b,2", "c,3")), TooSmall)
+    assert isinstance(refusal(jsonl(*[{"text": "to Rome", "spans": [[3, 7, "city"]]}] * 3)), TooSmall)
+    assert isinstance(refusal(table("text,label", "a,x", "b,x", "c,x", "d,x")), OneClass)
+
+
+# Conversations
+
+
+def conversation(*turns: tuple[str, str, int | None]) -> dict:
+    messages = [{"role": role, "content": content} for role, content, _ in turns]
+    for message, (_, _, weight) in zip(messages, turns, strict=True):
+        if weight is not None:
+            message["weight"] = weight
+    return {"messages": messages}
+
+
+def test_answers_of_weight_0_are_not_learned(profile, examples, refusal):
+    rows = [
+        conversation(
+            ("user", f"q{n}", None), ("assistant", "ab"[n % 2], 1), ("user", "ok", None), ("assistant", "bye", 0)
+        )
+        for n in range(6)
+    ]
+    assert [(row.input, row.target) for row in examples(jsonl(*rows))][:2] == [("q0", "a"), ("q1", "b")]
+    named = {warning["what"] for warning in warned(profile(jsonl(*rows)), "unused_content")}
+    assert named == {"answers of weight 0", "later turns"}
+    only = conversation(("user", "q", None), ("assistant", "a", 0))
+    assert "weight 0" in refusal(jsonl(*rows, only)).details[0]["reason"]
+    odd = conversation(("user", "q", None), ("assistant", "a", 2))
+    assert "weight" in refusal(jsonl(*rows, odd)).details[0]["reason"]
+
+
+def test_what_is_not_read_of_a_conversation_is_named(profile):
+    rows = []
+    for n in range(6):
+        row = conversation(
+            ("system", "sort", None),
+            ("user", "hi", None),
+            ("assistant", "hello", None),
+            ("user", f"q{n}", None),
+            ("assistant", "ab"[n % 2], None),
+        )
+        rows.append({**row, "tools": [{}], "functions": None})
+    warnings = warned(profile(jsonl(*rows)), "unused_content")
+    assert {warning["what"]: warning["count"] for warning in warnings} == {
+        "system messages": 6, "earlier turns": 6, "key 'tools'": 6,
+    }  # fmt: skip
+
+
+def test_an_answer_after_a_call_is_the_answer(examples):
+    call = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"q{n}"},
+                call,
+                {"role": "tool", "content": "{}"},
+                {"role": "assistant", "content": "ab"[n % 2]},
+            ]
+        }
+        for n in range(4)
+    ]
+    assert [(row.input, row.target) for row in examples(jsonl(*rows))][:2] == [("q0", "a"), ("q1", "b")]
+
+
+def test_conversations_of_sharegpt_are_read(profile, examples):
+    rows = [
+        {"id": n, "conversations": [{"from": "human", "value": f"q{n}"}, {"from": "gpt", "value": "ab"[n % 2]}]}
+        for n in range(6)
+    ]
+    assert profile(jsonl(*rows)).format == "chat"
+    assert [(row.input, row.target) for row in examples(jsonl(*rows))][:2] == [("q0", "a"), ("q1", "b")]
