@@ -89,7 +89,7 @@ class _Jobs(Collector):
                 value=figures.oldest_queued_s,
             )
         if depth is not None:
-            yield GaugeMetricFamily("graft_queue_messages", "Wake-up messages that no worker has taken.", value=depth)
+            yield GaugeMetricFamily("graft_queue_messages", "Messages that no worker has taken.", value=depth)
 
 
 def _family(name: str, meaning: str, label: str, values: dict[str, int]) -> Metric:

@@ -44,6 +44,7 @@ DATA_FREE = Gauge("graft_data_free_bytes", "Free space where the data folder is.
 # A series that appears with its first event has no rate at that event: all of them are there from the start.
 for _outcome in get_args(AttemptOutcome):
     ATTEMPTS.labels(_outcome)
+    ATTEMPT_SECONDS.labels(_outcome)
 for _step in ("dead_leases", "lost_messages", "orphans", "expired_rows"):
     SWEPT.labels(_step)
     SWEEP_FAILURES.labels(_step)

@@ -78,7 +78,7 @@ _OWN_KINDS: dict[str, type[Ready] | type[Stopped] | type[Failed]] = {
 
 
 def encode_command(command: Command) -> bytes:
-    """One line for the trainer's stdin."""
+    """Return one line for the trainer's stdin."""
     if isinstance(command, Train):
         body = {"kind": "train", "run": command.run, "request": command.request.to_dict(), "context": command.context}
     else:
@@ -97,7 +97,7 @@ def decode_command(line: bytes) -> Command:
 
 
 def encode_event(run: str | None, event: TrainerEvent) -> bytes:
-    """One line for the events' pipe. Not-a-number becomes null: JSON and PostgreSQL have none."""
+    """Return one line for the events' pipe. Not-a-number becomes null: JSON and PostgreSQL have none."""
     for kind, cls in _OWN_KINDS.items():
         if isinstance(event, cls):
             body = {"kind": kind, **asdict(event)}

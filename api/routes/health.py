@@ -63,7 +63,7 @@ async def readyz(request: Request) -> Response:
     results = dict(zip(probes, await asyncio.gather(*map(_probe, probes.values())), strict=True))
     if parts.settings.role != "api":
         results["predictor"] = "ok" if parts.predictor is not None else "not loaded"
-    # Without the broker a POST still succeeds (the sweeper sends its wake-up later): named, but no reason to turn away.
+    # Without the broker a POST still succeeds (the sweeper sends its message later): named, but no reason to turn away.
     ready = all(result == "ok" for part, result in results.items() if part != "broker")
     answer = Readiness(status="ready" if ready else "unready", checks=results)
     return JSONResponse(answer.model_dump(), 200 if ready else 503, {} if ready else {"retry-after": "2"})

@@ -126,7 +126,7 @@ async def _read_form(request: Request, settings: Settings) -> tuple[list[Any], i
 
 
 def _read(body: Any, max_inputs: int) -> tuple[list[Any], int]:
-    """The inputs and `top_k` of a parsed body; raises InvalidBody."""
+    """Return the inputs and `top_k` of a parsed body; raises InvalidBody."""
     if not isinstance(body, dict):
         raise InvalidBody(reason='The body must be a JSON object such as {"inputs": ["..."]}.')
     for name in body:

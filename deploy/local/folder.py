@@ -61,7 +61,7 @@ class DataFolder:
             self._locks.pop().close()
 
     def admin_key(self) -> str:
-        """The operator's key of this folder: read, or made once and readable by its owner only."""
+        """Return the operator's key of this folder: read, or made once and readable by its owner only."""
         path = self.path / "admin.key"
         try:
             # O_EXCL: two starts at once agree on one key.

@@ -23,7 +23,7 @@ class clock(FunctionElement[float]):  # noqa: N801 — reads as the SQL function
 
 
 def read_clock(session: Session) -> float:
-    """The database's clock, Unix seconds."""
+    """Return the database's clock, Unix seconds."""
     return float(session.scalar(select(clock())) or 0.0)
 
 

@@ -24,7 +24,7 @@ class Customer(Base):
 
 
 def require(session: Session, customer_id: str) -> Customer:
-    """The customer; raises NotFound."""
+    """Return the customer; raises NotFound."""
     customer = session.get(Customer, customer_id)
     if customer is None:
         raise NotFound(kind="customer", id=customer_id)
@@ -32,7 +32,7 @@ def require(session: Session, customer_id: str) -> Customer:
 
 
 def lock(session: Session, customer_id: str) -> Customer:
-    """The customer, held against other writers that need the same order of events: one submits after the other.
+    """Return the customer, held against other writers that need the same order of events: one submits after the other.
 
     Locks are always taken customer first, then job, then model. Raises NotFound.
     """
@@ -63,7 +63,7 @@ def keep(session: Session, customer_ids: Collection[str]) -> set[str]:
 
 
 def find_by_name(session: Session, name: str) -> Customer | None:
-    """The customer of this name."""
+    """Return the customer of this name."""
     return session.scalar(select(Customer).where(Customer.name == name))
 
 

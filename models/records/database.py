@@ -51,7 +51,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
-        """A session that commits at the end, or rolls back when an error passes.
+        """Yield a session that commits at the end, or rolls back when an error passes.
 
         Raises DatabaseUnavailable when the connection is lost; whether the commit arrived is then unknown.
         """
@@ -60,12 +60,12 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A session that only reads. Raises DatabaseUnavailable when the connection is lost."""
+        """Yield a session that only reads. Raises DatabaseUnavailable when the connection is lost."""
         with _translated(), self._reading() as session:
             yield session
 
     def now(self, session: Session) -> float:
-        """The database's clock, Unix seconds."""
+        """Return the database's clock, Unix seconds."""
         return read_clock(session)
 
     def migrate(self) -> None:

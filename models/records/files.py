@@ -30,7 +30,7 @@ class File(Base):
 
 
 def require(session: Session, customer_id: str, file_id: str, *, param: str | None = None) -> File:
-    """One of the customer's files; raises NotFound, which names the parameter that asked for it."""
+    """Return one of the customer's files; raises NotFound, which names the parameter that asked for it."""
     file = session.scalar(select(File).where(File.customer_id == customer_id, File.id == file_id))
     if file is None:
         raise NotFound(kind="file", id=file_id, param=param)
@@ -40,7 +40,7 @@ def require(session: Session, customer_id: str, file_id: str, *, param: str | No
 def fetch_list(
     session: Session, customer_id: str, *, after: str | None, limit: int, purpose: str | None = None
 ) -> Page[File]:
-    """The customer's files, newest first."""
+    """Return the customer's files, newest first."""
     statement = select(File).where(File.customer_id == customer_id)
     if purpose is not None:
         statement = statement.where(File.purpose == purpose)

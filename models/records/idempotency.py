@@ -38,7 +38,7 @@ def add(session: Session, scope: str, key: str, request_sha256: str) -> bool:
 
 
 def find(session: Session, scope: str, key: str) -> IdempotentAnswer | None:
-    """The row of this key, held against other writers."""
+    """Return the row of this key, held against other writers."""
     statement = select(IdempotentAnswer).where(IdempotentAnswer.scope == scope, IdempotentAnswer.key == key)
     return session.scalar(statement.with_for_update().execution_options(populate_existing=True))
 

@@ -30,7 +30,7 @@ def fetch_list(
     limit: int,
     only: JobFilter,
 ) -> Page[Job]:
-    """The customer's jobs that pass the filter, newest first."""
+    """Return the customer's jobs that pass the filter, newest first."""
     statement = select(Job).where(Job.customer_id == customer_id)
     if only.status:
         statement = statement.where(Job.status.in_(only.status))

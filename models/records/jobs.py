@@ -53,7 +53,7 @@ class Job(Base):
     excused: Mapped[int] = mapped_column(default=0)
     worker: Mapped[str | None] = mapped_column(String(128))
     lease_until: Mapped[float | None]
-    sent_at: Mapped[float | None]  # when its wake-up message was last handed to the broker
+    sent_at: Mapped[float | None]  # when its message was last handed to the broker
     created_at: Mapped[float]
     started_at: Mapped[float | None]
     finished_at: Mapped[float | None]
@@ -90,7 +90,7 @@ class JobEvent(Base):
 
 
 def require(session: Session, customer_id: str, job_id: str) -> Job:
-    """One of the customer's jobs; raises NotFound."""
+    """Return one of the customer's jobs; raises NotFound."""
     job = session.scalar(select(Job).where(Job.customer_id == customer_id, Job.id == job_id))
     if job is None:
         raise NotFound(kind="job", id=job_id)
@@ -98,7 +98,7 @@ def require(session: Session, customer_id: str, job_id: str) -> Job:
 
 
 def lock(session: Session, customer_id: str, job_id: str) -> Job:
-    """One of the customer's jobs, held against other writers; raises NotFound.
+    """Return one of the customer's jobs, held against other writers; raises NotFound.
 
     Every writer of a job's events holds its row: so their numbers become visible in order, and a stream that asks for
     those after the last one misses nothing.
@@ -117,20 +117,20 @@ def count_unfinished(session: Session, customer_id: str) -> int:
 
 
 def find_unfinished_of_file(session: Session, customer_id: str, file_id: str) -> Job | None:
-    """A job that still needs this file."""
+    """Return a job that still needs this file."""
     uses = or_(Job.training_file_id == file_id, Job.validation_file_id == file_id)
     statement = select(Job).where(Job.customer_id == customer_id, Job.status.in_(UNFINISHED), uses)
     return session.scalar(statement.limit(1))
 
 
 def find_unfinished_of_model(session: Session, customer_id: str, model_id: str) -> Job | None:
-    """A job that is still making a version of this model."""
+    """Return a job that is still making a version of this model."""
     statement = select(Job).where(Job.customer_id == customer_id, Job.status.in_(UNFINISHED), Job.model_id == model_id)
     return session.scalar(statement.limit(1))
 
 
 def find_latest_of_model(session: Session, customer_id: str, model_id: str) -> Job | None:
-    """The newest job of this model."""
+    """Return the newest job of this model."""
     statement = select(Job).where(Job.customer_id == customer_id, Job.model_id == model_id)
     return session.scalar(statement.order_by(Job.created_at.desc(), Job.id.desc()).limit(1))
 
@@ -160,7 +160,7 @@ def write_as_owner(session: Session, job_id: str, attempt: int, worker: str, val
 
 
 def lock_dead(session: Session, job_id: str, attempt: int) -> Job | None:
-    """A running job whose lease is dead, held. None: it came back to life, or another sweeper was first."""
+    """Return a running job whose lease is dead, held. None: it came back to life, or another sweeper was first."""
     dead = (Job.status == "running", or_(Job.lease_until.is_(None), Job.lease_until <= clock()))
     statement = select(Job).where(Job.id == job_id, Job.attempt == attempt, *dead).with_for_update(key_share=True)
     return session.scalar(statement.execution_options(populate_existing=True))
@@ -238,7 +238,7 @@ def add_event(
 
 
 def fetch_events(session: Session, job_id: str, *, after: str | None, limit: int) -> Page[JobEvent]:
-    """A job's events, newest first."""
+    """Return a job's events, newest first."""
     statement = select(JobEvent).where(JobEvent.job_id == job_id)
     return fetch_page(session, statement, Order("event", (JobEvent.seq,), JobEvent.id), after=after, limit=limit)
 
@@ -252,7 +252,7 @@ def require_event(session: Session, job_id: str, event_id: str) -> JobEvent:
 
 
 def fetch_events_since(session: Session, job_id: str, seq: int, limit: int) -> Sequence[JobEvent]:
-    """A job's events after one, oldest first."""
+    """Return a job's events after one, oldest first."""
     statement = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.seq > seq)
     return session.scalars(statement.order_by(JobEvent.seq).limit(limit)).all()
 

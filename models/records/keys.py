@@ -30,7 +30,7 @@ class ApiKey(Base):
 
 
 def require(session: Session, customer_id: str, key_id: str) -> ApiKey:
-    """One of the customer's keys, held against other writers; raises NotFound."""
+    """Return one of the customer's keys, held against other writers; raises NotFound."""
     statement = select(ApiKey).where(ApiKey.customer_id == customer_id, ApiKey.id == key_id).with_for_update()
     key = session.scalar(statement)
     if key is None:
@@ -39,7 +39,7 @@ def require(session: Session, customer_id: str, key_id: str) -> ApiKey:
 
 
 def fetch_list(session: Session, customer_id: str, *, after: str | None, limit: int) -> Page[ApiKey]:
-    """The customer's keys, newest first."""
+    """Return the customer's keys, newest first."""
     statement = select(ApiKey).where(ApiKey.customer_id == customer_id)
     order = Order("key", (ApiKey.created_at, ApiKey.id), ApiKey.id)
     return fetch_page(session, statement, order, after=after, limit=limit)

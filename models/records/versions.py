@@ -74,13 +74,13 @@ class Alias(Base):
 
 
 def find_model(session: Session, customer_id: str, name: str) -> Model | None:
-    """The customer's model by its name or its full name."""
+    """Return the customer's model by its name or its full name."""
     statement = select(Model).where(Model.customer_id == customer_id, or_(Model.name == name, Model.full_name == name))
     return session.scalar(statement)
 
 
 def require_model(session: Session, customer_id: str, name: str) -> Model:
-    """The customer's model by its name or its full name; raises NotFound."""
+    """Return the customer's model by its name or its full name; raises NotFound."""
     model = find_model(session, customer_id, name)
     if model is None:
         raise NotFound(kind="model", id=name, param="model")
@@ -88,13 +88,13 @@ def require_model(session: Session, customer_id: str, name: str) -> Model:
 
 
 def lock_model(session: Session, model_id: str) -> Model | None:
-    """The model, held while its versions are numbered or its aliases move. Job first, then model."""
+    """Return the model, held while its versions are numbered or its aliases move. Job first, then model."""
     statement = select(Model).where(Model.id == model_id).with_for_update(key_share=True)
     return session.scalar(statement.execution_options(populate_existing=True))
 
 
 def fetch_models(session: Session, customer_id: str, *, after: str | None, limit: int) -> Page[Model]:
-    """The customer's models that have a version, newest first."""
+    """Return the customer's models that have a version, newest first."""
     servable = select(ModelVersion.id).where(ModelVersion.model_id == Model.id).exists()
     statement = select(Model).where(Model.customer_id == customer_id, servable)
     order = Order("model", (Model.created_at, Model.id), Model.id)
@@ -102,13 +102,13 @@ def fetch_models(session: Session, customer_id: str, *, after: str | None, limit
 
 
 def find_version(session: Session, model_id: str, number: int) -> ModelVersion | None:
-    """A version of a model by its number."""
+    """Return a version of a model by its number."""
     statement = select(ModelVersion).where(ModelVersion.model_id == model_id, ModelVersion.number == number)
     return session.scalar(statement)
 
 
 def find_candidate(session: Session, job_id: str, candidate: str) -> ModelVersion | None:
-    """The version that a job's candidate became."""
+    """Return the version that a job's candidate became."""
     statement = select(ModelVersion).where(ModelVersion.job_id == job_id, ModelVersion.candidate == candidate)
     return session.scalar(statement)
 
@@ -125,7 +125,7 @@ def next_number(model: Model) -> int:
 
 
 def fetch_versions(session: Session, model_id: str, *, after: str | None, limit: int) -> Page[ModelVersion]:
-    """A model's versions, newest first."""
+    """Return a model's versions, newest first."""
     statement = select(ModelVersion).where(ModelVersion.model_id == model_id)
     order = Order("version", (ModelVersion.number, ModelVersion.id), ModelVersion.id)
     return fetch_page(session, statement, order, after=after, limit=limit)
@@ -144,7 +144,7 @@ def find_alias(session: Session, model_id: str, name: str) -> Alias | None:
 
 
 def fetch_aliases(session: Session, model_id: str) -> list[Alias]:
-    """Every alias of a model, by name."""
+    """Return every alias of a model, by name."""
     return list(session.scalars(select(Alias).where(Alias.model_id == model_id).order_by(Alias.name)))
 
 

@@ -48,13 +48,13 @@ class ResolvedVersion:
 
 
 def list_models(resources: Resources, customer_id: str, *, after: str | None = None, limit: int = 20) -> Page[Model]:
-    """The customer's models that have a version, newest first; the cursor is a model's id."""
+    """Return the customer's models that have a version, newest first; the cursor is a model's id."""
     with resources.database.reading() as session:
         return versions.fetch_models(session, customer_id, after=after, limit=limit)
 
 
 def get_model(resources: Resources, customer_id: str, name: str) -> Model:
-    """A model by its name or full name; raises NotFound."""
+    """Return a model by its name or full name; raises NotFound."""
     with resources.database.reading() as session:
         return versions.require_model(session, customer_id, name)
 
@@ -100,14 +100,14 @@ def delete_model(resources: Resources, customer_id: str, name: str) -> Model:
 def versions_page(
     resources: Resources, customer_id: str, name: str, *, after: str | None = None, limit: int = 20
 ) -> Page[ModelVersion]:
-    """A model's versions, newest first; raises NotFound."""
+    """Return a model's versions, newest first; raises NotFound."""
     with resources.database.reading() as session:
         model = versions.require_model(session, customer_id, name)
         return versions.fetch_versions(session, model.id, after=after, limit=limit)
 
 
 def aliases(resources: Resources, customer_id: str, name: str) -> list[Alias]:
-    """A model's aliases by name; raises NotFound."""
+    """Return a model's aliases by name; raises NotFound."""
     with resources.database.reading() as session:
         model = versions.require_model(session, customer_id, name)
         return versions.fetch_aliases(session, model.id)
@@ -206,7 +206,7 @@ def delete_alias(resources: Resources, customer_id: str, name: str, alias: str) 
 
 
 def resolve(resources: Resources, customer_id: str, model_ref: str) -> ResolvedVersion:
-    """The version that `name`, `ft:…`, `name@3` or `name@alias` means.
+    """Return the version that `name`, `ft:…`, `name@3` or `name@alias` means.
 
     Raises NotFound, and ModelNotReady for a model that has no version yet.
     """

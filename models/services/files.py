@@ -83,7 +83,7 @@ def create(resources: Resources, customer_id: str, new: NewFile) -> File:
 
 
 def get(resources: Resources, customer_id: str, file_id: str) -> File:
-    """One of the customer's files; raises NotFound."""
+    """Return one of the customer's files; raises NotFound."""
     with resources.database.reading() as session:
         return files.require(session, customer_id, file_id)
 
@@ -91,7 +91,7 @@ def get(resources: Resources, customer_id: str, file_id: str) -> File:
 def list_page(
     resources: Resources, customer_id: str, *, after: str | None = None, limit: int = 20, purpose: str | None = None
 ) -> Page[File]:
-    """The customer's files, newest first."""
+    """Return the customer's files, newest first."""
     with resources.database.reading() as session:
         return files.fetch_list(session, customer_id, after=after, limit=limit, purpose=purpose)
 

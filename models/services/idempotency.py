@@ -81,7 +81,7 @@ def abandon(resources: Resources, scope: str, key: str) -> None:
 
 
 def find_in(session: Session, scope: str, token: IdempotencyToken) -> Replay | None:
-    """The stored answer to this request, inside a transaction that holds the scope's lock.
+    """Return the stored answer to this request, inside a transaction that holds the scope's lock.
 
     A row without an answer was made by `begin` for this very request. Raises IdempotencyMismatch.
     """

@@ -80,7 +80,7 @@ def _modality(resources: Resources, customer_id: str, request: JobRequest) -> Mo
 
 
 def get(resources: Resources, customer_id: str, job_id: str) -> Job:
-    """One of the customer's jobs; raises NotFound."""
+    """Return one of the customer's jobs; raises NotFound."""
     with resources.database.reading() as session:
         return jobs.require(session, customer_id, job_id)
 
@@ -93,7 +93,7 @@ def list_page(
     limit: int = 20,
     only: JobFilter = _ALL,
 ) -> Page[Job]:
-    """The customer's jobs that pass the filter, newest first."""
+    """Return the customer's jobs that pass the filter, newest first."""
     with resources.database.reading() as session:
         return job_lists.fetch_list(session, customer_id, after=after, limit=limit, only=only)
 
@@ -130,7 +130,7 @@ def events_since(
 def checkpoints_page(
     resources: Resources, customer_id: str, job_id: str, *, after: str | None = None, limit: int = 20
 ) -> Page[ModelVersion]:
-    """The versions that a job published, newest first; raises NotFound."""
+    """Return the versions that a job published, newest first; raises NotFound."""
     with resources.database.reading() as session:
         jobs.require(session, customer_id, job_id)
         return versions.fetch_checkpoints(session, job_id, after=after, limit=limit)

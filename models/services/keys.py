@@ -54,7 +54,7 @@ def issue(resources: Resources, customer_id: str, *, name: str, expires_at: floa
 
 
 def list_page(resources: Resources, customer_id: str, *, after: str | None = None, limit: int = 20) -> Page[ApiKey]:
-    """The customer's keys, newest first; raises NotFound."""
+    """Return the customer's keys, newest first; raises NotFound."""
     with resources.database.reading() as session:
         customers.require(session, customer_id)
         return keys.fetch_list(session, customer_id, after=after, limit=limit)

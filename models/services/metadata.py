@@ -14,7 +14,7 @@ MAX_VALUE_CHARS = 512
 
 
 def check_metadata(metadata: Mapping[str, Any] | None) -> dict[str, str]:
-    """The metadata as a plain dict; raises InvalidMetadata."""
+    """Return the metadata as a plain dict; raises InvalidMetadata."""
     pairs = dict(metadata or {})
     if len(pairs) > MAX_PAIRS:
         raise InvalidMetadata(reason=f"{len(pairs)} pairs are too many.")
@@ -29,7 +29,7 @@ def check_metadata(metadata: Mapping[str, Any] | None) -> dict[str, str]:
 
 
 def check_name(name: str, kind: str, *, param: str) -> str:
-    """The name; raises InvalidName unless it can name a customer or a model."""
+    """Return the name; raises InvalidName unless it can name a customer or a model."""
     if not is_name(name):
         raise InvalidName(name=name[:80], kind=kind, param=param)
     return name

@@ -15,7 +15,7 @@ KEPT = 500
 
 
 def fetch(resources: Resources, job: Job) -> tuple[Outcome, ...]:
-    """The outcomes of earlier jobs on the same base and task, of all customers."""
+    """Return the outcomes of earlier jobs on the same base and task, of all customers."""
     if not resources.settings.experience:
         return ()
     with resources.database.reading() as session:

@@ -62,7 +62,7 @@ class JobQueue:
                 self._app.send_task(TASK_NAME, kwargs={"job_id": job_id}, queue=QUEUE_NAME, producer=producer)
         except (KombuError, RedisError, OSError) as error:
             self._quiet_until = time.monotonic() + self._quiet_s
-            log.warning("wake-up call not sent, the sweeper will", job_id=job_id, error=type(error).__name__)
+            log.warning("message not sent, the sweeper will", job_id=job_id, error=type(error).__name__)
             return False
         return True
 

@@ -128,7 +128,7 @@ def write(session: Session, resources: Resources, customer: Customer, order: Ord
 
 
 def suggest_name(filename: str, reserved: frozenset[str]) -> str:
-    """A model name from a file name: `My Tickets (2024).csv` → `my-tickets-2024`."""
+    """Return a model name from a file name: `My Tickets (2024).csv` → `my-tickets-2024`."""
     stem = PurePath(filename).stem.lower()
     name = re.sub(r"[^a-z0-9]+", "-", stem).strip("-")[:_NAME_CHARS].strip("-") or "model"
     return f"{name[: _NAME_CHARS - 6]}-model" if name in reserved else name

@@ -129,7 +129,7 @@ class Predictor:
         adapter = self.cache.peek(version)
         if adapter is None:
             adapter = await self.cache.get(version)
-        task = tasks.find_answered(adapter.task)
+        task = tasks.find(adapter.task)
         inputs = await self._read(runner, adapter, task, call)
         answered = await runner.submit(call.customer_id, adapter, inputs)
         self._count(call.customer_id, version.full_name, answered, kind="prediction")

@@ -73,7 +73,7 @@ class DirectoryStore:
             return path.stat().st_mtime
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Keys below a prefix, in any order."""
+        """Return keys below a prefix, in any order."""
         folder = prefix.rpartition("/")[0]
         start = self._path(folder) if folder else self._root
         for parent, folders, names in os.walk(start):

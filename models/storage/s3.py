@@ -137,7 +137,7 @@ class S3Store:
         return head["LastModified"].timestamp()
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Keys below a prefix."""
+        """Return keys below a prefix."""
         with _translated(prefix):
             pages = self._client.get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix):

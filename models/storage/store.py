@@ -35,7 +35,7 @@ class ObjectStore(Protocol):
         """Return the time at which the object was stored, Unix seconds by the store's clock."""
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Keys below a prefix, in any order."""
+        """Return keys below a prefix, in any order."""
 
     def delete(self, key: str) -> None:
         """Remove an object; no error if it is gone already."""

@@ -45,7 +45,7 @@ bad, good = inference.predict(artifact, base, ["awful, broken, a waste of money"
 assert bad["value"] < 2.5 < 3.5 < good["value"], (bad, good)
 assert finished.report["metric"] == "pearson"
 assert artifact.manifest.task == "text-rating"
-assert tasks.find(artifact.manifest.task).link.name == "identity"
+assert tasks.encoder_task(tasks.find(artifact.manifest.task)).link.name == "identity"
 """
 _REVIEWS = [
     (f"{feeling} {thing}", stars)

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import promql_parser
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
@@ -52,7 +53,9 @@ def _expressions() -> dict[str, str]:
 
 
 def _metrics(text: str) -> set[str]:
-    return {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
+    families = list(text_string_to_metric_families(text))
+    samples = {sample.name for family in families for sample in family.samples}
+    return samples | {family.name for family in families if family.type == "histogram" and family.samples}
 
 
 def _promtool() -> str:
@@ -60,6 +63,14 @@ def _promtool() -> str:
     if not found:
         pytest.skip("promtool is not installed")
     return found
+
+
+def test_every_query_is_promql() -> None:
+    for place, query in _expressions().items():
+        try:
+            promql_parser.parse(query)
+        except ValueError as error:
+            pytest.fail(f"{place}: {error}")
 
 
 def test_promtool_takes_the_alerts() -> None:

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,19 +19,17 @@ import httpx
 import psutil
 import pytest
 import redis
-import torch
 from sqlalchemy import text
 
 from deploy.local.folder import DataFolder
 from deploy.local.valkey import Valkey
-from models.backbones.precision import bf16_is_fast
 from models.records.database import Database
 from models.services.queue import QUEUE_NAME, TASK_NAME
+from tests.e2e.customer import Customer, ok
+from tests.e2e.customer import wait_until as poll
 
 ADMIN_KEY = "gr-admin-for-tests"
 ROOT = Path(__file__).parents[2]
-# That the trainer is at work on for some seconds, beside another test.
-ROWS_OF_A_WHILE = 6_000 if bf16_is_fast(torch.device("cpu")) else 1_500
 WORKER = ("-m", "celery", "-A", "worker.app", "worker", "--loglevel=INFO")
 
 _WORDS = {
@@ -54,16 +51,6 @@ def write_tickets(path: Path, rows: int, seed: int = 0) -> Path:
         lines.append(f"the {' '.join(words)} number {index},{label}")
     path.write_text("\n".join(lines) + "\n")
     return path
-
-
-def _wait_until(condition: Callable[[], Any], timeout_s: float = 60.0, what: str = "") -> Any:
-    """Poll until a condition holds and return its value; fail at the deadline."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        if value := condition():
-            return value
-        assert time.monotonic() < deadline, f"timed out waiting {what}"
-        time.sleep(0.05)
 
 
 class Deployment:
@@ -110,7 +97,7 @@ class Deployment:
         for _ in range(workers):
             self.start_worker()
         with httpx.Client(base_url=self.url, trust_env=False) as client:
-            _wait_until(lambda: self._is_ready(client), 120, "for the API")
+            poll(lambda: self._is_ready(client), 120, "for the API")
 
     def start_worker(self, **env: str) -> psutil.Popen:
         number = len(self.workers) + 1
@@ -131,7 +118,7 @@ class Deployment:
         return redis.Redis(unix_socket_path=str(self.valkey.socket))
 
     def send(self, job_id: str) -> None:
-        """One more wake-up call for a job."""
+        """Send one more message for a job."""
         from celery import Celery
 
         app = Celery(broker=self.valkey.url, set_as_current=False)
@@ -152,8 +139,8 @@ class Deployment:
         with httpx.Client(
             base_url=self.url, headers={"authorization": f"Bearer {ADMIN_KEY}"}, trust_env=False
         ) as admin:
-            made = _ok(admin.post("/v1/customers", json={"name": name}))
-            key = _ok(admin.post(f"/v1/customers/{made['id']}/keys", json={"name": "test"}))["key"]
+            made = ok(admin.post("/v1/customers", json={"name": name}))
+            key = ok(admin.post(f"/v1/customers/{made['id']}/keys", json={"name": "test"}))["key"]
         headers = {"authorization": f"Bearer {key}"}
         client = httpx.Client(base_url=self.url, headers=headers, timeout=60, trust_env=False)
         self._clients.append(client)
@@ -210,74 +197,10 @@ class Deployment:
             return False
 
 
-class Customer:
-    """A customer's view: nothing but HTTP."""
-
-    def __init__(self, deployment: Deployment, customer_id: str, client: httpx.Client) -> None:
-        self.id = customer_id
-        self.http = client
-        self._deployment = deployment
-
-    def train(self, path: Path, suffix: str, **fields: str) -> str:
-        """POST a data set in one form; the job's id."""
-        with path.open("rb") as file:
-            form = {"suffix": suffix, "seed": "7", **fields}
-            return _ok(self.http.post("/v1/fine_tuning/jobs", data=form, files={"file": (path.name, file)}))["id"]
-
-    def job(self, job_id: str) -> dict[str, Any]:
-        return _ok(self.http.get(f"/v1/fine_tuning/jobs/{job_id}"))
-
-    def act(self, job_id: str, verb: str) -> httpx.Response:
-        return self.http.post(f"/v1/fine_tuning/jobs/{job_id}/{verb}")
-
-    def wait(self, job_id: str, *statuses: str, timeout_s: float = 120.0) -> dict[str, Any]:
-        """Poll until the job is in one of these states."""
-
-        def arrived() -> dict[str, Any] | None:
-            job = self.job(job_id)
-            if job["status"] in statuses:
-                return job
-            assert job["status"] not in ("succeeded", "failed", "cancelled"), job
-            return None
-
-        return _wait_until(arrived, timeout_s, f"for {statuses}")
-
-    def wait_in_training(self, job_id: str, timeout_s: float = 120.0) -> psutil.Process:
-        """Poll until the trainer is at work on the job; the trainer."""
-
-        def working() -> bool:
-            job = self.job(job_id)
-            assert job["status"] in ("queued", "running"), job
-            return job["step"] is not None
-
-        _wait_until(working, timeout_s, "for the training to begin")
-        return _wait_until(self._deployment.trainer)
-
-    def train_for_long(self, suffix: str) -> str:
-        """A job that is still at work whenever a test gets round to it."""
-        return self.train(self._deployment.write_tickets(60_000), suffix, strategy="head")
-
-    def train_for_a_while(self, suffix: str) -> str:
-        """A job that a test can catch at work, and that ends by itself soon after."""
-        return self.train(self._deployment.write_tickets(ROWS_OF_A_WHILE), suffix, strategy="head")
-
-    def predict(self, model: str, inputs: list[str]) -> list[dict[str, Any]]:
-        answer = _ok(self.http.post(f"/v1/models/{model}/predict", json={"inputs": inputs}))
-        return answer["predictions"]
-
-    def checkpoints(self, job_id: str) -> list[str]:
-        return sorted(c["candidate"] for c in _ok(self.http.get(f"/v1/fine_tuning/jobs/{job_id}/checkpoints"))["data"])
-
-
-def _ok(response: httpx.Response) -> dict[str, Any]:
-    assert response.status_code == 200, response.text
-    return response.json()
-
-
 @pytest.fixture
 def wait_until() -> Callable[..., Any]:
     """Poll until a condition holds and return its value; fail at the deadline."""
-    return _wait_until
+    return poll
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ class Corpus:
     targets: Any  # Targets as the task encodes them; Ragged where a row has several, once it is tokenised
     labels: tuple[str, ...]
     rows: NDArray[np.int64]  # row numbers in the file
-    alike_N: NDArray[np.int64]  # equal for inputs that are the same, case and spaces aside
+    duplicates_N: NDArray[np.int64]  # equal for inputs that are the same, case and spaces aside
     digest: str
     left_out: dict[str, Any] = field(default_factory=dict)  # of the file, and why: entries of the report
 
@@ -41,7 +41,7 @@ class Corpus:
             targets=self.targets[rows],
             labels=self.labels,
             rows=self.rows[rows],
-            alike_N=self.alike_N[rows],
+            duplicates_N=self.duplicates_N[rows],
             digest=hashlib.sha256(self.digest.encode() + rows.tobytes()).hexdigest(),
             left_out=self.left_out,
         )
@@ -80,7 +80,7 @@ def read_validation(source: DatasetSource, task: Task, training: Corpus, replace
             if label not in known:
                 raise UnknownLabel(row=example.row, label=label)
     corpus = _corpus(examples, task, training.labels)
-    new_N = np.flatnonzero(~np.isin(corpus.alike_N, training.alike_N))
+    new_N = np.flatnonzero(~np.isin(corpus.duplicates_N, training.duplicates_N))
     left_out: dict[str, Any] = {"rows": len(read_all), "in_training": len(corpus) - len(new_N)}
     if len(examples) < len(read_all):
         left_out["with_rare_labels"] = len(read_all) - len(examples)
@@ -102,7 +102,7 @@ def _corpus(examples: list[Example], task: Task, labels: tuple[str, ...]) -> Cor
         targets=task.encode([example.target for example in examples], labels),
         labels=labels,
         rows=np.array([example.row for example in examples], dtype=np.int64),
-        alike_N=np.array([hash(normalised(item)) for item in inputs], dtype=np.int64),
+        duplicates_N=np.array([hash(normalised(item)) for item in inputs], dtype=np.int64),
         digest=digest.hexdigest(),
     )
 

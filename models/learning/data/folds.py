@@ -19,13 +19,13 @@ def stratified_folds(strata_N: NDArray[np.int64], folds: int, *, seed: int) -> N
     return fold_N
 
 
-def keep_together(fold_N: NDArray[np.int64], alike_N: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The folds with rows of equal `alike_N` in one of them: an input that was learned is no test of anything.
+def keep_together(fold_N: NDArray[np.int64], duplicates_N: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The folds with rows of equal `duplicates_N` in one of them: an input that was learned is no test of anything.
 
     Unchanged where that would leave a fold less than half of its share, as of a file that repeats a few inputs.
     """
-    _, first_G, group_N = np.unique(alike_N, return_index=True, return_inverse=True)
-    if len(first_G) == len(alike_N):
+    _, first_G, group_N = np.unique(duplicates_N, return_index=True, return_inverse=True)
+    if len(first_G) == len(duplicates_N):
         return fold_N
     folds = int(fold_N.max()) + 1
     together_N = fold_N[first_G][group_N]

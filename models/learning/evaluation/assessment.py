@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from models.learning.data.folds import splits
 from models.learning.evaluation import calibration, scores
-from models.learning.evaluation.scores import Score
-from models.learning.tasks.task import Chosen, Floats, Tally, Task
+from models.learning.evaluation.scores import Evaluation, Score
+from models.learning.tasks.task import Chosen, EncoderTask, Floats, Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,26 +35,21 @@ class Assessment:
     tally: Tally
     score: Score
 
-    def describe(self, held: HeldOut, task: Task, labels: Sequence[str]) -> dict[str, Any]:
-        """The report's figures on these rows."""
+    def evaluation(self, held: HeldOut, task: EncoderTask, labels: Sequence[str]) -> Evaluation:
+        """Return what a report and an artifact hold of it; `held` are the rows it was measured on."""
         figures = task.figures(held.targets, self.probabilities_NK, self.chosen, labels)
         calibration = figures.pop("calibration", None)
-        return {
-            "metric": task.metric,
-            "score": self.score.value,
-            "score_low": self.score.low,
-            "score_high": self.score.high,
-            "measured_on": "validation_file" if held.validated else "held_out_training_rows",
-            "measured_rows": len(held.targets),
-            **({"calibration": {"temperature": self.temperature, **calibration}} if calibration else {}),
-            **figures,
-        }
+        measured = scores.describe(self.score, metric=task.metric, rows=len(held.targets), validated=held.validated)
+        if calibration:
+            measured["calibration"] = {"temperature": self.temperature, **calibration}
+        thresholds = None if self.thresholds is None else tuple(float(value) for value in self.thresholds)
+        return Evaluation(self.score, {**measured, **figures}, self.temperature, thresholds)
 
 
 def assess(
     logits_NK: Floats,
     held: HeldOut,
-    task: Task,
+    task: EncoderTask,
     *,
     seed: int,
     tuned_on: tuple[Floats, HeldOut] | None = None,

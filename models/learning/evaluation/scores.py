@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,16 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What held-out rows say about one model, and what they have set for it."""
+
+    score: Score
+    figures: dict[str, Any]  # of the report, about this model alone: see `describe`
+    temperature: float = 1.0  # logits are divided by it
+    thresholds: tuple[float, ...] | None = None  # what a decision needs beside the outputs
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """Two models on the same rows. `probability` is that of `gain` > 0 when rows are drawn anew."""
 
@@ -41,6 +52,18 @@ def score(tally: Tally, *, seed: int = 0) -> Score:
     resampled = _resample(tally, seed)
     low, high = np.percentile(resampled, (2.5, 97.5))
     return Score(tally.score, float(low), float(high))
+
+
+def describe(score: Score, *, metric: str, rows: int, validated: bool) -> dict[str, Any]:
+    """Return the figures that every report states of a model; `validated`: the rows are those of a validation file."""
+    return {
+        "metric": metric,
+        "score": score.value,
+        "score_low": score.low,
+        "score_high": score.high,
+        "measured_on": "validation_file" if validated else "held_out_training_rows",
+        "measured_rows": rows,
+    }
 
 
 def compare(new: Tally, old: Tally, *, seed: int = 0) -> Comparison:

@@ -17,9 +17,9 @@ from models.learning.finetuning.checkpoints import Checkpoints
 from models.learning.finetuning.network import Network, build, trained_values
 from models.learning.finetuning.strategies import TrainingConfig
 from models.learning.finetuning.training_loop import Epoch, LoopContext, TrainingRows
+from models.learning.heads.encoding import EncodedRun
 from models.learning.heads.first_version import FirstVersion
 from models.learning.heads.linear import Head
-from models.learning.run import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Fit:
     epochs: int
 
 
-def fit(run: Run, first: FirstVersion, job: FitJob) -> Generator[float | Epoch, None, Fit]:
+def fit(run: EncodedRun, first: FirstVersion, job: FitJob) -> Generator[float | Epoch, None, Fit]:
     """Train; yields the share of an epoch now and then, and an Epoch at the end of each. Raises Stopped, Diverged."""
     network = _network(run, first, job)
     start = trained_values(network)
@@ -59,7 +59,7 @@ def fit(run: Run, first: FirstVersion, job: FitJob) -> Generator[float | Epoch, 
     return Fit(network, start, rows, done)
 
 
-def _network(run: Run, first: FirstVersion, job: FitJob) -> Network:
+def _network(run: EncodedRun, first: FirstVersion, job: FitJob) -> Network:
     """Build a network that starts as the base with the job's head, standardised by the rows that the head has seen."""
     where, names = units(run.training.corpus.targets, job.train), first.choice.names
     plain = {name: values[where] for name, values in run.training.features.items()}
@@ -67,7 +67,7 @@ def _network(run: Run, first: FirstVersion, job: FitJob) -> Network:
     return build(run.backbone, job.config, names, job.head, features_NF, seed=run.request.seed)
 
 
-def _checkpoints(run: Run, job: FitJob) -> Checkpoints | None:
+def _checkpoints(run: EncodedRun, job: FitJob) -> Checkpoints | None:
     """Return the checkpoints of the fit, None if the request has no folder for them."""
     folder = run.request.checkpoint_dir
     if folder is None:

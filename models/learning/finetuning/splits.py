@@ -12,12 +12,11 @@ from models.learning.data import features
 from models.learning.data.folds import Rows, keep_together, splits, stratified_folds, subsample
 from models.learning.data.ragged import Ragged, join, units
 from models.learning.finetuning.training_loop import TrainingRows
-from models.learning.heads import first_version, selection, stacking
+from models.learning.heads import first_version, selection, stacking, zero_shot
 from models.learning.heads.cross_validation import DesignMatrix
+from models.learning.heads.encoding import EncodedRows, EncodedRun
 from models.learning.heads.first_version import FirstVersion
 from models.learning.heads.linear import Floats, Head
-from models.learning.run import Rows as EncodedRows
-from models.learning.run import Run
 from models.learning.tasks.task import Targets
 
 
@@ -43,7 +42,7 @@ class HeadBaseline:
     ngram_logits_NK: Floats | None  # None if it has no n-gram head
 
 
-def trial_splits(run: Run, *, folds: int, used: int) -> list[Split]:
+def trial_splits(run: EncodedRun, *, folds: int, used: int) -> list[Split]:
     """Return the splits that trials hold out in turn; the validation file, if there is one, is the only one."""
     everything = np.arange(len(run.training.corpus))
     if run.validation is not None:
@@ -54,7 +53,7 @@ def trial_splits(run: Run, *, folds: int, used: int) -> list[Split]:
     ]
 
 
-def rung_split(run: Run, name: str, *, folds: int, rows: int, held_rows: int) -> Split:
+def rung_split(run: EncodedRun, name: str, *, folds: int, rows: int, held_rows: int) -> Split:
     """Return the first split of the trials, or so many rows of it."""
     seed, strata_N = run.request.seed, run.task.strata(run.training.corpus.targets)
     if run.validation is not None:
@@ -67,11 +66,11 @@ def rung_split(run: Run, name: str, *, folds: int, rows: int, held_rows: int) ->
     return _split(name, run.training, train, held, with_surplus=False)
 
 
-def _folds(run: Run, folds: int) -> Rows:
+def _folds(run: EncodedRun, folds: int) -> Rows:
     """Return a fold number per row, (N,); others than those of the head's cross-validation."""
     corpus = run.training.corpus
     fold_N = stratified_folds(run.task.strata(corpus.targets), folds, seed=run.request.seed + 1)
-    return keep_together(fold_N, corpus.alike_N)
+    return keep_together(fold_N, corpus.duplicates_N)
 
 
 def _split(name: str, source: EncodedRows, train: Rows, held: Rows, *, with_surplus: bool = True) -> Split:
@@ -88,7 +87,7 @@ def _split(name: str, source: EncodedRows, train: Rows, held: Rows, *, with_surp
     )
 
 
-def fit_baseline(run: Run, first: FirstVersion, split: Split) -> HeadBaseline:
+def fit_baseline(run: EncodedRun, first: FirstVersion, split: Split) -> HeadBaseline:
     """Fit the head from which every candidate starts on this split, and with which it is compared."""
     table = DesignMatrix(run.training.features, run.training.corpus.targets).take(split.train)
     head = selection.fit_final(table, first.label_names, first.choice, first_version.setting(run))
@@ -96,7 +95,7 @@ def fit_baseline(run: Run, first: FirstVersion, split: Split) -> HeadBaseline:
     return HeadBaseline(head, logits_NK, _ngram_logits(run, first, split))
 
 
-def _ngram_logits(run: Run, first: FirstVersion, split: Split) -> Floats | None:
+def _ngram_logits(run: EncodedRun, first: FirstVersion, split: Split) -> Floats | None:
     if first.stack is None or first.stack.part is None:
         return None
     corpus = run.training.corpus
@@ -105,18 +104,18 @@ def _ngram_logits(run: Run, first: FirstVersion, split: Split) -> Floats | None:
     return stacking.refit(first.stack, texts, targets, held_texts, setting, seed=run.request.seed)
 
 
-def rows_of(run: Run, first: FirstVersion, split: Split) -> TrainingRows:
+def rows_of(run: EncodedRun, first: FirstVersion, split: Split) -> TrainingRows:
     """Return the rows that a fit on this split trains on and answers."""
     return _training_rows(run, first, split.train, split.held_tokens, with_surplus=split.with_surplus)
 
 
-def all_rows(run: Run, first: FirstVersion) -> TrainingRows:
+def all_rows(run: EncodedRun, first: FirstVersion) -> TrainingRows:
     """Return every row to train on, none held out."""
     return _training_rows(run, first, np.arange(len(run.training.corpus)), [], with_surplus=True)
 
 
 def _training_rows(
-    run: Run, first: FirstVersion, train: Rows, held_tokens: list[Row], *, with_surplus: bool
+    run: EncodedRun, first: FirstVersion, train: Rows, held_tokens: list[Row], *, with_surplus: bool
 ) -> TrainingRows:
     """Return the rows to train on, the label names among them if they were chosen."""
     tokens = [run.training.tokens[row] for row in train]
@@ -125,6 +124,6 @@ def _training_rows(
         tokens += run.surplus.tokens
         targets = join([targets, run.surplus.corpus.targets])
     if first.choice.label_names and first.label_names is not None:
-        tokens += first_version.label_name_tokens(run)
+        tokens += zero_shot.label_name_tokens(run)
         targets = join([targets, first.label_names.targets])
     return TrainingRows(tokens, targets, held_tokens)

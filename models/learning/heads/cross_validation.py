@@ -19,7 +19,7 @@ from models.learning.data.ragged import Ragged, flat, join, units
 from models.learning.evaluation import calibration
 from models.learning.heads import linear
 from models.learning.heads.linear import Floats
-from models.learning.tasks.task import Targets, Task
+from models.learning.tasks.task import EncoderTask, Targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class CrossValidationResult:
 class FitContext:
     """What every fit of the search shares."""
 
-    task: Task
+    task: EncoderTask
     outputs: int
     device: torch.device
     threads: int

@@ -59,15 +59,15 @@ def choose(
     sets: Mapping[str, tuple[str, ...]],
     setting: FitContext,
     *,
-    alike_N: NDArray[np.int64],
+    duplicates_N: NDArray[np.int64],
     seed: int,
     inverse_penalty: float | None = None,
     start: float | None = None,
 ) -> Choice:
     """Pick from `sets`, from the penalties (unless `inverse_penalty` says which), with `label_names` or without.
 
-    Rows of equal `alike_N` are held out together. `start` is the inverse penalty at which the search begins, if not at
-    the usual one.
+    Rows of equal `duplicates_N` are held out together. `start` is the inverse penalty at which the search begins, if
+    not at the link's own.
     """
     strata_N = setting.task.strata(table.targets)
     usual = inverse_penalty or start or setting.task.link.usual_inverse_penalty
@@ -75,12 +75,12 @@ def choose(
     best = next(iter(sets))
     if len(sets) > 1:
         rows = subsample(strata_N, min(_RACE_ROWS, _rows_of(_RACE_UNITS, table)), seed=seed)
-        raced_N = keep_together(stratified_folds(strata_N[rows], 3, seed=seed), alike_N[rows])
+        raced_N = keep_together(stratified_folds(strata_N[rows], 3, seed=seed), duplicates_N[rows])
         trials = _race(table.take(rows), sets, usual, raced_N, setting)
         best = _best(trials, usual_first=True).features
     members = tuple(sets[name] for name in best.split(_AND))
     fold_N = stratified_folds(strata_N, 5 if len(strata_N) <= _RACE_ROWS else 3, seed=seed)
-    fold_N = keep_together(fold_N, alike_N)
+    fold_N = keep_together(fold_N, duplicates_N)
     # Drawn anew: the folds were dealt with `seed`, and the same draw may be a part of one of them.
     rows = subsample(strata_N, _rows_of(_WALK_UNITS, table), seed=seed + 1)
     walked = _walk(

@@ -15,15 +15,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from models.artifacts.parts import HeadWeights, Part
 from models.backbones.parallel import in_parallel
 from models.learning.data.folds import splits, subsample
 from models.learning.evaluation import calibration
 from models.learning.heads import ngrams
 from models.learning.heads.cross_validation import FitContext
-from models.learning.heads.linear import Floats
+from models.learning.heads.linear import Floats, Head
 from models.learning.heads.ngram_head import Fits, NgramHead, NgramVocabulary
 from models.learning.heads.ngrams import Ints
 from models.learning.tasks.link_functions import LinkFunction
+from models.learning.tasks.task import EncoderTask
 
 _SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 # Within half a point of the best from 10 to 900 rows per class, on sets of 2 to 77 labels.
@@ -135,6 +137,18 @@ def refit(
     rows = subsample(setting.task.strata(targets), _affordable(inputs), seed=seed)
     _, part = _fit([inputs[row] for row in rows], targets[rows], setting)
     return part().scaled(stack.part.factor).logits(ngrams.read(held))
+
+
+def parts_of(task: EncoderTask, head: Head, stack: Stack | None) -> tuple[Part, ...]:
+    """Return what an artifact holds of a head in the customer's own unit, and of the n-gram head added to it."""
+    # It was fitted to standardised values if the task has a scale.
+    offset, scale = task.scale
+    if stack is None or stack.part is None:
+        return (HeadWeights(torch.from_numpy(head.weight_KF) * scale, torch.from_numpy(head.bias_K) * scale + offset),)
+    factor, part = np.float32(stack.head_factor), stack.part.scaled(stack.share)
+    weight_KF = torch.from_numpy(factor * head.weight_KF)
+    bias_K = torch.from_numpy(factor * head.bias_K + part.bias_K)
+    return HeadWeights(weight_KF * scale, bias_K * scale + offset), part.weights()
 
 
 def _affordable(inputs: Sequence[str]) -> int:

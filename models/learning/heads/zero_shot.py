@@ -10,7 +10,12 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
+from models.backbones.backbone import Row
+from models.datasets.examples import TextPair
+from models.learning.data import features
 from models.learning.data.folds import splits
+from models.learning.heads.cross_validation import DesignMatrix
+from models.learning.heads.encoding import EncodedRun
 from models.learning.heads.linear import Floats, Head
 from models.learning.tasks.link_functions import IDENTITY, SOFTMAX, LinkFunction
 from models.learning.tasks.task import Targets
@@ -27,6 +32,22 @@ def readable(label: str) -> str:
     """A label as a text: `cash_withdrawal_charge` is read as "cash withdrawal charge"."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", label)
     return re.sub(r"[_\-./:]+", " ", spaced).strip() or label
+
+
+def label_name_tokens(run: EncodedRun) -> list[Row]:
+    """The labels' names as the base reads them, in the order of the labels."""
+    return run.backbone.tokenize([readable(label) for label in run.labels])
+
+
+def label_name_rows(run: EncodedRun) -> DesignMatrix | None:
+    """Each label's name as a row of its class: plain features as the corpus has them, and targets."""
+    targets = run.task.named(run.labels)
+    paired = isinstance(run.training.corpus.inputs[0], TextPair)  # a name is no pair
+    if targets is None or run.backbone.entry.modality != "text" or paired:
+        return None
+    names = list(run.training.features)
+    encoded_KF = run.backbone.encode_tokens(label_name_tokens(run), names)
+    return DesignMatrix(features.split(encoded_KF, names, run.backbone), run.task.encode(targets, run.labels))
 
 
 def label_name_head(name_features_KF: Floats, last_NF: Floats, link: LinkFunction) -> Head:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from models.learning.finetuning.strategies import FINE_TUNING_STRATEGIES, TrainingConfig, settle
-from models.learning.run import Run
+from models.learning.heads.encoding import EncodedRun
 from models.learning.search import policy
 
 # Gradients cost two passes through what trains; through what does not, low-rank matrices still need one.
@@ -29,12 +29,12 @@ class Candidate:
         return rows * self.config.epochs * self.weight
 
 
-def named(run: Run, strategy: str) -> Candidate:
+def named(run: EncodedRun, strategy: str) -> Candidate:
     """Return the candidate of a strategy as it is. Raises InvalidHyperparameters."""
     return _settled(run, strategy, None)
 
 
-def sensible(run: Run, *, large: bool, similar: bool) -> list[Candidate]:
+def sensible(run: EncodedRun, *, large: bool, similar: bool) -> list[Candidate]:
     """Return the candidates that make sense for the base, the rows and the situation, the default choice first."""
     free = run.request.hyperparameters.trainable_blocks == "auto"
     job = policy.JobFacts(
@@ -48,12 +48,12 @@ def sensible(run: Run, *, large: bool, similar: bool) -> list[Candidate]:
     return [_settled(run, strategy, blocks) for strategy, blocks in policy.line_up(job)]
 
 
-def every(run: Run) -> list[Candidate]:
+def every(run: EncodedRun) -> list[Candidate]:
     """Return a candidate for every strategy that the base can take."""
     return [named(run, name) for name in FINE_TUNING_STRATEGIES if name != "lora" or run.backbone.linear]
 
 
-def _settled(run: Run, strategy: str, trainable_blocks: int | None) -> Candidate:
+def _settled(run: EncodedRun, strategy: str, trainable_blocks: int | None) -> Candidate:
     blocks = run.backbone.blocks
     config = settle(
         FINE_TUNING_STRATEGIES[strategy], run.request.hyperparameters, rows=len(run.training.corpus), blocks=blocks

@@ -15,7 +15,7 @@ from models.learning.heads.linear import Floats
 from models.learning.heads.stacking import Stack
 from models.learning.search import policy
 from models.learning.search.policy import TrialFigures
-from models.learning.tasks.task import Targets, Task
+from models.learning.tasks.task import EncoderTask, Targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class _Moment:
 class HeldOutResults:
     """The answers so far: by moment (epoch and blend), split after split."""
 
-    def __init__(self, task: Task, stack: Stack | None, *, seed: int, validated: bool = False) -> None:
+    def __init__(self, task: EncoderTask, stack: Stack | None, *, seed: int, validated: bool = False) -> None:
         self._task = task
         self._stack = stack
         self._seed = seed

@@ -7,8 +7,8 @@ from dataclasses import asdict, replace
 
 from models.learning.contract.outcomes import HEAD, Circumstances, Outcome
 from models.learning.heads import linear
+from models.learning.heads.encoding import EncodedRun
 from models.learning.heads.first_version import FirstVersion, HeadPrior
-from models.learning.run import Run
 from models.learning.search.priors import Prior
 from models.learning.search.report import CandidateRecord
 from models.learning.search.situation import Situation
@@ -24,7 +24,7 @@ _DECISIVE = (
 )
 
 
-def head_prior(run: Run) -> HeadPrior:
+def head_prior(run: EncodedRun) -> HeadPrior:
     """Return where the search for a head begins, from what is known before anything is fitted."""
     supports_K = run.task.supports(run.training.corpus.targets, run.labels)
     rows = len(run.training.corpus)
@@ -32,19 +32,21 @@ def head_prior(run: Run) -> HeadPrior:
     return HeadPrior(earlier.features(), earlier.regularization())
 
 
-def prior(run: Run, situation: Situation, head_score: float) -> Prior:
+def prior(run: EncodedRun, situation: Situation, head_score: float) -> Prior:
     """Return the outcomes that came with the request, weighted by how near their situations are."""
     return _prior(run, _circumstances(situation, head_score))
 
 
-def _prior(run: Run, here: Circumstances) -> Prior:
+def _prior(run: EncodedRun, here: Circumstances) -> Prior:
     return Prior.of(run.request.priors, here, base_revision=run.backbone.revision, task=run.task.name)
 
 
-def of(run: Run, first: FirstVersion, situation: Situation, records: Sequence[CandidateRecord]) -> tuple[Outcome, ...]:
+def of(
+    run: EncodedRun, first: FirstVersion, situation: Situation, records: Sequence[CandidateRecord]
+) -> tuple[Outcome, ...]:
     """Return the outcome of the head and of every candidate that was tried with its default hyperparameters."""
     asked, choice = run.request.hyperparameters, first.choice
-    head_score = first.trained.assessment.score.value
+    head_score = first.trained.evaluation.score.value
     named = asked.features != "auto", asked.regularization != "auto"
     head = Outcome(
         base_revision=run.backbone.revision,

@@ -18,8 +18,10 @@ from models.learning.contract.events import Progress, TrainEvent
 from models.learning.finetuning import splits
 from models.learning.finetuning.fit import FitJob
 from models.learning.finetuning.network import Network, blend, own_parts
-from models.learning.heads.first_version import FirstVersion, parts_of
-from models.learning.run import Run, Trained, write_candidate
+from models.learning.heads.encoding import EncodedRun
+from models.learning.heads.first_version import FirstVersion
+from models.learning.heads.stacking import parts_of
+from models.learning.publishing import Trained, publish
 from models.learning.search import candidates, outcomes, policy, trials
 from models.learning.search.budget import ENDS, Budget, OverBudget
 from models.learning.search.candidates import Candidate
@@ -44,14 +46,14 @@ class SearchPlan:
     unaffordable: tuple[Candidate, ...] = ()  # those that would race if the budget were larger
 
 
-def refine(run: Run, first: FirstVersion, situation: Situation) -> Iterator[TrainEvent]:
+def refine(run: EncodedRun, first: FirstVersion, situation: Situation) -> Iterator[TrainEvent]:
     """Train candidates beyond the first version; `auto` publishes only one that is better than it."""
     if run.request.strategy == "zero-shot":
         return
     if run.request.strategy == "head":
-        run.outcomes = outcomes.of(run, first, situation, [])
+        run.report.keep_outcomes(outcomes.of(run, first, situation, []))
         return
-    head_score = first.trained.assessment.score.value
+    head_score = first.trained.evaluation.score.value
     prior = outcomes.prior(run, situation, head_score)
     plan = _plan(run, situation, head_score, prior)
     expectations = _expectations(run, plan, prior, head_score)
@@ -60,16 +62,16 @@ def refine(run: Run, first: FirstVersion, situation: Situation) -> Iterator[Trai
         first=first,
         plan=plan.trials,
         budget=Budget(run.request.refine_budget_s if run.request.strategy == "auto" else None),
-        report=SearchReport(_records(plan), expectations, tried_before=run.tried),
+        report=SearchReport(_records(plan), expectations, tried_before=run.report.tried),
     )
     if plan.entrants:
         yield from _search(context, plan.entrants)
-        run.seconds["refining"] = context.budget.spent_s
+        run.report.add_seconds("refining", context.budget.spent_s)
     _publish_report(context)
-    run.outcomes = outcomes.of(run, first, situation, context.report.records)
+    run.report.keep_outcomes(outcomes.of(run, first, situation, context.report.records))
 
 
-def _plan(run: Run, situation: Situation, head_score: float, prior: Prior) -> SearchPlan:
+def _plan(run: EncodedRun, situation: Situation, head_score: float, prior: Prior) -> SearchPlan:
     """Ask `policy` about this run.
 
     A candidate that earlier jobs know well goes straight to its trial, on half the splits: what they saw counts too.
@@ -103,7 +105,7 @@ def _plan(run: Run, situation: Situation, head_score: float, prior: Prior) -> Se
     return SearchPlan(verdict, tuple(found), expected, plan, entrants[:raced], entrants[raced:])
 
 
-def _race_takes_too_long(run: Run, plan: TrialPlan, prior: Prior, entrants: tuple[Candidate, ...]) -> bool:
+def _race_takes_too_long(run: EncodedRun, plan: TrialPlan, prior: Prior, entrants: tuple[Candidate, ...]) -> bool:
     """Return whether, at earlier jobs' speed, the budget is too small for the first rung and the favourite's trial."""
     favourite, rows = entrants[0], run.rows_read
     row_s = prior.seconds_per_row_epoch(favourite.name)
@@ -123,7 +125,7 @@ def _records(plan: SearchPlan) -> list[CandidateRecord]:
     return records
 
 
-def _expectations(run: Run, plan: SearchPlan, prior: Prior, head_score: float) -> Expectations:
+def _expectations(run: EncodedRun, plan: SearchPlan, prior: Prior, head_score: float) -> Expectations:
     rows = run.rows_read
     return Expectations(
         verdict=asdict(plan.verdict),
@@ -172,9 +174,9 @@ def _try_and_train(context: SearchContext, candidate: Candidate) -> Iterator[Tra
     report.leave(candidate, "trained on all rows")
     yield Progress("evaluating", ENDS, metrics={"score": trial.new.score.value})
     trained = _trained(context, candidate, trial, network)
-    run.seconds["refining"] = context.budget.spent_s
+    run.report.add_seconds("refining", context.budget.spent_s)
     _publish_report(context)
-    yield write_candidate(run, trained, trial.held, improves=improves)
+    yield publish(run.run, trained, improves=improves)
 
 
 def _train_on_all(context: SearchContext, candidate: Candidate, trial: Trial) -> Generator[TrainEvent, None, Network]:
@@ -192,8 +194,8 @@ def _trained(context: SearchContext, candidate: Candidate, trial: Trial, network
     return Trained(
         name=config.strategy.name,
         features=first.choice.names,
-        parts=(*parts_of(network.head(), trial.stack), *own_parts(network, config, run.backbone.dtype)),
-        assessment=trial.new,
+        parts=(*parts_of(run.task, network.head(), trial.stack), *own_parts(network, config, run.backbone.dtype)),
+        evaluation=trial.new.evaluation(trial.held, run.task, run.labels),
         hyperparameters={
             **first.trained.hyperparameters,
             "n_epochs": trial.epochs,
@@ -211,5 +213,5 @@ def _trained(context: SearchContext, candidate: Candidate, trial: Trial, network
 
 def _publish_report(context: SearchContext) -> None:
     """Bring the run's report up to date."""
-    context.run.tried = context.report.strategies_tried()
-    context.run.report["refinement"] = context.report.refinement(context.budget.spent_s)
+    context.run.report.replace_tried(context.report.strategies_tried())
+    context.run.report.state(refinement=context.report.refinement(context.budget.spent_s))

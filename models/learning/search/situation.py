@@ -8,8 +8,8 @@ from typing import Any, Literal
 from models.learning.data.ragged import flat, spread
 from models.learning.evaluation.assessment import HeldOut, assess
 from models.learning.heads import zero_shot
+from models.learning.heads.encoding import EncodedRun
 from models.learning.heads.first_version import FirstVersion
-from models.learning.run import Run
 from models.learning.search import policy
 
 
@@ -44,13 +44,13 @@ class Situation:
         }
 
 
-def measure(run: Run, first: FirstVersion) -> Situation:
+def measure(run: EncodedRun, first: FirstVersion) -> Situation:
     """Measure it from frozen features (the base's probe of every depth there is) and the head's out-of-fold score."""
     task, targets, choice = run.task, run.training.corpus.targets, first.choice
     supports_K = task.supports(targets, run.labels)
     rows_per_class = float(supports_K.mean()) if len(supports_K) else float(len(targets))
     score = assess(choice.logits_NK, HeldOut(targets, choice.fold_N), task, seed=run.request.seed).score.value
-    chance = task.tally(targets, task.usual(targets, targets)).score
+    chance = task.tally(targets, task.majority(targets, targets)).score
     separability = max(0.0, (score - chance) / max(1.0 - chance, 1e-9))
     beaten = first.stack is not None and first.stack.terms_beat_head
     depth_scores = _scores_by_depth(run, first)
@@ -69,7 +69,7 @@ def measure(run: Run, first: FirstVersion) -> Situation:
     )
 
 
-def _scores_by_depth(run: Run, first: FirstVersion) -> dict[str, float]:
+def _scores_by_depth(run: EncodedRun, first: FirstVersion) -> dict[str, float]:
     task, targets = run.task, run.training.corpus.targets
     fold_U = spread(first.choice.fold_N, targets)
     scores: dict[str, float] = {}

@@ -16,8 +16,8 @@ from models.learning.finetuning.fit import Fit, FitJob, fit
 from models.learning.finetuning.network import blend
 from models.learning.finetuning.splits import HeadBaseline, Split
 from models.learning.finetuning.training_loop import Epoch
+from models.learning.heads.encoding import EncodedRun
 from models.learning.heads.first_version import FirstVersion
-from models.learning.run import Run
 from models.learning.search import policy
 from models.learning.search.budget import Budget
 from models.learning.search.candidates import Candidate
@@ -31,7 +31,7 @@ from models.learning.search.report import SearchReport
 class SearchContext:
     """Shared by the steps of one search. Of it only the budget and the report change."""
 
-    run: Run
+    run: EncodedRun
     first: FirstVersion
     plan: TrialPlan
     budget: Budget
@@ -46,7 +46,7 @@ class SearchContext:
     @contextmanager
     def metered(self, candidate: Candidate) -> Iterator[None]:
         """Add to a candidate's cost what is spent inside."""
-        began, done, tokens = time.monotonic(), self.budget.done, self.run.tokens_used
+        began, done, tokens = time.monotonic(), self.budget.done, self.run.report.tokens
         try:
             yield
         finally:
@@ -54,7 +54,7 @@ class SearchContext:
                 candidate,
                 seconds=time.monotonic() - began,
                 work=self.budget.done - done,
-                tokens=self.run.tokens_used - tokens,
+                tokens=self.run.report.tokens - tokens,
             )
 
 
@@ -145,6 +145,6 @@ def fit_candidate(
             yield budget.progress(row * done, f"{label}, epoch {done}{of_all}", loss=step.loss, epoch=float(done))
         else:
             yield budget.progress(row * (done + step), label)
-    run.tokens_used += fitted.epochs * sum(len(row) for row in fitted.rows.tokens)
+    run.report.add_tokens(fitted.epochs * sum(len(row) for row in fitted.rows.tokens))
     budget.complete(row * fitted.epochs)
     return fitted

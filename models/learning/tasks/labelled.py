@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from models.backbones.backbone import Backbone
 from models.datasets.examples import Input, Target
 from models.learning.tasks import class_figures, pairs
-from models.learning.tasks.task import Floats, Targets, Task
+from models.learning.tasks.task import EncoderTask, Floats, Targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Labelled:
         """One per label."""
         return len(labels)
 
-    def kinds(self: Task, targets: Sequence[Target]) -> int:
+    def kinds(self: EncoderTask, targets: Sequence[Target]) -> int:
         """Labels."""
         return len(self.labels(targets))
 

@@ -66,7 +66,7 @@ class MultiLabel(Labelled):
         true_NK = encoded > 0
         return shares(2 * (true_NK & chosen_NK).sum(1), true_NK.sum(1) + chosen_NK.sum(1))
 
-    def usual(self, encoded: Targets, held: Targets) -> NDArray[np.bool_]:
+    def majority(self, encoded: Targets, held: Targets) -> NDArray[np.bool_]:
         """The most frequent label."""
         return np.tile(np.arange(encoded.shape[1]) == encoded.sum(0).argmax(), (len(held), 1))
 

@@ -76,7 +76,7 @@ class Regression:
         """The value itself."""
         return probabilities_NK
 
-    def usual(self, encoded: Targets, held: Targets) -> Chosen:
+    def majority(self, encoded: Targets, held: Targets) -> Chosen:
         """The mean."""
         return np.full((len(held), 1), encoded.mean(), dtype=np.float32)
 

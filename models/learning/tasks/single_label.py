@@ -55,7 +55,7 @@ class SingleLabel(Labelled):
         """1 for a hit."""
         return hits(chosen_NK[np.arange(len(encoded)), encoded])
 
-    def usual(self, encoded: Targets, held: Targets) -> NDArray[np.bool_]:
+    def majority(self, encoded: Targets, held: Targets) -> NDArray[np.bool_]:
         """The most frequent class."""
         # A class of few rows may be among the held ones alone.
         classes = max(int(encoded.max()), int(held.max())) + 1

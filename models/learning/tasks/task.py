@@ -1,10 +1,10 @@
-"""What a task is to learning: how targets are read, which link and metric, what a decision is."""
+"""What a task is to learning and serving: how targets are read, which link and metric, how answers are decoded."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,11 +81,40 @@ class AnsweredTask(Protocol):
 
 
 class Task(AnsweredTask, Protocol):
-    """One way to learn from rows; a new one is a new file in this folder and a line in its table."""
+    """What every learner needs of a task; a new one is a new file in this folder and a line in its table."""
 
     @property
     def metric(self) -> str:
         """Name of the score."""
+
+    def bind(self, targets: Sequence[Target]) -> Self:
+        """Return this task with what it has to know of the training targets before it can encode any: their scale."""
+
+    def labels(self, targets: Sequence[Target]) -> tuple[str, ...]:
+        """Return all labels, in the order of the outputs; () if targets are not labels."""
+
+    def kinds(self, targets: Sequence[Target]) -> int:
+        """Return how many things there are to tell apart: with less than two nothing can be learned."""
+
+    def encode(self, targets: Sequence[Target], labels: Sequence[str]) -> Targets:
+        """Return targets as the learner reads them, (N, …); raises KeyError with the first unknown label."""
+
+    def strata(self, encoded: Any) -> NDArray[np.int64]:
+        """Return a group per row (N,), for stratified folds."""
+
+    def supports(self, encoded: Any, labels: Sequence[str]) -> NDArray[np.int64]:
+        """Return the rows per label, (K,)."""
+
+    def majority(self, encoded: Any, held: Any) -> Chosen:
+        """Return the best answers for the rows of `held` that use the targets `encoded` and no input."""
+
+    def tally(self, encoded: Any, chosen: Chosen) -> Tally:
+        """Return each row's part in the metric."""
+
+
+@runtime_checkable
+class EncoderTask(Task, Protocol):
+    """What the learner of encoders needs of a task beside that: a linear head has to come out of it."""
 
     @property
     def link(self) -> LinkFunction:
@@ -95,50 +124,26 @@ class Task(AnsweredTask, Protocol):
     def scale(self) -> tuple[float, float]:
         """(offset, factor) from what the head is fitted to, to the customer's own unit."""
 
-    def bind(self, targets: Sequence[Target]) -> Task:
-        """This task with what it has to know of the training targets before it can encode any: their scale."""
-
     def view(self, backbone: Backbone, inputs: Sequence[Input]) -> Backbone:
-        """The base as this task reads such inputs."""
-
-    def labels(self, targets: Sequence[Target]) -> tuple[str, ...]:
-        """All labels, in the order of the outputs; () if targets are not labels."""
+        """Return the base as this task reads such inputs."""
 
     def outputs(self, labels: Sequence[str]) -> int:
-        """How many logits a prediction is made of."""
-
-    def kinds(self, targets: Sequence[Target]) -> int:
-        """How many things there are to tell apart: less than two and nothing can be learned."""
-
-    def encode(self, targets: Sequence[Target], labels: Sequence[str]) -> Targets:
-        """Targets as numbers; raises KeyError with the first unknown label."""
+        """Return how many logits a prediction is made of."""
 
     def align(self, encoded: Targets, rows: Sequence[Any]) -> Any:
         """Encoded targets → one per vector that the base has of a row, once the rows are tokenised: Targets, Ragged."""
 
     def named(self, labels: Sequence[str]) -> Sequence[Target] | None:
-        """The target of each label's name, read as if it were a row; None where names are not like rows."""
-
-    def strata(self, encoded: Any) -> NDArray[np.int64]:
-        """A group per row (N,), for stratified folds."""
-
-    def supports(self, encoded: Any, labels: Sequence[str]) -> NDArray[np.int64]:
-        """Rows per label, (K,)."""
+        """Return the target of each label's name, read as if it were a row; None where names are not like rows."""
 
     def decide(self, probabilities_NK: Floats, thresholds_K: Floats | None) -> Chosen:
-        """What is said: the chosen labels as a mask (N, K), or the values as they are."""
-
-    def usual(self, encoded: Any, held: Any) -> Chosen:
-        """What somebody would say of the rows of `held` who knows the targets `encoded` and sees no input."""
-
-    def tally(self, encoded: Any, chosen: Chosen) -> Tally:
-        """Each row's part in the metric."""
+        """Return the decisions: the chosen labels as a mask (N, K), or the values as they are."""
 
     def figures(self, encoded: Any, probabilities_NK: Floats, chosen: Chosen, labels: Sequence[str]) -> dict[str, Any]:
-        """What a report says beside the score. JSON-ready, every number finite."""
+        """Return what a report states beside the score. JSON-ready, every number finite."""
 
     def tune_thresholds(self, encoded: Any, probabilities_NK: Floats) -> Floats | None:
-        """Numbers that a decision needs and that held-out rows tell best; None if the task has none."""
+        """Return numbers that a decision needs, found on held-out rows; None if the task has none."""
 
 
 def best_labels(outputs: Sequence[Floats], labels: Sequence[str], top_k: int) -> list[list[dict[str, Any]]]:

@@ -88,7 +88,7 @@ class TokenLabels:
         """The probabilities as they are: what is said of a word depends on its row's others, see `tally`."""
         return probabilities_NK
 
-    def usual(self, encoded: Ragged, held: Ragged) -> Chosen:  # noqa: ARG002
+    def majority(self, encoded: Ragged, held: Ragged) -> Chosen:  # noqa: ARG002
         """No span anywhere."""
         return np.ones((len(held.values), 1), dtype=np.float32)
 

@@ -48,7 +48,8 @@ def _assemble(artifact: Artifact, backbone: Backbone) -> Adapter:
     bias_K = (head.bias_K.float() / temperature).contiguous().to(backbone.device)
     if weight_KF.shape != (bias_K.shape[0], sum(feature_width(backbone, name) for name in features)):
         raise ValueError(f"the head is {tuple(weight_KF.shape)} for the features {', '.join(features)}")
-    if len(bias_K) != tasks.find(task).outputs(labels):
+    answered = tasks.encoder_task(tasks.find(task))
+    if len(bias_K) != answered.outputs(labels):
         raise ValueError(f"the head has {len(bias_K)} outputs for {len(labels)} labels")
     part = None
     if (saved := artifact.find(NgramWeights)) is not None:
@@ -75,7 +76,7 @@ def _assemble(artifact: Artifact, backbone: Backbone) -> Adapter:
     return Adapter(
         task=task,
         labels=labels,
-        link=tasks.find(task).link,
+        link=answered.link,
         features=features,
         weight_KF=weight_KF,
         input_mode=input_mode_of(features) if part is None else "ngrams",

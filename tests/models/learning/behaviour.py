@@ -43,6 +43,7 @@ from models.datasets.validation import Limits, inspect
 from models.learning import training
 from models.learning.contract.events import Finished, VersionReady
 from models.learning.contract.request import DatasetSource, Hyperparameters, TrainRequest
+from models.learning.heads import encoding
 from models.services.catalog import ResolvedVersion
 from models.serving.adapters.assembly import assemble
 from models.serving.encoders import input_modes, passes
@@ -51,7 +52,7 @@ from tests.models.datasets.media_files import archive, sound, stripes
 from tests.models.learning import inference
 from tests.models.learning.generated import coded, nearness, places
 
-FEATURE_BYTES = (training, "_FEATURE_BYTES")  # how much of frozen features a run keeps in memory
+FEATURE_BYTES = (encoding, "_FEATURE_BYTES")  # how much of frozen features a run keeps in memory
 
 # Keys and kinds of events of the older document → what they are called now.
 RENAMED = {"Candidate": "VersionReady", "relief": "error_reduction"}

@@ -24,7 +24,7 @@ from models.learning.tasks.task import DecodeOptions
 
 def predict(artifact: Artifact, backbone: Backbone, inputs: Sequence[Input], *, top_k: int = 1) -> list[dict[str, Any]]:
     """One prediction per input, as the API answers it."""
-    task = tasks.find(artifact.manifest.task)
+    task = tasks.encoder_task(tasks.find(artifact.manifest.task))
     backbone = task.view(backbone, inputs)
     manifest = artifact.manifest
     probabilities_NK = calibration.probabilities(logits(artifact, backbone, inputs), task.link, manifest.temperature)

@@ -82,5 +82,5 @@ def test_thresholds_follow_the_evidence() -> None:
 
 def test_the_usual_class_may_be_asked_of_rows_of_a_class_that_was_not_learned() -> None:
     task = find("text-classification")
-    chosen = task.usual(np.array([0, 0, 1]), held := np.array([0, 2]))
+    chosen = task.majority(np.array([0, 0, 1]), held := np.array([0, 2]))
     assert task.tally(held, chosen).score == 0.5

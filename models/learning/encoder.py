@@ -1,0 +1,35 @@
+"""The learner of encoders: a head on frozen features first, then fine-tuning where `auto` expects it to pay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from models.backbones.loading import Backbone
+from models.learning.contract.errors import NoLinearLayers
+from models.learning.contract.events import Progress, TrainEvent
+from models.learning.contract.request import TrainRequest
+from models.learning.heads import encoding, first_version
+from models.learning.publishing import publish
+from models.learning.run import Run
+from models.learning.search import outcomes, search
+from models.learning.search import situation as situations
+
+
+class EncoderLearner:
+    """See `learner.Learner`."""
+
+    def check(self, request: TrainRequest, backbone: Backbone) -> None:
+        """Raise NoLinearLayers if low-rank matrices are asked for and the base has no linear layers."""
+        if request.strategy == "lora" and not backbone.linear:
+            raise NoLinearLayers(base=backbone.entry.name)
+
+    def train(self, run: Run) -> Iterator[TrainEvent]:
+        """Yield the head as soon as it is measured, and what the search finds better."""
+        encoded = yield from encoding.encode(run)
+        first = first_version.measure(encoded, outcomes.head_prior(encoded))
+        situation = situations.measure(encoded, first)
+        run.report.state(situation=situation.as_dict())
+        percent = encoding.share(run.request.strategy, 30, 90)
+        yield Progress("fitting", percent, metrics={"score": first.trained.evaluation.score.value})
+        yield publish(run, first.trained, improves=True)
+        yield from search.refine(encoded, first, situation)
