@@ -21,9 +21,6 @@ class TokenizedInput(Protocol):
     def __len__(self) -> int: ...
 
 
-Row = TokenizedInput  # the name that learning still uses
-
-
 class Encoder(Protocol):
     """The network: embeddings and blocks, run one by one. Also an `nn.Module`."""
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from models.backbones.backbone import Row
+from models.backbones.backbone import TokenizedInput
 from models.backbones.feature_names import split_unit
 from models.backbones.loading import Backbone
 from models.learning.data.corpus import Corpus
@@ -62,7 +62,7 @@ def split(stacked_NF: Floats, names: Sequence[str], backbone: Backbone) -> dict[
 
 def compute(
     corpus: Corpus,
-    tokens: Sequence[Row],
+    tokens: Sequence[TokenizedInput],
     names: Sequence[str],
     backbone: Backbone,
     *,

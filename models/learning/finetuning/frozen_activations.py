@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.backbones.backbone import Row
+from models.backbones.backbone import TokenizedInput
 from models.backbones.loading import Backbone
 from models.backbones.parallel import in_parallel
 from models.backbones.stacks import MediaBatch
@@ -37,7 +37,9 @@ class KeptRow:
         return self.cost
 
 
-def keep(network: Network, rows: Sequence[Row], backbone: Backbone, *, stop: Callable[[], bool]) -> Sequence[Row]:
+def keep(
+    network: Network, rows: Sequence[TokenizedInput], backbone: Backbone, *, stop: Callable[[], bool]
+) -> Sequence[TokenizedInput]:
     """Return the rows below the first block that trains, where that saves work and fits into memory. Raises Stopped."""
     if backbone.entry.modality == "text" or network.first_block == 0 or network.embeddings_train or not rows:
         return rows
@@ -64,7 +66,7 @@ def keep(network: Network, rows: Sequence[Row], backbone: Backbone, *, stop: Cal
     return [kept[index] for index in range(len(rows))]
 
 
-def logits(network: Network, rows: Sequence[Row], backbone: Backbone) -> Tensor:
+def logits(network: Network, rows: Sequence[TokenizedInput], backbone: Backbone) -> Tensor:
     """Return logits_BK of rows as they are, or as `keep` left them."""
     kept = [row for row in rows if isinstance(row, KeptRow)]
     if not kept:

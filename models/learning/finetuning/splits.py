@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.backbones.backbone import Row
+from models.backbones.backbone import TokenizedInput
 from models.datasets.examples import Input
 from models.learning.data import features
 from models.learning.data.folds import Rows, keep_together, splits, stratified_folds, subsample
@@ -28,7 +28,7 @@ class Split:
     train: Rows
     held_inputs: list[Input]
     held_targets: Targets | Ragged
-    held_tokens: list[Row]
+    held_tokens: list[TokenizedInput]
     held_features: dict[str, Floats]
     with_surplus: bool = True  # rows beyond those of the head are learned from, too
 
@@ -115,7 +115,7 @@ def all_rows(run: EncodedRun, first: FirstVersion) -> TrainingRows:
 
 
 def _training_rows(
-    run: EncodedRun, first: FirstVersion, train: Rows, held_tokens: list[Row], *, with_surplus: bool
+    run: EncodedRun, first: FirstVersion, train: Rows, held_tokens: list[TokenizedInput], *, with_surplus: bool
 ) -> TrainingRows:
     """Return the rows to train on, the label names among them if they were chosen."""
     tokens = [run.training.tokens[row] for row in train]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from models.backbones.backbone import Row
+from models.backbones.backbone import TokenizedInput
 from models.backbones.loading import Backbone
 from models.backbones.parallel import in_parallel
 from models.learning.contract.errors import Diverged, Stopped
@@ -52,9 +52,9 @@ class Epoch:
 class TrainingRows:
     """Rows to train on, and held-out rows to answer after each epoch."""
 
-    tokens: Sequence[Row]
+    tokens: Sequence[TokenizedInput]
     targets: Any  # Targets, or Ragged
-    held_tokens: Sequence[Row]
+    held_tokens: Sequence[TokenizedInput]
 
     def with_frozen_activations(
         self, network: Network, backbone: Backbone, *, stop: Callable[[], bool]
@@ -118,7 +118,9 @@ def train(
         yield Epoch(epoch + 1, loss, logits_NK, time.monotonic() - began)
 
 
-def predict(network: Network, tokens: Sequence[Row], backbone: Backbone, *, stop: Callable[[], bool]) -> Floats:
+def predict(
+    network: Network, tokens: Sequence[TokenizedInput], backbone: Backbone, *, stop: Callable[[], bool]
+) -> Floats:
     """Return logits (N, K) of rows, or of their units, under the network as it is."""
     counts_N = backbone.units(tokens)
     layout = None if counts_N is None else Ragged.of(np.empty(0), counts_N)
@@ -174,7 +176,7 @@ def _step(
     return sum(loss for loss, _ in results)
 
 
-def _batches(tokens: Sequence[Row], size: int, *, seed: int, epoch: int) -> list[NDArray[np.int64]]:
+def _batches(tokens: Sequence[TokenizedInput], size: int, *, seed: int, epoch: int) -> list[NDArray[np.int64]]:
     """Return shuffled batches of like lengths: sorted within buckets of some batches, then the batches shuffled."""
     generator = np.random.default_rng((seed, epoch))
     order = generator.permutation(len(tokens))

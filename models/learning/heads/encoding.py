@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from models.backbones.backbone import Row
+from models.backbones.backbone import TokenizedInput
 from models.backbones.loading import Backbone
 from models.learning.contract.errors import InvalidHyperparameters
 from models.learning.contract.events import Progress, TrainEvent
@@ -32,7 +32,7 @@ class EncodedRows:
     """A corpus with its tokens and frozen features."""
 
     corpus: Corpus  # targets: one per vector that the base has of a row
-    tokens: list[Row]
+    tokens: list[TokenizedInput]
     features: dict[str, Floats]
 
     @property
@@ -154,7 +154,9 @@ class _Encoder:
                 remaining = (time.monotonic() - began) * (100 - percent) / (percent - begins)
             yield Progress("encoding", percent, seconds_remaining=remaining)
 
-    def _divide(self, corpus: Corpus, tokens: list[Row]) -> tuple[Corpus, list[Row], EncodedRows | None]:
+    def _divide(
+        self, corpus: Corpus, tokens: list[TokenizedInput]
+    ) -> tuple[Corpus, list[TokenizedInput], EncodedRows | None]:
         """What fits into `_FEATURE_BYTES`, drawn by strata, and what does not."""
         counts_N = self._backbone.units(tokens)
         vectors = len(corpus) if counts_N is None else int(counts_N.sum())

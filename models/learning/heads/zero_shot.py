@@ -10,7 +10,7 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
-from models.backbones.backbone import Row
+from models.backbones.backbone import TokenizedInput
 from models.datasets.examples import TextPair
 from models.learning.data import features
 from models.learning.data.folds import splits
@@ -34,7 +34,7 @@ def readable(label: str) -> str:
     return re.sub(r"[_\-./:]+", " ", spaced).strip() or label
 
 
-def label_name_tokens(run: EncodedRun) -> list[Row]:
+def label_name_tokens(run: EncodedRun) -> list[TokenizedInput]:
     """The labels' names as the base reads them, in the order of the labels."""
     return run.backbone.tokenize([readable(label) for label in run.labels])
 

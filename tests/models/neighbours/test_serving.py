@@ -53,7 +53,7 @@ ROWS = {
 def tables(monkeypatch: pytest.MonkeyPatch) -> None:
     """One line per table, for the time of a test."""
     monkeypatch.setitem(data_tasks.TASKS, NEAREST_ROW.name, NEAREST_ROW)
-    monkeypatch.setitem(learning_tasks.ANSWERED, NEAREST_ROW.name, NearestRow())
+    monkeypatch.setitem(learning_tasks.TASKS, NEAREST_ROW.name, NearestRow())
     monkeypatch.setitem(parts.PARTS, NeighbourRows.prefix, NeighbourRows)
     monkeypatch.setitem(RUNNERS, NEAREST_ROW.learner, NeighbourRunner.open)
 
