@@ -6,7 +6,7 @@ from typing import Literal
 
 from models.errors import GraftError
 
-JobStatus = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled"]
+JobStatus = Literal["queued", "running", "succeeded", "failed", "cancelled", "paused"]
 # A job's state after an attempt that was stopped or given back.
 Released = Literal["queued", "paused", "cancelled"]
 # A job's state after an attempt; "lost": the job belongs to another attempt by now.

@@ -1,14 +1,16 @@
-"""What a scrape asks the database: how many jobs there are, whose fault failures are, how long the oldest waits."""
+"""Figures of jobs for a scrape: their number by state, failures by blame, the age of the oldest queued one."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
+from models.errors import Blame
 from models.records import job_figures, jobs
 from models.records.transitions import TRANSITIONS
 from models.services.resources import Resources
 
-BLAMES = ("user", "server")
+BLAMES: tuple[Blame, ...] = get_args(Blame)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,6 @@ def measure(resources: Resources) -> JobFigures:
     with resources.database.reading() as session:
         return JobFigures(
             by_status=dict.fromkeys(map(str, TRANSITIONS), 0) | jobs.count_by_status(session),
-            failed_by_blame=dict.fromkeys(BLAMES, 0) | job_figures.count_failed_by_blame(session),
+            failed_by_blame=dict.fromkeys(map(str, BLAMES), 0) | job_figures.count_failed_by_blame(session),
             oldest_queued_s=job_figures.age_of_oldest_queued(session),
         )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from models.errors import InvalidRequest
 from models.learning.contract.comparison import LiveComparison
 
 Rule = Literal["auto", "always", "never"]
-RULES: tuple[Rule, ...] = ("auto", "always", "never")
+RULES: tuple[Rule, ...] = get_args(Rule)
 DEFAULT: Rule = "auto"
 
 # Probability of a gain from which the new version counts as better, and above which as no worse. Measured on pairs of
@@ -47,7 +47,7 @@ class Decision:
 
 
 def check(rule: str) -> None:
-    """Raise InvalidRequest for what is no rule."""
+    """Raise InvalidRequest unless it is a rule."""
     if rule not in RULES:
         raise InvalidRequest(reason=f"promote is one of {', '.join(RULES)}; it is '{rule[:40]}'.", param="promote")
 
