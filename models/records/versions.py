@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import ForeignKey, String, UniqueConstraint, or_, select
-from sqlalchemy.orm import Mapped, Session, mapped_column
+from sqlalchemy.orm import Mapped, Session, mapped_column, validates
 
 from models.errors import NotFound
 from models.records.base import Base
@@ -65,7 +65,14 @@ class Alias(Base):
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     number: Mapped[int]
     history: Mapped[list[int]] = mapped_column(default=list)  # earlier numbers, oldest first
+    # What processes from before schema 0003 read and write in place of the history; for one minor version.
+    last_step: Mapped[int | None] = mapped_column("previous")
     updated_at: Mapped[float]
+
+    @validates("history")
+    def _keep_last_step(self, _name: str, history: list[int]) -> list[int]:
+        self.last_step = history[-1] if history else None
+        return history
 
     @property
     def previous(self) -> int | None:

@@ -12,7 +12,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text
 
 from models.errors import Unavailable
-from models.records import schema
+from models.records import migrations, schema
 from models.records.customers import Customer
 from models.records.database import Database, DatabaseUnavailable, UnstorableValue
 
@@ -192,3 +192,28 @@ def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path}")
     with pytest.raises(DatabaseUnavailable):
         database.ping()
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"])  # the revisions are the same
+def test_the_schema_of_the_last_release_is_part_of_this_one(database_kind: str, tmp_path: Path) -> None:
+    """Processes of the last release run beside new ones during an upgrade, and after them when one goes back."""
+    database = Database(f"{database_kind}:///{tmp_path / 'graft.db'}")
+    migrations.upgrade(database.engine, "0002")
+    before = _columns(database)
+    database.migrate()
+    after = _columns(database)
+    database.close()
+    assert before.keys() <= after.keys()
+    added = after.keys() - before.keys()
+    # What an old process does not name when it inserts a row needs a default of the database's.
+    assert not [name for name in added if name[0] in {table for table, _ in before} and not after[name]]
+
+
+def _columns(database: Database) -> dict[tuple[str, str], bool]:
+    """Every column with whether a row can be inserted without it."""
+    found = inspect(database.engine)
+    return {
+        (table, column["name"]): bool(column["nullable"] or column["default"] is not None)
+        for table in found.get_table_names()
+        for column in found.get_columns(table)
+    }

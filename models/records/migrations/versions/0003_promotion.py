@@ -31,8 +31,7 @@ def upgrade() -> None:
     bind = op.get_bind()
     for alias in bind.execute(sa.select(_ALIASES).where(_ALIASES.c.previous.is_not(None))).all():
         bind.execute(_ALIASES.update().where(*_is(alias)).values(history=[alias.previous]))
-    with op.batch_alter_table("aliases", schema=None) as batch_op:
-        batch_op.drop_column("previous")
+    # `previous` stays: processes of the last release run beside the new ones, and perhaps after them.
     with op.batch_alter_table("models", schema=None) as batch_op:
         batch_op.add_column(sa.Column("promote", sa.String(length=10), nullable=False, server_default="auto"))
         batch_op.add_column(sa.Column("last_number", _INTEGER, nullable=False, server_default="0"))
@@ -51,12 +50,6 @@ def downgrade() -> None:
     with op.batch_alter_table("models", schema=None) as batch_op:
         batch_op.drop_column("last_number")
         batch_op.drop_column("promote")
-    with op.batch_alter_table("aliases", schema=None) as batch_op:
-        batch_op.add_column(sa.Column("previous", _INTEGER, nullable=True))
-    bind = op.get_bind()
-    for alias in bind.execute(sa.select(_ALIASES)).all():
-        if alias.history:
-            bind.execute(_ALIASES.update().where(*_is(alias)).values(previous=alias.history[-1]))
     with op.batch_alter_table("aliases", schema=None) as batch_op:
         batch_op.drop_column("history")
 
