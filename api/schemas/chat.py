@@ -6,38 +6,61 @@ import math
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from api.schemas.base import Body, Many, Metadata, Object, One, OneOrMany
+from models.datasets.formats.chat import joined
 
 Number = Annotated[float, Field(ge=-2, le=2)]
 _NO_EFFECT = "Accepted, and has no effect on a classifier."
 
 
-class TextPart(Body):
-    """A part of a message's content."""
+class ContentPart(BaseModel):
+    """A part of a message's content. Parts of the message that is classified must be text."""
 
-    type: Literal["text"] = Field(description="Always `text`.")
-    text: str = Field(description="The text.")
+    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
+
+    type: str = Field("text", description="`text`.", max_length=40)
+    text: str | None = Field(None, description="The text.")
 
 
 class Message(Body):
     """A message. The last one of the user's is classified; the others are read and not used."""
 
-    role: Literal["system", "developer", "user", "assistant"] = Field(description="Who wrote it.")
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"] = Field(description="Who wrote it.")
     content: (
-        Annotated[Annotated[str, One] | Annotated[list[TextPart], Field(fail_fast=True), Many], OneOrMany] | None
+        Annotated[Annotated[str, One] | Annotated[list[ContentPart], Field(fail_fast=True), Many], OneOrMany] | None
     ) = Field(None, description="A text, or its parts.")
     name: str | None = Field(None, description="Accepted and not used.")
     refusal: str | None = Field(None, description="Accepted and not used.")
+    # What comes back in a history: an earlier answer as the SDK holds it, calls of tools and their results.
+    annotations: Any = Field(None, description="Accepted and not used.")
+    audio: Any = Field(None, description="Accepted and not used.")
+    function_call: Any = Field(None, description="Accepted and not used.")
+    tool_calls: Any = Field(None, description="Accepted and not used.")
+    tool_call_id: str | None = Field(None, description="Accepted and not used.")
+    weight: float | None = Field(None, description="Accepted and not used: it is of training.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, values: Any) -> Any:
+        """A field that is null is as good as one that is absent, whatever it is called."""
+        return (
+            {name: value for name, value in values.items() if value is not None} if isinstance(values, dict) else values
+        )
 
     @property
     def text(self) -> str:
         """The content as one text."""
         if isinstance(self.content, list):
-            return "\n".join(part.text for part in self.content)
+            return joined([part.text or "" for part in self.content])
         return self.content or ""
+
+    @property
+    def other_parts(self) -> list[str]:
+        """Kinds of the parts that are not text."""
+        return [part.type for part in self.content if part.type != "text"] if isinstance(self.content, list) else []
 
 
 class StreamOptions(Body):
@@ -88,6 +111,17 @@ class CreateChatCompletion(Body):
     service_tier: str | None = Field(None, description=_NO_EFFECT)
     metadata: Metadata | None = Field(None, description=_NO_EFFECT)
     response_format: dict[str, Any] | None = Field(None, description='Accepted when it is {"type": "text"}.')
+    tools: Any = Field(None, description=_NO_EFFECT)
+    tool_choice: Any = Field(None, description=_NO_EFFECT)
+    parallel_tool_calls: bool | None = Field(None, description=_NO_EFFECT)
+    functions: Any = Field(None, description=_NO_EFFECT)
+    function_call: Any = Field(None, description=_NO_EFFECT)
+    reasoning_effort: str | None = Field(None, description=_NO_EFFECT)
+    verbosity: str | None = Field(None, description=_NO_EFFECT)
+    logit_bias: Any = Field(None, description=_NO_EFFECT)
+    prediction: Any = Field(None, description=_NO_EFFECT)
+    prompt_cache_key: str | None = Field(None, description=_NO_EFFECT)
+    modalities: list[Literal["text"]] | None = Field(None, description='Accepted when it is ["text"].')
 
     @model_validator(mode="after")
     def _check(self) -> CreateChatCompletion:
@@ -95,14 +129,24 @@ class CreateChatCompletion(Body):
             raise _invalid("top_logprobs", "top_logprobs needs logprobs to be true.")
         if self.response_format not in (None, {"type": "text"}):
             raise _invalid("response_format", 'A classifier answers with a label: only {"type": "text"} is offered.')
-        if not any(message.role == "user" and message.text for message in self.messages):
+        asked = [message for message in self.messages if message.role == "user"]
+        if not any(message.text for message in asked):
             raise _invalid("messages", "messages holds no message of the user's to classify.")
+        if kinds := self._asked.other_parts:
+            raise _invalid(
+                "messages", f"The user's last message has a part of type '{kinds[0][:40]}': only text is read."
+            )
         return self
 
     @property
     def classified(self) -> str:
         """The text to classify: the last message of the user's."""
-        return next(message.text for message in reversed(self.messages) if message.role == "user" and message.text)
+        return self._asked.text
+
+    @property
+    def _asked(self) -> Message:
+        users = [message for message in self.messages if message.role == "user"]
+        return next(message for message in reversed(users) if message.text or message.other_parts)
 
 
 class ChatCompletionObject(Object):

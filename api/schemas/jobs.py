@@ -61,6 +61,9 @@ class JobObject(Object):
     attempt: int = Field(description="How often a worker has begun it.")
     trained_tokens: int | None = Field(description="Tokens of all passes over the rows; set at the end.")
     trained_rows: int | None = Field(description="Rows of the training file; set at the end.")
+    warnings: list[dict[str, Any]] = Field(
+        description="What validation found in its files that is worth a look: code, message, file."
+    )
     error: JobError | None = Field(description="Why it failed.")
     report: Report | None = Field(description="How good the model is and how that was found out; set at the end.")
     versions: dict[str, str] | None = Field(description="Of the libraries that trained it.")
@@ -125,6 +128,7 @@ def job_object(job: Job) -> JobObject:
         attempt=job.attempt,
         trained_tokens=job.trained_tokens,
         trained_rows=job.trained_rows,
+        warnings=job.warnings or [],
         error=None if job.error is None else _job_error(job.error),
         report=report,
         versions=(report or {}).get("versions"),

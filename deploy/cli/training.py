@@ -148,6 +148,8 @@ def show_job(found: dict[str, Any]) -> None:
             ("error", _error(found)),
         ]
     )
+    for warning in found.get("warnings") or []:
+        out.print(Text(f"Warning: {warning.get('message')}", style="yellow"))
 
 
 def _show_one(client: Client, reference: str, *, as_json: bool) -> None:

@@ -41,6 +41,7 @@ class Job(Base):
     hyperparameters: Mapped[dict[str, Any]]
     promote: Mapped[str | None] = mapped_column(String(10))  # None: the model's
     meta: Mapped[dict[str, str]] = mapped_column("metadata", default=dict)
+    warnings: Mapped[list[dict[str, Any]]] = mapped_column(default=list)  # of its files, as validation found them
 
     # State and progress
     status: Mapped[JobStatus] = mapped_column(String(20))

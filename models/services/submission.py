@@ -119,12 +119,19 @@ def write(session: Session, resources: Resources, customer: Customer, order: Ord
         hyperparameters=order.hyperparameters,
         promote=request.promote or model.promote,
         meta=order.metadata,
+        warnings=_warnings(training, validation),
         status="queued",  # its files were validated when they were uploaded
         created_at=now,
     )
     session.add(job)
     session.flush()
     return job
+
+
+def _warnings(training: File, validation: File | None) -> list[dict[str, Any]]:
+    """Those of both files, each with the id of its own."""
+    given = [training] if validation is None else [training, validation]
+    return [{"file": file.id, **warning} for file in given for warning in file.profile.get("warnings") or []]
 
 
 def suggest_name(filename: str, reserved: frozenset[str]) -> str:

@@ -11,7 +11,7 @@ from models.backbones import registry
 from models.errors import InvalidRequest, JobError, NotFound
 from models.learning.contract.errors import NoLinearLayers
 from models.records.customers import Customer
-from models.services import claims, jobs
+from models.services import claims, files, jobs
 from models.services.errors import (
     InvalidHyperparameter,
     InvalidMetadata,
@@ -23,7 +23,9 @@ from models.services.errors import (
     UnknownHyperparameter,
     UnknownLabels,
     UnknownStrategy,
+    UnusableFile,
 )
+from models.services.files import NewFile
 from models.services.hyperparameters import check_strategy
 from models.services.jobs import JobFilter, JobRequest
 from models.services.resources import Resources
@@ -237,3 +239,20 @@ def test_events_page_and_stream(resources: Resources, bench: Bench, customer: Ma
     assert [event.message for event in rest.data][:2] == ["event 1", "event 0"]
     seen = jobs.events_since(resources, customer_id, job_id, page.data[1].seq)
     assert [event.message for event in seen] == ["event 4"]
+
+
+def test_the_warnings_of_its_files_are_on_the_job(
+    resources: Resources, bench: Bench, customer: MakeCustomer, tmp_path: Path
+) -> None:
+    acme = customer("acme")
+    rows = "".join(f"text {n},{'ab'[n % 2]},1\n" for n in range(30))
+    (tmp_path / "rows.csv").write_text("text,label,weight\n" + rows)
+    (tmp_path / "held.csv").write_text("text,label\nonly,a\n")
+    training = files.create(resources, acme.id, NewFile(tmp_path / "rows.csv", "rows.csv"))
+    held = files.create(resources, acme.id, NewFile(tmp_path / "held.csv", "held.csv", purpose="validation"))
+    job = bench.job(acme, training_file=training.id, validation_file=held.id)
+    assert [(warning["file"], warning["code"]) for warning in bench.read(job).warnings] == [
+        (training.id, "unused_column")
+    ]
+    with pytest.raises(UnusableFile, match="to score on"):
+        bench.job(acme, training_file=held.id)

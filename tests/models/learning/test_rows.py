@@ -1,0 +1,67 @@
+"""Which rows of the files are learned and scored: rare labels, rows in both files, pairs."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from models.backbones.text import TextBackbone
+from models.learning.contract.events import Finished
+from models.learning.contract.request import DatasetSource, TrainRequest
+from models.learning.training import train
+
+RequestFactory = Callable[..., TrainRequest]
+
+
+def report_of(request: TrainRequest, backbone: TextBackbone) -> dict[str, Any]:
+    (end,) = [event for event in train(request, backbone, stop=lambda: False) if isinstance(event, Finished)]
+    return end.report
+
+
+def rows(count: int) -> list[tuple[str, str]]:
+    return [(f"{'open' if n % 2 else 'close'} number {n}", "ab"[n % 2]) for n in range(count)]
+
+
+def test_rare_labels_are_left_out_and_the_report_says_so(
+    small_backbone: TextBackbone, make_request: RequestFactory
+) -> None:
+    rare = [("once", "c"), ("twice", "d"), ("twice again", "d")]
+    data = report_of(make_request([*rows(12), *rare]), small_backbone)["data"]
+    assert (data["rows"], data["labels"]) == (14, {"a": 6, "b": 6, "d": 2})
+    assert data["rare_labels"] == {"labels": {"c": 1}, "rows": 1, "rule": "drop", "min_rows_per_label": 2}
+    asked = {"min_rows_per_label": 3, "rare_labels": "merge"}
+    held = [("open number 99", "b"), ("only here", "c")]
+    data = report_of(make_request([*rows(12), *rare], validation=held, hyperparameters=asked), small_backbone)["data"]
+    assert data["labels"] == {"a": 6, "b": 6, "other": 3}
+    assert data["validation_rows"] == 2
+
+
+def test_rows_of_both_files_are_not_scored(small_backbone: TextBackbone, make_request: RequestFactory) -> None:
+    held = [("OPEN  number 1", "b"), ("open number 21", "b"), ("close number 22", "a"), ("close number 2", "b")]
+    data = report_of(make_request(rows(12), validation=held), small_backbone)["data"]
+    assert (data["validation_rows"], data["validation_rows_in_training"]) == (2, 2)
+    request = make_request(rows(12), validation=rows(12))
+    report = report_of(request, small_backbone)
+    assert (report["data"]["validation_rows"], report["data"]["validation_rows_in_training"]) == (0, 12)
+
+
+def test_pairs_are_compared(small_backbone: TextBackbone, make_request: RequestFactory, tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    doings = [f"{verb} the {thing}" for verb in ("open", "close", "paint") for thing in ("door", "gate", "box", "wall")]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("text", "text_pair", "label"))
+        for n in range(72):
+            first = doings[n % 12]
+            second = first if n % 2 else doings[(n * 5 + 1 + n // 12) % 12]
+            writer.writerow((first, second, "same" if first == second else "other"))
+    columns = {name: name for name in ("text", "text_pair", "label")}
+    request = replace(
+        make_request(rows(4)), training=DatasetSource(path, "csv", columns), task="text-pair-classification"
+    )
+    report = report_of(request, small_backbone)
+    assert report["task"] == "text-pair-classification"
+    assert report["score"] > 0.95  # the label is whether both are equal; one text alone says nothing
