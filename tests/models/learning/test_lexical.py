@@ -221,14 +221,14 @@ def test_several_labels(small_backbone: TextBackbone, make_request: RequestFacto
 
 
 @pytest.mark.slow
-def test_refined_candidates_are_compared_with_both_parts(backbone: TextBackbone, make_request: RequestFactory) -> None:
+def test_refined_candidates_are_compared_with_both_parts(small_backbone: TextBackbone, make_request: RequestFactory) -> None:
     notes, unseen = coded(320, seed=1), coded(120, seed=2)
     request = make_request(notes, validation=coded(80, seed=3), strategy="partial", hyperparameters={"n_epochs": 2})
-    found, finished = _train(request, backbone)
+    found, finished = _train(request, small_backbone)
     assert [candidate.name for candidate in found] == ["head", "partial"]
     tried = next(entry for entry in finished.report["strategies_tried"] if entry["name"] == "partial")
     both = finished.report["lexical"]["both"]["score"]
     assert tried["head_score_on_these_rows"] > both - 0.1
     assert tried["score"] > both - 0.1
     assert "lexical.weight" in read_artifact(found[1].artifact_dir).tensors
-    assert _accuracy(found[1], backbone, unseen) >= _tfidf(notes, unseen) - 0.05
+    assert _accuracy(found[1], small_backbone, unseen) >= _tfidf(notes, unseen) - 0.05
