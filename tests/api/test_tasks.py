@@ -111,11 +111,12 @@ def test_the_spans_of_a_text(server: Server, tenant: Tenant, tmp_path: Path) -> 
 
 
 def test_a_single_text_is_valued_in_chat_too(server: Server, tenant: Tenant, tmp_path: Path) -> None:
-    rows = [{"text": row["text"], "value": row["value"]} for row in nearness(40, seed=0)]
+    words = ("awful", "bad", "so-so", "good", "wonderful")
+    things = ("soup", "room", "film", "trip", "book", "service")
+    rows = [{"text": f"The {thing} was {word}.", "value": float(n)} for thing in things for n, word in enumerate(words)]
     work(server, submit(tenant, rows, "mood"), rows, tmp_path)
-    assert float(chat(tenant, "mood", "A child rides a red bicycle.")) == pytest.approx(
-        ask(tenant, "mood", "A child rides a red bicycle.")["value"], abs=1e-5
-    )
+    valued = ask(tenant, "mood", "The car was good.")["value"]
+    assert float(chat(tenant, "mood", "The car was good.")) == pytest.approx(valued, abs=1e-5)
 
 
 def test_a_validation_file_may_have_no_foreign_labels(tenant: Tenant) -> None:

@@ -221,7 +221,9 @@ def test_several_labels(small_backbone: TextBackbone, make_request: RequestFacto
 
 
 @pytest.mark.slow
-def test_refined_candidates_are_compared_with_both_parts(small_backbone: TextBackbone, make_request: RequestFactory) -> None:
+def test_refined_candidates_are_compared_with_both_parts(
+    small_backbone: TextBackbone, make_request: RequestFactory
+) -> None:
     notes, unseen = coded(320, seed=1), coded(120, seed=2)
     request = make_request(notes, validation=coded(80, seed=3), strategy="partial", hyperparameters={"n_epochs": 2})
     found, finished = _train(request, small_backbone)
