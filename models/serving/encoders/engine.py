@@ -16,7 +16,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -60,6 +60,16 @@ class EngineLimits:
     merged_bytes: int = 0  # of the own blocks that a hot adapter gets
 
 
+@dataclass(frozen=True, slots=True)
+class EngineParts:
+    """What an engine computes with; tests replace single parts."""
+
+    answer: Answer = answer
+    tokenize: Tokenize = tokenize
+    cost: PassCost = field(default_factory=PassCost)
+    hot_adapter_merge: HotAdapterMerge | None = None  # None: one within the engine's limits
+
+
 class Engine:
     """Answers rows on one base model. `submit` belongs to one event loop; `start` before, `close` after."""
 
@@ -69,24 +79,23 @@ class Engine:
         limits: EngineLimits,
         *,
         device: threading.Semaphore | None = None,
-        hot_adapter_merge: HotAdapterMerge | None = None,
-        answer: Answer = answer,
-        tokenize: Tokenize = tokenize,
+        parts: EngineParts | None = None,
     ) -> None:
         """`device` limits how many passes run at a time across the engines that share a device."""
+        parts = parts or EngineParts()
         self.backbone = backbone
-        self.hot_adapter_merge = hot_adapter_merge or HotAdapterMerge(backbone, limit_bytes=limits.merged_bytes)
+        self.hot_adapter_merge = parts.hot_adapter_merge or HotAdapterMerge(backbone, limit_bytes=limits.merged_bytes)
         self.embedding = embedding_adapter(backbone.blocks)
         on_cpu = backbone.device.type == "cpu"
         self._budget = min(limits.batch_tokens, CPU_PASS_TOKENS) if on_cpu else limits.batch_tokens
         self._one_thread = on_cpu
         self._worker_threads = limits.worker_threads
         self._device = device or threading.Semaphore(limits.worker_threads)
-        self._answer, self._tokenize_inputs = answer, tokenize
+        self._answer, self._tokenize_inputs = parts.answer, parts.tokenize
         self._raw: FairQueue[QueuedInput] = FairQueue(quantum=QUANTUM, first=FIRST_TURN)
         self._ready: FairQueue[QueuedInput] = FairQueue(quantum=QUANTUM, first=FIRST_TURN)
         self._waiting = WaitingRows(limit=limits.queue_per_customer)
-        self._cost = PassCost()
+        self._cost = parts.cost
         self._threads: list[threading.Thread] = []
         self._closed = False
         # Worker threads write these.

@@ -81,7 +81,7 @@ def publish(
     folder.mkdir()
     data = folder / "upload.csv"
     data.write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in ROWS["acme"]))
-    file = files.create(resources, customer.id, path=data, filename="rows.csv", purpose="fine-tune", task=task)
+    file = files.create(resources, customer.id, files.NewFile(data, "rows.csv", task=task))
     job = jobs.submit(resources, customer.id, JobRequest(training_file=file.id, suffix=model))
     claim = claims.claim(resources, job.id, "worker-of-the-tests")
     assert claim is not None

@@ -19,8 +19,9 @@ from models.backbones.backbone import Backbone
 from models.backbones.text import TextBackbone
 from models.datasets.examples import Media, TextPair
 from models.serving.adapters.adapter import embedding_adapter
-from models.serving.encoders.engine import Engine, EngineLimits
+from models.serving.encoders.engine import Engine, EngineLimits, EngineParts
 from models.serving.encoders.input_modes import tokenize
+from models.serving.encoders.pass_cost import PassCost
 from models.serving.encoders.passes import answer
 from models.serving.encoders.requests import QUICK_ROWS, Request, queued_inputs
 from models.serving.errors import DeviceMemoryFull, QueueFull, ShuttingDown
@@ -35,7 +36,7 @@ from tests.models.serving.conftest import TEXTS, until
 async def running(
     backbone: Backbone, *, batch_tokens: int = 256, queue_per_customer: int = 500, **parts: Any
 ) -> AsyncIterator[Engine]:
-    engine = Engine(backbone, EngineLimits(batch_tokens, queue_per_customer), **parts)
+    engine = Engine(backbone, EngineLimits(batch_tokens, queue_per_customer), parts=EngineParts(**parts))
     engine.start()
     try:
         yield engine
@@ -132,13 +133,15 @@ def test_passes_are_as_long_as_pays_off(
 ) -> None:
     sizes: list[int] = []
 
-    def answer_on_such_a_machine(base: Any, rows: list[Any], adapters: Any) -> Any:
-        sizes.append(sum(map(len, rows)))
-        threading.Event().wait(start_s + token_s * sizes[-1])
-        return answer(base, rows, adapters)
+    class Machine(PassCost):
+        """Passes that take what they should, whatever else this machine does."""
+
+        def observe(self, tokens: int, rows: int, seconds: float) -> None:
+            sizes.append(tokens)
+            super().observe(tokens, rows, start_s + token_s * tokens)
 
     async def go() -> None:
-        async with running(minilm, batch_tokens=1_000, answer=answer_on_such_a_machine) as engine:
+        async with running(minilm, batch_tokens=1_000, cost=Machine()) as engine:
             for rows in [1, 6, 3, 8, 2, 5] * 3:
                 await engine.submit("a", engine.embedding, (TEXTS * 2)[:rows])
             sizes.clear()

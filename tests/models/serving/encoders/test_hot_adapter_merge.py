@@ -13,7 +13,7 @@ import pytest
 from models.backbones import loading
 from models.backbones.text import TextBackbone
 from models.serving.adapters.adapter import Adapter
-from models.serving.encoders.engine import Engine, EngineLimits
+from models.serving.encoders.engine import Engine, EngineLimits, EngineParts
 from models.serving.encoders.hot_adapter_merge import HotAdapterMerge, merge
 from models.serving.encoders.passes import answer
 from tests.device import DEVICE
@@ -64,7 +64,7 @@ def test_the_hot_adapter_is_merged_while_it_is_hot(backbone: TextBackbone) -> No
 
     async def run() -> None:
         hot_adapter_merge = HotAdapterMerge(backbone, limit_bytes=PLENTY, window_tokens=400)
-        engine = Engine(backbone, EngineLimits(512, 1_000), hot_adapter_merge=hot_adapter_merge)
+        engine = Engine(backbone, EngineLimits(512, 1_000), parts=EngineParts(hot_adapter_merge=hot_adapter_merge))
         engine.start()
 
         async def ask(owners: Sequence[int]) -> list[Any]:
