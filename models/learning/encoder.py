@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from models.backbones.loading import Backbone
+from models.learning.comparison import live
 from models.learning.contract.errors import NoLinearLayers
-from models.learning.contract.events import Progress, TrainEvent
+from models.learning.contract.events import Progress, TrainEvent, VersionReady
 from models.learning.contract.request import TrainRequest
 from models.learning.heads import encoding, first_version
+from models.learning.heads.encoding import EncodedRun
+from models.learning.heads.first_version import FirstVersion
 from models.learning.publishing import publish
 from models.learning.run import Run
 from models.learning.search import outcomes, search
 from models.learning.search import situation as situations
+from models.learning.search.budget import ENDS
+from models.learning.search.situation import Situation
 
 
 class EncoderLearner:
@@ -31,5 +36,17 @@ class EncoderLearner:
         run.report.state(situation=situation.as_dict())
         percent = encoding.share(run.request.strategy, 30, 90)
         yield Progress("fitting", percent, metrics={"score": first.trained.evaluation.score.value})
-        yield publish(run, first.trained, improves=True)
-        yield from search.refine(encoded, first, situation)
+        best = ""
+        for event in self._versions(encoded, first, situation):
+            if isinstance(event, VersionReady):
+                live.record_rows(encoded, encoded.measured[event.name], event.artifact_dir)
+                best = event.name if event.improves else best
+            yield event
+        if run.request.live is not None:
+            yield Progress("evaluating", ENDS, f"Comparing with version {run.request.live.number}, which is live")
+            run.report.keep_comparison(live.compare(encoded, run.request.live, encoded.measured[best]))
+
+    @staticmethod
+    def _versions(run: EncodedRun, first: FirstVersion, situation: Situation) -> Iterator[TrainEvent]:
+        yield publish(run.run, first.trained, improves=True)
+        yield from search.refine(run, first, situation)

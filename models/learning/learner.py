@@ -25,5 +25,7 @@ class Learner(Protocol):
         """Yield `Progress* (VersionReady Progress*)+`: something servable first, then only what improves on it.
 
         Every VersionReady comes from `publishing.publish`. Before the first one the report must state its `baseline`.
+        Where the request names a live version, a learner that can compares its best one with that on the same rows
+        (`report.keep_comparison`); without a comparison the new version replaces it unless it is below the majority.
         Raises Stopped soon after `run.stop()` returns True, InvalidRequest, and other GraftErrors.
         """

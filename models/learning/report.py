@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from models.learning.contract.comparison import LiveComparison
 from models.learning.contract.outcomes import Outcome
 
 
@@ -23,6 +24,7 @@ class ReportBuilder:
         self._tried: list[dict[str, Any]] = []
         self._tokens = 0
         self._outcomes: tuple[Outcome, ...] = ()
+        self._comparison: LiveComparison | None = None
 
     def state(self, **figures: Any) -> None:
         """Add or replace figures that are the same for every candidate; JSON-ready."""
@@ -47,6 +49,10 @@ class ReportBuilder:
     def keep_outcomes(self, outcomes: tuple[Outcome, ...]) -> None:
         """Keep what later runs may learn from."""
         self._outcomes = outcomes
+
+    def keep_comparison(self, comparison: LiveComparison) -> None:
+        """Keep what became of the best version beside the live one."""
+        self._comparison = comparison
 
     def elapsed_s(self) -> float:
         """Return the seconds since the run began."""
@@ -75,6 +81,11 @@ class ReportBuilder:
     def outcomes(self) -> tuple[Outcome, ...]:
         """What later runs may learn from."""
         return self._outcomes
+
+    @property
+    def comparison(self) -> LiveComparison | None:
+        """The best version beside the live one; None where nothing was compared."""
+        return self._comparison
 
     def of_candidate(self, figures: Mapping[str, Any]) -> dict[str, Any]:
         """Return a candidate's report: its own figures, and everything else as it is now."""

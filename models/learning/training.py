@@ -50,6 +50,7 @@ def _train(request: TrainRequest, backbone: Backbone, stop: Callable[[], bool]) 
         trained_tokens=run.report.tokens,
         seconds=run.report.elapsed_s(),
         outcomes=run.report.outcomes,
+        comparison=run.report.comparison,
     )
 
 

@@ -14,7 +14,7 @@ RULES: tuple[Rule, ...] = get_args(Rule)
 DEFAULT: Rule = "auto"
 
 # Probability of a gain from which the new version counts as better, and above which as no worse. Measured on pairs of
-# versions, see decision 0025: the first bounds how often an equally good one on the same data replaces the other.
+# versions, see decision 0028: the first bounds how often an equally good one on the same data replaces the other.
 BETTER = 0.95
 NO_WORSE = 0.25
 _LABELS_SHOWN = 5
@@ -113,7 +113,7 @@ def _weigh(new: NewVersion, live: Live, found: LiveComparison) -> Decision:
 
 
 def _figures(new: NewVersion, live: Live, found: LiveComparison) -> str:
-    which = "held-out rows, on which the live version may have been trained" if found.seen else "rows held out of both"
+    which = "rows, on some of which the live version may have been trained" if found.seen else "rows held out of both"
     added = f" Labels that are new: {_listed(found.labels_added)}." if found.labels_added else ""
     return (
         f"On {found.rows} {which}, version {new.number} has {found.metric} {found.score:.3f} and version {live.number} "

@@ -36,7 +36,7 @@ class LiveComparison:
     low: float = 0.0
     high: float = 0.0
     probability: float = 0.5  # that the gain is above 0 when rows are drawn anew
-    seen: bool = False  # the live version was, or may have been, trained on them: it looks better than it is
+    seen: bool = False  # the live version was, or may have been, trained on some: on those it looks better than it is
     labels_lost: tuple[str, ...] = ()  # what only the live version can say
     labels_added: tuple[str, ...] = ()  # what only the new version can say
     problem: str = ""

@@ -28,6 +28,8 @@ class Corpus:
     labels: tuple[str, ...]
     rows: NDArray[np.int64]  # row numbers in the file
     duplicates_N: NDArray[np.int64]  # equal for inputs that are the same, case and spaces aside
+    input_keys_N: NDArray[np.uint64]  # the same, but alike in every process
+    row_keys_N: NDArray[np.uint64]  # of input and target
     digest: str
     left_out: dict[str, Any] = field(default_factory=dict)  # of the file, and why: entries of the report
 
@@ -42,6 +44,8 @@ class Corpus:
             labels=self.labels,
             rows=self.rows[rows],
             duplicates_N=self.duplicates_N[rows],
+            input_keys_N=self.input_keys_N[rows],
+            row_keys_N=self.row_keys_N[rows],
             digest=hashlib.sha256(self.digest.encode() + rows.tobytes()).hexdigest(),
             left_out=self.left_out,
         )
@@ -103,8 +107,22 @@ def _corpus(examples: list[Example], task: Task, labels: tuple[str, ...]) -> Cor
         labels=labels,
         rows=np.array([example.row for example in examples], dtype=np.int64),
         duplicates_N=np.array([hash(normalised(item)) for item in inputs], dtype=np.int64),
+        input_keys_N=np.array([_key(normalised(item)) for item in inputs], dtype=np.uint64),
+        row_keys_N=np.array(
+            [_key(normalised(example.input), repr(example.target)) for example in examples], dtype=np.uint64
+        ),
         digest=digest.hexdigest(),
     )
+
+
+def _key(*values: object) -> int:
+    """64 bits of a hash that no process salts."""
+    digest = hashlib.blake2b(digest_size=8)
+    for value in values:
+        data = value if isinstance(value, bytes) else repr(value).encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return int.from_bytes(digest.digest(), "little")
 
 
 def _parts(item: Input) -> tuple[bytes, ...]:

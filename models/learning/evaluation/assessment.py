@@ -22,6 +22,12 @@ class HeldOut:
     targets: Any  # Targets, or Ragged
     fold_N: NDArray[np.int64] | None
     validated: bool = False  # a validation file; else rows of the training file that were held out
+    rows_N: NDArray[np.int64] | None = None  # their positions in that file's corpus; None: all of it, in order
+
+    @property
+    def positions(self) -> NDArray[np.int64]:
+        """Where the rows are in their corpus."""
+        return np.arange(len(self.targets)) if self.rows_N is None else self.rows_N
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ class Split:
 
     name: str  # of its checkpoints
     train: Rows
+    held: Rows  # positions in the corpus of the training file, or of the validation file
     held_inputs: list[Input]
     held_targets: Targets | Ragged
     held_tokens: list[TokenizedInput]
@@ -79,6 +80,7 @@ def _split(name: str, source: EncodedRows, train: Rows, held: Rows, *, with_surp
     return Split(
         name,
         train,
+        held,
         [source.corpus.inputs[row] for row in held],
         targets[held],
         [source.tokens[row] for row in held],

@@ -23,6 +23,7 @@ class Baselines:
     """The better of the zero-shot models as a version of its own, and the scores that every report states."""
 
     trained: Trained
+    assessment: Assessment
     head: Head
     logits_NK: Floats  # on the held-out rows
     scores: dict[str, float]  # `majority`, each way of zero-shot, and the `gate`: the best of what a version replaces
@@ -56,7 +57,7 @@ def measure(run: EncodedRun, fold_N: NDArray[Any], held: HeldOut, label_names: D
         evaluation=assessment.evaluation(held, task, run.labels),
         hyperparameters={"way": best},
     )
-    return Baselines(trained, head, logits_NK, {"majority": majority, **scores, "gate": gate})
+    return Baselines(trained, assessment, head, logits_NK, {"majority": majority, **scores, "gate": gate})
 
 
 def score_and_seconds(assessment: Assessment, seconds: float) -> dict[str, float]:

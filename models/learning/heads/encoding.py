@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from models.learning.contract.request import TrainRequest
 from models.learning.data import features
 from models.learning.data.corpus import Corpus
 from models.learning.data.folds import subsample
+from models.learning.evaluation.assessment import Assessment, HeldOut
 from models.learning.report import ReportBuilder
 from models.learning.run import Run
 from models.learning.tasks import encoder_task
@@ -42,6 +43,14 @@ class EncodedRows:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """A candidate's answers, and the rows that it answered."""
+
+    assessment: Assessment
+    held: HeldOut
+
+
+@dataclass(frozen=True, slots=True)
 class EncodedRun:
     """A run with everything that heads and fine-tuning need, prepared once."""
 
@@ -51,6 +60,7 @@ class EncodedRun:
     training: EncodedRows
     validation: EncodedRows | None
     surplus: EncodedRows | None  # rows beyond what a head needs, without features: refinement trains on them too
+    measured: dict[str, Measured] = field(default_factory=dict)  # by candidate, as they are published
 
     @property
     def request(self) -> TrainRequest:

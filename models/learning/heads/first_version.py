@@ -18,7 +18,7 @@ from models.learning.evaluation import label_issues
 from models.learning.evaluation.assessment import HeldOut, assess
 from models.learning.heads import baselines, linear, selection, stacking, zero_shot
 from models.learning.heads.cross_validation import DesignMatrix, FitContext
-from models.learning.heads.encoding import EncodedRun, asked_features
+from models.learning.heads.encoding import EncodedRun, Measured, asked_features
 from models.learning.heads.linear import Floats, Head
 from models.learning.heads.selection import Choice
 from models.learning.heads.stacking import Stack, parts_of
@@ -91,6 +91,7 @@ def measure(run: EncodedRun, prior: HeadPrior) -> FirstVersion:
     found = baselines.measure(run, choice.fold_N, held, names_table)
     run.report.state(**_facts(run, choice, stack), baseline=found.scores)
     if run.request.strategy == "zero-shot":
+        run.measured[found.trained.name] = Measured(found.assessment, held)
         return FirstVersion(found.trained, found.head, choice, None, held, found.logits_NK, names_table)
     trained = Trained(
         name="head",
@@ -103,6 +104,7 @@ def measure(run: EncodedRun, prior: HeadPrior) -> FirstVersion:
             "label_names": choice.label_names,
         },
     )
+    run.measured[trained.name] = Measured(assessment, held)
     return FirstVersion(trained, head, choice, stack, held, logits_NK, names_table)
 
 

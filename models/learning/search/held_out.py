@@ -77,11 +77,19 @@ class HeldOutResults:
         self._answers: dict[tuple[int, float], list[Floats]] = {}
         self._head: list[Floats] = []
         self._targets: list[Targets | Ragged] = []
+        self._rows: list[NDArray[np.int64]] = []
         self._training_losses: dict[int, list[float]] = {}
 
-    def begin_split(self, targets: Targets | Ragged, head_logits_NK: Floats, ngram_logits_NK: Floats | None) -> None:
+    def begin_split(
+        self,
+        targets: Targets | Ragged,
+        rows_N: NDArray[np.int64],
+        head_logits_NK: Floats,
+        ngram_logits_NK: Floats | None,
+    ) -> None:
         """Add the held-out rows of another split, with the logits of the first version's two halves."""
         self._targets.append(targets)
+        self._rows.append(rows_N)
         self._head.append(head_logits_NK)
         if ngram_logits_NK is not None:
             self._ngram.append(ngram_logits_NK)
@@ -96,7 +104,8 @@ class HeldOutResults:
         """Return the moment that `policy.choose_moment` picks, compared with the head on the same rows."""
         targets = join(self._targets)
         fold_N = np.concatenate([np.full(len(split), fold) for fold, split in enumerate(self._targets)])
-        held = HeldOut(targets, fold_N if len(self._targets) > 1 else None, self._validated)
+        folds_N = fold_N if len(self._targets) > 1 else None
+        held = HeldOut(targets, folds_N, self._validated, np.concatenate(self._rows))
         moments = [self._assess(*moment, np.concatenate(splits), held) for moment, splits in self._answers.items()]
         curve = [
             {

@@ -18,7 +18,7 @@ from models.learning.contract.events import Progress, TrainEvent
 from models.learning.finetuning import splits
 from models.learning.finetuning.fit import FitJob
 from models.learning.finetuning.network import Network, blend, own_parts
-from models.learning.heads.encoding import EncodedRun
+from models.learning.heads.encoding import EncodedRun, Measured
 from models.learning.heads.first_version import FirstVersion
 from models.learning.heads.stacking import parts_of
 from models.learning.publishing import Trained, publish
@@ -176,6 +176,7 @@ def _try_and_train(context: SearchContext, candidate: Candidate) -> Iterator[Tra
     trained = _trained(context, candidate, trial, network)
     run.report.add_seconds("refining", context.budget.spent_s)
     _publish_report(context)
+    run.measured[trained.name] = Measured(trial.new, trial.held)
     yield publish(run.run, trained, improves=improves)
 
 

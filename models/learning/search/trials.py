@@ -106,7 +106,7 @@ def _fit_on_split(
 ) -> Generator[TrainEvent, None, None]:
     """Fit on a split and add the answers to its held-out rows to `results`. Raises OverBudget, Diverged."""
     run = context.run
-    results.begin_split(split.held_targets, baseline.logits_NK, baseline.ngram_logits_NK)
+    results.begin_split(split.held_targets, split.held, baseline.logits_NK, baseline.ngram_logits_NK)
     rows = splits.rows_of(run, context.first, split)
     job = FitJob(candidate.name, split.name, candidate.config, baseline.head, split.train, rows)
 

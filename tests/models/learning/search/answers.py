@@ -22,7 +22,7 @@ def results(*moments: tuple[int, float, int], head: int) -> HeldOutResults:
     """Each moment's epoch, blend and number of wrong answers; two splits, one half of the rows each."""
     found = HeldOutResults(tasks.encoder_task(tasks.find("text-classification")), None, seed=0)
     for split in (slice(0, 150), slice(150, 300)):
-        found.begin_split(TARGETS_N[split], logits(head)[split], None)
+        found.begin_split(TARGETS_N[split], np.arange(300)[split], logits(head)[split], None)
         for epoch, blend, wrong in moments:
             found.add(epoch, blend, logits(wrong)[split], 1.0 / epoch if blend == 1.0 else None)
     return found
