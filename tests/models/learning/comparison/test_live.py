@@ -140,11 +140,11 @@ def test_a_validation_file(
     found, decision = _compared(make_request(some, validation=rest), live, backbone)
     assert (found.rows, found.seen) == (len(rest), False)
     assert not decision.promoted
-    # Rows of the file that the live version was trained on do not count, unless there is hardly another.
+    # Rows of the file that are in the training file do not count; without any other, training rows are held out.
     known, _ = _compared(make_request(some, validation=[*rest, *some[:50]]), live, backbone)
     assert (known.rows, known.seen) == (len(rest), False)
     all_known, _ = _compared(make_request(some, validation=some), live, backbone)
-    assert (all_known.rows, all_known.seen) == (len(some), True)
+    assert (all_known.rows, all_known.seen) == (len(some), False)
 
 
 def test_a_version_without_a_record(
