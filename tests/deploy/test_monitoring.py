@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -124,21 +125,30 @@ def test_the_dashboard_is_one_that_grafana_imports() -> None:
 
 @pytest.fixture(scope="module")
 def scraped() -> Iterator[dict[str, str]]:
-    """What the API with its predictor and a worker say of themselves, in an embedded deployment."""
+    """What the API with its predictor and two workers say of themselves, in an embedded deployment."""
     folder = Path(tempfile.mkdtemp(prefix="graft-", dir="/tmp"))
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        port, worker_port = one.getsockname()[1], other.getsockname()[1]
+    port, worker_port = _free_ports(1), _free_ports(2)
     env = {name: value for name, value in os.environ.items() if not name.startswith("GRAFT_")}
     env |= {"HF_HUB_OFFLINE": "1", "GRAFT_THREADS": "1", "GRAFT_WORKER_METRICS_PORT": str(worker_port)}
-    command = [sys.executable, "-m", "deploy.cli.main", "up", "--data", str(folder), "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "deploy.cli.main",
+        "up",
+        "--data",
+        str(folder),
+        "--port",
+        str(port),
+        "--workers",
+        "2",
+    ]
     with (folder / "output").open("wb") as output:
         process = subprocess.Popen(command, env=env, cwd=_ROOT, stdout=output, stderr=output)
     try:
-        urls = {"api": f"http://127.0.0.1:{port}", "worker": f"http://127.0.0.1:{worker_port}"}
+        ports = {"api": port, "worker": worker_port, "second worker": worker_port + 1}
+        urls = {name: f"http://127.0.0.1:{number}" for name, number in ports.items()}
         deadline = time.monotonic() + 240
-        while not (_answers(f"{urls['api']}/readyz") and _answers(f"{urls['worker']}/metrics")):
+        while not (_answers(f"{urls['api']}/readyz") and all(_answers(f"{url}/metrics") for url in urls.values())):
             assert process.poll() is None, (folder / "output").read_text()
             assert time.monotonic() < deadline, (folder / "output").read_text()
             time.sleep(0.2)
@@ -148,6 +158,21 @@ def scraped() -> Iterator[dict[str, str]]:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _free_ports(count: int) -> int:
+    """The first of so many free ports in a row."""
+    while True:
+        with contextlib.ExitStack() as stack:
+            first = 0
+            try:
+                for number in range(count):
+                    probe = stack.enter_context(socket.socket())
+                    probe.bind(("127.0.0.1", first and first + number))
+                    first = first or probe.getsockname()[1]
+            except OSError:
+                continue
+            return first
 
 
 def _answers(url: str) -> bool:
