@@ -6,7 +6,7 @@ from collections.abc import Collection
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import ForeignKey, String, UniqueConstraint, or_, select
+from sqlalchemy import ForeignKey, String, UniqueConstraint, func, or_, select
 from sqlalchemy.orm import Mapped, Session, mapped_column, validates
 
 from models.errors import NotFound
@@ -75,9 +75,16 @@ class Alias(Base):
         return history
 
     @property
+    def steps(self) -> list[int]:
+        """Earlier numbers, oldest first, with the one that a process from before schema 0003 noted last."""
+        if self.last_step is None or self.history[-1:] == [self.last_step]:
+            return self.history
+        return [*self.history, self.last_step]
+
+    @property
     def previous(self) -> int | None:
         """The number before this one, to which a roll-back returns."""
-        return self.history[-1] if self.history else None
+        return self.steps[-1] if self.steps else None
 
 
 def find_model(session: Session, customer_id: str, name: str) -> Model | None:
@@ -125,9 +132,11 @@ def has_versions(session: Session, model_id: str) -> bool:
     return session.scalar(select(ModelVersion.id).where(ModelVersion.model_id == model_id).limit(1)) is not None
 
 
-def next_number(model: Model) -> int:
+def next_number(session: Session, model: Model) -> int:
     """Take the number of the next version, which no version had before; hold the model's lock."""
-    model.last_number += 1
+    # Processes from before schema 0003 count from the versions that there are, and leave `last_number` alone.
+    newest = session.scalar(select(func.max(ModelVersion.number)).where(ModelVersion.model_id == model.id)) or 0
+    model.last_number = max(model.last_number, newest) + 1
     return model.last_number
 
 
@@ -169,7 +178,7 @@ def point(session: Session, model_id: str, name: str, number: int) -> Alias:
         alias = Alias(model_id=model_id, name=name, number=number, history=[], updated_at=now)
         session.add(alias)
     elif alias.number != number:
-        alias.history = [*alias.history, alias.number][-_MOST_STEPS:]
+        alias.history = [*alias.steps, alias.number][-_MOST_STEPS:]
         alias.number, alias.updated_at = number, now
     session.flush()
     return alias
@@ -177,7 +186,7 @@ def point(session: Session, model_id: str, name: str, number: int) -> Alias:
 
 def point_back(session: Session, alias: Alias) -> None:
     """Move an alias, whose history is not empty, to where it pointed before; hold the model's lock."""
-    *alias.history, alias.number = alias.history
+    *alias.history, alias.number = alias.steps
     alias.updated_at = read_clock(session)
     session.flush()
 
@@ -185,7 +194,7 @@ def point_back(session: Session, alias: Alias) -> None:
 def forget_version(session: Session, version: ModelVersion) -> None:
     """Delete a version that no alias points at, and drop it from what they pointed at before; hold the model's lock."""
     for alias in fetch_aliases(session, version.model_id):
-        steps = [number for number in alias.history if number != version.number]
+        steps = [number for number in alias.steps if number != version.number]
         # Two steps that have become one: going back must change something.
         alias.history = [number for number, following in pairwise([*steps, alias.number]) if number != following]
     session.delete(version)

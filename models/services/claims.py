@@ -257,7 +257,7 @@ def _add_version(
         id=artifact.version_id,
         model_id=claim.model.id,
         job_id=claim.job.id,
-        number=versions.next_number(model),
+        number=versions.next_number(session, model),
         candidate=candidate.name,
         artifact_prefix=artifact.prefix,
         manifest_sha256=artifact.manifest_sha256,

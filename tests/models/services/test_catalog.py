@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from sqlalchemy import text
 
 from models.errors import JobError, NotFound
 from models.records.customers import Customer
@@ -109,6 +110,27 @@ def test_rolling_back_goes_step_by_step(resources: Resources, bench: Bench, cust
     assert steps == [3, 2]
     forward = catalog.set_alias(resources, acme.id, "tickets", "live", 4)
     assert (forward.number, forward.history) == (4, [1, 2])
+    steps = [catalog.roll_back(resources, acme.id, "tickets", "live").number for _ in range(2)]
+    assert steps == [2, 1]
+
+
+def test_what_a_process_of_the_last_release_published_is_a_step(
+    resources: Resources, bench: Bench, customer: MakeCustomer
+) -> None:
+    acme = customer()
+    bench.succeed(acme, suffix="tickets")
+    with resources.database.transaction() as session:
+        # As a process from before schema 0003 does it: neither `last_number` nor `history` are known to it.
+        for statement in (
+            "INSERT INTO model_versions (id, number, candidate, model_id, job_id, artifact_prefix, manifest_sha256, "
+            "bytes, metrics, report, created_at) SELECT 'ftckpt-old', 2, 'of the last release', model_id, job_id, "
+            "artifact_prefix, manifest_sha256, bytes, metrics, report, created_at FROM model_versions",
+            "UPDATE aliases SET previous = number, number = 2",
+        ):
+            session.execute(text(statement))
+    assert catalog.resolve(resources, acme.id, "tickets").number == 2
+    bench.succeed(acme, suffix="tickets")
+    assert catalog.resolve(resources, acme.id, "tickets").number == 3
     steps = [catalog.roll_back(resources, acme.id, "tickets", "live").number for _ in range(2)]
     assert steps == [2, 1]
 
