@@ -10,14 +10,11 @@ from typing import Any
 
 import pytest
 
-from models.artifacts import parts
 from models.artifacts.folder import Artifact, write_artifact
 from models.artifacts.manifest import Manifest
 from models.backbones import loading, registry
 from models.backbones.backbone import Backbone
-from models.datasets import tasks as data_tasks
 from models.errors import GraftError
-from models.learning import tasks as learning_tasks
 from models.learning.contract.events import VersionReady
 from models.records.customers import Customer
 from models.records.versions import ModelVersion
@@ -26,11 +23,10 @@ from models.services.jobs import JobRequest
 from models.services.resources import Resources
 from models.serving.errors import InvalidInput
 from models.serving.predictor import PredictCall, Predictor
-from models.serving.runners import RUNNERS
 from models.settings import Settings
 from tests.models.neighbours.rows import NeighbourRows
-from tests.models.neighbours.runner import NeighbourRunner
-from tests.models.neighbours.task import NEAREST_ROW, NearestRow
+from tests.models.neighbours.tables import add_lines
+from tests.models.neighbours.task import NEAREST_ROW
 from tests.models.serving.conftest import make_artifact, until
 
 ROWS = {
@@ -52,10 +48,7 @@ ROWS = {
 @pytest.fixture
 def tables(monkeypatch: pytest.MonkeyPatch) -> None:
     """One line per table, for the time of a test."""
-    monkeypatch.setitem(data_tasks.TASKS, NEAREST_ROW.name, NEAREST_ROW)
-    monkeypatch.setitem(learning_tasks.TASKS, NEAREST_ROW.name, NearestRow())
-    monkeypatch.setitem(parts.PARTS, NeighbourRows.prefix, NeighbourRows)
-    monkeypatch.setitem(RUNNERS, NEAREST_ROW.learner, NeighbourRunner.open)
+    add_lines(monkeypatch)
 
 
 @pytest.fixture(scope="session")
