@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from typing import Any
 
 import numpy as np
 import orjson
@@ -19,6 +18,7 @@ from api.documentation import answers
 from api.errors import InvalidBody
 from api.schemas.embeddings import CreateEmbeddings, EmbeddingList
 from models.backbones import registry
+from models.serving.predictor import Embedded
 
 router = APIRouter(tags=["prediction"], route_class=CustomerRoute)
 
@@ -40,14 +40,14 @@ async def create(request: Request, body: CreateEmbeddings, caller: Caller) -> Re
             reason=f"{entry.name} has {entry.width} dimensions; shortening them is not offered.", param="dimensions"
         )
     embedding = parts.predictor.embed(texts, entry.name, customer_id=caller.customer_id)
-    vectors, tokens = await unless_gone(request, embedding)
+    embedded = await unless_gone(request, embedding)
     parts.metrics.embedded_rows.inc(len(texts))
-    content = await run_in_threadpool(_render, entry.name, vectors, tokens, body.encoding_format)
+    content = await run_in_threadpool(_render, entry.name, embedded, body.encoding_format)
     return Response(content, media_type="application/json")
 
 
-def _render(model: str, vectors: Any, tokens: int, encoding: str) -> bytes:
-    matrix_ND = np.ascontiguousarray(vectors, dtype="<f4")
+def _render(model: str, embedded: Embedded, encoding: str) -> bytes:
+    matrix_ND = np.ascontiguousarray(embedded.vectors_ND, dtype="<f4")
     data = [
         {
             "object": "embedding",
@@ -56,7 +56,6 @@ def _render(model: str, vectors: Any, tokens: int, encoding: str) -> bytes:
         }
         for index, row_D in enumerate(matrix_ND)
     ]
-    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    return orjson.dumps(
-        {"object": "list", "model": model, "data": data, "usage": usage}, option=orjson.OPT_SERIALIZE_NUMPY
-    )
+    usage = {"prompt_tokens": embedded.tokens, "total_tokens": embedded.tokens}
+    answer = {"object": "list", "model": model, "data": data, "truncated": embedded.truncated, "usage": usage}
+    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -100,6 +100,7 @@ async def predict(request: Request) -> Response:
                 "version": answer.version,
                 "task": answer.task,
                 "predictions": answer.predictions,
+                "truncated": answer.truncated,
                 "usage": answer.usage,
                 "timings": answer.timings,
             },

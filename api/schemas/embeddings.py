@@ -48,4 +48,7 @@ class EmbeddingList(Object):
     object: Literal["list"] = "list"
     model: str = Field(description="The base model.")
     data: list[EmbeddingObject] = Field(description="One entry per text.")
+    truncated: list[int] = Field(
+        description="Texts, from 0, that are longer than what the base reads: their vectors are of the beginning."
+    )
     usage: EmbeddingUsage = Field(description="What the request cost.")

@@ -95,5 +95,8 @@ class PredictionList(Object):
     version: int = Field(description="The version that answered.")
     task: str = Field(description="What it learned: it decides which form the predictions have.")
     predictions: list[Prediction] = Field(description="One per input, in the form of the task.")
+    truncated: list[int] = Field(
+        description="Inputs, from 0, that are longer than what the base reads: their answers are about the beginning."
+    )
     usage: PredictionUsage = Field(description="What the request cost.")
     timings: dict[str, float] = Field(description="Milliseconds, by stage.")

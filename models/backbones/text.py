@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import structlog
 import torch
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer
 
@@ -71,6 +72,9 @@ class TextBackbone(RowEncoding):
         # A text that spells "[SEP]" or "[PAD]" is a text: it must not become a control token.
         self._tokenizer.encode_special_tokens = True
         self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self._whole = Tokenizer.from_str(self._tokenizer.to_str())  # for the texts' full lengths
+        self._whole.encode_special_tokens = True
         self._tokenizer.enable_truncation(entry.max_tokens, strategy="longest_first")
         self._pad_id: int = tokenizer.pad_token_id or 0
         has_types = getattr(encoder.embeddings, "token_type_embeddings", None)
@@ -96,6 +100,17 @@ class TextBackbone(RowEncoding):
             encoded = self._tokenizer.encode_batch_fast(chunk)
             rows.extend(np.asarray(item.ids, dtype=np.int32) for item in encoded)
         return rows
+
+    def cut_tokens(self, inputs: Sequence[str], rows: Sequence[Sized]) -> NDArray[np.int64]:
+        """Return how many tokens of each text lie beyond its row and are not read, (N,)."""
+        cut_N = np.zeros(len(rows), dtype=np.int64)
+        # A row that is shorter than what the base reads is whole; only the others are counted anew.
+        full = [at for at, row in enumerate(rows) if len(row) >= self.entry.max_tokens]
+        for start in range(0, len(full), _TOKENIZE_CHUNK):
+            chosen = full[start : start + _TOKENIZE_CHUNK]
+            encoded = self._whole.encode_batch_fast([inputs[at] for at in chosen])
+            cut_N[chosen] = [len(item.ids) - len(rows[at]) for at, item in zip(chosen, encoded, strict=True)]
+        return cut_N
 
     def tokenize_with_offsets(self, inputs: Sequence[str]) -> list[tuple[TokenIds, NDArray[np.int64]]]:
         """Return what `tokenize` does, and the characters (T, 2) of each token; (0, 0) for special tokens."""

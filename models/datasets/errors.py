@@ -135,7 +135,10 @@ class NumbersAsLabels(InvalidDataset):
 class TooSmall(InvalidDataset):
     """So few rows that none can be held out."""
 
-    reason = "'{filename}' has {rows} row{s}; at least {minimum} are needed to learn from and to check with."
+    reason = (
+        "'{filename}', read as {format}, has {rows} row{s}; at least {minimum} are needed to learn from and to check "
+        "with."
+    )
     mend = "Add rows. (A file to score on may be smaller: upload it with purpose 'validation'.)"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -58,4 +58,5 @@ class DatasetProfile:
     columns: dict[str, str]  # canonical name → the file's own name
     labels: dict[str, int]  # label → rows that carry it, in order of first appearance
     warnings: list[dict[str, Any]]
+    words: dict[str, int] = field(default_factory=dict)  # "256" → texts of more than 256 words
     role: str = "training"  # or "validation": to score on, not to learn from

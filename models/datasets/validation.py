@@ -25,6 +25,7 @@ from models.datasets.problems import OWN, Ledger, Problem, name_column
 from models.datasets.repeats import Repeats
 from models.datasets.tasks.task import Census, Task
 from models.datasets.unread import Unread
+from models.datasets.word_counts import WordCounts
 
 __all__ = ["Limits", "Role", "inspect"]
 
@@ -56,6 +57,7 @@ def inspect(
         _refuse_rows(path, filename, source, ledger)
     chosen = _arrange(path, filename, source, found, task, columns)
     census, repeats, unread = chosen.task.census(limits), Repeats(chosen.task.noun), Unread(chosen)
+    words = WordCounts()
     rows = unpacked = 0
     for row in source.rows(path, chosen.columns):
         rows += 1
@@ -68,6 +70,7 @@ def inspect(
         if isinstance(outcome, Example):
             census.add(outcome)
             repeats.add(outcome)
+            words.add(outcome)
             unread.add(row)
         else:
             ledger.add(name_column(problem, chosen.columns) for problem in outcome)
@@ -81,7 +84,8 @@ def inspect(
     if role == "training":
         _check(census, chosen.columns)
         if rows < MINIMUM_ROWS:
-            raise TooSmall(filename=filename, rows=rows, s="" if rows == 1 else "s", minimum=MINIMUM_ROWS)
+            plural = "" if rows == 1 else "s"
+            raise TooSmall(filename=filename, format=source.name, rows=rows, s=plural, minimum=MINIMUM_ROWS)
         warnings = [*unread.warnings(), *_named(census, chosen.columns), *repeats.warnings()]
     return DatasetProfile(
         format=source.name,
@@ -90,6 +94,7 @@ def inspect(
         columns=chosen.columns,
         labels=dict(census.labels),
         warnings=warnings,
+        words=words.above,
         role=role,
     )
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+from models.backbones import registry
+from models.backbones.registry import BackboneEntry
 from models.datasets import validation
+from models.datasets.examples import DatasetProfile
 from models.datasets.limits import Limits
+from models.datasets.word_counts import certainly_cut
 from models.errors import InvalidRequest
 from models.identifiers import new_id
 from models.records import customers, files, jobs
@@ -51,6 +55,7 @@ def create(resources: Resources, customer_id: str, new: NewFile) -> File:
     limits = limits_from(resources.settings)
     role = new.role or PURPOSES[new.purpose]
     profile = validation.inspect(new.path, filename=name, task=new.task, columns=new.columns, role=role, limits=limits)
+    profile = replace(profile, warnings=[*profile.warnings, *_default_truncates(profile, resources.settings, name)])
     with new.path.open("rb") as content:
         sha256 = hashlib.file_digest(content, "sha256").hexdigest()
     file_id = new_id("file-")
@@ -116,6 +121,18 @@ def delete(resources: Resources, customer_id: str, file_id: str) -> File:
     return file
 
 
+def truncated_by(base: BackboneEntry, words: dict[str, int], filename: str) -> list[dict[str, Any]]:
+    """Return the warning of texts that a base does not read to their end, if there are any for sure."""
+    cut = certainly_cut(words, base.max_tokens) if base.modality == "text" else 0
+    if not cut:
+        return []
+    message = (
+        f"{cut} texts or more in '{filename}' are longer than the {base.max_tokens} tokens that the base model "
+        f"'{base.name}' reads: what is behind is not read. Split them over several rows."
+    )
+    return [{"code": "truncated", "message": message, "count": cut, "base": base.name}]
+
+
 def limits_from(settings: Settings) -> Limits:
     """Return the limits that validation enforces, from the settings."""
     return Limits(
@@ -134,3 +151,9 @@ def _clean(filename: str) -> str:
     name = name.encode("utf-8", "replace").decode()
     # The end carries the file's type: a long name loses its beginning.
     return name[-_FILENAME_CHARS:] or "upload"
+
+
+def _default_truncates(profile: DatasetProfile, settings: Settings, filename: str) -> list[dict[str, Any]]:
+    if not profile.words:
+        return []
+    return truncated_by(registry.default_for(settings, "text"), profile.words, filename)

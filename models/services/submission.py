@@ -24,6 +24,7 @@ from models.records.jobs import Job
 from models.records.versions import Model
 from models.services import promotion
 from models.services.errors import ModelMismatch, NameTaken, UnknownLabels, UnusableFile
+from models.services.files import truncated_by
 from models.services.hyperparameters import check_hyperparameters, check_seed, check_strategy
 from models.services.metadata import check_metadata, check_name
 from models.services.resources import Resources
@@ -119,7 +120,7 @@ def write(session: Session, resources: Resources, customer: Customer, order: Ord
         hyperparameters=order.hyperparameters,
         promote=request.promote or model.promote,
         meta=order.metadata,
-        warnings=_warnings(training, validation),
+        warnings=_warnings(training, validation, order.base),
         status="queued",  # its files were validated when they were uploaded
         created_at=now,
     )
@@ -128,10 +129,14 @@ def write(session: Session, resources: Resources, customer: Customer, order: Ord
     return job
 
 
-def _warnings(training: File, validation: File | None) -> list[dict[str, Any]]:
-    """Those of both files, each with the id of its own."""
-    given = [training] if validation is None else [training, validation]
-    return [{"file": file.id, **warning} for file in given for warning in file.profile.get("warnings") or []]
+def _warnings(training: File, validation: File | None, base: BackboneEntry) -> list[dict[str, Any]]:
+    """Those of both files, each with the id of its own; of texts that are cut, by the job's own base."""
+    found = []
+    for file in [training] if validation is None else [training, validation]:
+        warnings = [warning for warning in file.profile.get("warnings") or [] if warning["code"] != "truncated"]
+        cut = truncated_by(base, file.profile.get("words") or {}, file.filename)
+        found += [{"file": file.id, **warning} for warning in [*warnings, *cut]]
+    return found
 
 
 def suggest_name(filename: str, reserved: frozenset[str]) -> str:

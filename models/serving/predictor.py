@@ -56,6 +56,16 @@ class PredictAnswer:
     predictions: list[dict[str, Any]]
     usage: dict[str, int]  # rows, tokens
     timings: dict[str, float]  # milliseconds: queue, tokenize, compute, total
+    truncated: tuple[int, ...] = ()  # inputs of which the base reads only the beginning
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """Vectors in the order of the texts."""
+
+    vectors_ND: NDArray[np.float32]
+    tokens: int  # that were read
+    truncated: tuple[int, ...]  # texts of which the base reads only the beginning
 
 
 class Predictor:
@@ -143,12 +153,11 @@ class Predictor:
             predictions=predictions,
             usage={"rows": len(inputs), "tokens": answered.tokens},
             timings=timings,
+            truncated=tuple(sorted(answered.truncated)),
         )
 
-    async def embed(
-        self, texts: Sequence[Any], base_model: str, *, customer_id: str = ""
-    ) -> tuple[NDArray[np.float32], int]:
-        """Return the base's own vectors (L2-normalised mean of the last layer), (N, D), and how many tokens were read.
+    async def embed(self, texts: Sequence[Any], base_model: str, *, customer_id: str = "") -> Embedded:
+        """Return the base's own vectors: the L2-normalised mean of the last layer.
 
         Raises UnknownBaseModel, InvalidInput, QueueFull. Without a customer nothing is counted.
         """
@@ -160,7 +169,7 @@ class Predictor:
         answered = await runner.submit(customer_id, runner.base_adapter, inputs)
         if customer_id:
             self._count(customer_id, base_model, answered, kind="embedding")
-        return np.stack(answered.outputs), answered.tokens
+        return Embedded(np.stack(answered.outputs), answered.tokens, tuple(sorted(answered.truncated)))
 
     async def _read(
         self, runner: Runner[Any], adapter: ServedAdapter, task: AnsweredTask, call: PredictCall

@@ -55,6 +55,10 @@ class Answered(Protocol):
         """How many numbers the outputs hold: what decoding costs."""
 
     @property
+    def truncated(self) -> Sequence[int]:
+        """The inputs, by their index, of which the base reads only the beginning."""
+
+    @property
     def tokens(self) -> int:
         """How many tokens were read; for pictures and sounds, what they cost in tokens."""
 

@@ -19,11 +19,12 @@ class Ragged:
 
     values: Array  # (U, …)
     starts: Ints  # (N + 1,)
+    unread_NL: Ints | None = None  # by label: what is true of a row's part that the base does not read; None: nothing
 
     @classmethod
-    def of(cls, values: Array, counts_N: Ints) -> Ragged:
+    def of(cls, values: Array, counts_N: Ints, unread_NL: Ints | None = None) -> Ragged:
         """From the length of each row."""
-        return cls(values, np.concatenate([[0], np.cumsum(counts_N)]).astype(np.int64))
+        return cls(values, np.concatenate([[0], np.cumsum(counts_N)]).astype(np.int64), unread_NL)
 
     @property
     def counts(self) -> Ints:
@@ -40,7 +41,8 @@ class Ragged:
 
     def __getitem__(self, rows: Ints) -> Ragged:
         """Some rows, in this order."""
-        return Ragged.of(self.values[self.units(rows)], self.counts[rows])
+        unread_NL = None if self.unread_NL is None else self.unread_NL[rows]
+        return Ragged.of(self.values[self.units(rows)], self.counts[rows], unread_NL)
 
     def units(self, rows: Ints) -> Ints:
         """Where the units of some rows are."""
@@ -68,4 +70,17 @@ def join(parts: Sequence[Array | Ragged]) -> Any:
     """Rows below rows."""
     values = np.concatenate([flat(part) for part in parts])
     ragged = [part for part in parts if isinstance(part, Ragged)]
-    return Ragged.of(values, np.concatenate([part.counts for part in ragged])) if ragged else values
+    if not ragged:
+        return values
+    return Ragged.of(values, np.concatenate([part.counts for part in ragged]), _join_unread(ragged))
+
+
+def _join_unread(parts: Sequence[Ragged]) -> Ints | None:
+    labels = max((part.unread_NL.shape[1] for part in parts if part.unread_NL is not None), default=0)
+    if not labels:
+        return None
+    padded = [np.zeros((len(part), labels), dtype=np.int64) for part in parts]
+    for counts_NL, part in zip(padded, parts, strict=True):
+        if part.unread_NL is not None:
+            counts_NL[:, : part.unread_NL.shape[1]] = part.unread_NL
+    return np.concatenate(padded)

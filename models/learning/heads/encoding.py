@@ -14,7 +14,7 @@ from models.backbones.loading import Backbone
 from models.learning.contract.errors import InvalidHyperparameters
 from models.learning.contract.events import Progress, TrainEvent
 from models.learning.contract.request import TrainRequest
-from models.learning.data import features
+from models.learning.data import features, truncation
 from models.learning.data.corpus import Corpus
 from models.learning.data.folds import subsample
 from models.learning.evaluation.assessment import Assessment, HeldOut
@@ -146,6 +146,9 @@ class _Encoder:
         """The rows with features, as many as fit into memory, and the others without."""
         run, backbone = self._run, self._backbone
         tokens = backbone.tokenize(corpus.inputs)
+        if (cut := truncation.describe(run.backbone, corpus, tokens)) is not None:
+            corpus = replace(corpus, left_out={**corpus.left_out, "truncated": cut})
+            yield Progress("encoding", begins, truncation.message(cut))
         corpus = replace(corpus, targets=self._task.align(corpus.targets, tokens))
         corpus, tokens, surplus = self._divide(corpus, tokens)
         cache_dir = run.request.feature_cache_dir

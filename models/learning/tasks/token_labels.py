@@ -63,7 +63,7 @@ class TokenLabels:
     def align(self, encoded: Targets, rows: Sequence[WordRow]) -> Ragged:
         """Spans in characters → tags of words."""
         tags = [spans.tags_of(row_spans, row.spans_W2) for row_spans, row in zip(encoded, rows, strict=True)]
-        return Ragged.of(np.concatenate(tags), np.array([len(row_tags) for row_tags in tags]))
+        return Ragged.of(np.concatenate(tags), np.array([len(row_tags) for row_tags in tags]), _unread(encoded, rows))
 
     def named(self, labels: Sequence[str]) -> None:
         """A label's name is not a text with such a span."""
@@ -98,6 +98,8 @@ class TokenLabels:
         rows = len(encoded)
         right_N = np.bincount(encoded.owners[found.start_E[right_E]], minlength=rows)
         there_N = np.bincount(encoded.owners[true.start_E], minlength=rows)
+        if encoded.unread_NL is not None:  # truth that the base does not read is missed, not forgotten
+            there_N = there_N + encoded.unread_NL.sum(1)
         said_N = np.bincount(encoded.owners[found.start_E], minlength=rows)
         return shares(2 * right_N, there_N + said_N)
 
@@ -115,6 +117,8 @@ class TokenLabels:
             return np.bincount(label_E, minlength=len(labels)).astype(np.int64)
 
         right_K, said_K, there_K = count(found.label_E[right_E]), count(found.label_E), count(true.label_E)
+        if encoded.unread_NL is not None:
+            there_K[: encoded.unread_NL.shape[1]] += encoded.unread_NL.sum(0)
         every = [counts_K.sum(keepdims=True) for counts_K in (right_K, said_K, there_K)]
         (total,) = precision_and_recall(every[0], every[1], every[2], ["all"])
         return {
@@ -143,6 +147,20 @@ def _compare(encoded: Ragged, probabilities_UK: Floats) -> tuple[spans.Entities,
     true = spans.entities(encoded)
     found = spans.entities(spans.viterbi(Ragged(probabilities_UK, encoded.starts)))
     return true, found, spans.matches(true, found)
+
+
+def _unread(encoded: Targets, rows: Sequence[WordRow]) -> NDArray[np.int64] | None:
+    """Spans of each row and label that begin behind what the base reads, (N, L): no model can find them."""
+    last = [int(row.spans_W2[-1, 1]) if len(row.spans_W2) else 0 for row in rows]
+    behind = [
+        (at, label) for at, spans_of_row in enumerate(encoded) for start, _, label in spans_of_row if start >= last[at]
+    ]
+    if not behind:
+        return None
+    labels = 1 + max(label for spans_of_row in encoded for *_, label in spans_of_row)
+    unread_NL = np.zeros((len(rows), labels), dtype=np.int64)
+    np.add.at(unread_NL, tuple(np.array(behind).T), 1)
+    return unread_NL
 
 
 def _spans(target: Target) -> tuple[Span, ...]:

@@ -26,7 +26,7 @@ from models.backbones.backbone import Backbone
 from models.datasets.examples import Input
 from models.serving.adapters.adapter import Adapter, embedding_adapter
 from models.serving.encoders.hot_adapter_merge import HotAdapterMerge
-from models.serving.encoders.input_modes import InputMode, tokenize
+from models.serving.encoders.input_modes import InputMode, is_cut, tokenize
 from models.serving.encoders.pass_cost import PassCost, next_pass
 from models.serving.encoders.passes import answer
 from models.serving.encoders.requests import NOTHING, Floats, QueuedInput, Request, is_quick, queued_inputs, settle
@@ -201,9 +201,12 @@ class Engine:
         except Exception as error:  # whatever it is: these requests fail, the thread goes on
             self._fail(bare, error)
             return [row for row in rows if row.owner.error is None]
+        cut = [is_cut(self.backbone, row.input, found) for row, found in zip(bare, tokenized, strict=True)]
         spent_s = (time.perf_counter() - began_at) / len(bare)
         with self._counting:
-            for row, found in zip(bare, tokenized, strict=True):
+            for row, found, short in zip(bare, tokenized, cut, strict=True):
+                if short:
+                    row.owner.truncated.append(row.index)
                 row.tokenized = found
                 if row.owner.adapter.input_mode == "words":
                     row.owner.rows[row.index] = found

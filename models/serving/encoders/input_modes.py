@@ -77,6 +77,16 @@ def tokenize(backbone: Backbone, inputs: Sequence[Any], modes: Sequence[InputMod
     return rows
 
 
+def is_cut(backbone: Backbone, item: Any, row: Any) -> bool:
+    """Whether the base reads only the beginning of an input, or of one of its texts."""
+    if not isinstance(backbone, TextBackbone):
+        return False
+    texts = (item.first, item.second) if isinstance(row, PairRow) else (item,)
+    parts = parts_of(row)
+    full = any(len(part) >= backbone.entry.max_tokens for part in parts)
+    return full and bool(backbone.cut_tokens([str(text) for text in texts], parts).any())
+
+
 def parts_of(row: Any) -> tuple[Any, ...]:
     """Return the texts of a row, as the base's own rows."""
     if isinstance(row, PairRow):

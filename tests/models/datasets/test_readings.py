@@ -13,6 +13,7 @@ from models.datasets import rare_labels
 from models.datasets.errors import LabelsAsVectors, NumbersAsLabels, OneClass, TooSmall, TwoReadings, UnknownColumns
 from models.datasets.examples import Example, Span, TextPair
 from models.datasets.rare_labels import RareLabels
+from models.datasets.word_counts import certainly_cut
 
 
 def table(header: str, *rows: str) -> str:
@@ -313,3 +314,12 @@ def test_conversations_of_sharegpt_are_read(profile, examples):
     ]
     assert profile(jsonl(*rows)).format == "chat"
     assert [(row.input, row.target) for row in examples(jsonl(*rows))][:2] == [("q0", "a"), ("q1", "b")]
+
+
+# Long texts
+
+
+def test_long_texts_are_counted_by_words(profile):
+    rows = [{"text": "word " * (300 if n < 3 else 20), "label": "ab"[n % 2]} for n in range(8)]
+    assert profile(jsonl(*rows)).words == {"64": 3, "128": 3, "256": 3}
+    assert [certainly_cut({"64": 3, "256": 2}, most) for most in (66, 256, 258, 512)] == [3, 2, 2, 0]

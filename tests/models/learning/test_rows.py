@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -65,3 +66,38 @@ def test_pairs_are_compared(small_backbone: TextBackbone, make_request: RequestF
     report = report_of(request, small_backbone)
     assert report["task"] == "text-pair-classification"
     assert report["score"] > 0.95  # the label is whether both are equal; one text alone says nothing
+
+
+def test_spans_behind_the_cut_count_as_missed(
+    small_backbone: TextBackbone, make_request: RequestFactory, tmp_path: Path
+) -> None:
+    path = tmp_path / "spans.jsonl"
+    filler = "and so on " * small_backbone.entry.max_tokens
+    with path.open("w", encoding="utf-8") as file:
+        for n in range(12):
+            text = f"Rome{n} {filler}Oslo{n}"
+            ends = [[0, len(f"Rome{n}"), "from"], [len(text) - len(f"Oslo{n}"), len(text), "to"]]
+            file.write(json.dumps({"text": text, "spans": ends}) + "\n")
+    source = DatasetSource(path, "jsonl", {"text": "text", "spans": "spans"})
+    report = report_of(replace(make_request(rows(4)), training=source, task="token-classification"), small_backbone)
+    cut = report["data"]["truncated"]
+    assert (cut["texts"], cut["of"], cut["spans"], cut["of_spans"]) == (12, 12, 12, 24)
+    assert report["score"] <= 2 / 3  # half of the truth cannot be found
+    behind = next(each for each in report["per_class"] if each["label"] == "to")
+    assert (behind["support"], behind["recall"]) == (12, 0.0)
+
+
+def test_texts_that_are_not_read_to_their_end_are_counted(
+    small_backbone: TextBackbone, make_request: RequestFactory
+) -> None:
+    long = [(f"{text} {'again ' * small_backbone.entry.max_tokens}", label) for text, label in rows(3)]
+    data = report_of(make_request([*rows(8), *long]), small_backbone)["data"]
+    assert (data["truncated"]["texts"], data["truncated"]["of"]) == (3, 11)
+    assert "truncated" not in report_of(make_request(rows(8)), small_backbone)["data"]
+
+
+def test_cut_tokens_are_those_behind_the_row(small_backbone: TextBackbone) -> None:
+    most = small_backbone.entry.max_tokens
+    texts = ["a b", "a " * (most - 2), "a " * (most - 1), "a " * (most + 40)]
+    cut_N = small_backbone.cut_tokens(texts, small_backbone.tokenize(texts))
+    assert cut_N.tolist() == [0, 0, 1, 42]

@@ -215,10 +215,14 @@ def test_usage_is_flushed_at_close(
 def test_embeddings_are_normalised_means_of_the_last_layer(predicting: Any, backbone: TextBackbone) -> None:
     async def run() -> None:
         async with predicting() as predictor:
-            vectors, tokens = await predictor.embed(TEXTS, "minilm")
+            embedded = await predictor.embed(TEXTS, "minilm")
+            long = await predictor.embed(["short", "word " * 300], "minilm")
             plain = backbone.encode(TEXTS, ["mean.6"])
-            np.testing.assert_allclose(vectors, plain / np.linalg.norm(plain, axis=1, keepdims=True), atol=1e-5)
-            assert tokens == sum(len(row) for row in backbone.tokenize(TEXTS))
+            np.testing.assert_allclose(
+                embedded.vectors_ND, plain / np.linalg.norm(plain, axis=1, keepdims=True), atol=1e-5
+            )
+            assert embedded.tokens == sum(len(row) for row in backbone.tokenize(TEXTS))
+            assert (embedded.truncated, long.truncated) == ((), (1,))
 
     asyncio.run(run())
 

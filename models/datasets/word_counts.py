@@ -1,0 +1,36 @@
+"""How many texts are long, in words: a token is no longer than a word, so that more words are more tokens at least.
+
+A base's tokeniser is not known when a file is uploaded, and not needed to say that a text will not be read to its end.
+"""
+
+from __future__ import annotations
+
+from models.datasets.examples import Example, TextPair
+
+BORDERS = (64, 128, 256, 384, 512, 1_024, 2_048, 4_096, 8_192)
+
+
+class WordCounts:
+    """Counts texts with more words than each border."""
+
+    def __init__(self) -> None:
+        self.above: dict[str, int] = {}
+
+    def add(self, example: Example) -> None:
+        """Count the texts of one example."""
+        item = example.input
+        texts = (item.first, item.second) if isinstance(item, TextPair) else (item,)
+        for text in texts:
+            if not isinstance(text, str) or len(text) < 2 * BORDERS[0]:
+                continue
+            words = len(text.split())
+            for border in BORDERS:
+                if words <= border:
+                    break
+                self.above[str(border)] = self.above.get(str(border), 0) + 1
+
+
+def certainly_cut(above: dict[str, int], max_tokens: int) -> int:
+    """How many texts have more tokens than a base reads, at least."""
+    border = next((border for border in BORDERS if border >= max_tokens - 2), None)
+    return 0 if border is None else above.get(str(border), 0)
