@@ -55,7 +55,7 @@ def create_app(broker_url: str) -> Celery:
         task_acks_late=False,
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=True,
-        # A pool of processes would fork after threads are process_state. One thread is enough: the work is elsewhere.
+        # A pool of processes would fork after threads are running. One thread is enough: the work is elsewhere.
         worker_pool="threads",
         worker_concurrency=1,
         worker_hijack_root_logger=False,

@@ -75,7 +75,7 @@ def test_an_attempt_goes_this_way(events, phases):
     assert walk(*events) == phases
 
 
-@pytest.mark.parametrize("phase", set(Phase) - {Phase.ENDED})
+@pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.ENDED])
 def test_a_lost_lease_ends_every_phase(phase):
     assert follow(phase, Event.LOST) is Phase.ENDED
 
