@@ -31,23 +31,28 @@ def check(
     *,
     task: Annotated[str | None, typer.Option(help="What to learn. (default: inferred from the file)")] = None,
     column: ColumnPairs = None,
+    validation: Annotated[
+        bool, typer.Option("--validation", help="It is to be scored on: what only learning needs is not asked of it.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="What was found as JSON.")] = False,
 ) -> None:
     """Check a data set on this machine as an upload would: no server, nothing leaves it."""
     from deploy.cli.running import read_settings  # noqa: PLC0415  # the launcher and the control plane: not for all
-    from models.datasets.validation import inspect  # noqa: PLC0415
+    from models.datasets.validation import Role, inspect  # noqa: PLC0415
     from models.services.files import limits_from  # noqa: PLC0415
 
     if not file.is_file():
         raise CommandError(reason=f"There is no file {file}.")
     limits = limits_from(read_settings())
     columns = columns_of(column) if column else None
-    found = asdict(inspect(file, filename=file.name, task=task, columns=columns, limits=limits))
+    role: Role = "validation" if validation else "training"
+    found = asdict(inspect(file, filename=file.name, task=task, columns=columns, role=role, limits=limits))
     if as_json:
         out.print_json(data=found)
-    else:
-        show_profile(found)
-        out.print(Text(f"\n{file.name} can be trained on: graft train {file}", style="green"))
+        return
+    show_profile(found)
+    use = f"scored on: graft train … --validation {file}" if validation else f"trained on: graft train {file}"
+    out.print(Text(f"\n{file.name} can be {use}", style="green"))
 
 
 def files(

@@ -15,6 +15,7 @@ from deploy.cli.errors import ApiRefused, ServerUnreachable
 from models.records.transitions import ENDED
 
 _GIVE_UP_AFTER_S = 60.0
+_PAUSE_S = 0.25
 
 
 def follow(
@@ -26,13 +27,19 @@ def follow(
     """
     path = f"/v1/fine_tuning/jobs/{job['id']}"
     after: str | None = None
-    live = err.is_terminal
     shown = ""
-    lost_since: float | None = None
     announced = False
     with _bar() as bar:
-        task = bar.add_task(job["status"], total=100, visible=live, remaining="")
+        task = bar.add_task(job["status"], total=100, visible=err.is_terminal, remaining="")
         while True:
+            # Events before the job: what it was doing when they were read, it does not do any more after them.
+            for event in _events_after(client, path, after):
+                after = event["id"]
+                if event.get("type") != "metrics":  # figures of single steps are the bar's
+                    bar.console.print(_event_line(event))
+            if job["status"] in ENDED or job["status"] == "paused":
+                return job
+            job = _get(client, path)
             remaining = job.get("seconds_remaining")
             text = job.get("step") or job["status"]
             bar.update(
@@ -41,29 +48,27 @@ def follow(
                 completed=job.get("percent") or 0,
                 remaining=f"about {duration(remaining)} left" if remaining else "",
             )
-            # The state before the events: they were read after it, and what they tell of came later.
-            if not live and text != shown and job["status"] not in ENDED:
+            if not err.is_terminal and text != shown and job["status"] not in ENDED:
                 shown = text
                 bar.console.print(Text(f"{text} ({job.get('percent') or 0:.0f} %)"))
-            for event in _events_after(client, path, after):
-                after = event["id"]
-                if event.get("type") != "metrics":  # figures of single steps are the bar's
-                    bar.console.print(_event_line(event))
             if job.get("fine_tuned_model") and not announced:
                 announced = True
                 servable(job)
-            if job["status"] in ENDED or job["status"] == "paused":
-                return job
-            time.sleep(0.25)
-            try:
-                job = client.get(path)
-                lost_since = None
-            except (ServerUnreachable, ApiRefused) as error:
-                passing = isinstance(error, ServerUnreachable) or error.http_status in (429, 500, 502, 503, 504)
-                lost_since = lost_since or time.monotonic()
-                if not passing or time.monotonic() - lost_since > _GIVE_UP_AFTER_S:
-                    raise
-                time.sleep(1)
+            if job["status"] not in ENDED:
+                time.sleep(_PAUSE_S)
+
+
+def _get(client: Client, path: str) -> dict[str, Any]:
+    """The job; a server that restarts is waited for. Raises ApiRefused, and ServerUnreachable after a minute."""
+    lost_since = time.monotonic()
+    while True:
+        try:
+            return client.get(path)
+        except (ServerUnreachable, ApiRefused) as error:
+            passing = isinstance(error, ServerUnreachable) or error.http_status in (429, 500, 502, 503, 504)
+            if not passing or time.monotonic() - lost_since > _GIVE_UP_AFTER_S:
+                raise
+            time.sleep(1)
 
 
 def _bar() -> Progress:

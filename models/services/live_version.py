@@ -26,7 +26,6 @@ def find_rival(session: Session, job: Job, model: Model) -> ModelVersion | None:
 
 def announce(session: Session, job: Job, model: Model, version: ModelVersion, *, promote: bool) -> None:
     """Write that a version is published, and move `live` to it if it may, and no other job's version is live."""
-    job.fine_tuned_model = model.full_name
     score = version.metrics.get("score")
     text = f"Version {version.number} ({version.candidate}) published" + (f", score {score:.3f}." if score else ".")
     data = {"version": version.number, "candidate": version.candidate, "metrics": version.metrics}
@@ -36,7 +35,9 @@ def announce(session: Session, job: Job, model: Model, version: ModelVersion, *,
     may = job.promote == "always" or (job.promote != "never" and not promotion.is_below_majority(_new(version)))
     if promote and may and (current is None or current.job_id == job.id):
         _go_live(session, job, model, version)
-    elif current is None:
+        job.fine_tuned_model = model.full_name
+    elif job.fine_tuned_model != model.full_name:
+        # Under the model's name another version answers, or none.
         job.fine_tuned_model = f"{model.full_name}@{version.number}"
 
 

@@ -106,7 +106,7 @@ def _weigh(new: NewVersion, live: Live, found: LiveComparison) -> Decision:
         return Decision(True, f"{goes}: it is better. {figures}")
     more = new.rows is not None and live.rows is not None and new.rows > live.rows
     if found.probability < NO_WORSE:
-        return Decision(False, f"{stays}: the new version is worse. {figures}")
+        return Decision(False, f"{stays}: the new version seems worse. {figures}")
     if more:
         return Decision(True, f"{goes}: it is no worse, on {new.rows} rows instead of {live.rows}. {figures}")
     return Decision(False, f"{stays}: the new version is not better, and not on more data. {figures}")
