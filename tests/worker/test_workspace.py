@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from models.records.files import File
+from models.records.versions import ModelVersion
 from models.services import customers
 from models.storage.filesystem import DirectoryStore
 from worker import workspace
@@ -33,6 +34,21 @@ def test_a_data_set_is_checked_against_its_hash(place, tmp_path):
     store.put_bytes("k", b"rotten")
     with pytest.raises(DatasetCorrupt):
         place.fetch(store, file(b"rows"))
+
+
+def test_the_live_version_is_brought_with_as_many_of_its_files_as_there_are(place, tmp_path):
+    place.create()
+    store = DirectoryStore(tmp_path / "objects")
+    version = ModelVersion(number=3, artifact_prefix="v/")
+    for name in ("manifest.json", "weights.safetensors"):
+        store.put_bytes(f"v/{name}", name.encode())
+    live = place.fetch_version(store, version)  # of an earlier release: without the record of its rows
+    assert live.number == 3
+    assert {path.name for path in live.folder.iterdir()} == {"manifest.json", "weights.safetensors"}
+    store.put_bytes("v/rows.safetensors", b"rows")
+    assert (place.fetch_version(store, version).folder / "rows.safetensors").read_bytes() == b"rows"
+    store.delete_prefix("v/")
+    assert place.fetch_version(store, ModelVersion(number=4, artifact_prefix="v/")).number == 4
 
 
 @pytest.mark.parametrize("job_ended", [True, False])
