@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, WrapValidator, model_validator
 from pydantic_core import PydanticCustomError
 
 from api.schemas.base import Body, Columns, Metadata, auto_or
@@ -13,9 +13,6 @@ from models.services.hyperparameters import RANGES
 from models.services.promotion import Rule
 
 Auto = Literal["auto"]
-# Which numbers are accepted is in one place: `models.services.hyperparameters`.
-AutoCount = Annotated[int | Auto, auto_or("a whole number")]
-AutoRate = Annotated[float | Auto, auto_or("a number")]
 AutoFlag = Annotated[bool | Auto, auto_or("true or false", flag=True)]
 
 # OpenAI's other methods need pairs of answers or a grader, and a model that writes text.
@@ -23,21 +20,49 @@ _SETTINGS = "Settings, where `type` names this method."
 _NOT_OFFERED = {"dpo", "reinforcement"}
 
 
+def within(name: str) -> WrapValidator:
+    """Accepts `"auto"` or a number in the one range that a hyperparameter has, in `models.services.hyperparameters`."""
+    bounds = RANGES[name]
+    narrow: Any = auto_or(str(bounds)).func
+
+    def check(value: Any, handler: Any) -> Any:
+        found = narrow(value, handler)
+        if found != "auto" and not bounds.holds(found):
+            raise PydanticCustomError("auto_or", 'must be "auto" or {what}', {"what": str(bounds)})
+        return found
+
+    return WrapValidator(check)
+
+
 class HyperparametersBody(Body):
     """Hyperparameters; `"auto"` where none is given, and the job shows the value that was used."""
 
-    n_epochs: AutoCount = Field("auto", description=f"Passes over the rows: {RANGES['n_epochs']}.")
-    batch_size: AutoCount = Field("auto", description=f"Rows per step: {RANGES['batch_size']}.")
-    learning_rate: AutoRate = Field("auto", description="Of the base model's weights.")
-    learning_rate_multiplier: AutoRate = Field("auto", description="Times the strategy's own learning rate.")
-    lora_rank: AutoCount = Field("auto", description=f"Rank of the low-rank matrices: {RANGES['lora_rank']}.")
-    trainable_blocks: AutoCount = Field("auto", description="How many of the top blocks are trained.")
-    regularization: AutoRate = Field("auto", description="Penalty on the head's weights.")
+    n_epochs: Annotated[int | Auto, within("n_epochs")] = Field(
+        "auto", description=f"Passes over the rows: {RANGES['n_epochs']}."
+    )
+    batch_size: Annotated[int | Auto, within("batch_size")] = Field(
+        "auto", description=f"Rows per step: {RANGES['batch_size']}."
+    )
+    learning_rate: Annotated[float | Auto, within("learning_rate")] = Field(
+        "auto", description="Of the base model's weights."
+    )
+    learning_rate_multiplier: Annotated[float | Auto, within("learning_rate_multiplier")] = Field(
+        "auto", description="Times the strategy's own learning rate."
+    )
+    lora_rank: Annotated[int | Auto, within("lora_rank")] = Field(
+        "auto", description=f"Rank of the low-rank matrices: {RANGES['lora_rank']}."
+    )
+    trainable_blocks: Annotated[int | Auto, within("trainable_blocks")] = Field(
+        "auto", description="How many of the top blocks are trained."
+    )
+    regularization: Annotated[float | Auto, within("regularization")] = Field(
+        "auto", description="Penalty on the head's weights."
+    )
     features: Annotated[str, Field(min_length=1, max_length=64)] = Field(
         "auto", description="The features of the head: a set of them, or names such as `mean.6`, with commas."
     )
     lexical: AutoFlag = Field("auto", description="Whether a part on the terms of the texts is added to the head.")
-    min_rows_per_label: AutoCount = Field(
+    min_rows_per_label: Annotated[int | Auto, within("min_rows_per_label")] = Field(
         "auto", description=f"Labels with fewer training rows are rare: {RANGES['min_rows_per_label']}; 2 if not given."
     )
     rare_labels: Literal["auto", "drop", "merge"] = Field(

@@ -120,7 +120,7 @@ def test_a_single_text_is_valued_in_chat_too(server: Server, tenant: Tenant, tmp
 
 
 def test_a_validation_file_may_have_no_foreign_labels(tenant: Tenant) -> None:
-    foreign = [{"text": "In Rome", "spans": [{"start": 3, "end": 7, "label": "town"}]}] * 3
+    foreign = [{"text": "In Rome", "spans": [{"start": 3, "end": 7, "label": "town"}]}] * 4
     body = {"training_file": upload(tenant, places(30, seed=0)), "validation_file": upload(tenant, foreign)}
     answer = tenant.http.post("/v1/fine_tuning/jobs", json=body)
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "unknown_labels")
