@@ -152,8 +152,8 @@ def _accuracy(folder: Path, backbone: Any, rows: Rows) -> float:
 def table(outcomes: Sequence[Outcome]) -> str:
     """Return the outcomes by kind, in Markdown."""
     lines = [
-        "| the new version's rows | pairs | test accuracy, new less live (mean) | went live |",
-        "| --- | ---: | ---: | ---: |",
+        "| the new version's rows | pairs | test accuracy, new less live (mean) | went live | the worst of these |",
+        "| --- | ---: | ---: | ---: | ---: |",
     ]
     for worse in (False, True):
         group = [outcome for outcome in outcomes if outcome.kind.worse is worse]
@@ -165,9 +165,10 @@ def table(outcomes: Sequence[Outcome]) -> str:
 
 
 def _line(name: str, outcomes: Sequence[Outcome]) -> str:
-    live = sum(outcome.decision.promoted for outcome in outcomes)
+    live = [outcome.gain for outcome in outcomes if outcome.decision.promoted]
     gain = float(np.mean([outcome.gain for outcome in outcomes]))
-    return f"| {name} | {len(outcomes)} | {gain:+.3f} | {live} |"
+    worst = f"{min(live):+.3f}" if live else ""
+    return f"| {name} | {len(outcomes)} | {gain:+.3f} | {len(live)} | {worst} |"
 
 
 def main() -> None:
