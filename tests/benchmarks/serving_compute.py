@@ -247,7 +247,7 @@ def _accuracy(backbone: TextBackbone, train: Rows, test: Rows) -> float:
     learned_NF, judged_NF = (backbone.encode([text for text, _ in rows], ["mean.6"]) for rows in (train, test))
     names = sorted({label for _, label in train})
     targets = torch.tensor([names.index(label) for _, label in train])
-    penalty = SOFTMAX.usual_inverse_penalty
+    penalty = SOFTMAX.default_inverse_penalty
     head = fit_head(learned_NF, targets, SOFTMAX, outputs=len(names), inverse_penalty=penalty)
     said = head.logits(judged_NF).argmax(1)
     return float(np.mean([names[at] == label for at, (_, label) in zip(said, test, strict=True)]))

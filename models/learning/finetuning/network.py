@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.artifacts.parts import BlockWeights, EmbeddingWeights, Part
+from models.backbones import feature_names
 from models.backbones.backbone import Encoder
 from models.backbones.loading import Backbone
 from models.learning.finetuning import lora
@@ -39,7 +40,7 @@ class Network(nn.Module):
         self.encoder = encoder
         self.features = tuple(features)
         self.first_block = first_block
-        self._wanted = [(kind, int(depth)) for kind, _, depth in (name.partition(".") for name in features)]
+        self._wanted = [(name.kind, name.depth) for name in map(feature_names.parse, features)]
         self._deepest = max(depth for _, depth in self._wanted)
         self._frozen = min(first_block, self._deepest)
         self.mean_F = nn.Buffer(mean_F)

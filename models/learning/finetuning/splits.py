@@ -92,7 +92,7 @@ def _split(name: str, source: EncodedRows, train: Rows, held: Rows, *, with_surp
 def fit_baseline(run: EncodedRun, first: FirstVersion, split: Split) -> HeadBaseline:
     """Fit the head from which every candidate starts on this split, and with which it is compared."""
     table = DesignMatrix(run.training.features, run.training.corpus.targets).take(split.train)
-    head = selection.fit_final(table, first.label_names, first.choice, first_version.setting(run))
+    head = selection.fit_final(table, first.label_names, first.choice, first_version.fit_context(run))
     logits_NK = head.logits(features.derive(split.held_features, first.choice.names))
     return HeadBaseline(head, logits_NK, _ngram_logits(run, first, split))
 
@@ -102,8 +102,8 @@ def _ngram_logits(run: EncodedRun, first: FirstVersion, split: Split) -> Floats 
         return None
     corpus = run.training.corpus
     texts, held_texts = [str(corpus.inputs[row]) for row in split.train], [str(text) for text in split.held_inputs]
-    targets, setting = corpus.targets[split.train], first_version.setting(run)
-    return stacking.refit(first.stack, texts, targets, held_texts, setting, seed=run.request.seed)
+    targets, context = corpus.targets[split.train], first_version.fit_context(run)
+    return stacking.refit(first.stack, texts, targets, held_texts, context)
 
 
 def rows_of(run: EncodedRun, first: FirstVersion, split: Split) -> TrainingRows:

@@ -1,4 +1,4 @@
-"""One set of features on the bench: a head fitted to every fold, and what it says of the rows that were held out."""
+"""Cross-validation of one set of features: a head fitted to every fold, and its logits of the held-out rows."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class DesignMatrix:
 
 @dataclass(frozen=True, slots=True)
 class CrossValidationResult:
-    """One setting and how it did on held-out rows."""
+    """One feature set at one penalty, and how it did on held-out rows."""
 
     features: str
     inverse_penalty: float
@@ -56,12 +56,13 @@ class CrossValidationResult:
 
 @dataclass(frozen=True, slots=True)
 class FitContext:
-    """What every fit of the search shares."""
+    """What all fits of one run's heads share."""
 
     task: EncoderTask
     outputs: int
     device: torch.device
     threads: int
+    seed: int
     stop: Callable[[], bool]
 
     def check_stop(self) -> None:
@@ -80,17 +81,17 @@ class CrossValidation:
         name: str,
         members: Sequence[Sequence[str]],
         fold_N: NDArray[np.int64],
-        setting: FitContext,
+        context: FitContext,
     ) -> None:
-        self._name, self._named, self._setting = name, label_names is not None, setting
+        self._name, self._named, self._context = name, label_names is not None, context
         self._targets = table.targets
         if label_names is not None:
             table = table.under(label_names)
         # The rotation sees the held-out rows' features, never their targets; it changes no solution.
         self._designs = [
-            linear.prepare(frozen.derive(table.features, names), device=setting.device) for names in members
+            linear.prepare(frozen.derive(table.features, names), device=context.device) for names in members
         ]
-        self._encoded = torch.from_numpy(flat(table.targets)).to(setting.device)
+        self._encoded = torch.from_numpy(flat(table.targets)).to(context.device)
         always = np.arange(len(flat(self._targets)), len(flat(table.targets)))  # label names are never held out
         self._splits = [
             (np.concatenate([units(self._targets, train), always]), units(self._targets, held))
@@ -100,19 +101,17 @@ class CrossValidation:
 
     def run(self, inverse_penalty: float) -> tuple[CrossValidationResult, Floats]:
         """The trial and its out-of-fold logits."""
-        setting = self._setting
-        logits_NK = np.zeros((len(flat(self._targets)), setting.outputs), dtype=np.float32)
+        context = self._context
+        logits_NK = np.zeros((len(flat(self._targets)), context.outputs), dtype=np.float32)
 
         def fit_fold(fold: int) -> None:
             train, held = self._splits[fold]
             for member, design in enumerate(self._designs):
-                setting.check_stop()
+                context.check_stop()
                 weights = linear.fit(
                     design.rows(train),
-                    self._encoded[torch.from_numpy(train).to(setting.device)],
-                    setting.task.link,
-                    outputs=setting.outputs,
-                    inverse_penalty=inverse_penalty,
+                    self._encoded[torch.from_numpy(train).to(context.device)],
+                    linear.Objective(context.task.link, context.outputs, inverse_penalty),
                     variance_R=design.variance_R,
                     start=self._warm.get((fold, member)),
                 )
@@ -120,16 +119,16 @@ class CrossValidation:
                 answers = design.rows(held) @ weights[:, :-1].T + weights[:, -1]
                 logits_NK[held] += answers.cpu().numpy() / len(self._designs)
 
-        for _ in in_parallel(fit_fold, range(len(self._splits)), threads=setting.threads):
+        for _ in in_parallel(fit_fold, range(len(self._splits)), threads=context.threads):
             pass
-        return measure(self._name, logits_NK, self._targets, inverse_penalty, self._named, setting), logits_NK
+        return measure(self._name, logits_NK, self._targets, inverse_penalty, self._named, context), logits_NK
 
 
 def measure(  # noqa: PLR0917
-    name: str, logits_NK: Floats, targets: Targets | Ragged, inverse_penalty: float, named: bool, setting: FitContext
+    name: str, logits_NK: Floats, targets: Targets | Ragged, inverse_penalty: float, named: bool, context: FitContext
 ) -> CrossValidationResult:
     """What held-out logits are worth."""
-    task, link = setting.task, setting.task.link
+    task, link = context.task, context.task.link
     temperature = calibration.fit_temperature(logits_NK, targets, link)
     loss = calibration.log_loss(logits_NK, targets, link, temperature)
     chosen_NK = task.decide(calibration.probabilities(logits_NK, link, temperature), None)

@@ -20,7 +20,7 @@ from models.learning.heads import baselines, linear, selection, stacking, zero_s
 from models.learning.heads.cross_validation import DesignMatrix, FitContext
 from models.learning.heads.encoding import EncodedRun, Measured, asked_features
 from models.learning.heads.linear import Floats, Head
-from models.learning.heads.selection import Choice
+from models.learning.heads.selection import Choice, PenaltyStart
 from models.learning.heads.stacking import Stack, parts_of
 from models.learning.publishing import Trained
 
@@ -63,15 +63,13 @@ def measure(run: EncodedRun, prior: HeadPrior) -> FirstVersion:
     choice = selection.choose(
         table,
         names_table if len(corpus) <= _NAMED_ROWS * run.outputs else None,
-        selection.usual_first(sets, prior.features),
-        setting(run),
-        duplicates_N=corpus.duplicates_N,
-        seed=run.request.seed,
-        inverse_penalty=None if asked.regularization == "auto" else 1.0 / float(asked.regularization),
-        start=None if prior.regularization is None else 1.0 / prior.regularization,
+        selection.default_first(sets, prior.features),
+        fit_context(run),
+        _penalty_start(run, prior),
+        corpus.duplicates_N,
     )
     run.run.check_stop()
-    head = selection.fit_final(table, names_table, choice, setting(run))
+    head = selection.fit_final(table, names_table, choice, fit_context(run))
     stack = _stack(run, choice)
     out_of_fold = HeldOut(corpus.targets, choice.fold_N)
     held, logits_NK, assessment = out_of_fold, stack.logits_NK if stack else choice.logits_NK, None
@@ -108,9 +106,17 @@ def measure(run: EncodedRun, prior: HeadPrior) -> FirstVersion:
     return FirstVersion(trained, head, choice, stack, held, logits_NK, names_table)
 
 
-def setting(run: EncodedRun) -> FitContext:
+def _penalty_start(run: EncodedRun, prior: HeadPrior) -> PenaltyStart:
+    """The penalty that the customer named, else where earlier jobs ended."""
+    asked = run.request.hyperparameters.regularization
+    if asked != "auto":
+        return PenaltyStart(1.0 / float(asked), fixed=True)
+    return PenaltyStart(None if prior.regularization is None else 1.0 / prior.regularization)
+
+
+def fit_context(run: EncodedRun) -> FitContext:
     """What every fit of this run's heads shares."""
-    return FitContext(run.task, run.outputs, run.backbone.device, run.backbone.threads, run.stop)
+    return FitContext(run.task, run.outputs, run.backbone.device, run.backbone.threads, run.request.seed, run.stop)
 
 
 def _stack(run: EncodedRun, choice: Choice) -> Stack | None:
@@ -125,8 +131,7 @@ def _stack(run: EncodedRun, choice: Choice) -> Stack | None:
             corpus.targets,
             choice.logits_NK,
             choice.fold_N,
-            setting(run),
-            seed=run.request.seed,
+            fit_context(run),
             wanted=wanted is True,
         )
     except linear.LinAlgError as error:

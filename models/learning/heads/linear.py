@@ -93,20 +93,28 @@ def prepare(features_NF: Floats, *, device: torch.device | None = None) -> Desig
     return Design(rotated_NR, rotated_NR.square().mean(0), axes_FR, mean_F, scale_F)
 
 
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """What a head minimises: mean loss + |W|² / (2 C N)."""
+
+    link: LinkFunction
+    outputs: int
+    inverse_penalty: float  # C
+
+
 def fit(
     rotated_NR: Tensor,
     targets: Tensor,
-    link: LinkFunction,
+    objective: Objective,
     *,
-    outputs: int,
-    inverse_penalty: float,
     variance_R: Tensor,
     start: Tensor | None = None,
     tolerance: float = 1e-3,
 ) -> Tensor:
-    """Weights (K, R + 1), bias last, that minimise mean loss + |W|² / (2 C N); `inverse_penalty` is C."""
+    """Return the weights (K, R + 1), bias last, that minimise the objective."""
     rows, axes = rotated_NR.shape
-    penalty = 1.0 / (inverse_penalty * rows)
+    link, outputs = objective.link, objective.outputs
+    penalty = 1.0 / (objective.inverse_penalty * rows)
     curvature = link.curvature(outputs)
     bias_curvature = torch.ones(1, device=rotated_NR.device)
     inverse_curvature = 1.0 / torch.cat([curvature * variance_R + penalty, curvature * bias_curvature])
@@ -141,9 +149,7 @@ def fit_head(
         fit(
             design.rotated_NR,
             targets,
-            link,
-            outputs=outputs,
-            inverse_penalty=inverse_penalty,
+            Objective(link, outputs, inverse_penalty),
             variance_R=design.variance_R,
             tolerance=tolerance,
         )

@@ -150,9 +150,7 @@ class Fits:
         return linear.fit(
             rows_TN,
             targets,
-            self._link,
-            outputs=self._outputs,
-            inverse_penalty=inverse_penalty,
+            linear.Objective(self._link, self._outputs, inverse_penalty),
             variance_R=rows_TN.square().mean(0),
         )
 

@@ -10,7 +10,7 @@ The held-out answers are kept.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +32,7 @@ from models.learning.heads.cross_validation import (
 from models.learning.heads.linear import Floats, Head
 
 _FACTOR = 3.0
-_FURTHEST = 3  # steps away from the usual one
+_FURTHEST = 3  # steps away from the start
 _RACE_ROWS = 4_000
 # Where a row has features for each of its words, so many words are enough for the race, and for the walk.
 _RACE_UNITS, _WALK_UNITS = 12_000, 24_000
@@ -53,42 +53,49 @@ class Choice:
     trials: list[CrossValidationResult] = field(default_factory=list)
 
 
-def choose(
+@dataclass(frozen=True, slots=True)
+class PenaltyStart:
+    """Where the search for the penalty begins, as an inverse penalty; None: where the link's heads mostly end."""
+
+    inverse: float | None = None
+    fixed: bool = False  # the customer named it: there is nothing to search
+
+
+def choose(  # noqa: PLR0917
     table: DesignMatrix,
     label_names: DesignMatrix | None,
     sets: Mapping[str, tuple[str, ...]],
-    setting: FitContext,
-    *,
+    context: FitContext,
+    penalty: PenaltyStart,
     duplicates_N: NDArray[np.int64],
-    seed: int,
-    inverse_penalty: float | None = None,
-    start: float | None = None,
 ) -> Choice:
-    """Pick from `sets`, from the penalties (unless `inverse_penalty` says which), with `label_names` or without.
+    """Pick from `sets` and from the penalties, with `label_names` or without.
 
-    Rows of equal `duplicates_N` are held out together. `start` is the inverse penalty at which the search begins, if
-    not at the link's own.
+    Rows of equal `duplicates_N` are held out together.
     """
-    strata_N = setting.task.strata(table.targets)
-    usual = inverse_penalty or start or setting.task.link.usual_inverse_penalty
+    strata_N = context.task.strata(table.targets)
+    start, seed = penalty.inverse or context.task.link.default_inverse_penalty, context.seed
     trials: list[CrossValidationResult] = []
     best = next(iter(sets))
     if len(sets) > 1:
         rows = subsample(strata_N, min(_RACE_ROWS, _rows_of(_RACE_UNITS, table)), seed=seed)
         raced_N = keep_together(stratified_folds(strata_N[rows], 3, seed=seed), duplicates_N[rows])
-        trials = _race(table.take(rows), sets, usual, raced_N, setting)
-        best = _best(trials, usual_first=True).features
+        trials = _race(table.take(rows), sets, start, raced_N, context)
+        best = _best(trials, prefer_first=True).features
     members = tuple(sets[name] for name in best.split(_AND))
     fold_N = stratified_folds(strata_N, 5 if len(strata_N) <= _RACE_ROWS else 3, seed=seed)
     fold_N = keep_together(fold_N, duplicates_N)
     # Drawn anew: the folds were dealt with `seed`, and the same draw may be a part of one of them.
     rows = subsample(strata_N, _rows_of(_WALK_UNITS, table), seed=seed + 1)
-    walked = _walk(
-        table.take(rows), label_names, best, members, fold_N[rows], setting, usual, fixed=bool(inverse_penalty)
-    )
+    walked_table, walked_N = table.take(rows), fold_N[rows]
+
+    def prepare(names: DesignMatrix | None) -> CrossValidation:
+        return CrossValidation(walked_table, names, best, members, walked_N, context)
+
+    walked = _walk(prepare, label_names, start, fixed=penalty.fixed)
     winner = _best([trial for trial, _ in walked])
     if len(rows) < len(strata_N):
-        walked.append(CrossValidation(table, None, best, members, fold_N, setting).run(winner.inverse_penalty))
+        walked.append(CrossValidation(table, None, best, members, fold_N, context).run(winner.inverse_penalty))
         winner = walked[-1][0]
     return Choice(
         features=best,
@@ -102,39 +109,35 @@ def choose(
     )
 
 
-def _walk(  # noqa: PLR0917
-    table: DesignMatrix,
+def _walk(
+    prepare: Callable[[DesignMatrix | None], CrossValidation],
     label_names: DesignMatrix | None,
-    best: str,
-    members: tuple[tuple[str, ...], ...],
-    fold_N: NDArray[np.int64],
-    setting: FitContext,
-    usual: float,
+    start: float,
     *,
     fixed: bool,
 ) -> list[tuple[CrossValidationResult, Floats]]:
-    """From the usual penalty to weaker and to stronger ones, with label names if they help."""
-    bench = CrossValidation(table, None, best, members, fold_N, setting)
-    walked = [bench.run(usual)]
+    """Walk from one penalty to weaker and to stronger ones, with label names if they help."""
+    validation = prepare(None)
+    walked = [validation.run(start)]
     if label_names is not None:
-        named = CrossValidation(table, label_names, best, members, fold_N, setting)
-        walked.append(named.run(usual))
+        named = prepare(label_names)
+        walked.append(named.run(start))
         if _best([trial for trial, _ in walked]) is walked[-1][0]:
-            bench = named
+            validation = named
     for factor in () if fixed else (_FACTOR, 1 / _FACTOR):
         best_so_far = _best([trial for trial, _ in walked])
-        if best_so_far.inverse_penalty != usual:
+        if best_so_far.inverse_penalty != start:
             break  # the other direction was better: the score has one hill
         for step in range(1, _FURTHEST + 1):
-            walked.append(bench.run(usual * factor**step))
+            walked.append(validation.run(start * factor**step))
             if _best([trial for trial, _ in walked]) is not walked[-1][0]:
                 break
     return walked
 
 
-def usual_first(sets: Mapping[str, tuple[str, ...]], usual: str | None) -> Mapping[str, tuple[str, ...]]:
-    """The same sets, that one in front (of a mean of two the first) which earlier jobs ended with."""
-    front = (usual or "").split(_AND)[0]
+def default_first(sets: Mapping[str, tuple[str, ...]], default: str | None) -> Mapping[str, tuple[str, ...]]:
+    """Return the same sets with the default in front; of a mean of two the first is the default."""
+    front = (default or "").split(_AND)[0]
     return {front: sets[front], **sets} if front in sets else sets
 
 
@@ -144,19 +147,19 @@ def _rows_of(most: int, table: DesignMatrix) -> int:
     return max(1, rows * most // max(len(table.targets.values), 1)) if isinstance(table.targets, Ragged) else rows
 
 
-def fit_final(table: DesignMatrix, label_names: DesignMatrix | None, choice: Choice, setting: FitContext) -> Head:
+def fit_final(table: DesignMatrix, label_names: DesignMatrix | None, choice: Choice, context: FitContext) -> Head:
     """The chosen head on all rows of `table`, with the label names if they were chosen."""
     if choice.label_names and label_names is not None:
         table = table.under(label_names)
-    targets = torch.from_numpy(flat(table.targets)).to(setting.device)
+    targets = torch.from_numpy(flat(table.targets)).to(context.device)
     parts = []
     for names in choice.members:
-        setting.check_stop()
+        context.check_stop()
         part = linear.fit_head(
             frozen.derive(table.features, names),
             targets,
-            setting.task.link,
-            outputs=setting.outputs,
+            context.task.link,
+            outputs=context.outputs,
             inverse_penalty=choice.inverse_penalty,
         )
         parts.append((names, part))
@@ -184,33 +187,33 @@ def _race(
     sets: Mapping[str, tuple[str, ...]],
     inverse_penalty: float,
     fold_N: NDArray[np.int64],
-    setting: FitContext,
+    context: FitContext,
 ) -> list[CrossValidationResult]:
-    """Every set alone, and the mean of the first one with each other one; the usual set comes first."""
+    """Every set alone, and the mean of the first one with each other one; the default set comes first."""
     answers: dict[str, Floats] = {}
     trials = []
     for name, names in sets.items():
-        trial, answers[name] = CrossValidation(table, None, name, (names,), fold_N, setting).run(inverse_penalty)
+        trial, answers[name] = CrossValidation(table, None, name, (names,), fold_N, context).run(inverse_penalty)
         trials.append(trial)
-    usual = next(iter(sets))
+    default = next(iter(sets))
     for name, logits_NK in answers.items():
-        if name != usual and not set(sets[name]) <= set(sets[usual]):
-            mean_NK = (answers[usual] + logits_NK) * np.float32(0.5)
-            trials.append(measure(usual + _AND + name, mean_NK, table.targets, inverse_penalty, False, setting))
+        if name != default and not set(sets[name]) <= set(sets[default]):
+            mean_NK = (answers[default] + logits_NK) * np.float32(0.5)
+            trials.append(measure(default + _AND + name, mean_NK, table.targets, inverse_penalty, False, context))
     return trials
 
 
-def _best(trials: Sequence[CrossValidationResult], *, usual_first: bool = False) -> CrossValidationResult:
+def _best(trials: Sequence[CrossValidationResult], *, prefer_first: bool = False) -> CrossValidationResult:
     """The least loss among those whose score is as good as the best one's, up to half a standard error.
 
     The score decides, but on few rows it is noise to a tenth of a point; the loss sees every row's margin. With
-    `usual_first` the first trial wins unless another one's loss is clearly less: on few rows the race cannot tell.
+    `prefer_first` the first trial wins unless another one's loss is clearly less: on few rows the race cannot tell.
     """
     top = max(trial.score for trial in trials)
     noise = (max(top * (1 - top), 0.01) / trials[0].rows) ** 0.5
     first = trials[0]
     best = min((trial for trial in trials if trial.score >= top - 0.5 * noise), key=lambda trial: trial.log_loss)
-    if usual_first and first.score >= top - noise and first.log_loss <= best.log_loss * (1 + first.rows**-0.5):
+    if prefer_first and first.score >= top - noise and first.log_loss <= best.log_loss * (1 + first.rows**-0.5):
         return first
     return best
 

@@ -97,9 +97,8 @@ def measure(
     targets: NDArray[Any],
     head_NK: Floats,
     fold_N: Ints,
-    setting: FitContext,
+    context: FitContext,
     *,
-    seed: int,
     wanted: bool | None = None,
 ) -> Stack:
     """Decide the share out of fold and fit the lexical part on all rows, if it has any.
@@ -107,10 +106,10 @@ def measure(
     `head_NK` are the head's out-of-fold logits by the folds `fold_N`; `wanted` True takes the best share above 0
     even where it is no clear gain.
     """
-    strata_N = setting.task.strata(targets)
+    strata_N, seed = context.task.strata(targets), context.seed
 
     def try_on(rows: Ints) -> Stack:
-        return _try([inputs[row] for row in rows], targets[rows], head_NK[rows], fold_N[rows], setting, wanted)
+        return _try([inputs[row] for row in rows], targets[rows], head_NK[rows], fold_N[rows], context, wanted)
 
     # Drawn anew: the folds were dealt with `seed`, and the same draw would be one of them.
     probe = subsample(strata_N, _PROBE_ROWS, seed=seed + 1)
@@ -129,13 +128,13 @@ def measure(
 
 
 def refit(
-    stack: Stack, inputs: Sequence[str], targets: NDArray[Any], held: Sequence[str], setting: FitContext, *, seed: int
+    stack: Stack, inputs: Sequence[str], targets: NDArray[Any], held: Sequence[str], context: FitContext
 ) -> Floats | None:
     """What the part of `stack` would say of `held`, had it been fitted to these rows alone; None if it has none."""
     if stack.part is None:
         return None
-    rows = subsample(setting.task.strata(targets), _affordable(inputs), seed=seed)
-    _, part = _fit([inputs[row] for row in rows], targets[rows], setting)
+    rows = subsample(context.task.strata(targets), _affordable(inputs), seed=context.seed)
+    _, part = _fit([inputs[row] for row in rows], targets[rows], context)
     return part().scaled(stack.part.factor).logits(ngrams.read(held))
 
 
@@ -162,19 +161,19 @@ def _try(  # noqa: PLR0917
     targets: NDArray[Any],
     head_NK: Floats,
     fold_N: Ints,
-    setting: FitContext,
+    context: FitContext,
     wanted: bool | None,
 ) -> Stack:
-    link = setting.task.link
-    fits, part = _fit(inputs, targets, setting)
-    lexical_NK = _out_of_fold(fits, fold_N, setting)
+    link = context.task.link
+    fits, part = _fit(inputs, targets, context)
+    lexical_NK = _out_of_fold(fits, fold_N, context)
     head_factor, factor = (
         1.0 / calibration.fit_temperature(logits_NK, targets, link) for logits_NK in (head_NK, lexical_NK)
     )
     tried = {}
     for share in _SHARES:
         factors = np.float32((1 - share) * head_factor), np.float32(share * factor)
-        tried[share] = _Try(factors[0] * head_NK + factors[1] * lexical_NK, targets, setting)
+        tried[share] = _Try(factors[0] * head_NK + factors[1] * lexical_NK, targets, context)
     head, lexical = tried[0.0], tried[1.0]
     share = min((share for share in _SHARES if share > 0), key=lambda share: tried[share].losses_N.mean())
     both = tried[share]
@@ -194,11 +193,11 @@ def _try(  # noqa: PLR0917
     )
 
 
-def _fit(inputs: Sequence[str], targets: NDArray[Any], setting: FitContext) -> tuple[Fits, Callable[[], NgramHead]]:
+def _fit(inputs: Sequence[str], targets: NDArray[Any], context: FitContext) -> tuple[Fits, Callable[[], NgramHead]]:
     """The rows made ready, and how to fit a part to all of them."""
     found = ngrams.read(inputs)
-    lexicon = NgramVocabulary.learn(found, outputs=setting.outputs)
-    fits = Fits(lexicon.weigh(found), torch.from_numpy(targets), setting.task.link, outputs=setting.outputs)
+    lexicon = NgramVocabulary.learn(found, outputs=context.outputs)
+    fits = Fits(lexicon.weigh(found), torch.from_numpy(targets), context.task.link, outputs=context.outputs)
 
     def part() -> NgramHead:
         weight_VK, bias_K = fits.fit_all(_INVERSE_PENALTY)
@@ -210,8 +209,8 @@ def _fit(inputs: Sequence[str], targets: NDArray[Any], setting: FitContext) -> t
 class _Try:
     """Out-of-fold logits and what they are worth."""
 
-    def __init__(self, logits_NK: Floats, targets: NDArray[Any], setting: FitContext) -> None:
-        task, link = setting.task, setting.task.link
+    def __init__(self, logits_NK: Floats, targets: NDArray[Any], context: FitContext) -> None:
+        task, link = context.task, context.task.link
         self.logits_NK = logits_NK
         temperature = calibration.fit_temperature(logits_NK, targets, link)
         self.losses_N: NDArray[np.float32] = calibration.losses(logits_NK, targets, link, temperature).numpy()
@@ -224,15 +223,15 @@ class _Try:
         return Measured(self.score, float(self.losses_N.mean()))
 
 
-def _out_of_fold(fits: Fits, fold_N: Ints, setting: FitContext) -> Floats:
-    logits_NK = np.empty((len(fold_N), setting.outputs), dtype=np.float32)
+def _out_of_fold(fits: Fits, fold_N: Ints, context: FitContext) -> Floats:
+    logits_NK = np.empty((len(fold_N), context.outputs), dtype=np.float32)
 
     def fit_fold(part: tuple[Ints, Ints]) -> None:
-        setting.check_stop()
+        context.check_stop()
         train, held = part
         logits_NK[held] = fits.fit(train, held, _INVERSE_PENALTY)
 
-    for _ in in_parallel(fit_fold, splits(fold_N), threads=setting.threads):
+    for _ in in_parallel(fit_fold, splits(fold_N), threads=context.threads):
         pass
     return logits_NK
 

@@ -19,7 +19,7 @@ class LinkFunction:
     name: Literal["softmax", "sigmoid", "identity"]
     # C of a head that is good almost everywhere. On standardised rows of length 1 this of softmax was within a point
     # of the best from 10 to 130 rows per class; squared loss, whose curvature is ten times larger, wants a thirtieth.
-    usual_inverse_penalty: float
+    default_inverse_penalty: float
     tempered: bool  # whether a temperature changes how sure it is and not what it says
 
     def mean(self, logits_NK: Tensor) -> Tensor:
@@ -68,6 +68,6 @@ class LinkFunction:
         return rate * (1.0 - rate)
 
 
-SOFTMAX = LinkFunction("softmax", usual_inverse_penalty=10.0, tempered=True)
-SIGMOID = LinkFunction("sigmoid", usual_inverse_penalty=10.0, tempered=True)
-IDENTITY = LinkFunction("identity", usual_inverse_penalty=0.3, tempered=False)
+SOFTMAX = LinkFunction("softmax", default_inverse_penalty=10.0, tempered=True)
+SIGMOID = LinkFunction("sigmoid", default_inverse_penalty=10.0, tempered=True)
+IDENTITY = LinkFunction("identity", default_inverse_penalty=0.3, tempered=False)

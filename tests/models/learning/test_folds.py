@@ -10,7 +10,8 @@ from models.learning.data.folds import keep_together, stratified_folds
 from models.learning.data.ragged import Ragged
 from models.learning.heads import selection
 from models.learning.heads.cross_validation import DesignMatrix, FitContext
-from models.learning.tasks import find
+from models.learning.heads.selection import PenaltyStart
+from models.learning.tasks import encoder_task, find
 
 
 def test_an_input_and_its_double_are_held_out_together() -> None:
@@ -35,7 +36,8 @@ def test_words_are_learned_whatever_their_number(rows: int, words: int) -> None:
     tags_U = generator.integers(0, 2, rows * words)
     features_UD = np.stack([tags_U, generator.normal(size=len(tags_U))], axis=1).astype(np.float32)
     table = DesignMatrix({"a": features_UD}, Ragged.of(tags_U, np.full(rows, words)))
-    setting = FitContext(find("token-classification"), 3, torch.device("cpu"), threads=1, stop=lambda: False)
-    choice = selection.choose(table, None, {"a": ("a",)}, setting, duplicates_N=np.arange(rows), seed=0)
+    task, device = encoder_task(find("token-classification")), torch.device("cpu")
+    context = FitContext(task, 3, device, threads=1, seed=0, stop=lambda: False)
+    choice = selection.choose(table, None, {"a": ("a",)}, context, PenaltyStart(), np.arange(rows))
     assert choice.logits_NK.shape == (rows * words, 3)
     assert (choice.logits_NK.argmax(1) == tags_U).mean() > 0.99

@@ -55,9 +55,7 @@ def test_folding_is_the_inverse_of_unfolding() -> None:
     weights = linear.fit(
         design.rotated_NR,
         torch.from_numpy(labels),
-        SOFTMAX,
-        outputs=3,
-        inverse_penalty=3.0,
+        linear.Objective(SOFTMAX, outputs=3, inverse_penalty=3.0),
         variance_R=design.variance_R,
     )
     head = design.unfold(weights)
