@@ -16,6 +16,7 @@ from models.datasets.rare_labels import MINIMUM_ROWS, OTHER, RareLabels
 FEW_ROWS = 10
 STRONG_IMBALANCE = 20.0
 _MANY_NUMBERS = 5
+_JOINTS = ("|", ";", ",", "#", "/", "+")
 _MOST_LEFT_OUT = 0.5  # of a file's rows, for want of rows with the same label
 
 
@@ -65,7 +66,25 @@ class ClassCensus:
 
     def warnings(self) -> list[dict[str, Any]]:
         """Labels that look alike, numbers, labels with too few or few rows, strong imbalance."""
-        return [*self._similar(), *self._numeric(), *self._rare(), *self._few(), *self._imbalance()]
+        return [*self._similar(), *self._joined(), *self._numeric(), *self._rare(), *self._few(), *self._imbalance()]
+
+    def _joined(self) -> list[dict[str, Any]]:
+        """Labels that are several others written as one."""
+        joined = [label for label in self.labels if self._column == "label" and self._is_joined(label)]
+        if not joined:
+            return []
+        message = (
+            f"{len(joined)} label{'s look' if len(joined) > 1 else ' looks'} like several written as one, such as "
+            f"'{excerpt(joined[0])}'. Each is learned as a label of its own; to learn several labels per row, pass "
+            f'columns={{"labels": "{OWN}"}}.'
+        )
+        return [{"code": "joined_labels", "message": message, "column": self._column, "labels": joined[:SHOWN]}]
+
+    def _is_joined(self, label: str) -> bool:
+        if label.startswith(("['", '["')) and label.endswith("]"):
+            return True
+        split = ([part.strip() for part in label.split(mark)] for mark in _JOINTS if mark in label)
+        return any(all(part in self.labels for part in parts) for parts in split)
 
     def _numbers(self) -> NumbersAsLabels | None:
         if len(self.labels) < 3 or not all(map(_is_number, self.labels)):

@@ -218,6 +218,19 @@ def test_values_beyond_what_can_be_learned(refusal, value):
     assert [(detail["row"], detail["column"]) for detail in error.details] == [(4, "value")]
 
 
+@pytest.mark.parametrize("joined", ["late, lost", "late#lost", "late|lost", "['late', 'lost']"])
+def test_labels_that_are_several_are_told_where_they_go(profile, joined):
+    rows = [f't{n},"{label}"' for n, label in enumerate(["late", "lost", joined] * 3)]
+    (warning,) = warned(profile(table("text,label", *rows)), "joined_labels")
+    assert (warning["labels"], 'columns={"labels": "label"}' in warning["message"]) == ([joined], True)
+    found = profile(table("text,label", *rows), columns={"labels": "label"})
+    assert found.labels == {"late": 6, "lost": 6}
+    assert (
+        warned(profile(table("text,label", *(f"t{n},{['a', 'b,', 'c'][n % 2]}" for n in range(6)))), "joined_labels")
+        == []
+    )
+
+
 # Rare labels and roles
 
 
