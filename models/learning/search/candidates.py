@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from models.learning.contract.request import Hyperparameters
 from models.learning.finetuning.strategies import FINE_TUNING_STRATEGIES, TrainingConfig, settle
 from models.learning.heads.encoding import EncodedRun
 from models.learning.search import policy
+from models.learning.search.priors import Prior
 
 # Gradients cost two passes through what trains; through what does not, low-rank matrices still need one.
 _GRADIENTS, _PASSED_GRADIENTS = 2.0, 1.25
@@ -51,6 +53,13 @@ def sensible(run: EncodedRun, *, large: bool, similar: bool) -> list[Candidate]:
 def every(run: EncodedRun) -> list[Candidate]:
     """Return a candidate for every strategy that the base can take."""
     return [named(run, name) for name in FINE_TUNING_STRATEGIES if name != "lora" or run.backbone.linear]
+
+
+def lasting_as_before(candidate: Candidate, prior: Prior, asked: Hyperparameters) -> Candidate:
+    """Return the candidate with as many epochs as served earlier jobs; the customer's own number is never changed."""
+    if asked.n_epochs != "auto":
+        return candidate
+    return candidate.lasting(prior.epochs(candidate.name, candidate.config.epochs))
 
 
 def _settled(run: EncodedRun, strategy: str, trainable_blocks: int | None) -> Candidate:

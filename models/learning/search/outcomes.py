@@ -59,10 +59,11 @@ def of(
     )
     if any(getattr(asked, name) != "auto" for name in _DECISIVE):
         return (head,)
-    return (head, *(_outcome(head, record, records) for record in records if record.longest is not None))
+    return (head, *(of_candidate(head, record, records) for record in records if record.longest is not None))
 
 
-def _outcome(head: Outcome, record: CandidateRecord, records: Sequence[CandidateRecord]) -> Outcome:
+def of_candidate(head: Outcome, record: CandidateRecord, records: Sequence[CandidateRecord]) -> Outcome:
+    """Return the outcome of a candidate that was refined at least once; `head` is that of the same run's head."""
     trial = record.longest
     assert trial is not None  # noqa: S101
     return replace(
@@ -79,14 +80,17 @@ def _outcome(head: Outcome, record: CandidateRecord, records: Sequence[Candidate
 def _projected(record: CandidateRecord, records: Sequence[CandidateRecord]) -> float:
     """Return the error reduction of a candidate that left on a rung: as far behind the winner's as it was there.
 
-    Short refinements show half of a gain.
+    Short refinements show half of a gain. A rung ranks by loss and this adds up answers, so that a loser may come out
+    ahead; it is never remembered as better than what went on in its place, or the next job would drop the winner.
     """
     rung = max(record.rungs)
     reduction = record.rungs[rung].error_reduction
     for other in records:
         if other.trial is not None and rung in other.rungs:
-            return reduction + other.trial.error_reduction - other.rungs[rung].error_reduction
-    return reduction
+            gained = other.trial.error_reduction - other.rungs[rung].error_reduction
+            return min(reduction + gained, other.trial.error_reduction)
+    further = (other.rungs[rung].error_reduction for other in records if max(other.rungs, default=0) > rung)
+    return min([reduction, *further])
 
 
 def _circumstances(situation: Situation, head_score: float) -> Circumstances:

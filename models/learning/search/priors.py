@@ -43,6 +43,13 @@ class Prior:
         observed = [(nearness, each.error_reduction) for nearness, each in self.near if each.candidate == candidate]
         return policy.expected_error_reduction(observed, self.default_error_reduction)
 
+    def expected(self, candidates: Sequence[str]) -> dict[str, float]:
+        """Return the error reduction of each; those that earlier jobs tried in full come first: others lost to them."""
+        tried = {
+            name: sum(near for near, each in self.near if each.candidate == name and each.epochs) for name in candidates
+        }
+        return {name: self.error_reduction(name) for name in sorted(candidates, key=lambda name: -tried[name])}
+
     def epochs(self, candidate: str, default: int) -> int:
         """Return as many epochs as served earlier jobs, where they are known."""
         observed = [

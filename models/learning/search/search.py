@@ -83,7 +83,7 @@ def _plan(run: EncodedRun, situation: Situation, head_score: float, prior: Prior
         found = candidates.sensible(run, large=large, similar=similar)
     else:
         found = [candidates.named(run, asked)]
-    expected = {candidate.name: prior.error_reduction(candidate.name) for candidate in found}
+    expected = prior.expected([candidate.name for candidate in found])
     if auto:
         verdict = policy.worth_trying(expected, score=head_score, rows=rows)
     else:
@@ -95,7 +95,7 @@ def _plan(run: EncodedRun, situation: Situation, head_score: float, prior: Prior
     if auto and prior.is_known(names[0]):
         plan = plan.shortened(run.rows_read)
     found = [
-        candidate.lasting(prior.epochs(candidate.name, candidate.config.epochs))
+        candidates.lasting_as_before(candidate, prior, run.request.hyperparameters)
         if candidate.name in names
         else candidate
         for candidate in found
