@@ -9,6 +9,7 @@ from models.learning.finetuning.strategies import FINE_TUNING_STRATEGIES, Traini
 from models.learning.heads.encoding import EncodedRun
 from models.learning.search import policy
 from models.learning.search.priors import Prior
+from models.learning.search.situation import Situation
 
 # Gradients cost two passes through what trains; through what does not, low-rank matrices still need one.
 _GRADIENTS, _PASSED_GRADIENTS = 2.0, 1.25
@@ -36,13 +37,14 @@ def named(run: EncodedRun, strategy: str) -> Candidate:
     return _settled(run, strategy, None)
 
 
-def sensible(run: EncodedRun, *, large: bool, similar: bool) -> list[Candidate]:
+def sensible(run: EncodedRun, situation: Situation) -> list[Candidate]:
     """Return the candidates that make sense for the base, the rows and the situation, the default choice first."""
     free = run.request.hyperparameters.trainable_blocks == "auto"
     job = policy.JobFacts(
         rows=run.rows_read,
-        large=large,
-        similar=similar,
+        answers=situation.answers * run.rows_read / situation.rows,
+        large=situation.size == "large",
+        similar=situation.similarity == "similar",
         blocks=run.backbone.blocks,
         linear_layers=run.backbone.linear,
         partial_blocks=named(run, "partial").config.trainable_blocks if free else None,

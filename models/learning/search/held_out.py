@@ -13,7 +13,7 @@ from models.learning.evaluation.assessment import Assessment, HeldOut, assess
 from models.learning.evaluation.scores import Comparison
 from models.learning.heads.linear import Floats
 from models.learning.heads.stacking import Stack
-from models.learning.search import policy
+from models.learning.search import answer_count, policy
 from models.learning.search.policy import TrialFigures
 from models.learning.tasks.task import EncoderTask, Targets
 
@@ -38,7 +38,7 @@ class Trial:
     def figures(self) -> TrialFigures:
         """The numbers that decide."""
         return TrialFigures(
-            rows=len(self.held.targets),
+            answers=answer_count.count(self.old.tally, self.old.score),
             gain=self.comparison.gain,
             probability=self.comparison.probability,
             new_loss=self.new_loss,
@@ -117,11 +117,12 @@ class HeldOutResults:
             }
             for moment in moments
         ]
+        top = max((moment.assessment for moment in moments), key=lambda assessment: assessment.score.value)
         best = moments[
             policy.choose_moment(
                 [moment.assessment.score.value for moment in moments],
                 [moment.loss for moment in moments],
-                rows=len(targets),
+                answers=answer_count.count(top.tally, top.score),
             )
         ]
         head_logits_NK = self._mix(self._stack, np.concatenate(self._head))

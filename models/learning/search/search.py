@@ -26,7 +26,7 @@ from models.learning.search import candidates, outcomes, policy, trials
 from models.learning.search.budget import ENDS, Budget, OverBudget
 from models.learning.search.candidates import Candidate
 from models.learning.search.held_out import Trial
-from models.learning.search.policy import TrialPlan, Verdict
+from models.learning.search.policy import Rung, TrialPlan, Verdict
 from models.learning.search.priors import Prior
 from models.learning.search.racing import Race, rung_work
 from models.learning.search.report import CandidateRecord, Expectations, SearchReport
@@ -44,6 +44,7 @@ class SearchPlan:
     trials: TrialPlan
     entrants: tuple[Candidate, ...] = ()  # those that race, the best expectation first; none: nothing is worth trying
     unaffordable: tuple[Candidate, ...] = ()  # those that would race if the budget were larger
+    rungs: tuple[Rung, ...] = ()  # of the race of the entrants
 
 
 def refine(run: EncodedRun, first: FirstVersion, situation: Situation) -> Iterator[TrainEvent]:
@@ -65,7 +66,7 @@ def refine(run: EncodedRun, first: FirstVersion, situation: Situation) -> Iterat
         report=SearchReport(_records(plan), expectations, tried_before=run.report.tried),
     )
     if plan.entrants:
-        yield from _search(context, plan.entrants)
+        yield from _search(context, plan)
         run.report.add_seconds("refining", context.budget.spent_s)
     _publish_report(context)
     run.report.keep_outcomes(outcomes.of(run, first, situation, context.report.records))
@@ -76,24 +77,20 @@ def _plan(run: EncodedRun, situation: Situation, head_score: float, prior: Prior
 
     A candidate that earlier jobs know well goes straight to its trial, on half the splits: what they saw counts too.
     """
-    asked, rows = run.request.strategy, len(run.training.corpus)
+    asked, answers = run.request.strategy, situation.answers
     auto = asked == "auto"
-    if auto:
-        large, similar = situation.size == "large", situation.similarity == "similar"
-        found = candidates.sensible(run, large=large, similar=similar)
-    else:
-        found = [candidates.named(run, asked)]
+    found = candidates.sensible(run, situation) if auto else [candidates.named(run, asked)]
     expected = prior.expected([candidate.name for candidate in found])
     if auto:
-        verdict = policy.worth_trying(expected, score=head_score, rows=rows)
+        verdict = policy.worth_trying(expected, score=head_score, answers=answers)
     else:
         verdict = Verdict(asked, 0.0, 0.0, "the job asks for it")
-    plan = policy.plan_trials(rows, validated=run.validation is not None)
+    plan = policy.plan_trials(answers, validated=run.validation is not None)
     if verdict.strategy is None:
         return SearchPlan(verdict, tuple(found), expected, plan)
     names = policy.choose_entrants(expected, {name for name in expected if prior.is_known(name)})
     if auto and prior.is_known(names[0]):
-        plan = plan.shortened(run.rows_read)
+        plan = plan.shortened(answers * run.rows_read / situation.rows)
     found = [
         candidates.lasting_as_before(candidate, prior, run.request.hyperparameters)
         if candidate.name in names
@@ -101,17 +98,20 @@ def _plan(run: EncodedRun, situation: Situation, head_score: float, prior: Prior
         for candidate in found
     ]
     entrants = tuple(sorted((each for each in found if each.name in names), key=lambda each: names.index(each.name)))
-    raced = 1 if auto and _race_takes_too_long(run, plan, prior, entrants) else len(entrants)
-    return SearchPlan(verdict, tuple(found), expected, plan, entrants[:raced], entrants[raced:])
+    rungs = tuple(policy.plan_rungs(len(entrants), rows=situation.rows, answers=answers))
+    if auto and rungs and _race_takes_too_long(run, plan, prior, entrants, rungs[0]):
+        return SearchPlan(verdict, tuple(found), expected, plan, entrants[:1], entrants[1:])
+    return SearchPlan(verdict, tuple(found), expected, plan, entrants, rungs=rungs)
 
 
-def _race_takes_too_long(run: EncodedRun, plan: TrialPlan, prior: Prior, entrants: tuple[Candidate, ...]) -> bool:
+def _race_takes_too_long(
+    run: EncodedRun, plan: TrialPlan, prior: Prior, entrants: tuple[Candidate, ...], rung: Rung
+) -> bool:
     """Return whether, at earlier jobs' speed, the budget is too small for the first rung and the favourite's trial."""
     favourite, rows = entrants[0], run.rows_read
     row_s = prior.seconds_per_row_epoch(favourite.name)
-    if row_s is None or len(entrants) == 1:
+    if row_s is None:
         return False
-    rung = policy.plan_rungs(len(entrants), rows=rows)[0]
     work = sum(rung_work(candidate, rung, rows) for candidate in entrants)
     work += favourite.work(plan.work(rows))
     return row_s * work / favourite.weight > run.request.refine_budget_s
@@ -136,15 +136,14 @@ def _expectations(run: EncodedRun, plan: SearchPlan, prior: Prior, head_score: f
     )
 
 
-def _search(context: SearchContext, entrants: tuple[Candidate, ...]) -> Iterator[TrainEvent]:
-    budget, rows = context.budget, context.run.rows_read
+def _search(context: SearchContext, plan: SearchPlan) -> Iterator[TrainEvent]:
+    budget, rows, entrants = context.budget, context.run.rows_read, plan.entrants
     favourite = entrants[0]
     try:
         budget.plan(favourite.work(context.plan.work(rows)))
         winner: Candidate | None = favourite
-        if len(entrants) > 1:
-            rungs = policy.plan_rungs(len(entrants), rows=rows)
-            race = Race(rungs, partial(trials.prepare_rung, context), budget, context.report)
+        if plan.rungs:
+            race = Race(plan.rungs, partial(trials.prepare_rung, context), budget, context.report)
             winner = yield from race.run(entrants)
         if winner is None:
             return

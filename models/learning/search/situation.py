@@ -10,7 +10,7 @@ from models.learning.evaluation.assessment import HeldOut, assess
 from models.learning.heads import zero_shot
 from models.learning.heads.encoding import EncodedRun
 from models.learning.heads.first_version import FirstVersion
-from models.learning.search import policy
+from models.learning.search import answer_count, policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,7 @@ class Situation:
     size: Literal["small", "large"]
     similarity: Literal["similar", "different"]
     rows: int
+    answers: float  # of the head on these rows: spans or labels where a row has several
     classes: int
     rows_per_class: float  # of all rows where there are no classes
     rarest_class: int
@@ -49,7 +50,8 @@ def measure(run: EncodedRun, first: FirstVersion) -> Situation:
     task, targets, choice = run.task, run.training.corpus.targets, first.choice
     supports_K = task.supports(targets, run.labels)
     rows_per_class = float(supports_K.mean()) if len(supports_K) else float(len(targets))
-    score = assess(choice.logits_NK, HeldOut(targets, choice.fold_N), task, seed=run.request.seed).score.value
+    assessment = assess(choice.logits_NK, HeldOut(targets, choice.fold_N), task, seed=run.request.seed)
+    score = assessment.score.value
     chance = task.tally(targets, task.majority(targets, targets)).score
     separability = max(0.0, (score - chance) / max(1.0 - chance, 1e-9))
     beaten = first.stack is not None and first.stack.terms_beat_head
@@ -58,6 +60,7 @@ def measure(run: EncodedRun, first: FirstVersion) -> Situation:
         size=policy.size_of(rows_per_class, run.backbone.width),
         similarity=policy.similarity_of(separability, terms_beat_features=beaten),
         rows=len(targets),
+        answers=round(answer_count.count(assessment.tally, assessment.score), 1),
         classes=len(supports_K),
         rows_per_class=rows_per_class,
         rarest_class=int(supports_K.min()) if len(supports_K) else len(targets),

@@ -19,7 +19,7 @@ def test_the_best_moment_is_compared_with_the_head_on_the_same_rows() -> None:
     assert [(point["epoch"], point["blend"], point["training_loss"]) for point in best.curve] == [
         (1, 1.0, 1.0), (2, 1.0, 0.5), (2, 0.5, 0.5),
     ]  # fmt: skip
-    assert best.figures.rows == 300
+    assert best.figures.answers == 300
     assert policy.improves(best.figures)
     assert not policy.is_hopeless(best.figures)
 

@@ -9,9 +9,9 @@ import pytest
 from models.learning.search import policy
 from models.learning.search.policy import JobFacts, Rung, TrialFigures, TrialPlan
 
-JOB = JobFacts(rows=1_000, large=False, similar=True, blocks=12, linear_layers=True, partial_blocks=6)
+JOB = JobFacts(rows=1_000, answers=1_000, large=False, similar=True, blocks=12, linear_layers=True, partial_blocks=6)
 # As many held-out rows as are no handful; a little better than the head, in answers and in loss.
-BETTER = TrialFigures(rows=800, gain=0.02, probability=0.8, new_loss=0.50, old_loss=0.52, loss_noise=0.02)
+BETTER = TrialFigures(answers=800, gain=0.02, probability=0.8, new_loss=0.50, old_loss=0.52, loss_noise=0.02)
 
 
 @pytest.mark.parametrize(
@@ -39,18 +39,19 @@ def test_similarity(separability: float, beaten: bool, similarity: str) -> None:
         ({"similar": True, "large": True, "rows": 20_000}, ["partial", "partial 4", "lora", "full"]),
         # A base without linear layers cannot take low-rank matrices.
         ({"linear_layers": False}, ["partial", "partial 4"]),
-        ({"linear_layers": False, "rows": 60}, ["partial", "partial 4"]),
+        ({"linear_layers": False, "answers": 60}, ["partial", "partial 4"]),
         # A few blocks are all of them.
         ({"blocks": 2, "partial_blocks": 2}, ["partial", "partial 1", "lora"]),
         ({"blocks": 1, "partial_blocks": 1}, ["partial", "lora"]),
         # The customer set how many blocks train.
         ({"partial_blocks": None}, ["partial", "lora"]),
-        ({"partial_blocks": None, "rows": 60}, ["partial", "lora"]),
-        # Few rows.
-        ({"rows": 100, "similar": False, "large": True}, ["lora"]),
-        ({"rows": 101, "similar": False, "large": True}, ["partial", "lora"]),
-        ({"rows": 200}, ["partial", "lora"]),
-        ({"rows": 201}, ["partial", "partial 4", "lora"]),
+        ({"partial_blocks": None, "answers": 60}, ["partial", "lora"]),
+        # Few answers, of however many rows.
+        ({"rows": 30, "answers": 201}, ["partial", "partial 4", "lora"]),
+        ({"answers": 100, "similar": False, "large": True}, ["lora"]),
+        ({"answers": 101, "similar": False, "large": True}, ["partial", "lora"]),
+        ({"answers": 200}, ["partial", "lora"]),
+        ({"answers": 201}, ["partial", "partial 4", "lora"]),
     ],
 )
 def test_which_candidates_make_sense(facts: dict[str, object], names: list[str]) -> None:
@@ -98,18 +99,20 @@ def test_two_jobs_that_were_nearly_the_same_are_enough(jobs: float, known: bool)
 
 
 @pytest.mark.parametrize(
-    ("reduction", "score", "rows", "strategy"),
+    ("reduction", "score", "answers", "strategy"),
     [
         (0.08, 0.86, 1_000, "partial"),  # 1.12 points to win, 0.75 of noise
         (0.08, 0.86, 400, None),  # 1.18 of noise
+        (0.08, 0.70, 200, None),  # 200 sentences, one span each
+        (0.08, 0.70, 1_600, "partial"),  # as many sentences, eight each
         (0.25, 0.86, 400, "partial"),
         (0.08, 0.99, 1_000, None),
         (0.08, 0.99, 10_000, "partial"),
         (0.08, 1.0, 1_000, "partial"),  # nothing to win and no noise: the first trial shows it
     ],
 )
-def test_whether_a_search_is_worth_it(reduction: float, score: float, rows: int, strategy: str | None) -> None:
-    verdict = policy.worth_trying({"lora": reduction / 2, "partial": reduction}, score=score, rows=rows)
+def test_whether_a_search_is_worth_it(reduction: float, score: float, answers: float, strategy: str | None) -> None:
+    verdict = policy.worth_trying({"lora": reduction / 2, "partial": reduction}, score=score, answers=answers)
     assert verdict.strategy == strategy
     assert verdict.expected_gain == pytest.approx(reduction * (1 - score))
     assert "to win" in verdict.reason
@@ -131,7 +134,7 @@ def test_which_candidates_race(expected: dict[str, float], known: set[str], entr
 
 
 @pytest.mark.parametrize(
-    ("rows", "validated", "plan"),
+    ("answers", "validated", "plan"),
     [
         (60, False, TrialPlan(4, 4, least=2)),
         (1_500, False, TrialPlan(4, 4, least=2)),
@@ -140,20 +143,20 @@ def test_which_candidates_race(expected: dict[str, float], known: set[str], entr
         (60, True, TrialPlan(1, 1)),
     ],
 )
-def test_how_many_splits_are_tried(rows: int, validated: bool, plan: TrialPlan) -> None:
-    assert policy.plan_trials(rows, validated=validated) == plan
+def test_how_many_splits_are_tried(answers: float, validated: bool, plan: TrialPlan) -> None:
+    assert policy.plan_trials(answers, validated=validated) == plan
 
 
 @pytest.mark.parametrize(
-    ("plan", "rows", "shortened"),
+    ("plan", "answers", "shortened"),
     [
         (TrialPlan(4, 4, least=2), 399, TrialPlan(4, 2)),
-        (TrialPlan(4, 4, least=2), 400, TrialPlan(4, 1)),  # a split of 100 rows is enough
+        (TrialPlan(4, 4, least=2), 400, TrialPlan(4, 1)),  # a split of 100 answers is enough
         (TrialPlan(1, 1), 10_000, TrialPlan(1, 1)),
     ],
 )
-def test_trials_that_confirm_earlier_jobs_are_shorter(plan: TrialPlan, rows: int, shortened: TrialPlan) -> None:
-    assert plan.shortened(rows) == shortened
+def test_trials_that_confirm_earlier_jobs_are_shorter(plan: TrialPlan, answers: float, shortened: TrialPlan) -> None:
+    assert plan.shortened(answers) == shortened
 
 
 def test_work_of_a_plan_includes_the_final_fit() -> None:
@@ -164,18 +167,24 @@ def test_work_of_a_plan_includes_the_final_fit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("candidates", "rows", "rungs"),
+    ("candidates", "rows", "answers", "rungs"),
     [
-        (1, 1_000, []),
-        (2, 1_000, [Rung(1, 2_000, 1_000, 0.4)]),
-        (3, 1_000, [Rung(1, 2_000, 1_000, 0.4)]),
-        (5, 1_000, [Rung(1, 2_000, 1_000, 0.4), Rung(2, 4_000, 1_000, 0.8)]),
-        (3, 200, [Rung(1, 2_000, 1_000, 1.0)]),
-        (8, 1_000, [Rung(1, 2_000, 1_000, 0.4), Rung(2, 4_000, 1_000, 0.8), Rung(3, 8_000, 1_000, 1.0)]),
+        (1, 1_000, 1_000, []),
+        (2, 1_000, 1_000, [Rung(1, 2_000, 1_000, 0.4)]),
+        (3, 1_000, 1_000, [Rung(1, 2_000, 1_000, 0.4)]),
+        (5, 1_000, 1_000, [Rung(1, 2_000, 1_000, 0.4), Rung(2, 4_000, 1_000, 0.8)]),
+        (3, 200, 200, [Rung(1, 2_000, 1_000, 1.0)]),
+        (8, 1_000, 1_000, [Rung(1, 2_000, 1_000, 0.4), Rung(2, 4_000, 1_000, 0.8), Rung(3, 8_000, 1_000, 1.0)]),
+        # Rows of four answers each: a quarter of the rows; a handful are answers, too.
+        (2, 1_000, 4_000, [Rung(1, 500, 250, 0.4)]),
+        (2, 100, 400, [Rung(1, 500, 250, 0.4)]),
+        # Within bounds: rows of hardly any answer, and of very many.
+        (2, 1_000, 300, [Rung(1, 4_000, 2_000, 0.4)]),
+        (2, 1_000, 40_000, [Rung(1, 200, 100, 0.4)]),
     ],
 )
-def test_rungs(candidates: int, rows: int, rungs: list[Rung]) -> None:
-    assert policy.plan_rungs(candidates, rows=rows) == rungs
+def test_rungs(candidates: int, rows: int, answers: float, rungs: list[Rung]) -> None:
+    assert policy.plan_rungs(candidates, rows=rows, answers=answers) == rungs
 
 
 @pytest.mark.parametrize(("share", "full", "epochs"), [(0.4, 5, 2), (0.8, 5, 4), (0.4, 1, 1), (1.0, 20, 20)])
@@ -189,7 +198,7 @@ def test_half_of_a_rung_goes_on(candidates: int, left: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scores", "losses", "rows", "chosen"),
+    ("scores", "losses", "answers", "chosen"),
     [
         ([0.80, 0.81, 0.79], [0.60, 0.55, 0.50], 300, 2),  # all within 2.2 points: the least loss
         ([0.80, 0.90, 0.70], [0.40, 0.55, 0.30], 400, 1),  # 1.5 points: the others are clearly worse
@@ -197,8 +206,8 @@ def test_half_of_a_rung_goes_on(candidates: int, left: int) -> None:
         ([1.0, 0.97], [0.20, 0.10], 100, 0),  # of no errors at all a standard error remains: one point here
     ],
 )
-def test_the_best_moment(scores: list[float], losses: list[float], rows: int, chosen: int) -> None:
-    assert policy.choose_moment(scores, losses, rows=rows) == chosen
+def test_the_best_moment(scores: list[float], losses: list[float], answers: float, chosen: int) -> None:
+    assert policy.choose_moment(scores, losses, answers=answers) == chosen
 
 
 @pytest.mark.parametrize(("probability", "clear"), [(0.1, True), (0.11, False), (0.97, False), (0.98, True)])
@@ -215,10 +224,10 @@ def test_when_a_trial_is_clear(probability: float, clear: bool) -> None:
         ({"new_loss": 0.53, "probability": 0.9}, True),
         ({"gain": -0.01, "new_loss": 0.40}, False),
         # A handful of rows: a clearly lower loss decides, unless the answers clearly say the contrary.
-        ({"rows": 200, "gain": -0.01, "probability": 0.2, "new_loss": 0.40}, True),
-        ({"rows": 200, "gain": -0.01, "probability": 0.1, "new_loss": 0.40}, False),
-        ({"rows": 200, "gain": -0.01, "probability": 0.2, "new_loss": 0.49}, False),
-        ({"rows": 201, "gain": -0.01, "probability": 0.2, "new_loss": 0.40}, False),
+        ({"answers": 200, "gain": -0.01, "probability": 0.2, "new_loss": 0.40}, True),
+        ({"answers": 200, "gain": -0.01, "probability": 0.1, "new_loss": 0.40}, False),
+        ({"answers": 200, "gain": -0.01, "probability": 0.2, "new_loss": 0.49}, False),
+        ({"answers": 201, "gain": -0.01, "probability": 0.2, "new_loss": 0.40}, False),
     ],
 )
 def test_when_a_candidate_improves_on_the_head(figures: dict[str, float], improves: bool) -> None:

@@ -69,7 +69,7 @@ def run(race: Race, candidates: list[Candidate]) -> Candidate | None:
 
 def start(refinements: Refinements, budget: Budget | None = None) -> tuple[Race, SearchReport]:
     found = report(CANDIDATES)
-    rungs = policy.plan_rungs(len(CANDIDATES), rows=5_000)
+    rungs = policy.plan_rungs(len(CANDIDATES), rows=5_000, answers=5_000)
     return Race(rungs, refinements, budget or Budget(None), found), found
 
 
