@@ -14,6 +14,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 
 from api import documentation, errors, uploads
 from api.context import Context
@@ -22,6 +23,7 @@ from api.logging import AccessLog, configure
 from api.metrics import Metrics, RequestMetrics
 from api.request_ids import RequestIds
 from api.routes import catalog, customers, files, health, jobs, keys, usage
+from api.security_headers import SecurityHeaders
 from api.serving_metrics import ServingMetrics
 from models import settings as process_settings
 from models.services import job_figures
@@ -30,6 +32,16 @@ from models.services.resources import Resources, open_resources
 from models.settings import Settings
 
 log = structlog.get_logger("graft.api")
+
+# What a page of another origin may read of an answer beside its body.
+_READABLE_HEADERS = [
+    "x-request-id",
+    "retry-after",
+    "idempotent-replayed",
+    "x-ratelimit-limit-requests",
+    "x-ratelimit-remaining-requests",
+    "x-ratelimit-reset-requests",
+]
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -51,8 +63,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         # The outermost first. The error boundary is the innermost: its answers are logged and marked.
         middleware=[
             Middleware(RequestIds),
+            Middleware(SecurityHeaders),
             Middleware(AccessLog, settings=settings),
             Middleware(RequestMetrics, metrics=metrics),
+            *_browsers(settings),
             Middleware(RateLimitHeaders),
             Middleware(errors.ErrorBoundary),
         ],
@@ -66,6 +80,22 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.router.routes[:0] = [route for router in _routers(settings) for route in router.routes]
     app.openapi = _openapi(app)  # type: ignore[method-assign]
     return app
+
+
+def _browsers(settings: Settings) -> list[Middleware]:
+    """Return what lets pages of other origins call, where the operator has named any."""
+    origins = [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]
+    if not origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+            allow_headers=["*"],  # keys come in a header and never as a cookie
+            expose_headers=_READABLE_HEADERS,
+        )
+    ]
 
 
 def _routers(settings: Settings) -> list[APIRouter]:

@@ -59,10 +59,11 @@ async def admit(request: Request, audience: Audience) -> None:
     caller: Principal | Operator
     if _is_operators(parts.settings.admin_key, secret):
         caller = Operator()
+        structlog.contextvars.bind_contextvars(caller=OPERATOR)
         parts.limits.admit(request.scope, OPERATOR)
     else:
         caller = await parts.authenticate(secret)
-        structlog.contextvars.bind_contextvars(customer_id=caller.customer_id)
+        structlog.contextvars.bind_contextvars(customer_id=caller.customer_id, key_id=caller.key_id)
         parts.limits.admit(request.scope, caller.customer_id)
     if audience == "operator" and not isinstance(caller, Operator):
         raise OperatorOnly()

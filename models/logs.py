@@ -9,6 +9,7 @@ from typing import BinaryIO, cast
 import orjson
 import structlog
 
+from models import log_escapes
 from models.log_lines import LogLines
 from models.settings import Settings
 
@@ -26,10 +27,11 @@ def configure(settings: Settings) -> None:
         structlog.processors.StackInfoRenderer(),
     ]
     renderer: list[structlog.typing.Processor] = (
-        [_TRACEBACKS, structlog.processors.JSONRenderer()]
+        [_TRACEBACKS, log_escapes.for_json, structlog.processors.JSONRenderer()]
         if settings.log_format == "json"
         else [
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+            log_escapes.for_console,
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=log_escapes.traceback),
         ]
     )
     structlog.configure(
@@ -69,6 +71,7 @@ def direct(settings: Settings, name: str) -> structlog.typing.FilteringBoundLogg
                 structlog.contextvars.merge_contextvars,
                 structlog.processors.add_log_level,
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
+                log_escapes.for_json,
                 structlog.processors.JSONRenderer(serializer=orjson.dumps),
             ],
             wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),

@@ -47,6 +47,7 @@ class Settings(BaseSettings):
     port: int = Field(8000, description="Port that `graft up` listens on.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning, error.")
     log_format: Literal["console", "json"] = Field("json", description="json, or console for people.")
+    cors_origins: str = Field("", description="Origins whose pages may call the API, separated by commas; empty: none.")
     public_url: str = Field("", description="Where users reach the API, for links; empty: the request's own.")
 
     # Base models

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
 from api.admission import OperatorRoute
 from api.context import ControlPlane
 from api.documentation import answers
 from api.idempotency import OnceOnly
+from api.logging import note_target
 from api.pagination import DEFAULT_LIMIT, After, Limit, listing
 from api.schemas.base import Listing
 from api.schemas.customers import (
@@ -30,12 +31,15 @@ CustomerId = Annotated[str, Path(description="The customer's id: `cus_…`.")]
 
 
 @router.post("", response_model=CustomerObject, responses=answers(400, 409))
-def create(body: CreateCustomer, resources: ControlPlane, once: OnceOnly) -> Response:
+def create(request: Request, body: CreateCustomer, resources: ControlPlane, once: OnceOnly) -> Response:
     """Create a customer."""
-    return once.answer(
-        body.model_dump(),
-        lambda: customer_object(customers.create(resources, name=body.name, metadata=body.metadata)),
-    )
+
+    def new() -> CustomerObject:
+        customer = customers.create(resources, name=body.name, metadata=body.metadata)
+        note_target(request, customer_id=customer.id)
+        return customer_object(customer)
+
+    return once.answer(body.model_dump(), new)
 
 
 @router.get("")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
 from api.admission import OperatorRoute
 from api.context import ControlPlane
 from api.documentation import answers
 from api.idempotency import OnceOnly
+from api.logging import note_target
 from api.pagination import DEFAULT_LIMIT, After, Limit, listing
 from api.schemas.base import Listing
 from api.schemas.customers import IssuedKeyObject, IssueKey, KeyObject, RotateKey, issued_key_object, key_object
@@ -28,15 +29,22 @@ KeyId = Annotated[str, Path(description="The key's id: `key_…`.")]
 
 
 @router.post("", response_model=IssuedKeyObject, responses=answers(400, 409))
-def issue(customer_id: CustomerId, resources: ControlPlane, once: OnceOnly, body: IssueKey | None = None) -> Response:
+def issue(
+    request: Request,
+    customer_id: CustomerId,
+    resources: ControlPlane,
+    once: OnceOnly,
+    body: IssueKey | None = None,
+) -> Response:
     """Issue a key. Its secret is shown in this answer and never again."""
     asked = body or IssueKey()
 
     def create() -> IssuedKeyObject:
         issued = keys.issue(resources, customer_id, name=asked.name, expires_at=asked.expires_at)
+        note_target(request, key_id=issued.key.id)
         return issued_key_object(issued.key, issued.secret)
 
-    return once.answer(asked.model_dump(), create, redact=_without_secret)
+    return _unstored(once.answer(asked.model_dump(), create, redact=_without_secret))
 
 
 @router.get("")
@@ -49,16 +57,23 @@ def list_all(
 
 @router.post("/{key_id}/rotate", response_model=IssuedKeyObject, responses=answers(400, 409))
 def rotate(
-    customer_id: CustomerId, key_id: KeyId, resources: ControlPlane, once: OnceOnly, body: RotateKey | None = None
+    request: Request,
+    customer_id: CustomerId,
+    key_id: KeyId,
+    resources: ControlPlane,
+    *,
+    once: OnceOnly,
+    body: RotateKey | None = None,
 ) -> Response:
     """Issue a key in the place of another one, which stays valid for `grace_seconds`."""
     asked = body or RotateKey()
 
     def create() -> IssuedKeyObject:
         issued = keys.rotate(resources, customer_id, key_id, grace_s=asked.grace_seconds)
+        note_target(request, new_key_id=issued.key.id)
         return issued_key_object(issued.key, issued.secret)
 
-    return once.answer(asked.model_dump(), create, redact=_without_secret)
+    return _unstored(once.answer(asked.model_dump(), create, redact=_without_secret))
 
 
 @router.delete("/{key_id}")
@@ -70,3 +85,9 @@ def revoke(customer_id: CustomerId, key_id: KeyId, resources: ControlPlane) -> K
 def _without_secret(answer: dict[str, Any]) -> dict[str, Any]:
     # Only hashes of secrets are kept, in the table of replayed answers too.
     return {**answer, "key": None}
+
+
+def _unstored(answer: Response) -> Response:
+    """Keep an answer with a key out of every cache on its way."""
+    answer.headers["cache-control"] = "no-store"
+    return answer

@@ -27,7 +27,7 @@ def test_one_line_per_request_without_keys_or_texts(settings_for: Callable[..., 
         "GRAFT_DATA_DIR": str(settings.data_dir),
         "GRAFT_DATABASE_URL": settings.resolved_database_url,
         "GRAFT_BROKER_URL": settings.broker_url,
-        "GRAFT_ADMIN_KEY": "operator-secret-key",
+        "GRAFT_ADMIN_KEY": "operator-secret-key-0123456789abcdef",
         "GRAFT_ROLE": "api",
         "GRAFT_LOG_FORMAT": "json",
     }
@@ -37,27 +37,43 @@ def test_one_line_per_request_without_keys_or_texts(settings_for: Callable[..., 
         try:
             with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket)), base_url="http://graft") as client:
                 _wait_until_ready(client)
-                operator = {"authorization": "Bearer operator-secret-key"}
+                operator = {"authorization": "Bearer operator-secret-key-0123456789abcdef"}
                 customer = client.post("/v1/customers", json={"name": "acme"}, headers=operator).json()
                 issued = client.post(f"/v1/customers/{customer['id']}/keys", headers=operator).json()
                 key = {"authorization": f"Bearer {issued['key']}", "x-request-id": "trace-1"}
                 rows = [{"text": f"a-private-text {n}", "label": f"label-{n % 2}"} for n in range(6)]
                 job = client.post("/v1/fine_tuning/jobs", json={"training_data": rows}, headers=key).json()
                 client.get(f"/v1/fine_tuning/jobs/{job['id']}", headers=key)
+                client.get("/v1/files/file-x%0a%1b%5b2J%7f%c2%9b1mroot", headers=key)
                 client.get("/v1/fine_tuning/jobs/ftjob-none", headers={"authorization": "Bearer gr-wrong-secret"})
         finally:
             process.terminate()
             assert process.wait(20) == -signal.SIGTERM
         log.seek(0)
         text = log.read()
-    for secret in (issued["key"], "operator-secret-key", "gr-wrong-secret", "a-private-text", "label-0"):
+    for secret in (
+        issued["key"],
+        "operator-secret-key-0123456789abcdef",
+        "gr-wrong-secret",
+        "a-private-text",
+        "label-0",
+    ):
         assert secret not in text
     lines = [json.loads(line) for line in text.splitlines()]
     requests = [line for line in lines if line["event"] == "request"]
-    last = requests[-2]
+    last = requests[-3]
     assert (last["method"], last["route"], last["status"]) == ("GET", "/v1/fine_tuning/jobs/{job_id}", 200)
     assert (last["customer_id"], last["job_id"], last["request_id"]) == (customer["id"], job["id"], "trace-1")
     assert last["ms"] > 0
+    assert last["key_id"] == issued["id"]
+    # Before, a terminal that showed the line obeyed the bytes 7f and c2 9b, which JSON leaves as they are.
+    assert {character for character in text if not character.isprintable()} == {"\n"}
+    assert requests[-2]["file_id"] == "file-x\n\x1b[2J\\x7f\\x9b1mroot"
+    # Before, nothing said whose account the operator's key had touched, and nobody's address was logged.
+    made, issuing = (line for line in requests if line["method"] == "POST" and "customers" in line["route"])
+    assert (made["caller"], made["target_customer_id"]) == ("operator", customer["id"])
+    assert (issuing["target_customer_id"], issuing["target_key_id"]) == (customer["id"], issued["id"])
+    assert all("address" in line for line in requests)
     assert requests[-1]["status"] == 401
     assert "customer_id" not in requests[-1]
     submitted = next(line for line in lines if line["event"] == "job submitted")
