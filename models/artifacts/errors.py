@@ -1,4 +1,4 @@
-"""What can be wrong with an artifact."""
+"""Errors of artifacts."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ class CorruptArtifact(GraftError):
 
     @property
     def reason(self) -> str:
-        """What is wrong, in a few words."""
+        """The fault, in a few words."""
         return str(self.data["reason"])

@@ -24,7 +24,7 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What the numbers of an artifact mean."""
+    """The meaning of an artifact's numbers."""
 
     task: str
     strategy: str

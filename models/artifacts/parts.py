@@ -118,7 +118,7 @@ class BlockWeights:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EmbeddingWeights:
-    """What comes before the blocks, in the place of the base's."""
+    """Embeddings (whatever comes before the blocks), in the place of the base's."""
 
     prefix: ClassVar[str] = "embeddings"
     state: Mapping[str, Tensor]

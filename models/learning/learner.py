@@ -1,4 +1,4 @@
-"""What a learner is: it turns the rows of a run into versions."""
+"""Learners: each turns the rows of a run into versions."""
 
 from __future__ import annotations
 

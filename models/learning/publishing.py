@@ -1,4 +1,4 @@
-"""From a trained model to a version on disk and the event that announces it: the same for every learner."""
+"""Publishing: from a trained model to a version on disk and its event, the same for every learner."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class ReportBuilder:
 
     @property
     def tried(self) -> tuple[dict[str, Any], ...]:
-        """What `strategies_tried` holds so far."""
+        """The entries of `strategies_tried` so far."""
         return tuple(self._tried)
 
     @property
@@ -79,7 +79,7 @@ class ReportBuilder:
 
     @property
     def outcomes(self) -> tuple[Outcome, ...]:
-        """What later runs may learn from."""
+        """Outcomes that later runs may learn from."""
         return self._outcomes
 
     @property

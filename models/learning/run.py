@@ -1,4 +1,4 @@
-"""What every learner is given of one training run: the request, the base, the rows as they were read, the report."""
+"""One training run as every learner gets it: the request, the base, the rows as they were read, the report."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What worker and records import of learning: request, events, outcomes, errors. No torch."""
+"""Request, events, outcomes and errors: all that worker and records import of learning. No torch."""

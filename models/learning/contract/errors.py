@@ -1,4 +1,4 @@
-"""What can go wrong while learning. `InvalidRequest` means the customer can mend it, everything else is ours."""
+"""Errors of learning. `InvalidRequest` means the customer can mend it, everything else is ours."""
 
 from __future__ import annotations
 

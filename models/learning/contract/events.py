@@ -1,4 +1,4 @@
-"""What comes out of a training run while it goes on: frozen events, in this order.
+"""Events of a training run while it goes on: frozen, in this order.
 
 `Progress* (VersionReady Progress*)+ Finished`. They cross a process boundary as JSON lines.
 """
@@ -15,7 +15,7 @@ from models.learning.contract.outcomes import Outcome
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far it is. `step` is one of `reading, encoding, fitting, refining, evaluating, writing`."""
+    """Progress of the run. `step` is one of `reading, encoding, fitting, refining, evaluating, writing`."""
 
     step: str
     percent: float  # 0 to 100 over the whole run

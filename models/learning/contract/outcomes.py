@@ -1,4 +1,4 @@
-"""What one job leaves for later ones: numbers only. Nothing that a customer wrote is in them."""
+"""Outcomes that one job leaves for later ones: numbers only. Nothing that a customer wrote is in them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ROWS_SCALE, _SHARE_SCALE = 1.0, 0.2
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What is known of a job before anything is refined, in numbers that compare across jobs.
+    """Facts of a job before anything is refined, in numbers that compare across jobs.
 
     None and (): not measured yet.
     """
@@ -47,7 +47,7 @@ class Circumstances:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one candidate did in one job. `head` is in every job, and carries what was chosen for it."""
+    """The result of one candidate in one job. `head` is in every job, and carries what was chosen for it."""
 
     base_revision: str
     task: str
@@ -69,7 +69,7 @@ class Outcome:
 
     @property
     def circumstances(self) -> Circumstances:
-        """Where it was."""
+        """The circumstances of its job."""
         return Circumstances(**{each.name: getattr(self, each.name) for each in fields(Circumstances)})
 
     @classmethod

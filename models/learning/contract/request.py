@@ -1,4 +1,4 @@
-"""What goes into a training run. Plain types: no torch, no database, no customer."""
+"""Request for a training run. Plain types: no torch, no database, no customer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:
-    """What a customer may set; `"auto"` everywhere else, and the report says what it became."""
+    """Values that a customer may set; `"auto"` everywhere else, and the report states what it became."""
 
     n_epochs: int | Literal["auto"] = "auto"
     batch_size: int | Literal["auto"] = "auto"

@@ -37,7 +37,7 @@ class Corpus:
         return len(self.inputs)
 
     def take(self, rows: NDArray[np.int64]) -> Corpus:
-        """Some rows of it."""
+        """Return some rows, in this order."""
         return Corpus(
             inputs=[self.inputs[row] for row in rows],
             targets=self.targets[rows],

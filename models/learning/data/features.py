@@ -25,7 +25,7 @@ _log = structlog.get_logger(__name__)
 
 
 def feature_sets(blocks: int) -> dict[str, tuple[str, ...]]:
-    """The sets among which cross-validation chooses, by the name that a customer may ask for; the usual one first."""
+    """Return the sets among which cross-validation chooses, by the names that customers use; the default first."""
     last, top = f"unit_mean.{blocks}", f"unit_max.{blocks}"
     depths = tuple(f"unit_mean.{depth}" for depth in range(blocks + 1))
     return {"last-max": (last, top), "depths-max": (*depths, top), "last": (last,), "depths": depths}
@@ -49,7 +49,7 @@ def derive(features: Mapping[str, Floats], names: Sequence[str]) -> Floats:
 
 
 def width(features: Mapping[str, Floats], name: str) -> int:
-    """How many numbers the named feature has."""
+    """Return the width of the named feature."""
     return int(features[split_unit(name)[1]].shape[1])
 
 
@@ -109,7 +109,7 @@ def _read(path: Path, names: Sequence[str], rows: int) -> dict[str, Floats] | No
 
 
 def _write(path: Path, features: dict[str, Floats]) -> None:
-    """A full disk loses the cache, not the job."""
+    """Write the cache if there is room: a full disk loses the cache, not the job."""
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Which rows are held out when. Stratified, seeded."""
+"""Stratified folds and samples, seeded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def stratified_folds(strata_N: NDArray[np.int64], folds: int, *, seed: int) -> N
 
 
 def keep_together(fold_N: NDArray[np.int64], duplicates_N: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The folds with rows of equal `duplicates_N` in one of them: an input that was learned is no test of anything.
+    """Return the folds with rows of equal `duplicates_N` in one of them: an input that was learned is no test.
 
     Unchanged where that would leave a fold less than half of its share, as of a file that repeats a few inputs.
     """

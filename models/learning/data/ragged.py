@@ -23,7 +23,7 @@ class Ragged:
 
     @classmethod
     def of(cls, values: Array, counts_N: Ints, unread_NL: Ints | None = None) -> Ragged:
-        """From the length of each row."""
+        """Make it from the length of each row."""
         return cls(values, np.concatenate([[0], np.cumsum(counts_N)]).astype(np.int64), unread_NL)
 
     @property
@@ -45,7 +45,7 @@ class Ragged:
         return Ragged.of(self.values[self.units(rows)], self.counts[rows], unread_NL)
 
     def units(self, rows: Ints) -> Ints:
-        """Where the units of some rows are."""
+        """Return the indices of the units of some rows."""
         counts = self.counts[rows]
         within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
         return np.repeat(self.starts[:-1][rows], counts) + within
@@ -57,17 +57,17 @@ def flat(targets: Array | Ragged) -> Array:
 
 
 def units(targets: Array | Ragged, rows: Ints) -> Ints:
-    """Where the units of some rows are: the rows themselves, if each is one."""
+    """Return the indices of the units of some rows: the rows themselves, if each is one."""
     return targets.units(rows) if isinstance(targets, Ragged) else rows
 
 
 def spread(values_N: Array, targets: Array | Ragged) -> Array:
-    """A value per row → one per unit."""
+    """Return one value per unit from one per row."""
     return np.repeat(values_N, targets.counts, axis=0) if isinstance(targets, Ragged) else values_N
 
 
 def join(parts: Sequence[Array | Ragged]) -> Any:
-    """Rows below rows."""
+    """Return all rows, one part after the other."""
     values = np.concatenate([flat(part) for part in parts])
     ragged = [part for part in parts if isinstance(part, Ragged)]
     if not ragged:

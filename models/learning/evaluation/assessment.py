@@ -1,4 +1,4 @@
-"""From held-out logits to what can be said about a model: calibration, thresholds, score, who was right."""
+"""Assessment of held-out logits: calibration, thresholds, score, and which rows are right."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows whose label the other rows contradict (confident learning, arXiv:1911.00068): for a person to look at."""
+"""Label issues: rows whose label the other rows contradict (confident learning, arXiv:1911.00068)."""
 
 from __future__ import annotations
 

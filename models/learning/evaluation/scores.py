@@ -1,4 +1,4 @@
-"""How good, how sure, and which of two is better. Everything works on tallies, so every task gets all of it."""
+"""Scores, their intervals, and paired comparison. Everything works on tallies, so every task gets all of it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What held-out rows say about one model, and what they have set for it."""
+    """Results of one model on held-out rows, and the numbers that were fitted to them."""
 
     score: Score
     figures: dict[str, Any]  # of the report, about this model alone: see `describe`
@@ -67,7 +67,7 @@ def describe(score: Score, *, metric: str, rows: int, validated: bool) -> dict[s
 
 
 def compare(new: Tally, old: Tally, *, seed: int = 0) -> Comparison:
-    """How much better `new` is than `old` on the same rows."""
+    """Return how much better `new` is than `old` on the same rows."""
     gains = _resample(new, seed) - _resample(old, seed)  # the same seed draws the same rows: paired
     low, high = np.percentile(gains, (2.5, 97.5))
     probability = float((gains > 0).mean() + 0.5 * (gains == 0).mean())

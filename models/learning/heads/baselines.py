@@ -1,4 +1,4 @@
-"""What a version has to beat: the most frequent answer, and the base as it is with nothing trained."""
+"""Baselines: the most frequent answer, and the base as it is with nothing trained."""
 
 from __future__ import annotations
 

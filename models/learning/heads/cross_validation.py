@@ -30,12 +30,12 @@ class DesignMatrix:
     targets: Any  # Targets, or Ragged
 
     def take(self, rows: NDArray[np.int64]) -> DesignMatrix:
-        """Some rows of it."""
+        """Return some rows, in this order."""
         where = units(self.targets, rows)
         return DesignMatrix({name: values[where] for name, values in self.features.items()}, self.targets[rows])
 
     def under(self, other: DesignMatrix) -> DesignMatrix:
-        """The rows of `other` below these."""
+        """Return these rows and those of `other` after them."""
         return DesignMatrix(
             {name: np.concatenate([values, other.features[name]]) for name, values in self.features.items()},
             join([self.targets, other.targets]),
@@ -56,7 +56,7 @@ class CrossValidationResult:
 
 @dataclass(frozen=True, slots=True)
 class FitContext:
-    """What all fits of one run's heads share."""
+    """Settings that all fits of one run's heads share."""
 
     task: EncoderTask
     outputs: int
@@ -100,7 +100,7 @@ class CrossValidation:
         self._warm: dict[tuple[int, int], Tensor] = {}
 
     def run(self, inverse_penalty: float) -> tuple[CrossValidationResult, Floats]:
-        """The trial and its out-of-fold logits."""
+        """Fit every fold; return the result and the out-of-fold logits."""
         context = self._context
         logits_NK = np.zeros((len(flat(self._targets)), context.outputs), dtype=np.float32)
 
@@ -127,7 +127,7 @@ class CrossValidation:
 def measure(  # noqa: PLR0917
     name: str, logits_NK: Floats, targets: Targets | Ragged, inverse_penalty: float, named: bool, context: FitContext
 ) -> CrossValidationResult:
-    """What held-out logits are worth."""
+    """Return score and loss of held-out logits."""
     task, link = context.task, context.task.link
     temperature = calibration.fit_temperature(logits_NK, targets, link)
     loss = calibration.log_loss(logits_NK, targets, link, temperature)

@@ -1,4 +1,4 @@
-"""From the rows of a run to tokens and frozen features, which every step of the encoders' learner shares."""
+"""Tokens and frozen features of a run's rows, which every step of the encoders' learner shares."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class EncodedRun:
 
     @property
     def request(self) -> TrainRequest:
-        """What was asked for."""
+        """The request."""
         return self.run.request
 
     @property
@@ -74,7 +74,7 @@ class EncodedRun:
 
     @property
     def stop(self) -> Callable[[], bool]:
-        """Whether the caller wants the run to end."""
+        """Asks the caller whether the run shall end."""
         return self.run.stop
 
     @property
@@ -170,7 +170,7 @@ class _Encoder:
     def _divide(
         self, corpus: Corpus, tokens: list[TokenizedInput]
     ) -> tuple[Corpus, list[TokenizedInput], EncodedRows | None]:
-        """What fits into `_FEATURE_BYTES`, drawn by strata, and what does not."""
+        """Divide the rows into those whose features fit into `_FEATURE_BYTES`, drawn by strata, and the others."""
         counts_N = self._backbone.units(tokens)
         vectors = len(corpus) if counts_N is None else int(counts_N.sum())
         needed = 4 * vectors * sum(self._backbone.feature_width(name) for name in self._names)

@@ -32,7 +32,7 @@ _NAMED_ROWS = 50
 
 @dataclass(frozen=True, slots=True)
 class HeadPrior:
-    """What heads of earlier jobs ended with; None where too little is known."""
+    """Features and penalty with which heads of earlier jobs ended; None where too little is known."""
 
     features: str | None = None
     regularization: float | None = None
@@ -115,12 +115,12 @@ def _penalty_start(run: EncodedRun, prior: HeadPrior) -> PenaltyStart:
 
 
 def fit_context(run: EncodedRun) -> FitContext:
-    """What every fit of this run's heads shares."""
+    """Return the settings that all fits of this run's heads share."""
     return FitContext(run.task, run.outputs, run.backbone.device, run.backbone.threads, run.request.seed, run.stop)
 
 
 def _stack(run: EncodedRun, choice: Choice) -> Stack | None:
-    """How much the texts' terms add to the chosen head."""
+    """Return the n-gram head beside the chosen head; None where there is nothing to add or nothing is wanted."""
     corpus, wanted = run.training.corpus, run.request.hyperparameters.lexical
     if wanted is False or run.request.strategy == "zero-shot" or not _has_terms(run):
         return None
@@ -143,12 +143,12 @@ def _stack(run: EncodedRun, choice: Choice) -> Stack | None:
 
 
 def texts_of(corpus: Corpus) -> list[str]:
-    """The rows of a corpus whose inputs are whole texts."""
+    """Return the inputs of a corpus of whole texts."""
     return [str(text) for text in corpus.inputs]
 
 
 def _has_terms(run: EncodedRun) -> bool:
-    """Whether rows are whole texts and targets labels: pairs are about what differs, and values have no temperature."""
+    """Return whether rows are whole texts and targets labels: pairs are about differences, values are not tempered."""
     corpus = run.training.corpus
     return (
         run.task.link.tempered
@@ -158,7 +158,7 @@ def _has_terms(run: EncodedRun) -> bool:
 
 
 def _facts(run: EncodedRun, choice: Choice, stack: Stack | None) -> dict[str, Any]:
-    """What the report states whichever candidate is the best."""
+    """Figures of the report that are the same for every candidate."""
     corpus = run.training.corpus
     out_of_fold_NK = stack.logits_NK if stack else choice.logits_NK
     calibrated = assess(out_of_fold_NK, HeldOut(corpus.targets, choice.fold_N), run.task, seed=run.request.seed)

@@ -19,7 +19,7 @@ _MAX_BACKTRACKS = 20
 
 @dataclass(frozen=True, slots=True)
 class Minimum:
-    """Where the search ended."""
+    """The minimum that was found."""
 
     point: Tensor
     value: float

@@ -95,7 +95,7 @@ def prepare(features_NF: Floats, *, device: torch.device | None = None) -> Desig
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """What a head minimises: mean loss + |W|² / (2 C N)."""
+    """W|² / (2 C N).|The objective of a head: mean loss + |W|² / (2 C N).|W|² / (2 C N)."""
 
     link: LinkFunction
     outputs: int

@@ -1,4 +1,4 @@
-"""A linear head on the terms of a text: what is left to learn from where the base knows nothing of a language.
+"""A linear head on the n-grams of a text, for texts in a language or vocabulary that the base does not know.
 
 Rows are sublinear term frequencies times smoothed inverse document frequencies, of length 1. The penalty is that of
 the dense heads: mean loss + |W|² / (2 C N).
@@ -31,14 +31,14 @@ _ROWS_AT_ONCE = 512
 
 @dataclass(frozen=True, slots=True)
 class NgramVocabulary:
-    """The terms that are known, V of them, and how much each weighs."""
+    """The V known n-grams and their inverse document frequencies."""
 
     buckets_V: NDArray[np.int32]  # ascending
     idf_V: Floats
 
     @classmethod
     def learn(cls, terms: Ngrams, *, outputs: int) -> NgramVocabulary:
-        """Of the training rows; the most frequent terms, as many as a head of so many outputs may have."""
+        """Take the most frequent n-grams of the training rows, as many as a head of so many outputs may have."""
         buckets_V, documents_V = np.unique(terms.buckets, return_counts=True)
         most = min(_MOST_TERMS, _MOST_BYTES // (2 * outputs))
         if len(buckets_V) > most:

@@ -1,4 +1,4 @@
-"""The terms of a text: its words, pairs of neighbouring words, and runs of 3 to 5 characters of a word. Hashed.
+"""N-grams of a text: its words, pairs of neighbouring words, and runs of 3 to 5 characters of a word. Hashed.
 
 They know no language and no tokeniser, so they tell rows apart where the base has never seen the like of them. A
 term's bucket depends on its characters alone, in every process and on every machine. All spans of many texts are hashed
@@ -37,7 +37,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Ngrams:
-    """The terms of N texts: text n has `buckets[starts[n] : starts[n + 1]]`, ascending, each as often as `counts`."""
+    """N-grams of N texts: text n has `buckets[starts[n] : starts[n + 1]]`, ascending, each as often as `counts`."""
 
     starts: Ints  # (N + 1,)
     buckets: NDArray[np.int32]  # (T,)
@@ -73,7 +73,7 @@ def join(parts: Sequence[Ngrams]) -> Ngrams:
 
 
 def read(texts: Sequence[str]) -> Ngrams:
-    """The terms of every text."""
+    """Return the n-grams of every text."""
     parts = [_count(chunk) for chunk in _chunks([_normalise(text) for text in texts])]
     lengths = np.concatenate([np.zeros(1, dtype=np.int64), *(lengths for lengths, _, _ in parts)])
     return Ngrams(
@@ -110,7 +110,7 @@ def _chunks(texts: Sequence[str]) -> Iterator[list[str]]:
 
 
 def _count(texts: Sequence[str]) -> tuple[Ints, NDArray[np.int32], NDArray[np.float32]]:
-    """How many terms each text has, their buckets, and how often each occurs."""
+    """Return the number of n-grams of each text, their buckets, and how often each occurs."""
     codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.uint64)
     text_of = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
     powers = np.full(len(codes), _BASE, dtype=np.uint64).cumprod()

@@ -1,4 +1,4 @@
-"""Which features, which regularisation, with label names or without: decided by cross-validation.
+"""Choice of features, of the regularisation, and of label names as rows, by cross-validation.
 
 In stages, because the whole grid would cost more than the rest of the run: the feature sets race at one penalty that is
 good almost everywhere (on at most 4,000 rows), then the winner walks to weaker and to stronger penalties from there,
@@ -41,7 +41,7 @@ _AND = " + "
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The winner: which features, which penalty, what it answered out of fold, and all that was tried."""
+    """The winner: its features, its penalty, its out-of-fold logits, and all that was tried."""
 
     features: str
     names: tuple[str, ...]
@@ -55,7 +55,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class PenaltyStart:
-    """Where the search for the penalty begins, as an inverse penalty; None: where the link's heads mostly end."""
+    """Start of the search for the penalty, as an inverse penalty; None: the link's default."""
 
     inverse: float | None = None
     fixed: bool = False  # the customer named it: there is nothing to search
@@ -142,7 +142,7 @@ def default_first(sets: Mapping[str, tuple[str, ...]], default: str | None) -> M
 
 
 def _rows_of(most: int, table: DesignMatrix) -> int:
-    """How many rows have about so many units; all rows, where a row is one."""
+    """Return how many rows have about so many units; all rows, where a row is one."""
     rows = len(table.targets)
     return max(1, rows * most // max(len(table.targets.values), 1)) if isinstance(table.targets, Ragged) else rows
 

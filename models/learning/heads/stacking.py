@@ -71,7 +71,7 @@ class Stack:
         return np.float32(self.head_factor) * head_NK + np.float32(self.share) * lexical_NK
 
     def variants(self, head_NK: Floats, targets: NDArray[Any], link: LinkFunction) -> list[Stack]:
-        """What may become of it beside another head, by what that one says of held-out rows: without a part, too."""
+        """Return the stacks to try beside another head, given its held-out logits; one of them has no n-gram head."""
         factor = 1.0 / calibration.fit_temperature(head_NK, targets, link)
         shares = (self.share / 2, self.share)
         return [
@@ -130,7 +130,7 @@ def measure(
 def refit(
     stack: Stack, inputs: Sequence[str], targets: NDArray[Any], held: Sequence[str], context: FitContext
 ) -> Floats | None:
-    """What the part of `stack` would say of `held`, had it been fitted to these rows alone; None if it has none."""
+    """Fit the stack's n-gram head to these rows alone and return its logits of `held`; None if it has none."""
     if stack.part is None:
         return None
     rows = subsample(context.task.strata(targets), _affordable(inputs), seed=context.seed)
@@ -151,7 +151,7 @@ def parts_of(task: EncoderTask, head: Head, stack: Stack | None) -> tuple[Part, 
 
 
 def _affordable(inputs: Sequence[str]) -> int:
-    """How many of the rows may be fitted: their terms have to fit into memory."""
+    """Return how many rows may be fitted: their n-grams have to fit into memory."""
     characters = sum(ngrams.size(text) for text in inputs)
     return max(_PROBE_ROWS, len(inputs) * _MOST_CHARACTERS // max(characters, 1))
 
@@ -237,6 +237,6 @@ def _out_of_fold(fits: Fits, fold_N: Ints, context: FitContext) -> Floats:
 
 
 def _clearly_less(new_N: NDArray[np.float32], old_N: NDArray[np.float32]) -> bool:
-    """Whether the mean loss fell by more than its own noise, row by row."""
+    """Return whether the mean loss fell by more than its own noise, row by row."""
     gain_N = old_N - new_N
     return bool(gain_N.mean() > _CLEAR * gain_N.std() / len(gain_N) ** 0.5)

@@ -24,7 +24,7 @@ _SHARPNESS = 20.0  # Cosines differ by a few hundredths; a temperature is fitted
 
 
 def way_of_means(link: LinkFunction) -> str:
-    """What `class_mean_head` is called in a report."""
+    """Return the name of `class_mean_head` in a report."""
     return "one_direction" if link is IDENTITY else "class_means"
 
 

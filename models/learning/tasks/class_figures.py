@@ -1,4 +1,4 @@
-"""What a report says about classes beside the score: figures of each, confusion, calibration."""
+"""Figures of classes in a report: precision, recall and F1 of each, confusion, calibration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tasks share whose targets are labels of a whole row."""
+"""Methods that tasks share whose targets are labels of a whole row."""
 
 from __future__ import annotations
 

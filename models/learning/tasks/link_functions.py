@@ -1,4 +1,4 @@
-"""From logits to what is predicted: the loss of a row, and the mean of its distribution. One object per family."""
+"""Link functions: from logits to the mean of a distribution, and to the loss of a row. One object per family."""
 
 from __future__ import annotations
 

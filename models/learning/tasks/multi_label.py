@@ -42,7 +42,7 @@ class MultiLabel(Labelled):
         return encoded_NK
 
     def named(self, labels: Sequence[str]) -> Sequence[Target]:
-        """A label's name carries that label alone."""
+        """Return each label alone as the target of its name."""
         return [(label,) for label in labels]
 
     def strata(self, encoded: Targets) -> NDArray[np.int64]:

@@ -144,7 +144,7 @@ def _pearson(sums: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _ranks(values_N: NDArray[np.float64]) -> NDArray[np.float64]:
-    """From -1 to 1; equal values share their mean rank."""
+    """Return ranks from -1 to 1; equal values share their mean rank."""
     _, index_N, counts = np.unique(values_N, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     ranks_N: NDArray[np.float64] = (last - (counts - 1) / 2)[index_N]

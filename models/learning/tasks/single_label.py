@@ -34,7 +34,7 @@ class SingleLabel(Labelled):
         return np.array([index[str(target)] for target in targets], dtype=np.int64)
 
     def named(self, labels: Sequence[str]) -> Sequence[Target]:
-        """A class's name is of that class."""
+        """Return each class as the target of its name."""
         return labels
 
     def strata(self, encoded: Targets) -> NDArray[np.int64]:

@@ -83,7 +83,7 @@ def viterbi(probabilities: Ragged) -> Ragged:
 
 
 def matches(true: Entities, found: Entities) -> NDArray[np.bool_]:
-    """Which of `found` are in `true`, exactly: (E,)."""
+    """Return which of `found` are in `true`, exactly: (E,)."""
     known = {tuple(key) for key in true.keys().tolist()}
     return np.fromiter((tuple(key) in known for key in found.keys().tolist()), np.bool_, count=len(found.start_E))
 

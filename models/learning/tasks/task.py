@@ -1,4 +1,4 @@
-"""What a task is to learning and serving: how targets are read, which link and metric, how answers are decoded."""
+"""Tasks as learning and serving see them: how targets are read, the link and the metric, how answers are decoded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Chosen = NDArray[Any]  # (N, K) bool for labels, (N, 1) float32 for a value
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What each row adds to some sums, and the metric as a function of them.
+    """The addends of each row to some sums, and the metric as a function of those.
 
     Accuracy, F1, a correlation: all are made of sums over rows. So any subset and any resample of the rows has a score.
     """
@@ -42,7 +42,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class DecodeOptions:
-    """What an answer depends on beside the outputs: the version's labels and thresholds, and the caller's `top_k`."""
+    """Values that decoding needs beside the outputs: the version's labels and thresholds, and the caller's `top_k`."""
 
     labels: Sequence[str]
     thresholds: Sequence[float] | None = None  # see `Task.tune_thresholds`
@@ -60,7 +60,7 @@ def shares(gained_N: NDArray[Any], possible_N: NDArray[Any]) -> Tally:
 
 
 class AnsweredTask(Protocol):
-    """How answers of a task read. Serving knows no more of a task than this, whichever learner trained the model."""
+    """A task as serving sees it, whichever learner trained the model: decoding, and no more."""
 
     @property
     def name(self) -> str:
@@ -68,7 +68,7 @@ class AnsweredTask(Protocol):
 
     @property
     def scored_labels(self) -> Literal["top_k", "all", "none"]:
-        """Which labels an answer lists with a score for each input."""
+        """The labels that an answer lists with a score for each input."""
 
     def decode(
         self, outputs: Sequence[Any], inputs: Sequence[Input], rows: Mapping[int, Any], options: DecodeOptions
@@ -81,7 +81,7 @@ class AnsweredTask(Protocol):
 
 
 class Task(AnsweredTask, Protocol):
-    """What every learner needs of a task; a new one is a new file in this folder and a line in its table."""
+    """A task as every learner sees it; a new one is a new file in this folder and a line in its table."""
 
     @property
     def metric(self) -> str:
@@ -114,11 +114,11 @@ class Task(AnsweredTask, Protocol):
 
 @runtime_checkable
 class EncoderTask(Task, Protocol):
-    """What the learner of encoders needs of a task beside that: a linear head has to come out of it."""
+    """A task as the learner of encoders sees it: a linear head has to come out of it."""
 
     @property
     def link(self) -> LinkFunction:
-        """From logits to probabilities or values, and the loss."""
+        """The link from logits to probabilities or values, and its loss."""
 
     @property
     def scale(self) -> tuple[float, float]:

@@ -41,7 +41,7 @@ class TokenLabels:
         return WordBackbone(backbone)
 
     def labels(self, targets: Sequence[Target]) -> tuple[str, ...]:
-        """Of the spans, sorted."""
+        """Return the labels of the spans, sorted."""
         return tuple(sorted({span.label for target in targets for span in _spans(target)}))
 
     def outputs(self, labels: Sequence[str]) -> int:
@@ -85,7 +85,7 @@ class TokenLabels:
         return np.bincount(spans.entities(encoded).label_E, minlength=len(labels)).astype(np.int64)
 
     def decide(self, probabilities_NK: Floats, thresholds_K: Floats | None) -> Chosen:  # noqa: ARG002
-        """The probabilities as they are: what is said of a word depends on its row's others, see `tally`."""
+        """Return the probabilities as they are: a word's tag depends on its row's others, see `tally`."""
         return probabilities_NK
 
     def majority(self, encoded: Ragged, held: Ragged) -> Chosen:  # noqa: ARG002

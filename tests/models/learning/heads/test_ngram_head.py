@@ -24,8 +24,7 @@ from models.learning.heads.ngram_head import Fits, NgramHead, NgramVocabulary
 from models.learning.tasks import link_functions
 from models.learning.training import train
 from tests.models.learning import inference
-
-from .generated import coded
+from tests.models.learning.generated import coded
 
 Rows = list[tuple[str, str]]
 RequestFactory = Callable[..., TrainRequest]
