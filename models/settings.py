@@ -6,14 +6,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_ADMIN_KEY_CHARS = 32
 
 
 class Settings(BaseSettings):
     """Every setting of Graft with its default, its unit and its meaning."""
 
-    model_config = SettingsConfigDict(env_prefix="GRAFT_", extra="ignore", frozen=True)
+    # A wrong value may be a secret: errors name the variable and what is wrong with it.
+    model_config = SettingsConfigDict(env_prefix="GRAFT_", extra="ignore", frozen=True, hide_input_in_errors=True)
 
     # Database, queue, object store and folders
     data_dir: Path = Field(
@@ -28,7 +32,9 @@ class Settings(BaseSettings):
     s3_secret_access_key: SecretStr | None = Field(None, description="Belongs to the access key.")
 
     # Access and limits
-    admin_key: SecretStr | None = Field(None, description="The operator's key. `graft up` makes one if there is none.")
+    admin_key: SecretStr | None = Field(
+        None, description="The operator's key, 32 characters at least. `graft up` makes one if there is none."
+    )
     rate_limit: str = Field("6000/minute", description="Requests per customer and process, in the syntax of `limits`.")
     upload_limit_bytes: int = Field(512 * 2**20, ge=1, description="Largest file that is accepted.")
     body_limit_bytes: int = Field(8 * 2**20, ge=1, description="Largest JSON body.")
@@ -101,6 +107,18 @@ class Settings(BaseSettings):
         if isinstance(values, dict):
             return {key: value for key, value in values.items() if value != ""}
         return values
+
+    @field_validator("admin_key")
+    @classmethod
+    def _long_enough(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and len(key.get_secret_value()) < _ADMIN_KEY_CHARS:
+            raise PydanticCustomError(
+                "short_key",
+                "The operator's key has fewer than {least} characters and could be guessed. "
+                'Make one with: python3 -c "import secrets; print(secrets.token_urlsafe(32))"',
+                {"least": _ADMIN_KEY_CHARS},
+            )
+        return key
 
     @property
     def resolved_database_url(self) -> str:

@@ -233,7 +233,7 @@ def settings(
         "data_dir": tmp_path / "data",
         "database_url": database_url,
         "broker_url": valkey,
-        "admin_key": SecretStr("operator-key-of-the-tests"),
+        "admin_key": SecretStr("operator-key-of-the-tests-0123456789"),
         "threads": 1,
     }
     if store_kind == "s3":

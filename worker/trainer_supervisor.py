@@ -99,14 +99,14 @@ class TrainerSupervisor:
 
 
 def trainer_environment(settings: Settings) -> dict[str, str]:
-    """Return the environment of a trainer: the worker's own, with the number of compute threads set on purpose.
+    """Return the environment of a trainer: the worker's own without the operator's key, and its compute threads.
 
     Left alone, every library takes all cores and spins while it waits; two threads that spin against a busy core
     were six times slower than one.
     """
     threads = str(settings.threads or len(os.sched_getaffinity(0)))
     return {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name != "GRAFT_ADMIN_KEY"},
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
         "OPENBLAS_NUM_THREADS": threads,

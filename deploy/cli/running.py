@@ -140,13 +140,13 @@ def _show_banner(deployment: Deployment) -> None:
         Text.assemble(("Docs      ", "dim"), f"{url}/docs"),
     ]
     if plan.role != "predictor":
-        lines.append(Text.assemble(("Operator  ", "dim"), deployment.admin_key))
+        lines.append(Text.assemble(("Operator  ", "dim"), deployment.shown_admin_key))
     console.err.print(Panel(Text("\n").join(lines), title="Graft is ready", title_align="left", expand=False))
     if plan.role != "predictor":
         console.err.print("First steps, in another terminal:\n")
         # Plain lines on purpose: people copy them.
         console.err.print(
-            f"  export GRAFT_SERVER={url} GRAFT_ADMIN_KEY={deployment.admin_key}\n"
+            f"  export GRAFT_SERVER={url} GRAFT_ADMIN_KEY={deployment.shown_admin_key}\n"
             f'  curl $GRAFT_SERVER/v1/customers -H "Authorization: Bearer $GRAFT_ADMIN_KEY" \\\n'
             f"    -H 'Content-Type: application/json' -d '{{\"name\": \"acme\"}}'\n"
             f"  export GRAFT_API_KEY=$(graft keys create acme)\n"

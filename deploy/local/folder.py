@@ -29,9 +29,16 @@ class DataFolder:
         self._locks: list[IO[str]] = []
 
     def create(self) -> None:
-        """Make the folder and its parts; raises DataFolderUnusable."""
+        """Make the folder and its parts, for their owner only; raises DataFolderUnusable.
+
+        A folder that others could look into, and that an earlier release made, is closed. One that was there before
+        Graft keeps its mode: it may be somebody's own.
+        """
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            ours = self.run.is_dir() or not self.path.exists()
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if ours:
+                self.path.chmod(0o700)
             for part in (self.run, self.logs):
                 part.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:

@@ -60,6 +60,8 @@ class Deployment:
         self.folder = DataFolder(plan.data)
         self.url = ""
         self.admin_key = ""
+        # In place of a key that the operator gave: whoever looks over a shoulder or into a log has it from elsewhere.
+        self.shown_admin_key = ""
         self.children: list[Child] = []
         self._report = report
         self._valkey: Valkey | None = None
@@ -123,14 +125,16 @@ class Deployment:
         env = {**os.environ, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
         # A folder named `api` or `worker` in the user's current folder must not be imported instead of ours.
         env["PYTHONSAFEPATH"] = "1"
+        env.pop("GRAFT_ADMIN_KEY", None)  # the API's child alone gets it
         env["GRAFT_DATA_DIR"] = str(self.folder.path)
         env.setdefault("GRAFT_LOG_FORMAT", "console")
         if self.plan.serves_http:
             env.update(GRAFT_HOST=self.plan.host, GRAFT_PORT=str(port), GRAFT_ROLE=self.plan.role)
         if settings.admin_key:
             self.admin_key = settings.admin_key.get_secret_value()
+            self.shown_admin_key = "<the-key-you-gave>"
         elif self.plan.role in ("all", "api"):
-            self.admin_key = self.folder.admin_key()
+            self.admin_key = self.shown_admin_key = self.folder.admin_key()
         return env
 
     def _start_valkey(self, env: dict[str, str]) -> None:
@@ -145,7 +149,7 @@ class Deployment:
                 env["GRAFT_BROKER_URL"] = note.read_text(encoding="utf-8").strip()
             return
         self.folder.lock("valkey", shared=False, holder=f"role {self.plan.role}, which runs the queue")
-        self._valkey = Valkey(self.folder, env=dict(os.environ))
+        self._valkey = Valkey(self.folder)
         self._valkey.start()
         env["GRAFT_BROKER_URL"] = self._valkey.url
         note.write_text(self._valkey.url, encoding="utf-8")
@@ -175,7 +179,7 @@ class Deployment:
             command = [python, "-m", "uvicorn", "--app-dir", str(_ROOT), "--factory", "api.application:create_app"]
             command += ["--host", self.plan.host, "--port", str(port), "--timeout-graceful-shutdown", "10"]
             api_env = {**env, **threads.environment(count)}
-            if self.admin_key:
+            if self.admin_key and self.plan.role != "predictor":
                 api_env["GRAFT_ADMIN_KEY"] = self.admin_key
             log = logs / ("api.log" if self.plan.role == "all" else f"{self.plan.role}-{port}.log")
             self.children.append(Child("api", command, env=api_env, log=log))

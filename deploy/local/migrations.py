@@ -8,7 +8,7 @@ from models.settings import Settings, load
 
 def migrate(settings: Settings) -> None:
     """Upgrade to the newest schema. Safe when several start at once."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     Database(settings.resolved_database_url).migrate()
 
 

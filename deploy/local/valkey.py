@@ -16,12 +16,13 @@ from deploy.local.folder import DataFolder
 
 # A unix socket's path has at most 107 bytes on Linux and 103 on macOS.
 _SOCKET_PATH_LIMIT = 100
+_ENVIRONMENT = {"PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH"}
 
 
 class Valkey:
     """A broker that belongs to one data folder. Its queue survives a restart (append-only file)."""
 
-    def __init__(self, folder: DataFolder, *, env: dict[str, str]) -> None:
+    def __init__(self, folder: DataFolder) -> None:
         self._socket_dir: tempfile.TemporaryDirectory[str] | None = None
         self.socket = folder.run / "valkey.sock"
         if len(os.fsencode(self.socket)) > _SOCKET_PATH_LIMIT:
@@ -29,6 +30,8 @@ class Valkey:
             self.socket = Path(self._socket_dir.name) / "valkey.sock"
         store = folder.path / "valkey"
         store.mkdir(mode=0o700, exist_ok=True)
+        # It reads no settings: no secret of ours or of the user's has to be in its environment.
+        env = {name: value for name, value in os.environ.items() if name in _ENVIRONMENT}
         self.child = Child("valkey", _command(self.socket, store), env=env, log=folder.logs / "valkey.log")
 
     @property

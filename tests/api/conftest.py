@@ -33,7 +33,7 @@ from models.services import claims
 from models.services.resources import open_resources
 from models.settings import Settings
 
-OPERATOR_KEY = "operator-key-of-the-tests"
+OPERATOR_KEY = "operator-key-of-the-tests-0123456789"
 ROWS = [
     ("Where is my card?", "card_arrival"),
     ("My new card has not come yet", "card_arrival"),

@@ -23,7 +23,7 @@ import yaml
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PROXY = _ROOT / "deploy" / "proxy"
-ADMIN_KEY = "gr-admin-for-tests"
+ADMIN_KEY = "gr-admin-for-tests-0123456789abcdef"
 PROXIES = ("nginx", "envoy")
 
 

@@ -63,6 +63,25 @@ def test_the_operators_key_is_made_once_and_private(folder: DataFolder) -> None:
     assert stat.S_IMODE((folder.path / "admin.key").stat().st_mode) == 0o600
 
 
+def test_the_folder_is_its_owners_alone(tmp_path: Path) -> None:
+    """Before, any user of the machine could read the database and every customer's data."""
+    folder = DataFolder(tmp_path / "data")
+    folder.create()
+    assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
+    folder.path.chmod(0o755)  # as earlier releases made it
+    DataFolder(folder.path).create()
+    assert stat.S_IMODE(folder.path.stat().st_mode) == 0o700
+
+
+def test_a_folder_that_was_there_before_keeps_its_mode(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    mine.chmod(0o755)
+    DataFolder(mine).create()
+    assert stat.S_IMODE(mine.stat().st_mode) == 0o755
+    assert stat.S_IMODE((mine / "run").stat().st_mode) == 0o700
+
+
 def test_a_file_in_the_way_is_told(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("not a folder")
     with pytest.raises(DataFolderUnusable, match="--data"):

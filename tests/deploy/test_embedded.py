@@ -296,8 +296,9 @@ def test_parts_in_processes_of_their_own(tmp_path: Path) -> None:
     output, _ = lonely.communicate(timeout=60)
     assert lonely.returncode == 1
     assert "--role api" in output
-    api = _until_ready(_start(data, tmp_path, "--role", "api", "--port", "0", GRAFT_ADMIN_KEY="operator"), data)
-    worker = _start(data, tmp_path, "--role", "worker")
+    given = "operator-0123456789abcdef0123456789abcdef"
+    api = _until_ready(_start(data, tmp_path, "--role", "api", "--port", "0", GRAFT_ADMIN_KEY=given), data)
+    worker = _start(data, tmp_path, "--role", "worker", GRAFT_ADMIN_KEY=given)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -305,7 +306,12 @@ def test_parts_in_processes_of_their_own(tmp_path: Path) -> None:
     try:
         for process, words in ((worker, "wait for jobs"), (predictor, "Ctrl-C stops it")):
             _until(lambda process=process, words=words: _says(process, words))
-        assert api.admin_key == "operator"
+        # Before, the key that was given stood on the screen, and in the environment of every child.
+        assert api.admin_key == "<the-key-you-gave>"
+        tree = [child for process in (api.process, worker) for child in psutil.Process(process.pid).children(True)]
+        holders = [child for child in tree if given in child.environ().values()]
+        assert [child.pid for child in holders] == [api.children()["api"].pid]
+        assert len(tree) >= 3
         assert not (data / "admin.key").exists()
         _until(lambda: _ready(f"http://127.0.0.1:{port}"))
         mapped = Path(f"/proc/{api.children()['api'].pid}/maps")

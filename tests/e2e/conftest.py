@@ -28,7 +28,7 @@ from models.services.queue import QUEUE_NAME, TASK_NAME
 from tests.e2e.customer import Customer, ok
 from tests.e2e.customer import wait_until as poll
 
-ADMIN_KEY = "gr-admin-for-tests"
+ADMIN_KEY = "gr-admin-for-tests-0123456789abcdef"
 ROOT = Path(__file__).parents[2]
 WORKER = ("-m", "celery", "-A", "worker.app", "worker", "--loglevel=INFO")
 
