@@ -37,7 +37,7 @@ class Reader(Protocol):
         """Return how many entries of the network's input the media becomes, from its header."""
 
     def read(self, media: Media) -> Tensor:
-        """Return the entries, (P, …) float32. Raises Unfit for what cannot be decoded."""
+        """Return the entries, (P, …) float32. Raises BadValue for what cannot be decoded."""
 
     def probes(self) -> Tensor:
         """Return generated entries, to compare passes with."""

@@ -1,1 +1,1 @@
-"""Uploaded files → validated rows. Known to the API (validation) and to the trainer (reading); no torch here."""
+"""Validation of uploaded files, and their reading in rows. The API and the trainer import it: no torch here."""

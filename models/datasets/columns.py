@@ -1,4 +1,4 @@
-"""Which of a file's columns are the task's: inferred from names, or told by `columns={"label": "category"}`."""
+"""The assignment of a file's columns to a task's: inferred from names, or given as `columns={"label": "category"}`."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _two_readings(found: list[str], fits: list[Arrangement]) -> TwoReadings:
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str | None:
-    """The candidate that is spelt or meant most like `name`."""
+    """Return the candidate that is spelt or meant most like `name`."""
     plain = {_plain(candidate): candidate for candidate in candidates if candidate}
     alike = difflib.get_close_matches(_plain(name), plain, n=1, cutoff=0.7)
     if alike:
@@ -174,7 +174,7 @@ def _missing(found: list[str], wanted: list[Task], given: dict[str, str], known:
 
 
 def _renames(found: list[str], layout: tuple[str, ...], given: dict[str, str], known: dict[str, str]) -> dict[str, str]:
-    """What the layout's absent columns may be called in the file."""
+    """Return what the layout's absent columns may be called in the file."""
     free = [name for name in found if name not in given.values() and _plain(name) not in layout]
     renames: dict[str, str] = {}
     for name in layout:

@@ -1,4 +1,4 @@
-"""Which format a file has: told by its content; the name is for messages only."""
+"""Detection of a file's format by its content; the name is for messages only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _HEAD_BYTES = 64 * 2**10
 
 
 def detect(path: Path, filename: str) -> Format:
-    """The format of a file; raises WrongFormat for what is no table and NoRows for an empty file."""
+    """Return the format of a file. Raises WrongFormat for what is no table and NoRows for an empty file."""
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
     if not head.strip():

@@ -1,15 +1,15 @@
-"""Why a data set is refused. Every error says what is wrong and how to mend it, in the message and in `details`."""
+"""Errors of data sets. Each says what is wrong and how to mend it, in the message and in `details`."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from models.datasets.problems import OWN, SHOWN, Ledger, Problem
+from models.datasets.problems import OWN, SHOWN, Problem, ProblemCollector
 from models.errors import InvalidRequest
 
 
 class InvalidDataset(InvalidRequest):
-    """The file cannot be used. Raised itself for bad rows; subclasses name what is wrong with the file as a whole.
+    """A file that cannot be used. Raised itself for bad rows; subclasses name what is wrong with the file as a whole.
 
     `details` holds up to a hundred entries {row, line, column, reason, mend}; `total` counts all of them.
     """
@@ -30,45 +30,45 @@ class InvalidDataset(InvalidRequest):
         super().__init__(details=[problem.as_dict() for problem in problems[:SHOWN]], **data)
 
 
-def bad_rows(ledger: Ledger, rows: int, *, filename: str) -> InvalidDataset:
-    """The error for a file of which `ledger` holds the bad rows."""
-    first = ledger.shown[0]
-    several = "row" if ledger.bad_rows == 1 else "rows"
-    summary = f"{ledger.bad_rows} bad {several} of {rows} in '{filename}'. First: {first}."
-    shown = f" `details` holds the first {SHOWN} of {ledger.total} problems." if ledger.total > SHOWN else ""
-    return InvalidDataset(problems=ledger.shown, total=ledger.total, summary=summary, advice=first.mend + shown)
+def bad_rows(collected: ProblemCollector, rows: int, *, filename: str) -> InvalidDataset:
+    """Return the error for a file whose bad rows were `collected`."""
+    first = collected.shown[0]
+    several = "row" if collected.bad_rows == 1 else "rows"
+    summary = f"{collected.bad_rows} bad {several} of {rows} in '{filename}'. First: {first}."
+    shown = f" `details` holds the first {SHOWN} of {collected.total} problems." if collected.total > SHOWN else ""
+    return InvalidDataset(problems=collected.shown, total=collected.total, summary=summary, advice=first.mend + shown)
 
 
 class NoRows(InvalidDataset):
-    """Nothing to learn from."""
+    """A file without rows."""
 
     reason = "'{filename}' has no rows."
     mend = "Upload a file with at least two rows of each of at least two labels."
 
 
 class TooManyRows(InvalidDataset):
-    """More rows than the limit."""
+    """A file with more rows than the limit."""
 
     reason = "'{filename}' has more than {limit} rows."
     mend = "Upload at most {limit} rows, for example a random sample of them."
 
 
 class OneClass(InvalidDataset):
-    """Every row carries the same label: there is nothing to tell apart."""
+    """A file in which every row carries the same label: there is nothing to tell apart."""
 
     reason = "All {rows} rows carry the same label, '{label}'."
     mend = "Add rows of at least one other label."
 
 
 class NoLabels(InvalidDataset):
-    """Every row says that nothing applies."""
+    """A file in which no row has any label."""
 
     reason = "Column '{column}' is an empty list in all {rows} rows."
     mend = "Write labels where they apply."
 
 
 class TooFewRows(InvalidDataset):
-    """A class that cannot be split into rows to learn from and rows to check with."""
+    """A class with too few rows to train on some and to score on others."""
 
     reason = "Label '{label}' has {got} row{others}; every label needs at least {minimum}."
     mend = (
@@ -78,7 +78,7 @@ class TooFewRows(InvalidDataset):
 
 
 class TooManyClasses(InvalidDataset):
-    """More labels than the limit."""
+    """A file with more different labels than the limit."""
 
     reason = "Column '{column}' holds more than {limit} different labels."
     mend = (
@@ -112,28 +112,28 @@ class UnknownColumns(InvalidDataset):
 
 
 class TwoReadings(InvalidDataset):
-    """The columns are those of several tasks."""
+    """Columns that fit several tasks."""
 
     reason = "The file can be read as {readings}. Its columns are {found}."
     mend = "{advice}"
 
 
 class LabelsAsVectors(InvalidDataset):
-    """Several labels per row as 0 and 1 by position."""
+    """Rows whose labels are written as 0 and 1 by position."""
 
     reason = "Column '{column}' holds 0/1 vectors where the names of labels are expected."
     mend = 'Write the names of the labels that apply, such as ["toxic", "insult"], or [] if none does.'
 
 
 class NumbersAsLabels(InvalidDataset):
-    """So many different numbers that each is hardly ever the label again."""
+    """Labels that are numbers, so many different ones that hardly any recurs."""
 
     reason = "Column '{column}' holds {distinct} different numbers in {rows} rows, too few rows of each to be labels."
     mend = 'To predict numbers, pass columns={{"value": "' + OWN + '"}}; to predict labels, write names that recur.'
 
 
 class TooSmall(InvalidDataset):
-    """So few rows that none can be held out."""
+    """A file with so few rows that none can be held out."""
 
     reason = (
         "'{filename}', read as {format}, has {rows} row{s}; at least {minimum} are needed to learn from and to check "
@@ -150,7 +150,7 @@ class ColumnTwice(InvalidDataset):
 
 
 class UnknownTask(InvalidDataset):
-    """The task that was asked for does not exist."""
+    """A task that does not exist."""
 
     param = "task"
     reason = "There is no task '{task}'."
@@ -158,21 +158,21 @@ class UnknownTask(InvalidDataset):
 
 
 class TooMuchMedia(InvalidDataset):
-    """Pictures or sounds that would take too long to decode, all together."""
+    """Pictures or sounds that together would take too long to decode."""
 
     reason = "The first {rows} pictures or sounds have more than {limit} {unit} together."
     mend = "Upload smaller pictures or shorter sounds, or fewer of them."
 
 
 class WrongFormat(InvalidDataset):
-    """The content is something else than a table."""
+    """A file whose content is something else than a table."""
 
     reason = "'{filename}' is {found}, where a table is expected (CSV, JSONL or Parquet)."
     mend = "{advice}"
 
 
 class NotUtf8(InvalidDataset):
-    """Text in another encoding."""
+    """A text file in another encoding than UTF-8."""
 
     reason = "'{filename}' is not UTF-8: byte {byte} at offset {offset} (line {line})."
     mend = "{advice}"

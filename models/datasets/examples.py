@@ -50,7 +50,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class DatasetProfile:
-    """What validation learned about a file. JSON-ready through `dataclasses.asdict`."""
+    """Properties of a file that validation found. JSON-ready through `dataclasses.asdict`."""
 
     format: str  # csv, jsonl, parquet, chat, zip
     task: str

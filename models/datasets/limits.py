@@ -1,4 +1,4 @@
-"""How much a file may hold."""
+"""Limits on what a file may hold."""
 
 from __future__ import annotations
 

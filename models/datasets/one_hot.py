@@ -1,4 +1,4 @@
-"""Tables with one column of 0 and 1 per label: refused with the command that writes the names into one column."""
+"""Refusal of tables with one column of 0 and 1 per label, with the command that writes the names into one column."""
 
 from __future__ import annotations
 

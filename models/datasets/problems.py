@@ -1,4 +1,4 @@
-"""What is wrong with single rows: one entry each, the first hundred kept, all of them counted."""
+"""Problems of single rows: one entry each, the first hundred kept, all of them counted."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-SHOWN = 100  # how many an answer carries; the total is always told
+SHOWN = 100  # how many an answer carries; the total is always given
 
 
 OWN = "\ue000"  # in a mend: stands for the file's own name of the column
 
 
-class Unfit(ValueError):
-    """A value that cannot be used."""
+class BadValue(ValueError):
+    """A value that cannot be used: why (`reason`), and what to do about it (`mend`)."""
 
     def __init__(self, reason: str, mend: str) -> None:
         super().__init__(reason, mend)
@@ -23,7 +23,7 @@ class Unfit(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong, where it is, and what to do about it.
+    """One thing that is wrong in a file, where it is, and what to do about it.
 
     `row` is 1-based over the data rows (header and blank lines not counted); `line` is the physical line in a text
     file at which the row starts; `member` is the name that a picture or a sound has in an archive.
@@ -37,7 +37,7 @@ class Problem:
     member: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """The entry of `details` on the wire; `member` only where there is one."""
+        """Return the entry of `details` on the wire; `member` only where there is one."""
         entry = asdict(self)
         if self.member is None:
             del entry["member"]
@@ -51,7 +51,7 @@ class Problem:
         return ": ".join(part for part in (where, member, column, self.reason) if part)
 
 
-class Ledger:
+class ProblemCollector:
     """Collects problems in bounded memory."""
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class Ledger:
 
 
 def name_column(problem: Problem, columns: Mapping[str, str]) -> Problem:
-    """The problem with the file's own column in its advice; `columns` maps canonical names to those."""
+    """Return the problem with the file's own column in its advice; `columns` maps canonical names to those."""
     if OWN not in problem.mend:
         return problem
     own = columns.get(problem.column or "", problem.column or "")
@@ -80,7 +80,7 @@ def name_column(problem: Problem, columns: Mapping[str, str]) -> Problem:
 
 
 def excerpt(value: object, length: int = 60) -> str:
-    """At most `length` printable characters of a value, for a message."""
+    """Return at most `length` printable characters of a value, for a message."""
     text = value if isinstance(value, str) else repr(value)
     short = text if len(text) <= length else text[: length - 1] + "…"
     return "".join(char if char.isprintable() else "�" for char in short)

@@ -17,17 +17,17 @@ OTHER = "other"
 
 @dataclass(frozen=True, slots=True)
 class RareLabels:
-    """What is done with labels of fewer rows than `minimum`."""
+    """The rule for labels of fewer rows than `minimum`."""
 
     minimum: int = MINIMUM_ROWS
     rule: Rule = "drop"
 
     def among(self, counts: Mapping[str, int]) -> dict[str, int]:
-        """The labels that are rare, and their rows."""
+        """Return the labels that are rare, and their rows."""
         return {label: count for label, count in counts.items() if count < self.minimum}
 
     def kept(self, counts: Mapping[str, int]) -> dict[str, int]:
-        """The labels that are left, and about how many rows each has."""
+        """Return the labels that are left, and about how many rows each has."""
         rare = self.among(counts)
         kept = {label: count for label, count in counts.items() if label not in rare}
         joined = sum(rare.values())
@@ -36,12 +36,12 @@ class RareLabels:
         return kept
 
     def joins(self, counts: Mapping[str, int]) -> bool:
-        """Whether the rare labels become one; if that were rare itself they are left out."""
+        """Return whether the rare labels become one; if that were rare itself they are left out."""
         rare = self.among(counts)
         return self.rule == "merge" and bool(rare) and sum(rare.values()) + counts.get(OTHER, 0) >= self.minimum
 
     def decide(self, counts: Mapping[str, int]) -> Replaced:
-        """What becomes of the labels, by the rows that the training set has of each."""
+        """Return what becomes of the labels, by the rows that the training set has of each."""
         return Replaced(self.among(counts), OTHER if self.joins(counts) else None)
 
 
@@ -53,7 +53,7 @@ class Replaced:
     other: str | None = None
 
     def apply(self, examples: Sequence[Example]) -> list[Example]:
-        """The rows without rare labels. Spans and values stay as they are."""
+        """Yield the rows without rare labels. Spans and values stay as they are."""
         if not self.labels:
             return list(examples)
         found = (_without(example, self.labels, self.other) for example in examples)
@@ -61,7 +61,7 @@ class Replaced:
 
 
 def count(examples: Sequence[Example]) -> dict[str, int]:
-    """Rows of each label; empty for spans and values."""
+    """Return the rows of each label; empty for spans and values."""
     counts: Counter[str] = Counter()
     for example in examples:
         counts.update(dict.fromkeys(_labels(example), 1))
@@ -76,7 +76,7 @@ def _labels(example: Example) -> tuple[str, ...]:
 
 
 def _without(example: Example, rare: Mapping[str, int], other: str | None) -> Example | None:
-    """The example with rare labels replaced or left out; None if nothing is left of what it said."""
+    """Return the example with rare labels replaced or left out; None if no label is left of it."""
     labels = _labels(example)
     if not any(label in rare for label in labels):
         return example

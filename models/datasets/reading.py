@@ -1,4 +1,4 @@
-"""A validated file → its examples."""
+"""Reading of a validated file into examples."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from models.datasets.errors import bad_rows
 from models.datasets.examples import Example
 from models.datasets.formats import FORMATS
 from models.datasets.limits import UNLIMITED
-from models.datasets.problems import Ledger, Problem, name_column
+from models.datasets.problems import Problem, ProblemCollector, name_column
 from models.datasets.tasks import TASKS
 
 
 def read(path: Path, *, format: str, task: str, columns: dict[str, str]) -> Iterator[Example]:  # noqa: A002
-    """The examples of a file in order, streamed; `format`, `task` and `columns` as in its DatasetProfile.
+    """Yield the examples of a file in order; `format`, `task` and `columns` as in its DatasetProfile.
 
     The file was validated when it was uploaded; a bad row nevertheless raises InvalidDataset.
     """
@@ -22,7 +22,7 @@ def read(path: Path, *, format: str, task: str, columns: dict[str, str]) -> Iter
     for row in FORMATS[format].rows(path, columns):
         outcome = [row] if isinstance(row, Problem) else parse(row, UNLIMITED)
         if isinstance(outcome, list):
-            ledger = Ledger()
-            ledger.add(name_column(problem, columns) for problem in outcome)
-            raise bad_rows(ledger, outcome[0].row or 0, filename=path.name)
+            collected = ProblemCollector()
+            collected.add(name_column(problem, columns) for problem in outcome)
+            raise bad_rows(collected, outcome[0].row or 0, filename=path.name)
         yield outcome

@@ -28,7 +28,7 @@ class Repeats:
         self._rows.append(example.row)
 
     def warnings(self) -> list[dict[str, Any]]:
-        """Near-duplicates, and inputs that carry different labels in different rows; each with a few row numbers."""
+        """Return warnings, with row numbers, of near-duplicates and of inputs whose label differs from row to row."""
         if not self._inputs:
             return []
         inputs_N = np.frombuffer(self._inputs, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""What a file holds and nobody reads, and what was read in one of several ways: named, never passed over."""
+"""Warnings of what a file holds that is not read, and of what was read in one of several possible ways."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MOST_KINDS = 20
 
 
 class Unread:
-    """Counts the rows of each kind, with the first row numbers."""
+    """Counts what is not read, by kind, with the numbers of the first rows."""
 
     def __init__(self, chosen: Arrangement) -> None:
         self._chosen = chosen
@@ -32,7 +32,7 @@ class Unread:
                 self._note(self._remarks, what, row.number)
 
     def warnings(self) -> list[dict[str, Any]]:
-        """Columns and parts of rows that are not read, and remarks; {code, message, …}."""
+        """Return warnings of columns and parts of rows that are not read, and the task's remarks."""
         task = self._chosen.task.name
         found: list[dict[str, Any]] = []
         for own in self._chosen.unused:

@@ -1,4 +1,4 @@
-"""A file → its profile, or an error that names every bad row."""
+"""Validation of a file: its profile, or an error that names every bad row."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from models.datasets.examples import DatasetProfile, Example, Media
 from models.datasets.formats.format import Format, Row
 from models.datasets.limits import Limits
 from models.datasets.one_hot import refuse_one_hot
-from models.datasets.problems import OWN, Ledger, Problem, name_column
+from models.datasets.problems import OWN, Problem, ProblemCollector, name_column
 from models.datasets.repeats import Repeats
-from models.datasets.tasks.task import Census, Task
+from models.datasets.tasks.task import Statistics, Task
 from models.datasets.unread import Unread
 from models.datasets.word_counts import WordCounts
 
@@ -51,12 +51,12 @@ def inspect(
     """
     source = detect(path, filename)
     source.check(path, filename, limits)
-    ledger = Ledger()
+    collected = ProblemCollector()
     found = source.columns(path)
     if not found:
-        _refuse_rows(path, filename, source, ledger)
+        _refuse_rows(path, filename, source, collected)
     chosen = _arrange(path, filename, source, found, task, columns)
-    census, repeats, unread = chosen.task.census(limits), Repeats(chosen.task.noun), Unread(chosen)
+    statistics, repeats, unread = chosen.task.statistics(limits), Repeats(chosen.task.noun), Unread(chosen)
     words = WordCounts()
     rows = unpacked = 0
     for row in source.rows(path, chosen.columns):
@@ -68,31 +68,31 @@ def inspect(
             raise TooMuchMedia(rows=rows, unit="bytes", limit=limits.max_unpacked_bytes)
         outcome = _examine(row, chosen.task, limits)
         if isinstance(outcome, Example):
-            census.add(outcome)
+            statistics.add(outcome)
             repeats.add(outcome)
             words.add(outcome)
             unread.add(row)
         else:
-            ledger.add(name_column(problem, chosen.columns) for problem in outcome)
-    if ledger.total:
-        raise bad_rows(ledger, rows, filename=filename)
+            collected.add(name_column(problem, chosen.columns) for problem in outcome)
+    if collected.total:
+        raise bad_rows(collected, rows, filename=filename)
     if not rows:
         raise NoRows(filename=filename)
     if source.free_answers and role == "training":
-        _refuse_prose(census, rows)
+        _refuse_prose(statistics, rows)
     warnings = [*unread.warnings(), *repeats.warnings()]
     if role == "training":
-        _check(census, chosen.columns)
+        _check(statistics, chosen.columns)
         if rows < MINIMUM_ROWS:
             plural = "" if rows == 1 else "s"
             raise TooSmall(filename=filename, format=source.name, rows=rows, s=plural, minimum=MINIMUM_ROWS)
-        warnings = [*unread.warnings(), *_named(census, chosen.columns), *repeats.warnings()]
+        warnings = [*unread.warnings(), *_named(statistics, chosen.columns), *repeats.warnings()]
     return DatasetProfile(
         format=source.name,
         task=chosen.task.name,
         rows=rows,
         columns=chosen.columns,
-        labels=dict(census.labels),
+        labels=dict(statistics.labels),
         warnings=warnings,
         words=words.above,
         role=role,
@@ -110,10 +110,10 @@ def _arrange(  # noqa: PLR0917
         raise
 
 
-def _check(census: Census, columns: dict[str, str]) -> None:
+def _check(statistics: Statistics, columns: dict[str, str]) -> None:
     """Raise what makes the set unfit to learn from, with the file's own names of columns."""
     try:
-        census.check()
+        statistics.check()
     except InvalidDataset as error:
         raise _with_own_names(error, columns) from None
 
@@ -131,10 +131,10 @@ def _with_own_names(error: InvalidDataset, columns: dict[str, str]) -> InvalidDa
     return error
 
 
-def _named(census: Census, columns: dict[str, str]) -> list[dict[str, object]]:
+def _named(statistics: Statistics, columns: dict[str, str]) -> list[dict[str, object]]:
     return [
         {**warning, "message": str(warning["message"]).replace(OWN, columns.get(str(warning.get("column")), ""))}
-        for warning in census.warnings()
+        for warning in statistics.warnings()
     ]
 
 
@@ -149,7 +149,7 @@ def _examine(row: Row | Problem, task: Task, limits: Limits) -> Example | list[P
 
 
 def _media_bytes(row: Row | Problem) -> int:
-    """Encoded pictures and sounds in a row, in Parquet and in archives."""
+    """Return the bytes of encoded pictures and sounds in a row, in Parquet and in archives."""
     if isinstance(row, Problem):
         return 0
     cells = (value.get("bytes") if isinstance(value, dict) else value for value in row.values.values())
@@ -158,21 +158,21 @@ def _media_bytes(row: Row | Problem) -> int:
     )
 
 
-def _refuse_rows(path: Path, filename: str, source: Format, ledger: Ledger) -> None:
-    """A file in which no column could be found: say what is wrong with its rows, if it has any."""
+def _refuse_rows(path: Path, filename: str, source: Format, collected: ProblemCollector) -> None:
+    """Refuse a file in which no column could be found, with what is wrong with its rows, if anything is."""
     rows = 0
     for row in source.rows(path, {}):
         rows += 1
         if isinstance(row, Problem):
-            ledger.add([row])
-    if ledger.total:
-        raise bad_rows(ledger, rows, filename=filename)
+            collected.add([row])
+    if collected.total:
+        raise bad_rows(collected, rows, filename=filename)
     if not rows:
         raise NoRows(filename=filename)
 
 
-def _refuse_prose(census: Census, rows: int) -> None:
-    """Answers that hardly recur are free text, not labels."""
-    once = sum(count == 1 for count in census.labels.values())
-    if len(census.labels) > 2 and once * 2 > len(census.labels):
-        raise OpenAnswers(distinct=len(census.labels), rows=rows)
+def _refuse_prose(statistics: Statistics, rows: int) -> None:
+    """Refuse answers that hardly recur: they are free text, not labels."""
+    once = sum(count == 1 for count in statistics.labels.values())
+    if len(statistics.labels) > 2 and once * 2 > len(statistics.labels):
+        raise OpenAnswers(distinct=len(statistics.labels), rows=rows)

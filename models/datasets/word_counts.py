@@ -31,6 +31,6 @@ class WordCounts:
 
 
 def certainly_cut(above: dict[str, int], max_tokens: int) -> int:
-    """How many texts have more tokens than a base reads, at least."""
+    """Return how many texts have more tokens than a base reads, at least."""
     border = next((border for border in BORDERS if border >= max_tokens - 2), None)
     return 0 if border is None else above.get(str(border), 0)

@@ -24,7 +24,7 @@ from models.datasets.formats.json_lines import JSONL
 from models.datasets.formats.zip_members import Archive, Member, danger, judge, open_archive
 from models.datasets.limits import UNLIMITED, Limits
 from models.datasets.media.encodings import HEAD_BYTES, Medium, medium_of
-from models.datasets.problems import Ledger, Problem, Unfit, excerpt
+from models.datasets.problems import BadValue, Problem, ProblemCollector, excerpt
 
 _TABLES: dict[str, Format] = {".csv": CSV, ".tsv": CSV, ".jsonl": JSONL, ".ndjson": JSONL}
 _FILE_COLUMNS = ("file", "file_name", "filename", "filepath", "file_path", "path")
@@ -45,7 +45,7 @@ _FOLDERS = "Put every file directly into the folder that is named like its label
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """The one table of an archive, unpacked."""
+    """The one table of an archive, unpacked to a file."""
 
     member: Member
     format: Format
@@ -56,7 +56,7 @@ class _Table:
 
 
 def recognise(head: bytes) -> bool:
-    """A zip's magic bytes; which kind of zip shows in its members."""
+    """Return whether these are a zip's magic bytes; which kind of zip it is shows in its members."""
     return head.startswith((b"PK\x03\x04", b"PK\x05\x06"))
 
 
@@ -66,16 +66,16 @@ def check(path: Path, filename: str, limits: Limits) -> None:
         if (office := _office_file(archive)) is not None:
             raise WrongFormat(filename=filename, found=office, advice=_SAVE_AS_CSV)
         judge(archive, path, filename, limits)
-        ledger, seen = Ledger(), set[str]()
+        collected, seen = ProblemCollector(), set[str]()
         for member in archive.members:
             found = danger(member, limits)
             if found is None and member.name in seen:
-                found = Unfit("is in the archive twice", "Keep one of them.")
+                found = BadValue("is in the archive twice", "Keep one of them.")
             seen.add(member.name)
             if found is not None:
-                ledger.add([Problem(member.number, None, None, found.reason, found.mend, member.name)])
-        if ledger.total:
-            raise bad_rows(ledger, len(archive.members), filename=filename)
+                collected.add([Problem(member.number, None, None, found.reason, found.mend, member.name)])
+        if collected.total:
+            raise bad_rows(collected, len(archive.members), filename=filename)
         if _medium(archive) is None:
             raise WrongFormat(filename=filename, found="a zip archive without pictures or sounds", advice=_UNZIP)
         tables = _tables(archive)
@@ -88,7 +88,7 @@ def check(path: Path, filename: str, limits: Limits) -> None:
 
 
 def read_columns(path: Path) -> list[str]:
-    """The table's columns, that of the files called `image` or `audio`; or these and `label`, from folders."""
+    """Return the table's columns, the file's called `image` or `audio`; or that one and `label`, from folders."""
     with open_archive(path, path.name, max_entries=UNLIMITED.max_entries) as archive, _unpacked(archive) as table:
         medium = _medium(archive) or "image"
         if table is None:
@@ -99,7 +99,7 @@ def read_columns(path: Path) -> list[str]:
 
 
 def read_rows(path: Path, columns: dict[str, str]) -> Iterator[Row | Problem]:
-    """Rows in the order of the table, or of the members; a member that cannot be unpacked is a problem."""
+    """Yield rows in the order of the table, or of the members; a member that cannot be unpacked is a problem."""
     with open_archive(path, path.name, max_entries=UNLIMITED.max_entries) as archive, _unpacked(archive) as table:
         medium = next((name for name in ("image", "audio") if name in columns), "image")
         if table is None:
@@ -118,7 +118,7 @@ def _from_folders(archive: Archive, medium: str, columns: dict[str, str]) -> Ite
             continue
         try:
             media = Media(member.name, archive.read(member))
-        except Unfit as error:
+        except BadValue as error:
             yield Problem(member.number, None, medium, error.reason, error.mend, member.name)
             continue
         values = {medium: media, "label": inside[0]}
@@ -138,17 +138,17 @@ def _from_table(archive: Archive, table: _Table, medium: str, columns: dict[str,
         try:
             member = _named(row.values.get(medium), base, members)
             if member.name in seen:
-                raise Unfit(f"names '{excerpt(member.name)}' again, as row {seen[member.name]}", "Keep one of them.")
+                raise BadValue(f"names '{excerpt(member.name)}' again, as row {seen[member.name]}", "Keep one of them.")
             seen[member.name] = row.number
             media = Media(member.name, archive.read(member))
-        except Unfit as error:
+        except BadValue as error:
             yield Problem(row.number, row.line, own[medium], error.reason, error.mend)
             continue
         yield replace(row, values={**row.values, medium: media}, member=member.name)
 
 
 def _office_file(archive: Archive) -> str | None:
-    """What kind of office file an archive is, by its members; None for any other."""
+    """Return what kind of office file an archive is, by its members; None for any other."""
     members = {member.name: member for member in archive.members}
     if _CONTENTS in members:
         found = (what for part, what in _OFFICE if any(name.startswith(part) for name in members))
@@ -158,9 +158,9 @@ def _office_file(archive: Archive) -> str | None:
 
 
 def _named(value: object, base: str, members: dict[str, Member]) -> Member:
-    """The member that a cell names."""
+    """Return the member that a cell names."""
     if not isinstance(value, str) or not value.strip():
-        raise Unfit("names no file", "Write the name that the file has in the archive.")
+        raise BadValue("names no file", "Write the name that the file has in the archive.")
     name = posixpath.normpath(value.strip().replace("\\", "/"))
     for candidate in (posixpath.normpath(posixpath.join(base, name)), name):
         if candidate in members:
@@ -168,11 +168,11 @@ def _named(value: object, base: str, members: dict[str, Member]) -> Member:
     alike = get_close_matches(name, list(members)[:_ALIKE_AMONG], n=1)
     hint = f" Did you mean '{excerpt(alike[0])}'?" if alike else ""
     mend = f"Write the name as it is in the archive, or add the file.{hint}"
-    raise Unfit(f"names '{excerpt(value)}', which is not in the archive", mend)
+    raise BadValue(f"names '{excerpt(value)}', which is not in the archive", mend)
 
 
 def _outside(folders: list[tuple[str, ...]]) -> int:
-    """How many folders lie around all label folders."""
+    """Return how many folders lie around all label folders."""
     around = [path[:-1] for path in folders if path]
     depth = 0
     while around and all(len(path) > depth and path[depth] == around[0][depth] for path in around):
@@ -181,7 +181,7 @@ def _outside(folders: list[tuple[str, ...]]) -> int:
 
 
 def _medium(archive: Archive) -> Medium | None:
-    """What the archive is about: the kind that most of a sample of its members are."""
+    """Return the kind of medium that most of a sample of the members are."""
     candidates = [member for member in archive.members if member.suffix not in _TABLES]
     sample = candidates[:: max(1, len(candidates) // _SAMPLED)][: 2 * _SAMPLED]
     found = [medium_of(member.name, archive.head(member, HEAD_BYTES)) for member in sample]
@@ -190,7 +190,7 @@ def _medium(archive: Archive) -> Medium | None:
 
 
 def _file_column(found: list[str], medium: str) -> str | None:
-    """The table's own name for the column of the files."""
+    """Return the table's own name for the column of the files."""
     plain = {name.strip().casefold(): name for name in reversed(found)}
     return next((plain[name] for name in (medium, *_FILE_COLUMNS) if name in plain), None)
 
@@ -201,7 +201,7 @@ def _tables(archive: Archive) -> list[Member]:
 
 @contextmanager
 def _unpacked(archive: Archive) -> Iterator[_Table | None]:
-    """The archive's table in a file of its own, for as long as it is read."""
+    """Unpack the archive's table into a file of its own, which exists as long as it is read."""
     member = next(iter(_tables(archive)), None)
     if member is None:
         yield None
@@ -212,7 +212,7 @@ def _unpacked(archive: Archive) -> Iterator[_Table | None]:
             try:
                 for chunk in archive.chunks(member):
                     file.write(chunk)
-            except Unfit as error:
+            except BadValue as error:
                 problem = Problem(None, None, None, error.reason, error.mend, member.name)
                 summary = f"'{excerpt(member.name)}' {error.reason}."
                 raise InvalidDataset(problems=[problem], summary=summary, advice=error.mend) from None

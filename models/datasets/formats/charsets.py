@@ -1,4 +1,4 @@
-"""Which encoding a text is in that is not UTF-8: the one that makes ordinary text of its bytes, or none named.
+"""Guesses at the encoding of a text that is not UTF-8: the one that makes ordinary text of its bytes, or none.
 
 A wrong name is worse than none: most encodings accept most bytes, and what `iconv` makes of them is mojibake that
 nobody refuses any more.
@@ -33,7 +33,7 @@ _PUNCTUATION = frozenset("，。！？、：；（）《》「」『』“”‘
 
 
 def advice(data: bytes, filename: str) -> str:
-    """How to convert a file that holds `data`: with the encoding's name, or with those that it may be."""
+    """Return how to convert a file that holds `data`: with the encoding's name, or with those that it may be."""
     found = names_of(data)
     if not found:
         return (
@@ -51,7 +51,7 @@ def advice(data: bytes, filename: str) -> str:
 
 
 def names_of(data: bytes) -> list[str]:
-    """The encodings that make ordinary text of the bytes, by the names that `iconv` knows, the likeliest first.
+    """Return the encodings that make ordinary text of the bytes, by the names that `iconv` knows, the likeliest first.
 
     Three at most, each with another text.
     """
@@ -73,7 +73,7 @@ def names_of(data: bytes) -> list[str]:
 
 
 def _score(text: str, ordinary: Callable[[str], bool]) -> float:
-    """Share of the characters beyond ASCII that are ordinary, and stand where they may."""
+    """Return the share of the characters beyond ASCII that are ordinary, and stand where they may."""
     total = good = 0
     for found in _WORDS.finditer(text):
         word = found[0]
@@ -93,7 +93,7 @@ def _is_cased_oddly(word: str) -> bool:
 
 
 def _is_mixed(word: str) -> bool:
-    """Latin letters in a word of another alphabet."""
+    """Return whether a word of another alphabet has Latin letters in it."""
     return any(char.isascii() and char.isalpha() for char in word) and any("\u0370" <= char < "\u0700" for char in word)
 
 
@@ -108,14 +108,14 @@ def _decode(data: bytes, name: str) -> str | None:
 
 
 def _readings(data: bytes, names: list[str]) -> list[str]:
-    """What each encoding makes of the first word on which they differ, or of the first that is not ASCII."""
+    """Return what each encoding makes of the first word on which they differ, or of the first that is not ASCII."""
     words = [[word for word in re.findall(r"\S+", _decode(data, name) or "") if not word.isascii()] for name in names]
     at = next((place for place, found in enumerate(zip(*words, strict=False)) if len(set(found)) == len(names)), 0)
     return ["".join(char for char in found[at] if char.isprintable())[:_SHOWN] if found else "" for found in words]
 
 
 def _frequent(codec: str, leads: range) -> Callable[[str], bool]:
-    """Whether a character is among those that the codec's standard lists first, for everyday use."""
+    """Return whether a character is among those that the codec's standard lists first, for everyday use."""
 
     def ordinary(char: str) -> bool:
         if char in _PUNCTUATION:

@@ -28,11 +28,11 @@ _ANSWERS = "Add the assistant's message: the label."
 
 
 class _Unusable(ValueError):
-    """reason, mend."""
+    """A conversation that makes no row. Its arguments: reason, mend."""
 
 
 def joined(parts: Sequence[str]) -> str:
-    """The text of a message whose content comes in parts, in training and in requests alike.
+    """Return the text of a message whose content comes in parts, in training and in requests alike.
 
     A line break goes between two parts unless there is white space already: words of two parts are two words.
     """
@@ -44,7 +44,7 @@ def joined(parts: Sequence[str]) -> str:
 
 
 def recognise(head: bytes) -> bool:
-    """The first object has messages; one whose line is longer than the head is recognised by their key."""
+    """Return whether the first object has messages; one longer than the head is recognised by their key."""
     first = decode_head(head).strip().split("\n", 1)[0]
     try:
         value = orjson.loads(first)
@@ -54,12 +54,12 @@ def recognise(head: bytes) -> bool:
 
 
 def read_columns(path: Path) -> list[str]:  # noqa: ARG001  (a Format's signature)
-    """The virtual columns `text` and `label`."""
+    """Return the virtual columns `text` and `label`."""
     return list(COLUMNS)
 
 
 def read_rows(path: Path, columns: dict[str, str]) -> Iterator[Row | Problem]:
-    """Rows in order: the question and the answer of each conversation."""
+    """Yield rows in order: the question and the answer of each conversation."""
     for row in read_objects(path):
         if isinstance(row, Problem):
             yield row
@@ -77,7 +77,7 @@ def read_rows(path: Path, columns: dict[str, str]) -> Iterator[Row | Problem]:
 
 
 def _ends(messages: Any) -> tuple[str, str, list[str]]:
-    """Text, label, and what else there is."""
+    """Return text, label, and what else a conversation holds."""
     if not isinstance(messages, list) or not messages:
         raise _Unusable("is not a list of messages", 'Write {"messages": [{"role": "user", …}, …]}.')
     if not all(isinstance(message, dict) for message in messages):
@@ -103,7 +103,7 @@ def _ends(messages: Any) -> tuple[str, str, list[str]]:
 
 
 def _plain(message: dict[str, Any]) -> dict[str, Any]:
-    """A message of ShareGPT's as one of OpenAI's."""
+    """Return a message of ShareGPT's as one of OpenAI's."""
     if "from" not in message or "role" in message:
         return message
     role = str(message["from"])
@@ -111,7 +111,7 @@ def _plain(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_call(message: dict[str, Any]) -> bool:
-    """Whether an assistant's message calls a tool instead of answering."""
+    """Return whether an assistant's message calls a tool instead of answering."""
     called = message.get("tool_calls") or message.get("function_call")
     return bool(called) and not message.get("content")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 
 def names_of(metadata: dict[bytes, bytes] | None) -> dict[str, tuple[str, ...]]:
-    """Column → the names of its numbers, from an Arrow schema's metadata; empty for other writers."""
+    """Return the names of each column's numbers, from an Arrow schema's metadata; empty for other writers."""
     try:
         features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
         return {str(name): names for name, feature in features.items() if (names := _names(feature))}
@@ -19,7 +19,7 @@ def names_of(metadata: dict[bytes, bytes] | None) -> dict[str, tuple[str, ...]]:
 
 
 def named(value: Any, names: tuple[str, ...]) -> Any:
-    """A number or a list of numbers by name; what has no name stays as it is."""
+    """Replace a number, or each of a list, by its name; what has no name stays as it is."""
     if isinstance(value, list):
         return [named(item, names) for item in value]
     if not isinstance(value, int) or isinstance(value, bool):
@@ -30,7 +30,7 @@ def named(value: Any, names: tuple[str, ...]) -> Any:
 
 
 def _names(feature: Any) -> tuple[str, ...]:
-    """The names of a ClassLabel, alone or within a list: `[…]`, Sequence, List, LargeList."""
+    """Return the names of a ClassLabel, alone or within a list: `[…]`, Sequence, List, LargeList."""
     if isinstance(feature, list):
         return _names(feature[0]) if feature else ()
     if not isinstance(feature, dict):

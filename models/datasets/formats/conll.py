@@ -30,7 +30,7 @@ _LEAST, _MOSTLY = 3, 0.95
 
 
 def recognise(head: bytes) -> bool:
-    """The first lines all end with a tag, and some of the tags begin a span."""
+    """Return whether the first lines all end with a tag, and some of the tags begin a span."""
     found = [line for line in decode_head(head).splitlines()[:_JUDGED] if not _silent(line)]
     split = [line.split() for line in found[:-1] or found]  # the last one may be cut off
     tags = [fields[-1] for fields in split if len(fields) > 1 and _TAG.fullmatch(fields[-1])]
@@ -38,12 +38,12 @@ def recognise(head: bytes) -> bool:
 
 
 def read_columns(path: Path) -> list[str]:  # noqa: ARG001  (a Format's signature)
-    """`tokens` and `tags`."""
+    """Return the columns: `tokens` and `tags`."""
     return list(COLUMNS)
 
 
 def read_rows(path: Path, columns: dict[str, str]) -> Iterator[Row | Problem]:
-    """A row per sentence; a line without a tag is a problem of its sentence."""
+    """Yield a row per sentence; a line without a tag is a problem of its sentence."""
     number, begins = 0, 0
     tokens: list[str] = []
     tags: list[str] = []

@@ -35,21 +35,21 @@ _QUOTES = "Put the field in double quotes and write a quote inside it twice, as 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How one file is written."""
+    """Delimiter and quoting of one file."""
 
     delimiter: str
     quoted: bool = True  # False: a quote is a character like any other
     hint: bool = False  # the first line is `sep=`
 
     def reader(self, file: Iterator[str]) -> Any:
-        """A reader of lines; those of a hint are to be skipped before."""
+        """Return a reader of lines; the line of a hint is to be skipped before."""
         if self.quoted:
             return csv.reader(file, delimiter=self.delimiter, strict=True)
         return csv.reader(file, delimiter=self.delimiter, strict=True, quoting=csv.QUOTE_NONE)
 
 
 def recognise(head: bytes) -> bool:
-    """Any text can be CSV; whether it is a table shows in the header. Binary data is full of control characters."""
+    """Return whether the head is text: any text can be CSV; binary data is full of control characters."""
     text = decode_head(head)
     control = sum(char < " " and char not in "\t\r\n\f" for char in text)
     share = 0.05 if "\ufffd" in text else 0.3
@@ -57,12 +57,12 @@ def recognise(head: bytes) -> bool:
 
 
 def read_header(path: Path) -> list[str]:
-    """The column names, stripped; empty for a file without any line."""
+    """Return the column names, stripped; empty for a file without any line."""
     return _header(path, sniff(path))
 
 
 def sniff(path: Path) -> Dialect:
-    """The delimiter of the hint, or that which splits the header into most columns; a comma when none does."""
+    """Return the delimiter of the hint, or that which splits the header into most columns; a comma when none does."""
     with open_text(path) as file:
         try:
             first = next(lines(file), "").strip("\r\n").strip('"')
@@ -79,7 +79,7 @@ def sniff(path: Path) -> Dialect:
 
 
 def read_rows(path: Path, columns: dict[str, str]) -> Iterator[Row | Problem]:
-    """Rows in order. A row that cannot be split is a problem; an unclosed quote ends the reading."""
+    """Yield rows in order. A row that cannot be split is a problem; an unclosed quote ends the reading."""
     dialect = sniff(path)
     with open_text(path) as file:
         recent = RecentLines(_after_hint(file, dialect))

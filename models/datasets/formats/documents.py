@@ -62,7 +62,7 @@ def _array(text: str) -> tuple[str, str, str] | None:
 
 
 def _label_studio(task: dict[str, Any]) -> str:
-    """The rows of an export in full, by what the first task's annotation is."""
+    """Return the command for a full export of Label Studio's, by what the first task's annotation is."""
     texts = [name for name, value in task["data"].items() if isinstance(value, str)]
     text = f".data[{json.dumps(texts[0] if texts else 'text')}]"
     annotations = task["annotations"]
@@ -94,7 +94,7 @@ def _object(text: str, *, whole: bool) -> tuple[str, str, str] | None:
 
 
 def _endless(text: str, first: str, *, whole: bool) -> tuple[str, str, str] | None:
-    """An object whose end is beyond what was read, or that is broken: then its rows say where."""
+    """Return the command for an object whose end was not read; None if it is broken: then its rows say where."""
     if first != "{" and (whole or "\n" in text):
         return None
     found = _FIRST_LIST.search(text)
@@ -104,7 +104,7 @@ def _endless(text: str, first: str, *, whole: bool) -> tuple[str, str, str] | No
 
 
 def _single(document: dict[str, Any]) -> tuple[str, str, str] | None:
-    """One object that is the whole file."""
+    """Return the command for one object that is the whole file."""
     for name, value in document.items():
         if isinstance(value, list) and len(value) > 0 and isinstance(value[0], dict) and not _ROW_KEYS & set(document):
             return _wrapped(name)
@@ -135,7 +135,7 @@ def _decoded(text: str) -> Any:
 
 
 def _decoded_to(text: str) -> tuple[Any, str]:
-    """The first JSON value of a text, None if it does not end, and what follows it."""
+    """Return the first JSON value of a text, None if it does not end, and what follows it."""
     try:
         value, end = json.JSONDecoder().raw_decode(text)
     except (ValueError, RecursionError):

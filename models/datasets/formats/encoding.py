@@ -24,19 +24,19 @@ class OverlongLine(ValueError):
 
 
 def encoding_of(head: bytes) -> str:
-    """The codec for a file that starts with `head`, by its byte-order mark; UTF-8 without one."""
+    """Return the codec for a file that starts with `head`, by its byte-order mark; UTF-8 without one."""
     if head.startswith(_UTF16_MARKS) and not head.startswith(_UTF32_MARKS):
         return "utf-16"
     return "utf-8-sig"
 
 
 def decode_head(head: bytes) -> str:
-    """The first bytes of a file as text, with replacement characters where they are not."""
+    """Return the first bytes of a file as text, with replacement characters where they are not."""
     return head.decode(encoding_of(head), errors="replace")
 
 
 def refused_encoding(head: bytes) -> str | None:
-    """The codec of a wide encoding that is not read: UTF-32, and UTF-16 without its mark (every other byte is NUL)."""
+    """Return a wide encoding that is not read: UTF-32, and UTF-16 without its mark (every other byte is NUL)."""
     if head.startswith(_UTF32_MARKS):
         return "utf-32"
     if head.startswith(_UTF16_MARKS):
@@ -95,7 +95,7 @@ def open_text(path: Path) -> TextIO:
 
 
 def lines(file: TextIO) -> Iterator[str]:
-    """Lines with their ends (CR, LF or CRLF); raises OverlongLine instead of filling the memory."""
+    """Yield lines with their ends (CR, LF or CRLF). Raises OverlongLine instead of filling the memory."""
     while line := file.readline(MAX_LINE_CHARS + 1):
         if len(line) > MAX_LINE_CHARS:
             raise OverlongLine

@@ -1,4 +1,4 @@
-"""What a file format is to the rest: how to recognise it, which columns it has, and its rows."""
+"""The interface of a file format: how to recognise it, which columns it has, and its rows."""
 
 from __future__ import annotations
 

@@ -17,12 +17,12 @@ _PEEKED = 1_000  # lines from which the column names are gathered: rows may leav
 
 
 def recognise(head: bytes) -> bool:
-    """An opening brace comes first."""
+    """Return whether an opening brace comes first."""
     return decode_head(head).lstrip().startswith("{")
 
 
 def read_objects(path: Path) -> Iterator[Row | Problem]:
-    """Every non-blank line as a Row whose values are the object's own, or the problem with it."""
+    """Yield every non-blank line as a Row whose values are the object's own, or the problem with it."""
     number = 0
     with open_text(path) as file:
         numbered = enumerate(lines(file), start=1)
@@ -42,7 +42,7 @@ def read_objects(path: Path) -> Iterator[Row | Problem]:
 
 
 def read_keys(path: Path) -> list[str]:
-    """The keys of the first objects, in order of first appearance."""
+    """Return the keys of the first objects, in order of first appearance."""
     keys: dict[str, None] = {}
     for row in islice(read_objects(path), _PEEKED):
         if isinstance(row, Row):
@@ -51,7 +51,7 @@ def read_keys(path: Path) -> list[str]:
 
 
 def read_rows(path: Path, columns: dict[str, str]) -> Iterator[Row | Problem]:
-    """Rows in order with the wanted keys."""
+    """Yield rows in order with the wanted keys."""
     for row in read_objects(path):
         if isinstance(row, Row):
             yield Row(row.number, row.line, {name: row.values.get(own) for name, own in columns.items()})

@@ -38,7 +38,7 @@ _DAMAGE = (
 
 
 def recognise(head: bytes) -> bool:
-    """The magic bytes."""
+    """Return whether the head begins with Parquet's magic bytes."""
     return head.startswith(_MAGIC)
 
 
@@ -76,13 +76,13 @@ def check(path: Path, filename: str, limits: Limits) -> None:
 
 
 def read_columns(path: Path) -> list[str]:
-    """Top-level column names."""
+    """Return the names of the top-level columns."""
     with _open(path) as parquet:
         return list(parquet.schema_arrow.names)
 
 
 def read_rows(path: Path, columns: dict[str, str]) -> Iterator[Row | Problem]:
-    """Rows in order; a page that cannot be decoded is a problem that ends the reading."""
+    """Yield rows in order; a page that cannot be decoded is a problem that ends the reading."""
     number = 0
     try:
         with _open(path, dictionaries=_nested_text(path, set(columns.values()))) as parquet:

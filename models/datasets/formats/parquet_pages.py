@@ -22,7 +22,7 @@ _DICTIONARY_PAGE = 2
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What one page's header declares: bytes when unpacked, bytes in the file, and values."""
+    """Sizes that one page's header declares: bytes when unpacked, bytes in the file, and values."""
 
     unpacked: int
     packed: int
@@ -30,7 +30,7 @@ class Page:
 
 
 def walk(path: Path, metadata: Any) -> Iterator[Page]:
-    """Every page of every column chunk of a file with the footer `metadata`; raises ValueError on what is none."""
+    """Yield every page of every column chunk, given the footer `metadata`. Raises ValueError for broken headers."""
     seen = 0
     with path.open("rb") as file:
         for group in range(metadata.num_row_groups):

@@ -1,4 +1,4 @@
-"""Which quotes in a delimited file are quoting and which are characters of a text."""
+"""The distinction of quotes that quote from quotes that are characters of a text, in delimited files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CELL_CHARS = 64
 
 
 def is_quoted(found: Iterable[str]) -> bool:
-    """Whether a tab-separated file is quoted as by a CSV writer. Most are not, and may begin a text with a quote.
+    """Return whether a tab-separated file is quoted as by a CSV writer. Most are not: a text may start with a quote.
 
     Not quoted: a quote that opens on a line and does not close there, where the lines are rows as they are; or quotes
     that no writer would have set, around some of a column's cells without a quote or tab in them.
@@ -64,7 +64,7 @@ class RecentLines:
 
 
 class SeenCells:
-    """Short cells of earlier rows by column: what labels look like in this file."""
+    """Short cells of earlier rows by column: examples of labels in this file."""
 
     def __init__(self) -> None:
         self._cells: dict[int, set[str]] = defaultdict(set)
@@ -77,7 +77,7 @@ class SeenCells:
                 known.add(cell.strip())
 
     def swallowed(self, fields: Sequence[str], found: Sequence[str], delimiter: str) -> bool:
-        """Whether one row's lines are rows each: as wide as the table, one with a cell that occurred before.
+        """Return whether one row's lines are rows each: as wide as the table, one with a cell that occurred before.
 
         So it is when a text begins with a stray quote and a later one ends with one. Cells before the field that holds
         line breaks, on the first line, and behind it, on the last, are the row's own and prove nothing.

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from models.datasets.errors import OversizedArchive, TooManyMembers, UnreadableArchive
 from models.datasets.limits import Limits
-from models.datasets.problems import Unfit, excerpt
+from models.datasets.problems import BadValue, excerpt
 
 _ENTRY = b"PK\x01\x02"
 _MAX_DIRECTORY_BYTES = 64 * 2**20
@@ -42,7 +42,7 @@ class Member:
 
     @property
     def suffix(self) -> str:
-        """`.jpg`, in lower case."""
+        """The ending of the name in lower case: `.jpg`."""
         return PurePosixPath(self.name).suffix.lower()
 
 
@@ -54,11 +54,11 @@ class Archive:
         self.members = list(_members(file.infolist()))
 
     def read(self, member: Member) -> bytes:
-        """A member's content; raises Unfit if it cannot be unpacked."""
+        """A member's content; raises BadValue if it cannot be unpacked."""
         return b"".join(self.chunks(member))
 
     def head(self, member: Member, size: int) -> bytes:
-        """The first bytes of a member; none if it cannot be unpacked."""
+        """Return the first bytes of a member; none if it cannot be unpacked."""
         try:
             with self._file.open(member.info) as content:
                 return content.read(size)
@@ -66,7 +66,7 @@ class Archive:
             return b""
 
     def chunks(self, member: Member) -> Iterator[bytes]:
-        """As `read`, in pieces of bounded size."""
+        """Yield a member's content as `read` returns it, in pieces of bounded size."""
         try:
             with self._file.open(member.info) as content:
                 while chunk := content.read(_CHUNK):
@@ -74,7 +74,7 @@ class Archive:
         except Exception as error:
             # Damaged bytes make the library raise errors of half a dozen kinds.
             found = excerpt(str(error) or type(error).__name__, 80)
-            raise Unfit(f"cannot be unpacked ({found})", "Make the archive again and upload it whole.") from None
+            raise BadValue(f"cannot be unpacked ({found})", "Make the archive again and upload it whole.") from None
 
 
 @contextmanager
@@ -104,8 +104,8 @@ def judge(archive: Archive, path: Path, filename: str, limits: Limits) -> None:
         raise OversizedArchive(filename=filename, what=what, limit=f"{limits.max_ratio:g} times")
 
 
-def danger(member: Member, limits: Limits) -> Unfit | None:
-    """Why a member is not to be unpacked."""
+def danger(member: Member, limits: Limits) -> BadValue | None:
+    """Return why a member is not to be unpacked."""
     info = member.info
     absolute = "\0" in info.orig_filename or _DRIVE.match(member.name) or member.name.startswith("/")
     foreign = info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -118,7 +118,7 @@ def danger(member: Member, limits: Limits) -> Unfit | None:
         (foreign, f"is packed with method {info.compress_type}", "Make the archive with the usual method, deflate."),
         (info.file_size > limits.max_media_bytes, size, "Use smaller pictures or shorter sounds."),
     )
-    return next((Unfit(reason, mend) for present, reason, mend in dangers if present), None)
+    return next((BadValue(reason, mend) for present, reason, mend in dangers if present), None)
 
 
 def _members(infos: list[zipfile.ZipInfo]) -> Iterator[Member]:

@@ -1,4 +1,4 @@
-"""How a picture or a sound is encoded, told by its first bytes. Its name is never believed.
+"""Recognition of how a picture or a sound is encoded, by its first bytes; the file's name does not count.
 
 Accepted are JPEG, PNG, WebP and BMP, and WAV, FLAC and Ogg (Vorbis, Opus): formats whose size is known before they are
 decoded. Everything else is named, so that its owner knows what to convert.
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
-from models.datasets.problems import Unfit, excerpt
+from models.datasets.problems import BadValue, excerpt
 
 Medium = Literal["image", "audio"]
 HEAD_BYTES = 512
@@ -88,7 +88,7 @@ _MEDIA_OF_SUFFIX: dict[str, Medium] = {
 
 
 def recognise(head: bytes) -> Encoding | None:
-    """What the first bytes belong to; None if nobody knows."""
+    """Return the encoding that the first bytes belong to; None for an unknown one."""
     for start, offset, mark, encoding in _CONTAINERS:
         if head.startswith(start) and head[offset : offset + len(mark)] == mark:
             return encoding
@@ -96,24 +96,24 @@ def recognise(head: bytes) -> Encoding | None:
 
 
 def medium_of(name: str, head: bytes) -> Medium | None:
-    """Picture, sound or neither, for a guess at what an archive is about: by content, else by the name's end."""
+    """Return picture, sound or None, as a guess at what an archive is about: by content, else by the name's end."""
     encoding = recognise(head)
     return encoding.medium if encoding else _MEDIA_OF_SUFFIX.get(PurePosixPath(name).suffix.lower())
 
 
 def require(data: bytes, medium: Medium, name: str) -> Encoding:
-    """The accepted encoding of `data`; raises Unfit for everything else, an empty file included."""
+    """Return the accepted encoding of `data`. Raises BadValue for everything else, an empty file included."""
     if not data:
-        raise Unfit("is an empty file", "Upload it whole, or remove it.")
+        raise BadValue("is an empty file", "Upload it whole, or remove it.")
     encoding = recognise(data[:HEAD_BYTES])
     if encoding is None:
-        raise Unfit(f"is not {NOUNS[medium]} of a known format", MENDS[medium])
+        raise BadValue(f"is not {NOUNS[medium]} of a known format", MENDS[medium])
     if encoding.medium != medium:
-        raise Unfit(f"is {encoding.words} where {NOUNS[medium]} is expected", MENDS[medium])
+        raise BadValue(f"is {encoding.words} where {NOUNS[medium]} is expected", MENDS[medium])
     if not encoding.accepted:
         suffix = PurePosixPath(name).suffix
         disguised = f", whatever its name ('{excerpt(suffix, 20)}') says" if _differs(suffix, encoding) else ""
-        raise Unfit(f"is {encoding.words}{disguised}; that format is not accepted", MENDS[medium])
+        raise BadValue(f"is {encoding.words}{disguised}; that format is not accepted", MENDS[medium])
     return encoding
 
 

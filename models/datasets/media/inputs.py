@@ -13,41 +13,41 @@ from models.datasets.examples import Media
 from models.datasets.limits import Limits
 from models.datasets.media import pictures, sounds
 from models.datasets.media.encodings import Medium
-from models.datasets.problems import Unfit, excerpt
+from models.datasets.problems import BadValue, excerpt
 
 _DATA_URL = re.compile(r"data:[^,]{0,200},")
 _VERIFIERS: dict[Medium, Callable[[bytes, str, Limits], int]] = {"image": pictures.verify, "audio": sounds.verify}
 
 
 def verify(media: Media, medium: Medium, limits: Limits) -> Media:
-    """Decode a picture or a sound on trial; it comes back with its extent. Raises Unfit."""
+    """Decode a picture or a sound on trial; it comes back with its extent. Raises BadValue."""
     return Media(media.name, media.data, _VERIFIERS[medium](media.data, media.name, limits))
 
 
 def from_json(value: Any, medium: Medium, limits: Limits, *, param: str) -> Media:
-    """A checked picture or sound from `{"image": "<base64>"}`, `{"audio": …}`, the bare base64 or a data URL.
+    """Return a checked picture or sound from `{"image": "<base64>"}`, `{"audio": …}`, the bare base64 or a data URL.
 
     Raises InvalidMedia, whose `param` names the input.
     """
     if isinstance(value, dict):
         if set(value) != {medium}:
             keys = ", ".join(f"'{excerpt(str(key), 20)}'" for key in list(value)[:5]) or "none"
-            raise _invalid(param, Unfit(f"has the fields {keys}", f'Send {{"{medium}": "<base64>"}}.'))
+            raise _invalid(param, BadValue(f"has the fields {keys}", f'Send {{"{medium}": "<base64>"}}.'))
         value = value[medium]
     if not isinstance(value, str):
         reason = f"is {excerpt(value, 40)} where base64 is expected"
-        raise _invalid(param, Unfit(reason, f'Send {{"{medium}": "<base64>"}}.'))
+        raise _invalid(param, BadValue(reason, f'Send {{"{medium}": "<base64>"}}.'))
     try:
         return verify(Media(param, _decode(value, limits)), medium, limits)
-    except Unfit as error:
+    except BadValue as error:
         raise _invalid(param, error) from None
 
 
 def from_upload(data: bytes, filename: str, medium: Medium, limits: Limits, *, param: str) -> Media:
-    """A checked picture or sound from the bytes of an uploaded file. Raises InvalidMedia."""
+    """Return a checked picture or sound from the bytes of an uploaded file. Raises InvalidMedia."""
     try:
         return verify(Media(filename, data), medium, limits)
-    except Unfit as error:
+    except BadValue as error:
         raise _invalid(param, error) from None
 
 
@@ -55,16 +55,16 @@ def _decode(text: str, limits: Limits) -> bytes:
     head = _DATA_URL.match(text)
     if head is not None:
         if ";base64" not in head.group().lower():
-            raise Unfit("is a data URL without ';base64'", "Encode the bytes as base64.")
+            raise BadValue("is a data URL without ';base64'", "Encode the bytes as base64.")
         text = text[head.end() :]
     if len(text) * 3 // 4 > limits.max_media_bytes + 3:
-        raise Unfit(f"has more than {limits.max_media_bytes} bytes", "Send a smaller or shorter one.")
+        raise BadValue(f"has more than {limits.max_media_bytes} bytes", "Send a smaller or shorter one.")
     plain = "".join(text.split()).replace("-", "+").replace("_", "/").rstrip("=")
     try:
         return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
     except (binascii.Error, ValueError):
-        raise Unfit("is not valid base64", "Encode the file's bytes as base64, or send them as a file.") from None
+        raise BadValue("is not valid base64", "Encode the file's bytes as base64, or send them as a file.") from None
 
 
-def _invalid(param: str, error: Unfit) -> InvalidMedia:
+def _invalid(param: str, error: BadValue) -> InvalidMedia:
     return InvalidMedia(place=param, reason=error.reason, mend=error.mend, param=param)

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from models.datasets.limits import Limits
 from models.datasets.media import encodings
 from models.datasets.media.encodings import Encoding
-from models.datasets.problems import Unfit, excerpt
+from models.datasets.problems import BadValue, excerpt
 
 # Cameras write several pictures into one JPEG file and call it MPO; the first one is the picture.
 _PILLOW_NAMES = {"JPEG": ("JPEG", "MPO"), "PNG": ("PNG",), "WEBP": ("WEBP",), "BMP": ("BMP",)}
@@ -29,7 +29,7 @@ _NUMBER = re.compile(r"\d+")
 
 
 def verify(data: bytes, name: str, limits: Limits) -> int:
-    """Decode a picture on trial, JPEG at an eighth of its size; its pixels. Raises Unfit."""
+    """Decode a picture on trial, JPEG at an eighth of its size; return its pixels. Raises BadValue."""
     with _opened(data, name, limits) as picture:
         pixels = picture.width * picture.height
         picture.draft("RGB", _SMALL)
@@ -38,7 +38,7 @@ def verify(data: bytes, name: str, limits: Limits) -> int:
 
 
 def decode(data: bytes, name: str, limits: Limits, *, shortest: int | None = None) -> Image.Image:
-    """The picture as upright RGB, transparency on white. Raises Unfit.
+    """Return the picture as upright RGB, transparency on white. Raises BadValue.
 
     `shortest`: a large JPEG may come out reduced, by a power of two, to no less than this on its shorter side.
     """
@@ -56,10 +56,10 @@ def decode(data: bytes, name: str, limits: Limits, *, shortest: int | None = Non
 def _opened(data: bytes, name: str, limits: Limits) -> Iterator[Image.Image]:
     if len(data) > limits.max_media_bytes:
         reason = f"has {len(data)} bytes; the limit is {limits.max_media_bytes}"
-        raise Unfit(reason, "Upload a smaller version of the picture.")
+        raise BadValue(reason, "Upload a smaller version of the picture.")
     encoding = encodings.require(data, "image", name)
     if encoding is encodings.JPEG and data.count(_SCAN) > _MAX_SCANS:
-        raise Unfit(f"has more than {_MAX_SCANS} scans", encodings.MENDS["image"])
+        raise BadValue(f"has more than {_MAX_SCANS} scans", encodings.MENDS["image"])
     try:
         with Image.open(io.BytesIO(data), formats=_PILLOW_NAMES[encoding.name]) as picture:
             pixels = picture.width * picture.height
@@ -70,7 +70,7 @@ def _opened(data: bytes, name: str, limits: Limits) -> Iterator[Image.Image]:
             else:
                 with _one_large:
                     yield picture
-    except Unfit:
+    except BadValue:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         number = _NUMBER.search(str(error))
@@ -94,11 +94,11 @@ def _rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
-def _too_many_pixels(size: str, limits: Limits) -> Unfit:
+def _too_many_pixels(size: str, limits: Limits) -> BadValue:
     reason = f"has {size} pixels; the limit is {limits.max_pixels} in all"
-    return Unfit(reason, "Make the picture smaller; models look at a few hundred pixels.")
+    return BadValue(reason, "Make the picture smaller; models look at a few hundred pixels.")
 
 
-def _broken(encoding: Encoding, error: Exception) -> Unfit:
+def _broken(encoding: Encoding, error: Exception) -> BadValue:
     found = excerpt(str(error) or type(error).__name__, 80)
-    return Unfit(f"is cut off or damaged ({encoding.name}: {found})", "Upload the whole picture, or remove it.")
+    return BadValue(f"is cut off or damaged ({encoding.name}: {found})", "Upload the whole picture, or remove it.")

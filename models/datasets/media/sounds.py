@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from models.datasets.limits import Limits
 from models.datasets.media import encodings
-from models.datasets.problems import Unfit, excerpt
+from models.datasets.problems import BadValue, excerpt
 
 _BLOCK_SAMPLES = 2**18
 _LOWEST_RATE, _HIGHEST_RATE = 1_000, 384_000
@@ -32,7 +32,7 @@ class Sound:
 
 
 def verify(data: bytes, name: str, limits: Limits) -> int:
-    """Decode a sound on trial; its samples in all channels. Raises Unfit."""
+    """Decode a sound on trial; its samples in all channels. Raises BadValue."""
     samples = 0
     for block_NC, _ in _blocks(data, name, limits):
         samples += block_NC.size
@@ -40,7 +40,7 @@ def verify(data: bytes, name: str, limits: Limits) -> int:
 
 
 def decode(data: bytes, name: str, limits: Limits) -> Sound:
-    """The whole sound, channels averaged. Raises Unfit."""
+    """Return the whole sound, channels averaged. Raises BadValue."""
     parts, rate = [], 0
     for block_NC, found in _blocks(data, name, limits):
         rate = found
@@ -49,10 +49,10 @@ def decode(data: bytes, name: str, limits: Limits) -> Sound:
 
 
 def _blocks(data: bytes, name: str, limits: Limits) -> Iterator[tuple[NDArray[np.float32], int]]:
-    """Blocks (N, channels) and their rate, at least one sample in all."""
+    """Yield blocks (N, channels) and their rate, at least one sample in all."""
     if len(data) > limits.max_media_bytes:
         reason = f"has {len(data)} bytes; the limit is {limits.max_media_bytes}"
-        raise Unfit(reason, "Upload a shorter or a compressed version (FLAC, Ogg).")
+        raise BadValue(reason, "Upload a shorter or a compressed version (FLAC, Ogg).")
     encoding = encodings.require(data, "audio", name)
     if encoding is encodings.WAV:
         _check_chunks(data)
@@ -68,31 +68,31 @@ def _blocks(data: bytes, name: str, limits: Limits) -> Iterator[tuple[NDArray[np
                 if read > limits.max_seconds * file.samplerate:
                     raise _too_long(f"more than {limits.max_seconds:g}", limits)
                 if not np.isfinite(block_NC).all():
-                    raise Unfit("has samples that are not finite numbers", "Write samples between -1 and 1.")
+                    raise BadValue("has samples that are not finite numbers", "Write samples between -1 and 1.")
                 yield block_NC, file.samplerate
-    except Unfit:
+    except BadValue:
         raise
     except Exception as error:
         # The library reports damaged bytes in several ways, its wrapper in more.
         found = excerpt(str(error) or type(error).__name__, 80)
         reason = f"is cut off or damaged ({encoding.name}: {found})"
-        raise Unfit(reason, "Upload the whole sound, or remove it.") from None
+        raise BadValue(reason, "Upload the whole sound, or remove it.") from None
     if not read:
-        raise Unfit("has no samples", "Upload a sound of some length, or remove it.")
+        raise BadValue("has no samples", "Upload a sound of some length, or remove it.")
     if read < declared:
         reason = f"is cut off: its header promises {declared} samples, {read} are there"
-        raise Unfit(reason, "Upload the whole sound, or remove it.")
+        raise BadValue(reason, "Upload the whole sound, or remove it.")
 
 
 def _check_header(file: Any, limits: Limits) -> int:
-    """Judge what the header declares; the number of frames that it promises."""
+    """Check what the header declares; return the number of frames that it states."""
     if not _LOWEST_RATE <= file.samplerate <= _HIGHEST_RATE:
         reason = f"has a rate of {file.samplerate} samples per second; {_LOWEST_RATE} to {_HIGHEST_RATE} are read"
-        raise Unfit(reason, "Resample it, for example to 16000.")
+        raise BadValue(reason, "Resample it, for example to 16000.")
     if file.channels > _MOST_CHANNELS:
-        raise Unfit(f"has {file.channels} channels; at most {_MOST_CHANNELS} are read", "Mix it down to mono.")
+        raise BadValue(f"has {file.channels} channels; at most {_MOST_CHANNELS} are read", "Mix it down to mono.")
     if file.subtype not in _CODECS:
-        raise Unfit(f"has the codec {file.subtype}, which is not accepted", encodings.MENDS["audio"])
+        raise BadValue(f"has the codec {file.subtype}, which is not accepted", encodings.MENDS["audio"])
     declared = int(file.frames)
     if declared > limits.max_seconds * file.samplerate:
         raise _too_long(f"{declared / file.samplerate:.1f}", limits)
@@ -100,7 +100,7 @@ def _check_header(file: Any, limits: Limits) -> int:
 
 
 def _check_chunks(data: bytes) -> None:
-    """A WAV file's own account of its length against what arrived; the library overlooks the difference."""
+    """Compare a WAV file's own account of its length with what arrived; the library overlooks the difference."""
     place = 12
     while place + 8 <= len(data):
         kind, size = data[place : place + 4], int.from_bytes(data[place + 4 : place + 8], "little")
@@ -108,23 +108,23 @@ def _check_chunks(data: bytes) -> None:
             left = len(data) - place - 8
             if left < size != _STREAMED:
                 reason = f"is cut off: its header promises {size} bytes of sound, {left} are there"
-                raise Unfit(reason, "Upload the whole sound, or remove it.")
+                raise BadValue(reason, "Upload the whole sound, or remove it.")
             return
         place += 8 + size + size % 2
-    raise Unfit("is cut off: its samples are missing", "Upload the whole sound, or remove it.")
+    raise BadValue("is cut off: its samples are missing", "Upload the whole sound, or remove it.")
 
 
 def _check_last_page(data: bytes) -> None:
-    """Whether an Ogg file's last page is whole; the library leaves out what it finds of it."""
+    """Check that an Ogg file's last page is whole; the library leaves out what it finds of it. Raises BadValue."""
     start = data.rfind(b"OggS")
     segments = data[start + 26] if start + 26 < len(data) else 0
     lengths = data[start + 27 : start + 27 + segments]
     if len(lengths) < segments or start + 27 + segments + sum(lengths) > len(data) or start + 26 >= len(data):
-        raise Unfit("is cut off in the middle of a page", "Upload the whole sound, or remove it.")
+        raise BadValue("is cut off in the middle of a page", "Upload the whole sound, or remove it.")
 
 
-def _too_long(seconds: str, limits: Limits) -> Unfit:
-    return Unfit(
+def _too_long(seconds: str, limits: Limits) -> BadValue:
+    return BadValue(
         f"lasts {seconds} seconds; the limit is {limits.max_seconds:g}",
         "Cut it into pieces, one file each, or keep the part that decides.",
     )

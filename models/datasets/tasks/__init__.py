@@ -38,6 +38,6 @@ def find(name: str) -> Task:
 
 
 def kind(name: str) -> str:
-    """The task as which `name` is learned and answered: itself, unless it says another."""
+    """Return the task as which `name` is learned and answered: itself, unless it states another."""
     found = TASKS.get(name)
     return name if found is None else found.learned_as or name

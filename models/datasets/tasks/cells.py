@@ -1,4 +1,4 @@
-"""Single cells: a text, a label, a number, a list in JSON. `Unfit` carries the reason and the mend."""
+"""Single cells: a text, a label, a number, a list in JSON. `BadValue` carries the reason and the mend."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import orjson
 
 from models.datasets.formats.format import Row
 from models.datasets.limits import Limits
-from models.datasets.problems import OWN, Problem, Unfit, excerpt
+from models.datasets.problems import OWN, BadValue, Problem, excerpt
 
 _T = TypeVar("_T")
 
@@ -46,32 +46,32 @@ class Cells:
         self.problems: list[Problem] = []
 
     def take(self, column: str, parse: Callable[[Any, Limits], _T], missing: _T) -> _T:
-        """`parse` on the column's value; a problem is noted and `missing` returned if it is Unfit."""
+        """Parse the column's value; for one that cannot be used note the problem and return `missing`."""
         try:
             return parse(self._row.values.get(column), self._limits)
-        except Unfit as error:
+        except BadValue as error:
             row = self._row
             self.problems.append(Problem(row.number, row.line, column, error.reason, error.mend, row.member))
             return missing
 
 
 def text(value: Any, limits: Limits) -> str:
-    """A text as it stands, with its white space; raises Unfit if it is empty, too long or no text."""
+    """Return a text as it stands, with its white space. Raises BadValue if it is empty, too long or no text."""
     value = _decode(value)
     if value is None or (isinstance(value, str) and not value.strip()):
-        raise Unfit("is empty", "Write a text or remove the row.")
+        raise BadValue("is empty", "Write a text or remove the row.")
     if not isinstance(value, str):
-        raise Unfit(f"is {kind(value)} where a text is expected: {excerpt(value)}", "Write it as a string.")
+        raise BadValue(f"is {kind(value)} where a text is expected: {excerpt(value)}", "Write it as a string.")
     if len(value) > limits.max_text_chars:
         reason = f"has {len(value)} characters; the limit is {limits.max_text_chars}"
-        raise Unfit(reason, "Shorten the text or split it over several rows.")
+        raise BadValue(reason, "Shorten the text or split it over several rows.")
     if "\0" in value:
-        raise Unfit("contains a NUL character", "Remove it; text has none.")
+        raise BadValue("contains a NUL character", "Remove it; text has none.")
     return str(value)
 
 
 def label(value: Any, limits: Limits) -> str:
-    """A label without surrounding white space, spelled alike whatever the file's format.
+    """Return a label without surrounding white space, spelled alike whatever the file's format.
 
     Numbers and booleans are written as JSON has them, whole ones without a point: 1, 0.5, true; so are the texts `1.0`
     and `True`, which is what they become in CSV. Unicode is composed (NFC), invisible characters are left out. A list
@@ -79,27 +79,27 @@ def label(value: Any, limits: Limits) -> str:
     """
     value = choices(_decode(value))
     if isinstance(value, (list, tuple)) and value and is_span(value[0]):
-        raise Unfit(f"holds spans where one label is expected: {excerpt(value)}", SPANS)
+        raise BadValue(f"holds spans where one label is expected: {excerpt(value)}", SPANS)
     if isinstance(value, (list, tuple)) and len(value) == 1:
         value = _decode(value[0])
     if isinstance(value, (list, tuple)) and value:
-        raise Unfit(f"is a list where one label is expected: {excerpt(value)}", LABELS)
+        raise BadValue(f"is a list where one label is expected: {excerpt(value)}", LABELS)
     value = "" if isinstance(value, (list, tuple)) else _spelled(value)
     if value is None or (isinstance(value, str) and not value.strip()):
-        raise Unfit("has no label", "Write a label or remove the row.")
+        raise BadValue("has no label", "Write a label or remove the row.")
     if not isinstance(value, str):
-        raise Unfit(f"is {kind(value)} where a label is expected: {excerpt(value)}", "Write it as a string.")
+        raise BadValue(f"is {kind(value)} where a label is expected: {excerpt(value)}", "Write it as a string.")
     name: str = value.strip()
     if len(name) > limits.max_label_chars:
         reason = f"has a label of {len(name)} characters ({excerpt(name, 40)}); the limit is {limits.max_label_chars}"
-        raise Unfit(reason, "Write a short name. Is this the label's column, and are the quotes closed?")
+        raise BadValue(reason, "Write a short name. Is this the label's column, and are the quotes closed?")
     if "\0" in name:
-        raise Unfit("has a label with a NUL character", "Remove it.")
+        raise BadValue("has a label with a NUL character", "Remove it.")
     return name
 
 
 def choices(value: Any) -> Any:
-    """What Label Studio's `{"choices": …}` holds, as an object or as the JSON of one; anything else as it is."""
+    """Return what Label Studio's `{"choices": …}` holds, as an object or as the JSON of one; anything else as it is."""
     if isinstance(value, str) and value.lstrip().startswith('{"choices"'):
         try:
             value = orjson.loads(value)
@@ -111,7 +111,7 @@ def choices(value: Any) -> Any:
 
 
 def is_span(value: Any) -> bool:
-    """Whether a list's member is a stretch of a text: [start, end, label], or an object with a start and an end."""
+    """Return whether this is a stretch of a text: [start, end, label], or an object with a start and an end."""
     if isinstance(value, dict):
         return ("start" in value and "end" in value) or "start_offset" in value
     whole = isinstance(value, (list, tuple)) and len(value) == 3
@@ -135,26 +135,26 @@ def _spelled(value: Any) -> Any:
 
 
 def number(value: Any, limits: Limits) -> float:  # noqa: ARG001  (one signature for all cells)
-    """A finite number; a string that writes one with a decimal point will do."""
+    """Return a finite number; a string that writes one with a decimal point will do. Raises BadValue."""
     if value is None or (isinstance(value, str) and not value.strip()):
-        raise Unfit("has no value", "Write a number or remove the row.")
+        raise BadValue("has no value", "Write a number or remove the row.")
     try:
         if isinstance(value, (bool, bytes, list, tuple, dict)):
             raise TypeError
         result = float(value)
     except (TypeError, ValueError, OverflowError):
         mend = "Write a number with a decimal point, such as 3.5."
-        raise Unfit(f"is no number: {excerpt(value)}", mend) from None
+        raise BadValue(f"is no number: {excerpt(value)}", mend) from None
     if not math.isfinite(result):
-        raise Unfit(f"is not a finite number: {excerpt(value)}", "Write a finite number or remove the row.")
+        raise BadValue(f"is not a finite number: {excerpt(value)}", "Write a finite number or remove the row.")
     if abs(result) > LARGEST_VALUE:
         reason = f"is beyond {LARGEST_VALUE:g}, the largest value that can be learned: {excerpt(value)}"
-        raise Unfit(reason, "Write the values in a larger unit, such as millions, or their logarithm.")
+        raise BadValue(reason, "Write the values in a larger unit, such as millions, or their logarithm.")
     return result
 
 
 def json_list(value: Any) -> list[Any]:
-    """A list, or the JSON of one in a string."""
+    """Return a list, also from the JSON of one in a string. Raises BadValue."""
     if isinstance(value, str):
         try:
             value = orjson.loads(value)
@@ -162,14 +162,16 @@ def json_list(value: Any) -> list[Any]:
             if (written := _python_list(value)) is not None:
                 return written
             reason = f"is not a JSON list ({error.msg}): {excerpt(value)}"
-            raise Unfit(reason, 'Write JSON with double quotes, such as ["a", "b"].') from None
+            raise BadValue(reason, 'Write JSON with double quotes, such as ["a", "b"].') from None
     if not isinstance(value, (list, tuple)):
-        raise Unfit(f"is {kind(value)} where a list is expected: {excerpt(value)}", 'Write a list, such as ["a", "b"].')
+        raise BadValue(
+            f"is {kind(value)} where a list is expected: {excerpt(value)}", 'Write a list, such as ["a", "b"].'
+        )
     return list(value)
 
 
 def _python_list(value: str) -> list[Any] | None:
-    """The list that Python's `str` made of one: single quotes. It is parsed, nothing in it is run."""
+    """Return the list that Python's `str` made of one: single quotes. It is parsed, nothing in it is run."""
     if not value.strip().startswith("[") or len(value) > _PYTHON_CHARS:
         return None
     try:
@@ -180,7 +182,7 @@ def _python_list(value: str) -> list[Any] | None:
 
 
 def kind(value: Any) -> str:
-    """What a value is, in words."""
+    """Return what kind of value this is, in words."""
     if value is None:
         return "null"
     return next((words for types, words in _KINDS if isinstance(value, types)), f"a {type(value).__name__}")
@@ -193,4 +195,4 @@ def _decode(value: Any) -> Any:
     try:
         return value.decode()
     except UnicodeDecodeError:
-        raise Unfit("holds bytes that are not UTF-8", "Write the column as strings.") from None
+        raise BadValue("holds bytes that are not UTF-8", "Write the column as strings.") from None

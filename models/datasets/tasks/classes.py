@@ -1,4 +1,4 @@
-"""The census of every task with labels: rows per label, and what is suspicious about them."""
+"""Statistics of tasks with labels: rows per label, and warnings of what is suspicious about them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _JOINTS = ("|", ";", ",", "#", "/", "+")
 _MOST_LEFT_OUT = 0.5  # of a file's rows, for want of rows with the same label
 
 
-class ClassCensus:
+class ClassStatistics:
     """Counts rows per label, up to one label more than the limit."""
 
     def __init__(
@@ -52,7 +52,7 @@ class ClassCensus:
                 self.overflow = True
 
     def check(self) -> None:
-        """At most the limit of labels, more than one class, and the minimum of rows in each."""
+        """Check for at most the limit of labels, more than one class, and the minimum of rows in each."""
         if self.overflow:
             raise self._numbers() or TooManyClasses(column=self._column, limit=self._limit)
         if not self.labels:
@@ -65,11 +65,11 @@ class ClassCensus:
             raise self._numbers() or self._too_few(list(rare))
 
     def warnings(self) -> list[dict[str, Any]]:
-        """Labels that look alike, numbers, labels with too few or few rows, strong imbalance."""
+        """Return warnings of labels that look alike, of numbers, of labels with few rows, of strong imbalance."""
         return [*self._similar(), *self._joined(), *self._numeric(), *self._rare(), *self._few(), *self._imbalance()]
 
     def _joined(self) -> list[dict[str, Any]]:
-        """Labels that are several others written as one."""
+        """Return warnings of labels that are several others written as one."""
         joined = [label for label in self.labels if self._column == "label" and self._is_joined(label)]
         if not joined:
             return []
@@ -175,7 +175,7 @@ class ClassCensus:
 
 
 def _plain(label: str) -> str:
-    """What two labels that look alike have in common."""
+    """Return what two labels that look alike have in common."""
     folded = unicodedata.normalize("NFKC", label).casefold().replace("_", " ").replace("-", " ")
     return " ".join("".join(char for char in folded if unicodedata.category(char) != "Cf").split())
 

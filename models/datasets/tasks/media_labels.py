@@ -17,16 +17,16 @@ from models.datasets.formats.format import Row
 from models.datasets.limits import Limits
 from models.datasets.media.encodings import Medium
 from models.datasets.media.inputs import verify
-from models.datasets.problems import Problem, Unfit, excerpt
+from models.datasets.problems import BadValue, Problem, excerpt
 from models.datasets.tasks import cells
-from models.datasets.tasks.classes import ClassCensus
+from models.datasets.tasks.classes import ClassStatistics
 from models.datasets.tasks.task import Task
 
 _NOTHING = Media("", b"")
 _NOUNS: dict[Medium, str] = {"image": "picture", "audio": "sound"}
 
 
-class MediaCensus(ClassCensus):
+class MediaStatistics(ClassStatistics):
     """Counts rows per label, and how much there is to decode."""
 
     def __init__(self, limits: Limits, medium: Medium) -> None:
@@ -55,7 +55,7 @@ def _task(medium: Medium) -> Task:
         assert isinstance(example.input, Media)  # noqa: S101  (what parse() makes)
         try:
             return replace(example, input=verify(example.input, medium, limits))
-        except Unfit as error:
+        except BadValue as error:
             return Problem(example.row, None, medium, error.reason, error.mend, example.input.name)
 
     return Task(
@@ -64,7 +64,7 @@ def _task(medium: Medium) -> Task:
         "encoder",
         ((medium, "label"),),
         parse,
-        lambda limits: MediaCensus(limits, medium),
+        lambda limits: MediaStatistics(limits, medium),
         verify=verify_example,
         noun=_NOUNS[medium],
     )
@@ -76,18 +76,18 @@ def _media(medium: Medium, number: int, value: Any, limits: Limits) -> Media:  #
         path = value.get("path")
         name = PurePosixPath(path).name or name if isinstance(path, str) else name
         if "array" in value:
-            raise Unfit("holds decoded numbers", "Write the encoded file's bytes, as they are on disk.")
+            raise BadValue("holds decoded numbers", "Write the encoded file's bytes, as they are on disk.")
         if value.get("bytes") is None and path:
             reason = f"names the file '{excerpt(path)}' instead of holding it"
-            raise Unfit(reason, "Write the file's bytes into the column, or upload a zip.")
+            raise BadValue(reason, "Write the file's bytes into the column, or upload a zip.")
         value = value.get("bytes")
     if value is None:
-        raise Unfit("is empty", f"Write the {_NOUNS[medium]}'s bytes or remove the row.")
+        raise BadValue("is empty", f"Write the {_NOUNS[medium]}'s bytes or remove the row.")
     if isinstance(value, bytes):
         return Media(name, value)
     if not isinstance(value, Media):
         reason = f"is {cells.kind(value)} where the bytes of a {_NOUNS[medium]} are expected: {excerpt(value)}"
-        raise Unfit(reason, f"Upload the {_NOUNS[medium]}s in a zip, or their bytes in Parquet.")
+        raise BadValue(reason, f"Upload the {_NOUNS[medium]}s in a zip, or their bytes in Parquet.")
     return value
 
 

@@ -14,9 +14,9 @@ from models.datasets.errors import LabelsAsVectors
 from models.datasets.examples import Example
 from models.datasets.formats.format import Row
 from models.datasets.limits import Limits
-from models.datasets.problems import OWN, Problem, Unfit, excerpt
+from models.datasets.problems import OWN, BadValue, Problem, excerpt
 from models.datasets.tasks import cells
-from models.datasets.tasks.classes import ClassCensus
+from models.datasets.tasks.classes import ClassStatistics
 from models.datasets.tasks.task import Task
 
 _NONE: tuple[str, ...] = ()
@@ -24,7 +24,7 @@ _HASHED = re.compile(r"[^#\s](?:[^#]*[^#\s])?(?:#[^#\s](?:[^#]*[^#\s])?)+")
 
 
 def parse(row: Row, limits: Limits) -> Example | list[Problem]:
-    """`text`, `labels`."""
+    """Return the example of a row with `text` and `labels`, or its problems."""
     taken = cells.Cells(row, limits)
     text = taken.take("text", cells.text, "")
     labels = taken.take("labels", _labels, _NONE)
@@ -34,33 +34,33 @@ def parse(row: Row, limits: Limits) -> Example | list[Problem]:
 def _labels(value: Any, limits: Limits) -> tuple[str, ...]:
     value = cells.choices(value)
     if value is None or (isinstance(value, str) and not value.strip()):
-        raise Unfit("has no labels", "Write the labels, or [] if none applies.")
+        raise BadValue("has no labels", "Write the labels, or [] if none applies.")
     if isinstance(value, str) and not value.lstrip().startswith("["):
         parts: list[Any] = value.split(separator_of(value))
     else:
         parts = cells.json_list(value)
     if parts and all(map(cells.is_span, parts)):
-        raise Unfit(f"holds spans where labels are expected: {excerpt(parts)}", cells.SPANS)
+        raise BadValue(f"holds spans where labels are expected: {excerpt(parts)}", cells.SPANS)
     if len(parts) > limits.max_classes:
-        raise Unfit(f"has {len(parts)} labels; the limit is {limits.max_classes}", "Is this the labels' column?")
+        raise BadValue(f"has {len(parts)} labels; the limit is {limits.max_classes}", "Is this the labels' column?")
     if any(isinstance(part, list | tuple) for part in parts):
-        raise Unfit(f"is a list of lists: {excerpt(parts)}", 'Write one list of names, such as ["a", "b"].')
+        raise BadValue(f"is a list of lists: {excerpt(parts)}", 'Write one list of names, such as ["a", "b"].')
     if len(parts) > 1 and all(part in (0, 1) and isinstance(part, int | float) for part in parts):
         zeros_and_ones = [int(part) for part in parts]
         if len(set(zeros_and_ones)) < len(parts):
             reason = f"is a 0/1 vector of length {len(parts)} where the names of labels are expected: {zeros_and_ones}"
-            raise Unfit(reason, _named(len(parts)))
+            raise BadValue(reason, _named(len(parts)))
     return tuple(dict.fromkeys(cells.label(part, limits) for part in parts))
 
 
 def separator_of(value: str) -> str:
-    """What parts the labels of a cell: `|`, `;`, `,`, or `#` between two words."""
+    """Return the sign between the labels of a cell: `|`, `;`, `,`, or `#` between two words."""
     found = next((mark for mark in "|;," if mark in value), None)
     return found or ("#" if _HASHED.fullmatch(value) else ";")
 
 
 def remarks(row: Row) -> list[str]:
-    """Which signs the row's labels were parted at, where another reading is thinkable."""
+    """Yield at which signs the row's labels were split, where another reading is thinkable."""
     value = row.values.get("labels")
     if not isinstance(value, str) or value.lstrip().startswith(("[", "{")):
         return []
@@ -76,11 +76,11 @@ def _named(length: int) -> str:
     )
 
 
-class LabelsCensus(ClassCensus):
+class MultiLabelStatistics(ClassStatistics):
     """Counts rows per label, and knows 0/1 vectors of two, which no single row gives away."""
 
     def check(self) -> None:
-        """As for every task with labels; and labels that are positions."""
+        """Check as for every task with labels, and that labels are not positions."""
         if set(self.labels) == {"0", "1"} and self.together:
             raise LabelsAsVectors(column="labels")
         super().check()
@@ -91,10 +91,10 @@ def _labels_of(example: Example) -> tuple[str, ...]:
     return tuple(str(label) for label in example.target)
 
 
-def _census(limits: Limits) -> ClassCensus:
-    return LabelsCensus(limits, _labels_of, column="labels", minimum=2)
+def _statistics(limits: Limits) -> ClassStatistics:
+    return MultiLabelStatistics(limits, _labels_of, column="labels", minimum=2)
 
 
 MULTI_LABEL_CLASSIFICATION = Task(
-    "multi-label-classification", "text", "encoder", (("text", "labels"),), parse, _census, remarks=remarks
+    "multi-label-classification", "text", "encoder", (("text", "labels"),), parse, _statistics, remarks=remarks
 )

@@ -7,12 +7,12 @@ from models.datasets.formats.format import Row
 from models.datasets.limits import Limits
 from models.datasets.problems import Problem
 from models.datasets.tasks import cells
-from models.datasets.tasks.classes import ClassCensus
+from models.datasets.tasks.classes import ClassStatistics
 from models.datasets.tasks.task import Task
 
 
 def parse(row: Row, limits: Limits) -> Example | list[Problem]:
-    """`text`, `text_pair`, `label`."""
+    """Return the example of a row with `text`, `text_pair` and `label`, or its problems."""
     taken = cells.Cells(row, limits)
     text = taken.take("text", cells.text, "")
     pair = taken.take("text_pair", cells.text, "")
@@ -20,8 +20,8 @@ def parse(row: Row, limits: Limits) -> Example | list[Problem]:
     return taken.problems or Example(TextPair(text, pair), label, row.number)
 
 
-def _census(limits: Limits) -> ClassCensus:
-    return ClassCensus(limits, lambda example: (str(example.target),), column="label", minimum=2)
+def _statistics(limits: Limits) -> ClassStatistics:
+    return ClassStatistics(limits, lambda example: (str(example.target),), column="label", minimum=2)
 
 
 TEXT_PAIR_CLASSIFICATION = Task(
@@ -30,7 +30,7 @@ TEXT_PAIR_CLASSIFICATION = Task(
     "encoder",
     (("text", "text_pair", "label"),),
     parse,
-    _census,
+    _statistics,
     noun="pair",
     learned_as="text-classification",
 )

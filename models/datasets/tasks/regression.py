@@ -14,7 +14,7 @@ from models.datasets.tasks.classes import FEW_ROWS
 from models.datasets.tasks.task import Task
 
 
-class ValueCensus:
+class ValueStatistics:
     """Counts rows and the range of their values."""
 
     def __init__(self) -> None:
@@ -31,19 +31,19 @@ class ValueCensus:
         self.high = max(self.high, example.target)
 
     def check(self) -> None:
-        """At least two different values."""
+        """Check that there are at least two different values."""
         if self.low == self.high:
             raise OneValue(rows=self.rows, value=self.low)
 
     def warnings(self) -> list[dict[str, Any]]:
-        """Few rows."""
+        """Return a warning of few rows."""
         if self.rows >= FEW_ROWS:
             return []
         return [{"code": "few_rows", "message": f"There are only {self.rows} rows. More rows will help most."}]
 
 
 def parse(row: Row, limits: Limits) -> Example | list[Problem]:
-    """`text`, `value`, and `text_pair` if the file has it."""
+    """Return the example of a row with `text`, `value`, and `text_pair` if the file has it, or its problems."""
     taken = cells.Cells(row, limits)
     text = taken.take("text", cells.text, "")
     value = taken.take("value", cells.number, 0.0)
@@ -53,10 +53,10 @@ def parse(row: Row, limits: Limits) -> Example | list[Problem]:
     return taken.problems or Example(TextPair(text, pair), value, row.number)
 
 
-def _census(limits: Limits) -> ValueCensus:  # noqa: ARG001  (a Task's signature)
-    return ValueCensus()
+def _statistics(limits: Limits) -> ValueStatistics:  # noqa: ARG001  (a Task's signature)
+    return ValueStatistics()
 
 
 TEXT_REGRESSION = Task(
-    "text-regression", "text", "encoder", (("text", "value"),), parse, _census, optional=("text_pair",)
+    "text-regression", "text", "encoder", (("text", "value"),), parse, _statistics, optional=("text_pair",)
 )

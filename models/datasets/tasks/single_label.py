@@ -7,20 +7,20 @@ from models.datasets.formats.format import Row
 from models.datasets.limits import Limits
 from models.datasets.problems import Problem
 from models.datasets.tasks import cells
-from models.datasets.tasks.classes import ClassCensus
+from models.datasets.tasks.classes import ClassStatistics
 from models.datasets.tasks.task import Task
 
 
 def parse(row: Row, limits: Limits) -> Example | list[Problem]:
-    """`text`, `label`."""
+    """Return the example of a row with `text` and `label`, or its problems."""
     taken = cells.Cells(row, limits)
     text = taken.take("text", cells.text, "")
     label = taken.take("label", cells.label, "")
     return taken.problems or Example(text, label, row.number)
 
 
-def _census(limits: Limits) -> ClassCensus:
-    return ClassCensus(limits, lambda example: (str(example.target),), column="label", minimum=2)
+def _statistics(limits: Limits) -> ClassStatistics:
+    return ClassStatistics(limits, lambda example: (str(example.target),), column="label", minimum=2)
 
 
-TEXT_CLASSIFICATION = Task("text-classification", "text", "encoder", (("text", "label"),), parse, _census)
+TEXT_CLASSIFICATION = Task("text-classification", "text", "encoder", (("text", "label"),), parse, _statistics)

@@ -1,4 +1,4 @@
-"""What a task is to data sets: its columns, how a row becomes an example, and what a whole set must satisfy."""
+"""The interface of a task of data sets: its columns, how a row becomes an example, what a whole set must satisfy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from models.datasets.problems import Problem
 Modality = Literal["text", "image", "audio"]
 
 
-class Census(Protocol):
+class Statistics(Protocol):
     """Counts over all examples of a file, in memory that does not grow with its rows."""
 
     labels: dict[str, int]
@@ -26,7 +26,7 @@ class Census(Protocol):
         """Raise an InvalidDataset if a model cannot be trained on what was counted."""
 
     def warnings(self) -> list[dict[str, Any]]:
-        """What is worth a look: {code, message, …}."""
+        """Return warnings: {code, message, …}."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Task:
     - `learner`: the name of the learner that trains it, in the table of `models.learning.learners`.
     - `layouts`: the canonical columns a row may have; one layout suffices, the first that fits is taken.
     - `parse(row, limits)`: the example, or everything that is wrong with the row.
-    - `census(limits)`: an empty count.
+    - `statistics(limits)`: statistics of no example yet.
     - `verify(example, limits)`: the example again after a closer look at what it holds, or what is wrong with it. Done
       once, when a file is uploaded.
     - `remarks(row)`: how the row was read where another reading is thinkable, in words; counted into a warning.
@@ -50,7 +50,7 @@ class Task:
     learner: str
     layouts: tuple[tuple[str, ...], ...]
     parse: Callable[[Row, Limits], Example | list[Problem]]
-    census: Callable[[Limits], Census]
+    statistics: Callable[[Limits], Statistics]
     optional: tuple[str, ...] = ()
     verify: Callable[[Example, Limits], Example | Problem] | None = None
     remarks: Callable[[Row], list[str]] | None = None

@@ -12,9 +12,9 @@ from typing import Any
 from models.datasets.examples import Example, Span
 from models.datasets.formats.format import Row
 from models.datasets.limits import Limits
-from models.datasets.problems import Problem, Unfit, excerpt
+from models.datasets.problems import BadValue, Problem, excerpt
 from models.datasets.tasks import cells
-from models.datasets.tasks.classes import ClassCensus
+from models.datasets.tasks.classes import ClassStatistics
 from models.datasets.tasks.task import Task
 
 _BEGINS = {"B", "S", "U"}
@@ -28,7 +28,7 @@ _TAG = "Write O, B-label or I-label."
 
 
 def parse(row: Row, limits: Limits) -> Example | list[Problem]:
-    """`text` and `spans`, or `tokens` and `tags`."""
+    """Return the example of a row with `text` and `spans`, or `tokens` and `tags`, or its problems."""
     taken = cells.Cells(row, limits)
     if "tokens" in row.values:
         tokens = taken.take("tokens", _tokens, _NO_TOKENS)
@@ -48,12 +48,12 @@ def parse(row: Row, limits: Limits) -> Example | list[Problem]:
 
 def _spans(value: Any, limits: Limits) -> tuple[Span, ...]:
     if value is None:
-        raise Unfit("has no spans", "Write the spans, or [] if there are none.")
+        raise BadValue("has no spans", "Write the spans, or [] if there are none.")
     spans = sorted((_span(item, limits) for item in cells.json_list(value)), key=lambda span: span.start)
     for before, after in pairwise(spans):
         if after.start < before.end:
             reason = f"has spans that overlap: {before.start}–{before.end} and {after.start}–{after.end}"
-            raise Unfit(reason, "Keep one of them.")
+            raise BadValue(reason, "Keep one of them.")
     return tuple(spans)
 
 
@@ -61,32 +61,32 @@ def _span(item: Any, limits: Limits) -> Span:
     if isinstance(item, dict):
         item = [_first(item, *names) for names in (("start", "start_offset"), ("end", "end_offset"), _LABEL_KEYS)]
     if not isinstance(item, (list, tuple)) or len(item) != 3:
-        raise Unfit(f"has a span that is none: {excerpt(item)}", _SPAN)
+        raise BadValue(f"has a span that is none: {excerpt(item)}", _SPAN)
     start, end, label = item
     whole = all(isinstance(place, int) and not isinstance(place, bool) for place in (start, end))
     if not whole or not 0 <= start < end:
-        raise Unfit(f"has a span without a valid start and end: {excerpt(item)}", _SPAN)
+        raise BadValue(f"has a span without a valid start and end: {excerpt(item)}", _SPAN)
     return Span(start, end, cells.label(label, limits))
 
 
 def _first(item: dict[str, Any], *names: str) -> Any:
-    """The value of the first of these keys that is there: annotation tools call the same things differently."""
+    """Return the value of the first of these keys that is there: annotation tools call the same things differently."""
     return next((item[name] for name in names if item.get(name) is not None), None)
 
 
 def _tokens(value: Any, limits: Limits) -> list[str]:
     if value is None:
-        raise Unfit("is empty", "Write the tokens or remove the row.")
+        raise BadValue("is empty", "Write the tokens or remove the row.")
     tokens = cells.json_list(value)
     if not tokens:
-        raise Unfit("is empty", "Write the tokens or remove the row.")
+        raise BadValue("is empty", "Write the tokens or remove the row.")
     cells.text(" ".join(cells.text(token, limits) for token in tokens), limits)
     return tokens
 
 
 def _tags(value: Any, limits: Limits) -> list[tuple[str, str]]:
     if value is None:
-        raise Unfit("has no tags", "Write one tag per token.")
+        raise BadValue("has no tags", "Write one tag per token.")
     return [_tag(item, limits) for item in cells.json_list(value)]
 
 
@@ -95,7 +95,7 @@ def _tag(item: Any, limits: Limits) -> tuple[str, str]:
         return "O", ""
     prefix, _, label = item.partition("-") if isinstance(item, str) else ("", "", "")
     if prefix not in _BEGINS | _INSIDE or not label:
-        raise Unfit(f"has a tag that is none: {excerpt(item)}", _TAG)
+        raise BadValue(f"has a tag that is none: {excerpt(item)}", _TAG)
     return prefix, cells.label(label, limits)
 
 
@@ -118,11 +118,11 @@ def _labels_of(example: Example) -> tuple[str, ...]:
     return tuple(dict.fromkeys(span.label for span in example.target if isinstance(span, Span)))
 
 
-def _census(limits: Limits) -> ClassCensus:
+def _statistics(limits: Limits) -> ClassStatistics:
     # One kind of span is enough: the rest of the text is its contrast.
-    return ClassCensus(limits, _labels_of, column="spans", minimum=0)
+    return ClassStatistics(limits, _labels_of, column="spans", minimum=0)
 
 
 TOKEN_CLASSIFICATION = Task(
-    "token-classification", "text", "encoder", (("text", "spans"), ("tokens", "tags")), parse, _census
+    "token-classification", "text", "encoder", (("text", "spans"), ("tokens", "tags")), parse, _statistics
 )

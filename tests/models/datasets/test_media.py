@@ -16,7 +16,7 @@ from PIL import Image
 from models.datasets.errors import InvalidMedia
 from models.datasets.limits import Limits
 from models.datasets.media import inputs, pictures, sounds
-from models.datasets.problems import Unfit
+from models.datasets.problems import BadValue
 from tests.models.datasets.media_files import archive, folders, picture, png_header, sound
 
 LIMITS = Limits()
@@ -30,7 +30,7 @@ def encoded(kind: str, *, rate: int = 16_000, seconds: float = 0.5, channels: in
 
 
 def refused(verify, data: bytes, *, name: str = "upload", limits: Limits = LIMITS) -> str:
-    with pytest.raises(Unfit) as caught:
+    with pytest.raises(BadValue) as caught:
         verify(data, name, limits)
     assert caught.value.mend
     return caught.value.reason
@@ -128,7 +128,7 @@ def test_flipped_bytes_in_pictures_raise_nothing_else():
             try:
                 pictures.verify(bytes(damaged), "", LIMITS)
                 pictures.decode(bytes(damaged), "", LIMITS)
-            except Unfit as error:
+            except BadValue as error:
                 assert error.mend  # noqa: PT017  (either outcome is right; only the kind of error matters)
 
 
@@ -204,7 +204,7 @@ def test_flipped_bytes_in_sounds_raise_nothing_else():
             damaged[place] ^= 0xFF
             try:
                 sounds.verify(bytes(damaged), "", LIMITS)
-            except Unfit as error:
+            except BadValue as error:
                 assert error.mend  # noqa: PT017  (either outcome is right; only the kind of error matters)
 
 

@@ -14,7 +14,7 @@ from models.datasets.tasks.single_label import TEXT_CLASSIFICATION, parse
 from models.datasets.tasks.task import Task
 from models.learning.tasks.task import DecodeOptions, Tally, Targets, hits
 
-NEAREST_ROW = Task("nearest-row", "text", "neighbours", (("text", "label"),), parse, TEXT_CLASSIFICATION.census)
+NEAREST_ROW = Task("nearest-row", "text", "neighbours", (("text", "label"),), parse, TEXT_CLASSIFICATION.statistics)
 
 
 @dataclass(frozen=True, slots=True)
