@@ -48,6 +48,7 @@ class Request:
     answered: asyncio.Future[None]
     left: int
     tokens: int = 0
+    truncated: tuple[int, ...] = ()  # whole inputs are compared
     rows: dict[int, Any] = field(default_factory=dict)
     compute_s: float = 0.0
 
