@@ -46,11 +46,15 @@ class Fit:
 
 
 def fit(run: EncodedRun, first: FirstVersion, job: FitJob) -> Generator[float | Epoch, None, Fit]:
-    """Train; yields the share of an epoch now and then, and an Epoch at the end of each. Raises Stopped, Diverged."""
+    """Train; yields the share of an epoch now and then, and an Epoch at the end of each. Raises Stopped, Diverged.
+
+    The first share is 0, as soon as the network is ready: what it took until then does not grow with the epochs.
+    """
     network = _network(run, first, job)
     start = trained_values(network)
     rows = job.rows.with_frozen_activations(network, run.backbone, stop=run.stop)
     context = LoopContext(run.backbone, run.task.link, run.request.seed, run.stop, _checkpoints(run, job))
+    yield 0.0
     done = 0
     for step in training_loop.train(network, job.config, rows, context, epochs=job.epochs):
         if isinstance(step, Epoch):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from models.learning.contract.events import Progress
 
 BEGINS, ENDS = 30.0, 98.0  # percent of the run
-# Share of the budget before which nothing is given up: early on a projection is mostly start-up cost.
-_START_UP = 0.05
+# Share of the budget that has to be spent on rows before a projection counts: first batches are slower than the rest.
+_MEASURED = 0.05
 # Share of the work before which no time is foretold: a projection from nothing done is nothing left.
 _FORETELLING = 0.02
+# Of the budget, for the last fit alone: what led to it is paid for, and a machine may be busier than it was.
+_OVERRUN = 1.1
 
 
 class OverBudget(Exception):
@@ -19,7 +22,11 @@ class OverBudget(Exception):
 
 
 class Budget:
-    """Work planned and done: rows times epochs, times the weight of the candidate."""
+    """Work planned and done: rows times epochs, times the weight of the candidate.
+
+    Set-up (the head of a split, a network) takes the same time for one epoch as for six, so it is measured apart and
+    does not count in what a row costs: multiplied by the work left, 9 of 9 jobs on a busy machine gave up at once.
+    """
 
     def __init__(self, limit_s: float | None, *, now: Callable[[], float] = time.monotonic) -> None:
         self._limit_s = limit_s
@@ -27,6 +34,9 @@ class Budget:
         self._began = now()
         self._planned = 0.0
         self._done = 0.0
+        self._under_way = 0.0
+        self._set_up_s = 0.0
+        self._set_ups = 0
         self._share_shown = 0.0
 
     @property
@@ -39,6 +49,16 @@ class Budget:
         """Work done."""
         return self._done
 
+    @contextmanager
+    def set_up(self) -> Iterator[None]:
+        """Measure what is done inside as set-up."""
+        began = self._now()
+        try:
+            yield
+        finally:
+            self._set_up_s += self._now() - began
+            self._set_ups += 1
+
     def plan(self, work: float) -> None:
         """Add to the planned work, whether it fits or not."""
         self._planned += work
@@ -47,26 +67,61 @@ class Budget:
         """Take planned work that will not be done off the plan."""
         self._planned -= work
 
+    def abandon(self, work: float) -> None:
+        """Take planned work that was begun off the plan; what was done of it stays."""
+        self._planned -= work - self._under_way
+        self.complete(self._under_way)
+
+    def replan(self, work: float) -> None:
+        """Plan this work and nothing else; what is under way ends here, and counts as done."""
+        self.complete(self._under_way)
+        self._planned = self._done + work
+
     def plan_if_affordable(self, work: float) -> bool:
         """Add to the planned work if all of it would still end within the limit; return whether it does."""
-        if self._limit_s is not None and self._done > 0:
-            projected_s = self.spent_s * (self._planned + work) / self._done
-            if projected_s > self._limit_s:
-                return False
+        if not self.affords(self._planned - self._done + work):
+            return False
         self.plan(work)
         return True
+
+    def affords(self, work: float, *, share: float = 1.0, set_ups: int = 1) -> bool:
+        """Return whether so much work and so many set-ups end within a share of the time left; True if unknown."""
+        if self._limit_s is None or self._rate_s is None:
+            return True
+        return self._rate_s * work + set_ups * self._usual_set_up_s <= share * (self._limit_s - self.spent_s)
+
+    def allow_overrun(self) -> None:
+        """Let the last fit end a little after the limit."""
+        if self._limit_s is not None:
+            self._limit_s *= _OVERRUN
 
     def complete(self, work: float) -> None:
         """Count work as done."""
         self._done += work
+        self._under_way = 0.0
 
     def progress(self, under_way: float, message: str, **metrics: float) -> Progress:
         """Return a Progress event with `under_way` more work than is counted as done. Raises OverBudget."""
-        done = max(self._done + under_way, 1e-9)
-        remaining_s = self.spent_s * max(self._planned - done, 0.0) / done
-        limit_s = self._limit_s
-        if limit_s is not None and self.spent_s > _START_UP * limit_s and self.spent_s + remaining_s > limit_s:
-            raise OverBudget
+        self._under_way = under_way
+        done, rate_s, limit_s = self._done + under_way, self._rate_s or 0.0, self._limit_s
+        left = max(self._planned - done, 0.0)
+        remaining_s = rate_s * left
+        if limit_s is not None:
+            measured = self.spent_s - self._set_up_s > _MEASURED * limit_s
+            if left > 0 and (self.spent_s > limit_s or (measured and self.spent_s + remaining_s > limit_s)):
+                raise OverBudget
         self._share_shown = max(self._share_shown, min(done / max(self._planned, 1e-9), 1.0))
-        foretold_s = remaining_s if done >= _FORETELLING * self._planned else None
-        return Progress("refining", BEGINS + (ENDS - BEGINS) * self._share_shown, message, foretold_s, metrics)
+        # Nothing is foretold from hardly anything, and no zero while something is left: an event means there is.
+        known = done >= _FORETELLING * self._planned and remaining_s > 0
+        percent = BEGINS + (ENDS - BEGINS) * self._share_shown
+        return Progress("refining", percent, message, remaining_s if known else None, metrics)
+
+    @property
+    def _rate_s(self) -> float | None:
+        """Seconds of a unit of work on this machine so far."""
+        done = self._done + self._under_way
+        return (self.spent_s - self._set_up_s) / done if done > 0 else None
+
+    @property
+    def _usual_set_up_s(self) -> float:
+        return self._set_up_s / max(self._set_ups, 1)

@@ -44,7 +44,7 @@ def _prior(run: EncodedRun, here: Circumstances) -> Prior:
 def of(
     run: EncodedRun, first: FirstVersion, situation: Situation, records: Sequence[CandidateRecord]
 ) -> tuple[Outcome, ...]:
-    """Return the outcome of the head and of every candidate that was tried with its default hyperparameters."""
+    """Return the outcome of the head and of every candidate tried in full and with its default hyperparameters."""
     asked, choice = run.request.hyperparameters, first.choice
     head_score = first.trained.evaluation.score.value
     named = asked.features != "auto", asked.regularization != "auto"
@@ -59,7 +59,8 @@ def of(
     )
     if any(getattr(asked, name) != "auto" for name in _DECISIVE):
         return (head,)
-    return (head, *(of_candidate(head, record, records) for record in records if record.longest is not None))
+    full = (record for record in records if record.longest is not None and not record.reduced)
+    return (head, *(of_candidate(head, record, records) for record in full))
 
 
 def of_candidate(head: Outcome, record: CandidateRecord, records: Sequence[CandidateRecord]) -> Outcome:

@@ -78,7 +78,7 @@ class Race:
                     for other in remaining[1:]:
                         report.leave(other, "budget")
                     raise
-                budget.cancel(work)
+                budget.abandon(work)
             else:
                 trials.append((candidate, trial))
                 report.add_rung(candidate, rung.number, trial)

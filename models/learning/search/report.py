@@ -17,6 +17,7 @@ class CandidateRecord:
     candidate: Candidate
     expected_error_reduction: float
     left_at: str = "not entered"  # "rung 1", "trial", …
+    reduced: str = ""  # what was left out to fit into the budget
     rungs: dict[int, Trial] = field(default_factory=dict)
     trial: Trial | None = None  # of all splits
     seconds: float = 0.0
@@ -62,6 +63,10 @@ class SearchReport:
     def leave(self, candidate: Candidate, where: str) -> None:
         """Set where a candidate is now; if nothing follows, that is where it left."""
         self._records[candidate.name].left_at = where
+
+    def reduce(self, candidate: Candidate, *, splits: int) -> None:
+        """Set that a candidate is refined for fewer epochs or on fewer splits than planned, to fit into the budget."""
+        self._records[candidate.name].reduced = f"{candidate.config.epochs} epochs, tried on {splits} splits at most"
 
     def add_rung(self, candidate: Candidate, number: int, trial: Trial) -> None:
         """Add the figures of a short refinement."""
@@ -132,6 +137,8 @@ def _describe(record: CandidateRecord) -> dict[str, Any]:
     }
     if record.left_at == "budget":
         common["abandoned"] = "it would have taken longer than the budget for refinement"
+    if record.reduced:
+        common["reduced"] = f"to fit into the budget for refinement: {record.reduced}"
     trial = record.longest
     if trial is None:
         return common

@@ -8,7 +8,7 @@ served the trials best: early stopping costs no rows.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -22,7 +22,7 @@ from models.learning.heads.encoding import EncodedRun, Measured
 from models.learning.heads.first_version import FirstVersion
 from models.learning.heads.stacking import parts_of
 from models.learning.publishing import Trained, publish
-from models.learning.search import candidates, outcomes, policy, trials
+from models.learning.search import affordable, candidates, outcomes, policy, trials
 from models.learning.search.budget import ENDS, Budget, OverBudget
 from models.learning.search.candidates import Candidate
 from models.learning.search.held_out import Trial
@@ -137,24 +137,35 @@ def _expectations(run: EncodedRun, plan: SearchPlan, prior: Prior, head_score: f
 
 
 def _search(context: SearchContext, plan: SearchPlan) -> Iterator[TrainEvent]:
-    budget, rows, entrants = context.budget, context.run.rows_read, plan.entrants
-    favourite = entrants[0]
+    """Race, try and train; with less of all that where the budget is too small for it."""
+    run, budget, report, favourite = context.run, context.budget, context.report, plan.entrants[0]
     try:
-        budget.plan(favourite.work(context.plan.work(rows)))
-        winner: Candidate | None = favourite
-        if plan.rungs:
-            race = Race(plan.rungs, partial(trials.prepare_rung, context), budget, context.report)
-            winner = yield from race.run(entrants)
-        if winner is None:
-            return
-        budget.plan(winner.work(context.plan.work(rows)))
-        budget.cancel(favourite.work(context.plan.work(rows)))
-        yield from _try_and_train(context, winner)
+        try:
+            budget.plan(favourite.work(context.plan.work(run.rows_read)))
+            winner: Candidate | None = favourite
+            if plan.rungs:
+                race = Race(plan.rungs, partial(trials.prepare_rung, context), budget, report)
+                winner = yield from race.run(plan.entrants)
+            if winner is None:
+                return
+            favourite = winner
+            budget.replan(winner.work(context.plan.work(run.rows_read)))
+            yield from _try_and_train(context, winner)
+        except OverBudget:
+            fixed = run.request.hyperparameters.n_epochs != "auto"
+            ways = affordable.reductions(favourite, plan.candidates, context.plan, epochs_fixed=fixed)
+            found = affordable.find(ways, budget, run.rows_read)
+            if found is None:
+                raise
+            budget.replan(found.candidate.work(found.trials.work(run.rows_read)))
+            report.leave(favourite, "budget")
+            report.reduce(found.candidate, splits=found.trials.used)
+            yield from _try_and_train(replace(context, plan=found.trials), found.candidate)
     except (Diverged, OverBudget) as error:
         diverged = isinstance(error, Diverged)
-        if diverged and context.run.request.strategy != "auto":
+        if diverged and run.request.strategy != "auto":
             raise
-        context.report.abandon(diverged=diverged)
+        report.abandon(diverged=diverged)
 
 
 def _try_and_train(context: SearchContext, candidate: Candidate) -> Iterator[TrainEvent]:
@@ -183,6 +194,8 @@ def _train_on_all(context: SearchContext, candidate: Candidate, trial: Trial) ->
     run, first = context.run, context.first
     everything = np.arange(len(run.training.corpus))
     rows = splits.all_rows(run, first)
+    context.budget.replan(candidate.lasting(trial.epochs).work(len(rows.tokens)))
+    context.budget.allow_overrun()
     job = FitJob(candidate.name, "final", candidate.config, first.head, everything, rows, epochs=trial.epochs)
     fitted = yield from trials.fit_candidate(context, candidate, job, "all rows")
     blend(fitted.network, fitted.start, trial.blend)

@@ -19,7 +19,7 @@ from models.learning.finetuning.training_loop import Epoch
 from models.learning.heads.encoding import EncodedRun
 from models.learning.heads.first_version import FirstVersion
 from models.learning.search import policy
-from models.learning.search.budget import Budget
+from models.learning.search.budget import Budget, OverBudget
 from models.learning.search.candidates import Candidate
 from models.learning.search.held_out import HeldOutResults, Trial
 from models.learning.search.policy import Rung, TrialPlan
@@ -65,8 +65,14 @@ def run_trials(context: SearchContext, candidate: Candidate) -> Generator[TrainE
     planned = splits.trial_splits(run, folds=plan.folds, used=plan.used)
     for number, split in enumerate(planned, start=1):
         label = f"{candidate.name}, trial {number} of at most {len(planned)}"
-        baseline = splits.fit_baseline(run, context.first, split)
-        yield from _fit_on_split(context, candidate, split, baseline, results, label=label)
+        with context.budget.set_up():
+            baseline = splits.fit_baseline(run, context.first, split)
+        try:
+            yield from _fit_on_split(context, candidate, split, baseline, results, label=label)
+        except OverBudget:
+            if number == 1 or not context.budget.affords(candidate.work(run.rows_read)):
+                raise
+            break  # the splits before this one decide
         trial = results.best_moment()
         if number < plan.least or number == len(planned):
             continue
@@ -82,7 +88,8 @@ def prepare_rung(context: SearchContext, rung: Rung) -> RungTrials:
     split = splits.rung_split(
         context.run, f"rung-{rung.number}", folds=context.plan.folds, rows=rung.rows, held_rows=rung.held
     )
-    baseline = splits.fit_baseline(context.run, context.first, split)
+    with context.budget.set_up():
+        baseline = splits.fit_baseline(context.run, context.first, split)
 
     def refine(candidate: Candidate) -> Generator[TrainEvent, None, Trial]:
         results = context.held_out_results()
@@ -106,14 +113,15 @@ def _fit_on_split(
 ) -> Generator[TrainEvent, None, None]:
     """Fit on a split and add the answers to its held-out rows to `results`. Raises OverBudget, Diverged."""
     run = context.run
-    results.begin_split(split.held_targets, split.held, baseline.logits_NK, baseline.ngram_logits_NK)
     rows = splits.rows_of(run, context.first, split)
     job = FitJob(candidate.name, split.name, candidate.config, baseline.head, split.train, rows)
 
-    def on_epoch(epoch: Epoch) -> None:
+    epochs: list[Epoch] = []
+    fitted = yield from fit_candidate(context, candidate, job, label, epochs.append)
+    # Only now: a split that the budget ended has answered for some epochs and not for others.
+    results.begin_split(split.held_targets, split.held, baseline.logits_NK, baseline.ngram_logits_NK)
+    for epoch in epochs:
         results.add(epoch.number, 1.0, epoch.held_logits_NK, epoch.loss)
-
-    fitted = yield from fit_candidate(context, candidate, job, label, on_epoch)
     for share in policy.BLENDS[1:]:
         blend(fitted.network, fitted.start, share)
         answers_NK = training_loop.predict(fitted.network, fitted.rows.held_tokens, run.backbone, stop=run.stop)
@@ -133,6 +141,8 @@ def fit_candidate(
     row = len(job.rows.tokens) * candidate.weight
     of_all = "" if job.epochs is None else f" of {job.epochs}"
     done = 0
+    with budget.set_up():
+        next(steps)  # the network is ready
     while True:
         try:
             step = next(steps)

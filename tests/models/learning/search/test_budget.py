@@ -76,3 +76,48 @@ def test_the_rest_is_foretold_once_something_is_done(clock: Clock) -> None:
     clock.seconds = 10.0
     assert budget.progress(0.0, "begins").seconds_remaining is None
     assert budget.progress(250.0, "goes on").seconds_remaining == pytest.approx(30.0)
+
+
+def test_set_up_is_not_multiplied_by_the_work_left(clock: Clock) -> None:
+    budget = Budget(150.0, now=clock)
+    budget.plan(1_000.0)
+    with budget.set_up():
+        clock.seconds = 20.0  # the head of a split and a network, on a busy machine
+    clock.seconds = 30.0
+    assert budget.progress(100.0, "a tenth in 10 s").seconds_remaining == pytest.approx(90.0)
+    clock.seconds = 60.0
+    with pytest.raises(OverBudget):
+        budget.progress(200.0, "a fifth in 40 s")
+
+
+def test_what_was_begun_counts_when_the_rest_is_planned_anew(clock: Clock) -> None:
+    budget = Budget(100.0, now=clock)
+    budget.plan(1_000.0)
+    clock.seconds = 20.0
+    with pytest.raises(OverBudget):
+        budget.progress(100.0, "200 s in all")
+    assert not budget.affords(401.0)
+    assert budget.affords(400.0)
+    assert not budget.affords(400.0, share=0.8)
+    budget.replan(300.0)
+    clock.seconds = 50.0
+    assert budget.progress(150.0, "half of it").seconds_remaining == pytest.approx(30.0)
+
+
+def test_the_last_fit_may_end_a_little_late_and_not_more(clock: Clock) -> None:
+    budget = Budget(100.0, now=clock)
+    budget.plan(100.0)
+    budget.allow_overrun()
+    clock.seconds = 80.0
+    budget.progress(75.0, "107 s in all")
+    with pytest.raises(OverBudget):
+        budget.progress(70.0, "114 s in all")
+    clock.seconds = 120.0
+    assert budget.progress(100.0, "done, however late").seconds_remaining is None
+
+
+def test_no_zero_is_foretold_while_something_is_left(clock: Clock) -> None:
+    budget = Budget(None, now=clock)
+    budget.plan(100.0)
+    clock.seconds = 10.0
+    assert budget.progress(130.0, "more rows than were planned").seconds_remaining is None
