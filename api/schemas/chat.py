@@ -130,7 +130,7 @@ class CreateChatCompletion(Body):
         if self.response_format not in (None, {"type": "text"}):
             raise _invalid("response_format", 'A classifier answers with a label: only {"type": "text"} is offered.')
         asked = [message for message in self.messages if message.role == "user"]
-        if not any(message.text for message in asked):
+        if not any(message.text or message.other_parts for message in asked):
             raise _invalid("messages", "messages holds no message of the user's to classify.")
         if kinds := self._asked.other_parts:
             raise _invalid(
