@@ -31,6 +31,7 @@ class EncoderLearner:
     def train(self, run: Run) -> Iterator[TrainEvent]:
         """Yield the head as soon as it is measured, and what the search finds better."""
         encoded = yield from encoding.encode(run)
+        yield Progress("fitting", encoding.share(run.request.strategy, 25, 60), "Fitting a head to frozen features")
         first = first_version.measure(encoded, outcomes.head_prior(encoded))
         situation = situations.measure(encoded, first)
         run.report.state(situation=situation.as_dict())

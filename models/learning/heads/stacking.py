@@ -32,6 +32,8 @@ _SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _INVERSE_PENALTY = 20.0
 # So many rows are fitted in less than a second, and tell whether the terms are worth fitting on all rows.
 _PROBE_ROWS = 2_000
+# Up to here all rows decide at once: fitting them takes seconds, and a clear gain on them may be noise on a probe.
+_ALL_ROWS = 4_000
 # Of all rows together: a hundred million entries of terms would not fit beside the features.
 _MOST_CHARACTERS = 2**24
 # Standard errors by which the mean loss of a row must fall.
@@ -59,6 +61,7 @@ class Stack:
     lexical: Measured
     both: Measured
     terms_beat_head: bool  # the lexical part alone is clearly better than the head alone
+    might_help: bool  # both together have less loss than the head alone, be it by noise
 
     def answer(self, inputs: Sequence[str]) -> Floats | None:
         """The part's logits, (N, K); None if there is none."""
@@ -112,10 +115,10 @@ def measure(
         return _try([inputs[row] for row in rows], targets[rows], head_NK[rows], fold_N[rows], context, wanted)
 
     # Drawn anew: the folds were dealt with `seed`, and the same draw would be one of them.
-    probe = subsample(strata_N, _PROBE_ROWS, seed=seed + 1)
-    stack = try_on(probe)
-    if len(probe) == len(inputs) or stack.part is None:
-        return replace(stack, logits_NK=head_NK) if stack.part is None else stack
+    if len(inputs) > _ALL_ROWS:
+        stack = try_on(subsample(strata_N, _PROBE_ROWS, seed=seed + 1))
+        if stack.part is None and not stack.might_help:
+            return replace(stack, logits_NK=head_NK)
     rows = subsample(strata_N, _affordable(inputs), seed=seed + 1)
     stack = try_on(rows)
     logits_NK = head_NK.copy()
@@ -179,7 +182,8 @@ def _try(  # noqa: PLR0917
     both = tried[share]
     beaten = lexical.score > head.score and _clearly_less(lexical.losses_N, head.losses_N)
     if not (wanted or (both.score >= head.score and _clearly_less(both.losses_N, head.losses_N))):
-        return Stack(0.0, 1.0, None, head_NK, len(inputs), head.measured, lexical.measured, head.measured, beaten)
+        less = bool(both.losses_N.mean() < head.losses_N.mean())
+        return Stack(0.0, 1.0, None, head_NK, len(inputs), head.measured, lexical.measured, head.measured, beaten, less)
     return Stack(
         share=share,
         head_factor=(1 - share) * head_factor,
@@ -190,6 +194,7 @@ def _try(  # noqa: PLR0917
         lexical=lexical.measured,
         both=both.measured,
         terms_beat_head=beaten,
+        might_help=True,
     )
 
 
@@ -214,7 +219,8 @@ class _Try:
         self.logits_NK = logits_NK
         temperature = calibration.fit_temperature(logits_NK, targets, link)
         self.losses_N: NDArray[np.float32] = calibration.losses(logits_NK, targets, link, temperature).numpy()
-        chosen_NK = task.decide(calibration.probabilities(logits_NK, link, temperature), None)
+        probabilities_NK = calibration.probabilities(logits_NK, link, temperature)
+        chosen_NK = task.decide(probabilities_NK, task.tune_thresholds(targets, probabilities_NK))
         self.score = task.tally(targets, chosen_NK).score
 
     @property

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import binomtest
 
 from models.learning.data import folds
 from models.learning.evaluation import scores
+from models.learning.heads import cross_validation
+from models.learning.heads.cross_validation import FitContext
 from models.learning.tasks import class_figures, find
 from models.learning.tasks.task import Tally, hits
 
@@ -78,6 +81,35 @@ def test_thresholds_follow_the_evidence() -> None:
     assert thresholds is not None
     assert ((thresholds > 0.1) & (thresholds < 0.35)).all()
     assert task.tune_thresholds(np.zeros((5, 2), np.float32), probabilities[:5]) == pytest.approx([0.5, 0.5])
+
+
+def test_thresholds_are_tuned_for_f1_over_all_labels() -> None:
+    task = find("multi-label-classification")
+    generator = np.random.default_rng(1)
+    true = (generator.uniform(size=(2_000, 2)) < (0.4, 0.05)).astype(np.float32)
+    # The second label is rare and hardly found: its own F1 is best where nearly every row is given it.
+    logits = np.where(true > 0, 1.5, -1.5) * (1.0, 0.2) + generator.normal(0, 1, true.shape)
+    probabilities = (1 / (1 + np.exp(-logits))).astype(np.float32)
+    thresholds = task.tune_thresholds(true, probabilities)
+    assert thresholds is not None
+    micro = task.tally(true, task.decide(probabilities, thresholds)).score
+    grid = np.arange(0.1, 0.91, 0.1, dtype=np.float32)
+    best = max(
+        task.tally(true, task.decide(probabilities, np.array([first, second], np.float32))).score
+        for first in grid
+        for second in grid
+    )
+    assert micro >= best - 0.005
+    assert micro > task.tally(true, task.decide(probabilities, None)).score + 0.02
+
+
+def test_a_penalty_is_judged_at_the_thresholds_that_are_published() -> None:
+    task = find("multi-label-classification")
+    true = (np.arange(400)[:, None] % 2 == (0, 1)).astype(np.float32)
+    context = FitContext(task, 2, torch.device("cpu"), threads=1, seed=0, stop=bool)
+    # All right in order, though no positive is over one half, as under a strong penalty.
+    logits = np.where(true > 0, -0.4, -1.2).astype(np.float32)
+    assert cross_validation.measure("set", logits, true, 1.0, False, context).score == 1.0
 
 
 def test_the_usual_class_may_be_asked_of_rows_of_a_class_that_was_not_learned() -> None:
