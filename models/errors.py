@@ -1,6 +1,6 @@
 """Domain errors: the class is the code, the data makes the message, one handler in `api` renders them.
 
-`raise TooFewRows(label="refund", minimum=2, got=1)`. Every room keeps its own errors beside its code and derives
+`raise TooFewRows(label="refund", minimum=2, got=1)`. Every package keeps its errors beside its code and derives
 them from the bases here, which carry the HTTP status and the error type of the wire format. `JobError` is the form in
 which an error stays with the job that it ended.
 """

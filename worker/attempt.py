@@ -56,7 +56,7 @@ class Attempt:
         self._workspace = Workspace.of(claim, self._settings.cache_dir)
         self._retry = Retry(self._settings.stall_timeout_s)
         self._heartbeat = Heartbeat(resources, claim)
-        self._begin = self._last_sign = time.monotonic()
+        self._begin = self._last_activity_at = time.monotonic()
         self._phase = Phase.PREPARING
         self._request: TrainRequest | None = None  # from WAITING on
         self._trainer: TrainerProcess | None = None  # from TRAINING on, while it lives
@@ -96,7 +96,7 @@ class Attempt:
     # Messages
 
     def _take(self, message: Any) -> None:
-        self._last_sign = time.monotonic()
+        self._last_activity_at = time.monotonic()
         match message:
             case Progress():
                 self._heartbeat.note(message)
@@ -225,12 +225,12 @@ class Attempt:
     def _hand_over(self) -> None:
         trainer = self._trainers.current()
         if trainer is None:
-            if time.monotonic() - self._last_sign > self._settings.stall_timeout_s:
+            if time.monotonic() - self._last_activity_at > self._settings.stall_timeout_s:
                 self._fail_attempt(errors.server_error(TrainerDied(how="it could not be started")))
             return
         self._trainer = trainer
         self._move(Event.HANDED_OVER)
-        self._last_sign = time.monotonic()
+        self._last_activity_at = time.monotonic()
         trainer.begin(self._mailbox)
         job = self._claim.job
         context = {"job_id": job.id, "attempt": self._claim.attempt, "customer_id": job.customer_id}
@@ -240,7 +240,7 @@ class Attempt:
         if now - self._begin > self._settings.train_timeout_s:
             self._discard_trainer()
             self._fail(errors.server_error(TrainingTimeout(seconds=self._settings.train_timeout_s)))
-        elif now - self._last_sign > self._settings.stall_timeout_s:
+        elif now - self._last_activity_at > self._settings.stall_timeout_s:
             self._discard_trainer()
             self._fail_attempt(errors.server_error(TrainerStalled(seconds=self._settings.stall_timeout_s)))
 
@@ -268,7 +268,7 @@ class Attempt:
 
         def retry() -> Job:
             if error.code == DiskFull().code:
-                # Everything there can be computed again; without room the next attempt ends like this one.
+                # Everything there can be computed again; without free space the next attempt ends like this one.
                 shrink_caches(self._settings.cache_dir, 0)
             return claims.retry(self._resources, self._claim, error)
 

@@ -96,7 +96,7 @@ def from_background(error: Exception | None) -> JobError:
         return server_error(StorageFailed())
     if isinstance(error, DatasetCorrupt):
         return server_error(error)
-    # The code shows where to look; the messages of other rooms name keys and paths.
+    # The code shows where to look; the messages of other packages name keys and paths.
     code = error.code if isinstance(error, GraftError) else TrainingCrashed().code
     return dataclasses.replace(server_error(TrainingCrashed()), code=code)
 

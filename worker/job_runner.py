@@ -47,7 +47,7 @@ class JobRunner:
     def start(self) -> None:
         """Start the trainer in the background, so that its base model is warm before the first job."""
         self._trainers.start()
-        self._tasks.submit("remove litter", self._tidy)
+        self._tasks.submit("clean cache", self._clean_cache)
 
     def run(self, job_id: str) -> AttemptOutcome | Literal["not claimed"]:
         """Claim the job and run one attempt; return its outcome. Safe to call any number of times.
@@ -73,7 +73,7 @@ class JobRunner:
                 monitoring.ATTEMPTS.labels(outcome).inc()
                 monitoring.ATTEMPT_SECONDS.labels(outcome).observe(seconds)
                 log.info("attempt_ended", outcome=outcome, seconds=round(seconds, 3))
-                self._tasks.submit("tidy", self._tidy)
+                self._tasks.submit("clean cache", self._clean_cache)
                 return outcome
 
     def shut_down(self) -> None:
@@ -86,12 +86,12 @@ class JobRunner:
         self.shut_down()
         self._trainers.close()
 
-    def _tidy(self) -> None:
+    def _clean_cache(self) -> None:
         settings = self._resources.settings
-        litter = workspace.remove_litter(settings.cache_dir)
+        scratch = workspace.remove_orphaned_scratch(settings.cache_dir)
         freed = workspace.shrink_caches(settings.cache_dir, settings.feature_cache_bytes)
-        forgotten = 0
+        caches = 0
         with contextlib.suppress(Unavailable):  # done after the next attempt instead
-            forgotten = workspace.remove_forgotten(self._resources)
-        if litter or freed or forgotten:
-            log.info("tidied", scratch_folders=litter, freed_bytes=freed, forgotten_folders=forgotten)
+            caches = workspace.remove_orphaned_caches(self._resources)
+        if scratch or freed or caches:
+            log.info("cache_cleaned", scratch_folders=scratch, freed_bytes=freed, cache_folders=caches)

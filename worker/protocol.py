@@ -51,7 +51,7 @@ class Stopped:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Event: the run ended with an error. `fatal`: the process does not trust itself any more and exits."""
+    """Event: the run ended with an error. `fatal`: the process is in an unknown state and exits."""
 
     error: JobError
     fatal: bool = False

@@ -37,7 +37,7 @@ _STALE_CHECKPOINT_S = 7 * 86_400.0
 
 
 class Workspace:
-    """One attempt's folders. The scratch folder is locked while its owner lives; an unlocked one is litter."""
+    """One attempt's folders. The scratch folder is locked while its owner lives; an unlocked one is an orphan."""
 
     def __init__(self, cache_dir: Path, *, customer_id: str, job_id: str, attempt: int, worker: str) -> None:
         self.scratch = cache_dir / "scratch" / f"{job_id}-{attempt}-{worker.rpartition(':')[2]}"
@@ -133,7 +133,7 @@ def _fetch_live(resources: Resources, claim: Claim, workspace: Workspace, retry:
     return retry.call(lambda: workspace.fetch_version(resources.store, live))
 
 
-def remove_litter(cache_dir: Path) -> int:
+def remove_orphaned_scratch(cache_dir: Path) -> int:
     """Remove the scratch folders of workers that were killed; return how many there were."""
     removed = 0
     for scratch in _folders(cache_dir / "scratch"):
@@ -187,7 +187,7 @@ def shrink_caches(cache_dir: Path, limit_bytes: int) -> int:
     return removed
 
 
-def remove_forgotten(resources: Resources) -> int:
+def remove_orphaned_caches(resources: Resources) -> int:
     """Remove the features of customers and the checkpoints of jobs that were deleted; return how many."""
     removed = 0
     for kind, find_unknown in (("features", orphans.unknown_customers), ("checkpoints", orphans.unknown_jobs)):

@@ -38,7 +38,7 @@ class Client:
         self._http.close()
 
     def get(self, path: str, **params: Any) -> dict[str, Any]:
-        """GET; raises ApiRefused, ServerUnreachable or NotGraft, as all of these methods do."""
+        """Send a GET. Raises ApiRefused, ServerUnreachable or NotGraft, as all of these methods do."""
         return self._send("GET", path, params={name: value for name, value in params.items() if value is not None})
 
     def post(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -64,7 +64,7 @@ class Client:
     def each(
         self, path: str, *, most: int | None = None, first_after: str | None = None, **params: Any
     ) -> Iterator[dict[str, Any]]:
-        """Every item of a list behind `first_after`, page by page, at most `most`."""
+        """Yield every item of a list behind `first_after`, page by page, at most `most`."""
         after = first_after
         count = 0
         while most is None or count < most:

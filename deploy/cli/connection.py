@@ -1,4 +1,4 @@
-"""Which server, and with which key: option, then environment, then `~/.config/graft/config.toml`."""
+"""The server and the key of a command: from its options, else the environment, else `~/.config/graft/config.toml`."""
 
 from __future__ import annotations
 
@@ -36,30 +36,30 @@ PromoteOption = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """Where to send requests and as whom."""
+    """Address and keys with which requests are sent."""
 
     server: str
     key: str
 
 
 def as_customer(server: str | None, key: str | None) -> Connection:
-    """The connection of a customer's command; raises NoKey."""
+    """Return the connection of a customer's command. Raises NoKey."""
     return _resolve(server, key, "key", "GRAFT_API_KEY")
 
 
 def as_operator(server: str | None, key: str | None) -> Connection:
-    """The connection of an operator's command; raises NoKey."""
+    """Return the connection of an operator's command. Raises NoKey."""
     return _resolve(server, key, "admin_key", "GRAFT_ADMIN_KEY")
 
 
 def config_path() -> Path:
-    """Where `graft login` keeps what it was told."""
+    """Return the path of the file in which `graft login` keeps server and key."""
     base = os.environ.get("XDG_CONFIG_HOME")
     return (Path(base) if base else Path.home() / ".config") / "graft" / "config.toml"
 
 
 def read_config() -> dict[str, str]:
-    """What is kept; empty if nothing is. Raises CommandError for a file that cannot be read."""
+    """Return what is kept; empty if nothing is. Raises CommandError for a file that cannot be read."""
     path = config_path()
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -92,7 +92,7 @@ def write_config(**values: str | None) -> Path:
 
 
 def normalise(address: str) -> str:
-    """A server's address in one form: with a scheme, without the slash and the `/v1` that people paste."""
+    """Return a server's address in one form: with a scheme, without the slash and the `/v1` that people paste."""
     if "://" not in address:
         address = f"http://{address}"
     return address.rstrip("/").removesuffix("/v1").rstrip("/")

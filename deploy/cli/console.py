@@ -1,4 +1,4 @@
-"""What goes to the terminal: answers to stdout, everything else to stderr."""
+"""Output on the terminal: answers to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _STATUS_STYLES = {
 
 
 def show_error(error: GraftError) -> None:
-    """An error with the details that say how to mend the data."""
+    """Print an error with the details that say how to mend the data."""
     err.print(Text.assemble(("Error: ", "bold red"), str(error)), soft_wrap=True)
     rows = [detail for detail in error.details if isinstance(detail, dict)]
     if rows:
@@ -51,7 +51,7 @@ def show_error(error: GraftError) -> None:
 
 
 def show_table(columns: list[str], rows: list[list[Any]], *, empty: str) -> None:
-    """A plain table, or what to do when there is nothing."""
+    """Print a plain table, or what to do when there is nothing."""
     if not rows:
         err.print(Text(empty, style="dim"))
         return
@@ -64,7 +64,7 @@ def show_table(columns: list[str], rows: list[list[Any]], *, empty: str) -> None
 
 
 def show_lines(lines: list[tuple[str, Any]]) -> None:
-    """Names and values below one another; what has no value is left out."""
+    """Print names and values below one another; what has no value is left out."""
     kept = [(name, value) for name, value in lines if value not in (None, "")]
     width = max((len(name) for name, _ in kept), default=0)
     for name, value in kept:
@@ -72,17 +72,17 @@ def show_lines(lines: list[tuple[str, Any]]) -> None:
 
 
 def status(word: str) -> Text:
-    """A job's state in its colour."""
+    """Return a job's state in its colour."""
     return Text(word, style=_STATUS_STYLES.get(word, ""))
 
 
 def when(seconds: float | None) -> str:
-    """Unix seconds as local time."""
+    """Return Unix seconds as local time."""
     return "" if seconds is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds for a reader."""
+    """Return seconds in words."""
     if seconds is None:
         return ""
     if seconds < 60:

@@ -1,4 +1,4 @@
-"""What the command line tells instead of a traceback."""
+"""Errors of the command line, printed instead of a traceback."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from models.errors import GraftError
 
 
 class CommandError(GraftError):
-    """A command cannot be carried out; the message says what to do."""
+    """A command that cannot be carried out; the message says what to do."""
 
     message = "{reason}"
 
 
 class NoKey(CommandError):
-    """Neither an option, nor the environment, nor the configuration file has a key."""
+    """No key in an option, the environment or the configuration file."""
 
     message = "No key for {server}. Pass --key, set {variable}, or keep it with `graft login`."
 
 
 class ServerUnreachable(CommandError):
-    """Nothing answers there."""
+    """A server that does not answer."""
 
     message = "Cannot reach {server} ({reason}). Is it running? `graft up` starts one here; --server names another."
 
 
 class NotGraft(CommandError):
-    """Something answers, but not Graft."""
+    """A server that answers, but is not Graft."""
 
     message = "{server} answered {status} with something that is not Graft's: {start!r}"
 
 
 class ApiRefused(CommandError):
-    """The API answered with an error; it is shown as the API words it, with its details."""
+    """An error that the API answered with; it is shown as the API words it, with its details."""
 
     message = "{reason}"
 
@@ -44,5 +44,5 @@ class ApiRefused(CommandError):
 
     @property
     def code(self) -> str:
-        """The API's own code."""
+        """The API's own code for the error."""
         return str(self.error.get("code") or self.http_status)

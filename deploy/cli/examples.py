@@ -1,4 +1,4 @@
-"""The request that asks a model what it has learned, as one copies it into a shell."""
+"""The request that asks a trained model, ready to be copied into a shell."""
 
 from __future__ import annotations
 

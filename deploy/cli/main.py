@@ -31,7 +31,7 @@ class _Commands(TyperGroup):
 
 
 def _other_numbers(word: str) -> tuple[str, ...]:
-    """Singular and plurals of a command."""
+    """Return the singular and plurals of a command."""
     return word.removesuffix("s"), word.removesuffix("es"), f"{word}s", f"{word}es"
 
 

@@ -65,7 +65,7 @@ def predict(
 
 
 def answer_line(prediction: dict[str, Any]) -> list[tuple[str, str] | str]:
-    """One prediction, whatever its task, for a reader."""
+    """Return one prediction in words, whatever its task."""
     if "label" in prediction:
         best = prediction.get("top") or [prediction]
         parts: list[tuple[str, str] | str] = []
@@ -111,7 +111,7 @@ def _of_files(
 
 
 def _batches(names: Sequence[str]) -> Iterator[list[str]]:
-    """Files in requests of at most `_BYTES_PER_REQUEST`, one at least in each; raises CommandError for what is none."""
+    """Yield requests of files, of at most `_BYTES_PER_REQUEST`, one file at least in each. Raises CommandError."""
     batch: list[str] = []
     size = 0
     for name in names:

@@ -59,7 +59,7 @@ def follow(
 
 
 def _get(client: Client, path: str) -> dict[str, Any]:
-    """The job; a server that restarts is waited for. Raises ApiRefused, and ServerUnreachable after a minute."""
+    """Return the job, waiting for a server that restarts. Raises ApiRefused, and ServerUnreachable after a minute."""
     lost_since = time.monotonic()
     while True:
         try:
@@ -86,7 +86,7 @@ def _bar() -> Progress:
 
 
 def _events_after(client: Client, path: str, after: str | None) -> Iterator[dict[str, Any]]:
-    """Events behind the last one that was shown, oldest first, however many there are."""
+    """Return the events behind the last one that was shown, oldest first, however many there are."""
     try:
         yield from client.each(f"{path}/events", order="asc", first_after=after)
     except (ServerUnreachable, ApiRefused):

@@ -1,4 +1,4 @@
-"""A report for a reader: figures of each class, doubtful rows, what was tried and why it stopped."""
+"""A report in readable form: figures of each class, doubtful rows, what was tried and why it stopped."""
 
 from __future__ import annotations
 

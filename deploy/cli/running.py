@@ -1,4 +1,4 @@
-"""`graft up`, `migrate`, `settings`, `login`: for whoever runs a Graft."""
+"""The commands `graft up`, `migrate`, `settings` and `login`, for the operator."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def login(
 
 
 def read_settings() -> Settings:
-    """The settings from the environment; raises CommandError that names the variable that is wrong."""
+    """Return the settings from the environment. Raises CommandError that names the variable that is wrong."""
     try:
         return Settings()
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""What Ctrl-C and `kill` do to a command that has children."""
+"""Handling of Ctrl-C and `kill` in a command that has children."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def stop_event() -> threading.Event:
-    """An event that the ending signals set from now on; a second one interrupts at once."""
+    """Return an event that the ending signals set from now on; a second one interrupts at once."""
     stop = threading.Event()
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
@@ -27,7 +27,7 @@ def stop_event() -> threading.Event:
 
 @contextmanager
 def interrupting() -> Iterator[None]:
-    """Meanwhile every ending signal raises KeyboardInterrupt, so that `finally` stops what was started."""
+    """Raise KeyboardInterrupt on every ending signal meanwhile, so that `finally` stops what was started."""
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt

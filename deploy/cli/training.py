@@ -118,7 +118,7 @@ def resume(reference: JobRef, server: Server = None, key: Key = None) -> None:
 
 
 def submit(client: Client, file: Path, validation: Path | None, fields: dict[str, str]) -> dict[str, Any]:
-    """One multipart POST with the data in it; the job as it was accepted."""
+    """Send one multipart POST with the data in it; return the job as it was accepted."""
     with file.open("rb") as data:
         files: dict[str, Any] = {"file": (file.name, data)}
         if validation is None:
@@ -128,7 +128,7 @@ def submit(client: Client, file: Path, validation: Path | None, fields: dict[str
 
 
 def show_job(found: dict[str, Any]) -> None:
-    """The parts of a job that a person asks for first."""
+    """Print the parts of a job that a person asks for first."""
     report = found.get("report") or {}
     console.show_lines(
         [

@@ -28,7 +28,7 @@ class Encoder(Protocol):
     blocks: nn.ModuleList
 
     def to(self, *args: Any, **kwargs: Any) -> Any:
-        """Do as `nn.Module.to`."""
+        """Move the weights, as `nn.Module.to` does; return the network."""
 
     def embed(self, batch: Any) -> Tensor:
         """Return the hidden state at depth 0."""
@@ -92,12 +92,12 @@ class Backbone(Protocol):
         """Return features_NF float32 in the order of the inputs, the named features side by side."""
 
     def encode_tokens(self, rows: Sequence[Any], names: Sequence[str]) -> Floats:
-        """Do as `encode`, for rows."""
+        """Return the features of tokenised rows, as `encode` does of inputs."""
 
     def encode_steps(
         self, rows: Sequence[Any], names: Sequence[str], *, stop: Callable[[], bool] | None = None
     ) -> Generator[float, None, Floats]:
-        """Do as `encode` for rows, as a generator: yields the share done after every batch, returns the features."""
+        """Yield the share done after every batch of rows; return the features, as `encode` does."""
 
     def frozen_features(self, rows: Sequence[Any], names: Collection[str]) -> dict[str, Tensor]:
         """Return features of rows in one pass, (B, D) float32 each."""

@@ -32,13 +32,13 @@ class RowEncoding:
         return _drain(self.encode_steps(self.tokenize(inputs), names, stop=stop), progress)
 
     def encode_tokens(self: Backbone, rows: Sequence[Any], names: Sequence[str]) -> Floats:
-        """Do as `encode`, for rows that are tokenised already."""
+        """Return the features of rows that are tokenised already, as `encode` does of inputs."""
         return _drain(self.encode_steps(rows, names))
 
     def encode_steps(
         self: Backbone, rows: Sequence[Any], names: Sequence[str], *, stop: Callable[[], bool] | None = None
     ) -> Generator[float, None, Floats]:
-        """Do as `encode` for rows, as a generator: yields the share done after every batch, returns the features."""
+        """Yield the share done after every batch of rows; return the features, as `encode` does."""
         counts_N = self.units(rows)
         ends_N = np.cumsum(np.ones(len(rows), dtype=np.int64) if counts_N is None else counts_N)
         begins_N = np.concatenate([[0], ends_N])

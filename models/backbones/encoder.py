@@ -31,7 +31,7 @@ class TextBatch:
 
     @property
     def attention(self) -> Tensor | None:
-        """The mask for attention, (B, 1, 1, T), or None if no row is padded.
+        """Return the mask for attention, (B, 1, 1, T), or None if no row is padded.
 
         Boolean on purpose: measured on AMX, an additive float mask in bf16 made the pass six times slower.
         """

@@ -6,14 +6,14 @@ from models.errors import GraftError, InvalidRequest, Unavailable
 
 
 class UnknownBaseModel(InvalidRequest):
-    """No entry of this name in the registry."""
+    """A base model whose name has no entry in the registry."""
 
     param = "model"
     message = "There is no base model '{name}'. {hint}"
 
 
 class NoBaseModel(InvalidRequest):
-    """No base model here reads what the data set holds."""
+    """A data set that none of the base models here reads."""
 
     param = "model"
     message = (
@@ -24,14 +24,14 @@ class NoBaseModel(InvalidRequest):
 
 
 class BaseModelUnreachable(Unavailable):
-    """The entry exists, its weights cannot be read."""
+    """An entry whose weights cannot be read."""
 
     param = "model"
     message = "The base model '{name}' cannot be loaded from {source}: {reason}. {mend}"
 
 
 class UnsupportedBaseModel(GraftError):
-    """The weights are there, but the architecture has no blocks that Graft could freeze and share."""
+    """A base model whose architecture has no blocks that Graft could freeze and share."""
 
     message = (
         "The base model '{name}' has the architecture {architecture}, which is not a stack of encoder blocks that "
@@ -41,12 +41,12 @@ class UnsupportedBaseModel(GraftError):
 
 
 class InvalidBaseModelsFile(GraftError):
-    """The operator's file of further base models cannot be read."""
+    """A file of further base models, the operator's, that cannot be read."""
 
     message = "The base models file {path} is not valid: {reason}"
 
 
 class Stopped(GraftError):
-    """The caller asked a long computation to stop, and it did."""
+    """The end of a long computation that its caller asked to stop."""
 
     message = "Stopped on request."

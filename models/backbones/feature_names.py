@@ -35,7 +35,7 @@ class FeatureName:
 
     @property
     def per_word(self) -> bool:
-        """Whether there is one vector per word."""
+        """True if there is one vector per word."""
         return self.pooling in WORD_POOLINGS
 
     @property
@@ -76,11 +76,11 @@ def find(name: str) -> FeatureName | None:
 
 
 def split_pair(kind: str) -> tuple[str, str]:
-    """`"product_unit_mean"` → ("product", "unit_mean"), with or without a depth; ("", kind) if nothing is compared."""
+    """Split `"product_unit_mean"` into ("product", "unit_mean"), depth or not; ("", kind) if nothing is compared."""
     pair, _, single = kind.partition("_")
     return (pair, single) if pair in PAIRS else ("", kind)
 
 
 def split_unit(kind: str) -> tuple[bool, str]:
-    """`"unit_mean"` → (True, "mean"), with or without a depth; (False, kind) if it is not scaled to length 1."""
+    """Split `"unit_mean"` into (True, "mean"), depth or not; (False, kind) if it is not scaled to length 1."""
     return (True, kind.removeprefix(UNIT)) if kind.startswith(UNIT) else (False, kind)

@@ -14,7 +14,7 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 
 
 class Linear(Protocol):
-    """y = x Wᵀ + b."""
+    """A linear layer: y = x Wᵀ + b."""
 
     def plain(self, x_NI: Tensor) -> Tensor:
         """Return y."""
@@ -27,7 +27,7 @@ class Linear(Protocol):
 
 
 class PlainLinear:
-    """Torch's own product, on any device."""
+    """A linear layer by torch's own product, on any device."""
 
     def __init__(self, weight_OI: Tensor, bias_O: Tensor) -> None:
         self._weight_OI = weight_OI
@@ -47,7 +47,7 @@ class PlainLinear:
 
 
 class PrepackedLinear:
-    """oneDNN's product, on weights in its own layout."""
+    """A linear layer by oneDNN's product, on weights in its own layout."""
 
     def __init__(self, weight_OI: Tensor, bias_O: Tensor) -> None:
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight_OI.contiguous())

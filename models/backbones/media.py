@@ -134,7 +134,7 @@ class MediaBackbone(RowEncoding):
         return f"mean.{depth}"
 
     def parse_feature(self, name: str) -> tuple[str, int]:
-        """`"mean.6"` → ("mean", 6). Raises ValueError."""
+        """Split `"mean.6"` into ("mean", 6). Raises ValueError."""
         feature = feature_names.find(name)
         known = MAP_POOLINGS if self.encoder.is_map else PATCH_POOLINGS
         if feature is None or feature.pair or feature.pooling not in known or feature.depth > self.blocks:
@@ -150,7 +150,7 @@ class MediaBackbone(RowEncoding):
 
     @torch.inference_mode()
     def pool(self, hidden: Tensor, batch: MediaBatch, kind: str) -> Tensor:
-        """(B, D) float32."""
+        """Pool hidden states into one vector per row, (B, D) float32."""
         return self.encoder.pool(hidden, batch, kind)
 
     @torch.inference_mode()

@@ -36,7 +36,7 @@ class LowRank(Protocol):
         """Add in place to the product of one module: `qkv`, `output`, `up` or `down`."""
 
     def touches(self, block: int, module: str) -> bool:
-        """Whether `add` would do anything there."""
+        """Return whether `add` would do anything there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class PackedBlock:
 
     @property
     def nbytes(self) -> int:
-        """Memory of its weights."""
+        """Memory of its weights, in bytes."""
         return self._nbytes
 
     def run(self, hidden_ND: Tensor, batch: PackedBatch, index: int, low_rank: LowRank | None) -> Tensor:
@@ -131,7 +131,7 @@ class PackedEncoder:
 
     @property
     def nbytes(self) -> int:
-        """Memory of its weights."""
+        """Memory of its weights, in bytes."""
         return int(self.words_VD.nbytes + self.positions_TD.nbytes) + sum(block.nbytes for block in self.blocks)
 
     def prepare(self, state: Mapping[str, Tensor]) -> PackedBlock:
@@ -173,7 +173,7 @@ class PackedEncoder:
 
 
 def is_packable(embeddings: nn.Module, blocks: nn.ModuleList) -> bool:
-    """Whether the network is what `PackedEncoder` computes: BERT with post-norm, GELU and absolute positions."""
+    """Return whether the network is what `PackedEncoder` computes: BERT with post-norm, GELU and absolute positions."""
     return type(embeddings).__name__ == "BertEmbeddings" and all(
         type(block).__name__ == "BertLayer"
         and type(block.intermediate.intermediate_act_fn).__name__ == "GELUActivation"  # type: ignore[union-attr]

@@ -37,7 +37,7 @@ class Run:
 
     @property
     def end(self) -> int:
-        """One past its last token."""
+        """Place behind its last token."""
         return self.offset + self.rows * self.length
 
 
@@ -60,17 +60,17 @@ class PackedBatch:
 
     @property
     def rows(self) -> int:
-        """How many rows there are."""
+        """Number of rows."""
         return len(self.order)
 
     @property
     def tokens(self) -> int:
-        """How many tokens there are, padding included."""
+        """Number of tokens, padding included."""
         return int(self.ids_N.shape[0])
 
     @property
     def used(self) -> int:
-        """How many tokens are of rows."""
+        """Number of tokens that belong to rows."""
         return self.runs[-1].end
 
     def span(self, row: int) -> range:

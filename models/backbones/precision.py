@@ -26,7 +26,7 @@ def use_exact_convolutions() -> None:
 
 
 def bf16_is_fast(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 in hardware; emulated bf16 is several times slower than fp32."""
+    """Return whether the device multiplies bfloat16 in hardware; emulated bf16 is several times slower than fp32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities = torch.cpu.get_capabilities()

@@ -31,7 +31,7 @@ class MediaBatch:
 
     @property
     def rows(self) -> int:
-        """How many rows there are."""
+        """Number of rows."""
         return len(self.starts) - 1
 
 

@@ -89,7 +89,7 @@ class TextBackbone(RowEncoding):
 
     @property
     def packed(self) -> PackedEncoder | None:
-        """The fast path; None for a network that it cannot compute."""
+        """The network on the fast path; None for a network that it cannot compute."""
         return self.network if isinstance(self.network, PackedEncoder) else None
 
     def tokenize(self, inputs: Sequence[str | TextPair]) -> list[TokenIds]:
@@ -169,7 +169,7 @@ class TextBackbone(RowEncoding):
         return f"mean.{depth}"
 
     def parse_feature(self, name: str) -> tuple[str, int]:
-        """`"mean.6"` → ("mean", 6). Raises ValueError."""
+        """Split `"mean.6"` into ("mean", 6). Raises ValueError."""
         kind, depth = encoding.parse_feature(name)
         if depth > self.blocks:
             raise ValueError(f"unknown feature '{name}', the base has {self.blocks} blocks")

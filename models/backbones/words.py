@@ -1,7 +1,7 @@
 """Texts word by word: one vector per word, the mean over its tokens, and those of its neighbours.
 
-Words are ours, not the tokeniser's: what is between white space, punctuation apart, characters of scripts that write no
-spaces one by one. So a span ends where a person would end it, under every tokeniser.
+Texts are split into words here, not by the tokeniser: at white space, with punctuation apart and, in scripts without
+spaces, character by character. So a span ends where a person would end it, under every tokeniser.
 
 Features are named `word.<depth>`, `before.<depth>` and `after.<depth>`: of the word itself, and of those beside it.
 """

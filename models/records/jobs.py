@@ -161,7 +161,7 @@ def write_as_owner(session: Session, job_id: str, attempt: int, worker: str, val
 
 
 def lock_dead(session: Session, job_id: str, attempt: int) -> Job | None:
-    """Return a running job whose lease is dead, held. None: it came back to life, or another sweeper was first."""
+    """Lock and return a running job whose lease has expired. None: it was renewed, or another sweeper was first."""
     dead = (Job.status == "running", or_(Job.lease_until.is_(None), Job.lease_until <= clock()))
     statement = select(Job).where(Job.id == job_id, Job.attempt == attempt, *dead).with_for_update(key_share=True)
     return session.scalar(statement.execution_options(populate_existing=True))

@@ -1,4 +1,4 @@
-"""The end of an attempt: one place for workers, which report it, and for the sweeper, which finds it out."""
+"""The end of an attempt: one place for workers, which report it, and for the sweeper, which finds expired leases."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _MESSAGES = {
 }
 
 
-def leave(session: Session, job: Job, target: JobStatus) -> None:
-    """Take a running job, whose row is locked, out of its attempt. Raises IllegalTransition."""
+def end_attempt(session: Session, job: Job, target: JobStatus) -> None:
+    """End the attempt of a running job, whose row is locked, and set its next status. Raises IllegalTransition."""
     job.status = target
     job.lease_until = job.step = job.seconds_remaining = job.stop_requested = None
     if target == "queued":
@@ -34,14 +34,14 @@ def leave(session: Session, job: Job, target: JobStatus) -> None:
 
 def release(session: Session, job: Job, target: Released) -> None:
     """End an attempt without a result and without a failure."""
-    leave(session, job, target)
+    end_attempt(session, job, target)
     jobs.add_event(session, job.id, _MESSAGES[target])
 
 
 def fail(session: Session, job: Job, error: JobError) -> None:
-    """End an attempt and its job badly, for good."""
+    """End an attempt and fail its job, for good."""
     error = dataclasses.replace(error, message=jobs.storable(error.message))
-    leave(session, job, "failed")
+    end_attempt(session, job, "failed")
     job.error = error.as_dict()
     data = {"code": error.code, "blame": error.blame}
     jobs.add_event(session, job.id, error.message, level="error", data=data)
@@ -57,7 +57,7 @@ def fail_attempt(session: Session, job: Job, error: JobError, max_attempts: int)
     if stopped is not None:
         release(session, job, stopped)
     elif failures < max_attempts:
-        leave(session, job, "queued")
+        end_attempt(session, job, "queued")
         text = f"Attempt {job.attempt} failed: {error.message} Trying again ({failures} of {max_attempts} used)."
         jobs.add_event(session, job.id, text, level="warn", data={"code": error.code})
     else:

@@ -181,8 +181,8 @@ def delete_version(resources: Resources, customer_id: str, name: str, number: in
         versions.lock_model(session, model.id)
         for alias in versions.fetch_aliases(session, model.id):
             if alias.number == number:
-                way = "Promote another version first." if alias.name == LIVE else "Move or delete the alias first."
-                reason = f"'{alias.name}' points at it. {way}"
+                advice = "Promote another version first." if alias.name == LIVE else "Move or delete the alias first."
+                reason = f"'{alias.name}' points at it. {advice}"
                 raise VersionInUse(number=number, model=model.name, reason=reason)
         versions.forget_version(session, version)
         changes.record(session, "model", customer_id, model.name)
@@ -219,7 +219,7 @@ def resolve(resources: Resources, customer_id: str, model_ref: str) -> ResolvedV
         if version is None:
             published = versions.has_versions(session, model.id)
             if not selector or not published:
-                hint = _way(model) if published else _hint(session, customer_id, model)
+                hint = _none_live_hint(model) if published else _no_version_hint(session, customer_id, model)
                 raise ModelNotReady(model=model.name, hint=hint, param="model")
             raise NotFound(kind="model", id=model_ref, param="model")
     return ResolvedVersion(
@@ -262,13 +262,13 @@ def _step_before(alias: Alias, model: Model) -> int:
     return alias.previous
 
 
-def _way(model: Model) -> str:
+def _none_live_hint(model: Model) -> str:
     return (
         f" None of its versions has gone live: promote one of them, or call one by its number, as in "
         f"'{model.name}@{model.last_number}'."
     )
 
 
-def _hint(session: Session, customer_id: str, model: Model) -> str:
+def _no_version_hint(session: Session, customer_id: str, model: Model) -> str:
     job = jobs.find_latest_of_model(session, customer_id, model.id)
     return f" Its job '{job.id}' is {job.status}." if job is not None else ""

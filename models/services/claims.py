@@ -64,7 +64,7 @@ def claim(resources: Resources, job_id: str, worker: str) -> Claim | None:
             validation_file=validation,
             customer=customers.require(session, job.customer_id),
             model=model,
-            live=live_version.find_rival(session, job, model),
+            live=live_version.find_live_of_another_job(session, job, model),
         )
         again = "" if job.attempt == 1 else f" (attempt {job.attempt})"
         jobs.add_event(session, job.id, f"Training started{again}.", data={"attempt": job.attempt})
@@ -119,7 +119,7 @@ def publish(resources: Resources, claim: Claim, candidate: VersionReady, *, prom
             version = versions.find_candidate(session, job.id, candidate.name)
             if version is None:
                 version = _add_version(session, claim, candidate, artifact)
-                live_version.announce(session, job, claim.model, version, promote=promote and candidate.improves)
+                live_version.add_published(session, job, claim.model, version, promote=promote and candidate.improves)
             elif version.artifact_prefix != artifact.prefix:
                 # An earlier attempt published it and its files are damaged: the row stays, the files are ours.
                 version.artifact_prefix, version.manifest_sha256 = artifact.prefix, artifact.manifest_sha256
@@ -134,7 +134,7 @@ def publish(resources: Resources, claim: Claim, candidate: VersionReady, *, prom
 
 
 def finish(resources: Resources, claim: Claim, finished: Finished) -> Job:
-    """End a job well: live moves to its best version if that may go live by itself, and the run is billed, once.
+    """Complete a job: `live` moves to its best version if that may go live by itself, and the run is billed, once.
 
     Safe to repeat when the answer was lost. Raises LeaseLost, CandidateMissing.
     """
@@ -146,16 +146,16 @@ def finish(resources: Resources, claim: Claim, finished: Finished) -> Job:
         best = versions.find_candidate(session, job.id, finished.best)
         if best is None:
             raise CandidateMissing(candidate=finished.best, job_id=job.id)
-        decision = live_version.decide(session, job, claim.model, best, finished.comparison, rival=claim.live)
-        attempt_outcome.leave(session, job, "succeeded")
+        decision = live_version.decide(session, job, claim.model, best, finished.comparison, compared_with=claim.live)
+        attempt_outcome.end_attempt(session, job, "succeeded")
         now = resources.database.now(session)
         job.percent, job.seconds_remaining = 100.0, 0.0
-        # Without its version under the model's name, the name that is told is the version's own.
+        # Without its version under the model's name, the job's name is the version's own.
         pin = "" if decision.promoted else f"@{best.number}"
         job.fine_tuned_model = claim.model.full_name + pin
         job.report = {
             **finished.report,
-            "promotion": live_version.describe(job, decision, finished.comparison, rival=claim.live),
+            "promotion": live_version.describe(job, decision, finished.comparison, compared_with=claim.live),
         }
         job.resolved = finished.report.get("hyperparameters")
         job.trained_rows, job.trained_tokens = finished.trained_rows, finished.trained_tokens
@@ -179,7 +179,7 @@ def finish(resources: Resources, claim: Claim, finished: Finished) -> Job:
 
 
 def fail(resources: Resources, claim: Claim, error: JobError) -> Job:
-    """End a job badly, for good. Not billed. Raises LeaseLost."""
+    """Fail a job, for good. It is not billed. Raises LeaseLost."""
     with resources.database.transaction() as session:
         job = _hold(session, resources, claim)
         attempt_outcome.fail(session, job, error)

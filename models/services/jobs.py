@@ -45,12 +45,12 @@ _ALL = JobFilter()
 def submit(
     resources: Resources, customer_id: str, request: JobRequest, *, idempotency: IdempotencyToken | None = None
 ) -> Job:
-    """Accept a job. Once this returns it will end, whichever process dies: the row is the truth, the message a hint.
+    """Accept a job. Once this returns it will end, whichever process dies: the message only wakes a worker.
 
     Job and idempotency row are one transaction; the message leaves after it and may fail to. A repeated token returns
     the job of the first request. Raises NotFound for files, and the errors of `submission`.
     """
-    order = submission.check(resources.settings, request, modality=_modality(resources, customer_id, request))
+    checked = submission.check(resources.settings, request, modality=_modality(resources, customer_id, request))
     with resources.database.transaction() as session:
         customer = customers.lock(session, customer_id)
         if idempotency is not None:
@@ -61,7 +61,7 @@ def submit(
         unfinished = jobs.count_unfinished(session, customer_id)
         if unfinished >= limit:
             raise TooManyJobs(count=unfinished, limit=limit, retry_after_s=10.0)
-        job = submission.write(session, resources, customer, order)
+        job = submission.write(session, resources, customer, checked)
         jobs.add_event(session, job.id, f"Created fine-tuning job: {job.id}")
         if idempotency is not None:
             render = idempotency.render or _render

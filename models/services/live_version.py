@@ -1,4 +1,4 @@
-"""The alias `live` as jobs move it: at once for a model without a live version, else by a decision at their end."""
+"""Moves of the alias `live` by jobs: at once for a model without a live version, else by a decision at their end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from models.services import promotion
 from models.services.promotion import Decision, NewVersion
 
 
-def find_rival(session: Session, job: Job, model: Model) -> ModelVersion | None:
+def find_live_of_another_job(session: Session, job: Job, model: Model) -> ModelVersion | None:
     """Return the live version, of another job, with which the best one is to be compared; None where none is."""
     alias = versions.find_alias(session, model.id, LIVE)
     if alias is None or (job.promote or promotion.DEFAULT) != "auto":
@@ -24,8 +24,8 @@ def find_rival(session: Session, job: Job, model: Model) -> ModelVersion | None:
     return live if live is not None and live.job_id != job.id else None
 
 
-def announce(session: Session, job: Job, model: Model, version: ModelVersion, *, promote: bool) -> None:
-    """Write that a version is published, and move `live` to it if it may, and no other job's version is live."""
+def add_published(session: Session, job: Job, model: Model, version: ModelVersion, *, promote: bool) -> None:
+    """Write the event of a published version; move `live` to it unless the rule or another job's version forbids it."""
     score = version.metrics.get("score")
     text = f"Version {version.number} ({version.candidate}) published" + (f", score {score:.3f}." if score else ".")
     data = {"version": version.number, "candidate": version.candidate, "metrics": version.metrics}
@@ -48,11 +48,11 @@ def decide(
     best: ModelVersion,
     comparison: LiveComparison | None,
     *,
-    rival: ModelVersion | None,
+    compared_with: ModelVersion | None,
 ) -> Decision:
     """Move `live` to a job's best version if that may go live by itself, and write why.
 
-    `rival`: the version that was live when the job was claimed, with which `comparison` was made.
+    `compared_with`: the version that was live when the job was claimed, with which `comparison` was made.
     """
     versions.lock_model(session, model.id)
     alias = versions.find_alias(session, model.id, LIVE)
@@ -63,7 +63,7 @@ def decide(
         decision = promotion.decide(job.promote or promotion.DEFAULT, _new(best), None, None)
     else:
         live = promotion.Live(current.number, _rows(current))
-        if rival is None and comparison is None:
+        if compared_with is None and comparison is None:
             comparison = LiveComparison(live=0)  # nothing was live when the job began
         decision = promotion.decide(job.promote or promotion.DEFAULT, _new(best), live, comparison)
     data: dict[str, Any] = {"version": best.number, "promoted": decision.promoted}
@@ -76,14 +76,14 @@ def decide(
 
 
 def describe(
-    job: Job, decision: Decision, comparison: LiveComparison | None, *, rival: ModelVersion | None
+    job: Job, decision: Decision, comparison: LiveComparison | None, *, compared_with: ModelVersion | None
 ) -> dict[str, Any]:
     """Return the decision as the job's report has it."""
     return {
         "promoted": decision.promoted,
         "reason": decision.reason,
         "rule": job.promote or promotion.DEFAULT,
-        "live_version": None if rival is None else rival.number,
+        "live_version": None if compared_with is None else compared_with.number,
         "comparison": None if comparison is None else asdict(comparison),
     }
 

@@ -53,7 +53,7 @@ class JobRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class CheckedRequest:
     """A request whose own values are sound; its files and its model's name have yet to be looked up."""
 
     request: JobRequest
@@ -65,7 +65,7 @@ class Order:
     metadata: dict[str, str]
 
 
-def check(settings: Settings, request: JobRequest, *, modality: Modality | None) -> Order:
+def check(settings: Settings, request: JobRequest, *, modality: Modality | None) -> CheckedRequest:
     """Judge what needs no database; `modality` is what the base has to read, None if the request names the base.
 
     Raises UnknownBaseModel, NoBaseModel, BaseModelUnreachable, UnknownStrategy, InvalidSeed, …
@@ -79,7 +79,7 @@ def check(settings: Settings, request: JobRequest, *, modality: Modality | None)
             raise NameTaken(kind="base model", name=request.suffix, param="suffix")
     if request.promote is not None:
         promotion.check(request.promote)
-    return Order(
+    return CheckedRequest(
         request=request,
         base=base,
         reserved=known,
@@ -90,37 +90,37 @@ def check(settings: Settings, request: JobRequest, *, modality: Modality | None)
     )
 
 
-def write(session: Session, resources: Resources, customer: Customer, order: Order) -> Job:
+def write(session: Session, resources: Resources, customer: Customer, checked: CheckedRequest) -> Job:
     """Look up the files, adopt or make the model, write the queued job; the customer's lock is held.
 
     Raises NotFound for a file, UnusableFile, UnknownLabels, ModelMismatch.
     """
-    request = order.request
+    request = checked.request
     training = files.require(session, customer.id, request.training_file, param="training_file")
-    task = _task_of(training, request.task, order.base)
-    _check_training(training, Hyperparameters(**order.hyperparameters).rare())
+    task = _task_of(training, request.task, checked.base)
+    _check_training(training, Hyperparameters(**checked.hyperparameters).rare())
     validation = None
     if request.validation_file is not None:
         validation = files.require(session, customer.id, request.validation_file, param="validation_file")
         _compare(training, validation)
-    name = request.suffix or suggest_name(training.filename, order.reserved)
+    name = request.suffix or suggest_name(training.filename, checked.reserved)
     now = resources.database.now(session)
-    model = _adopt(session, customer, name, base=order.base.name, task=task, now=now)
+    model = _adopt(session, customer, name, base=checked.base.name, task=task, now=now)
     job = Job(
         id=new_id("ftjob-"),
         customer_id=customer.id,
         model_id=model.id,
         training_file_id=training.id,
         validation_file_id=validation.id if validation else None,
-        base_model=order.base.name,
+        base_model=checked.base.name,
         suffix=name,
         task=task,
-        strategy=order.strategy,
-        seed=order.seed,
-        hyperparameters=order.hyperparameters,
+        strategy=checked.strategy,
+        seed=checked.seed,
+        hyperparameters=checked.hyperparameters,
         promote=request.promote or model.promote,
-        meta=order.metadata,
-        warnings=_warnings(training, validation, order.base),
+        meta=checked.metadata,
+        warnings=_warnings(training, validation, checked.base),
         status="queued",  # its files were validated when they were uploaded
         created_at=now,
     )

@@ -1,4 +1,4 @@
-"""From outputs to the predictions that go over the wire, by the task alone."""
+"""Decoding of outputs into the predictions that go over the wire, by the task alone."""
 
 from __future__ import annotations
 

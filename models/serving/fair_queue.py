@@ -31,7 +31,7 @@ class CustomerQueue(Generic[Item]):
 
     deficit: int
     rows: deque[Item] = field(default_factory=deque)
-    staying: bool = False  # a batch has left without all of it
+    partly_taken: bool = False  # an earlier batch took some of its rows and not all
 
 
 # After so many batches in which no customer came and went while others' rows waited, those others count as alone.
@@ -42,7 +42,7 @@ class FairQueue(Generic[Item]):
     """Rows of many customers, taken a batch at a time. Thread-safe; `wait` blocks, nothing else does."""
 
     def __init__(self, *, quantum: int, first: int = 0) -> None:
-        """`quantum` is a customer's turn, in cost; `first` the turn of one that had nothing waiting, if it is more."""
+        """Create an empty queue. `quantum`: a customer's turn, in cost; `first`: its first turn, if that is more."""
         self._quantum = quantum
         self._head_start = max(0, first - quantum)
         self._queues: OrderedDict[Hashable, CustomerQueue[Item]] = OrderedDict()
@@ -69,7 +69,7 @@ class FairQueue(Generic[Item]):
             self._changed.notify_all()
 
     def wait(self) -> bool:
-        """Block until rows wait; False once the queue is closed and empty."""
+        """Block until rows wait. Return False once the queue is closed and empty."""
         with self._changed:
             while not self._waiting and not self._closed:
                 self._changed.wait()
@@ -85,8 +85,8 @@ class FairQueue(Generic[Item]):
             budget = min(budget, max(least, -(-self._cost // takers)))
             if fill is None or self._batches_alone >= _ALONE_AFTER:
                 fill = budget
-            taken, went = self._drain(budget, min(fill, budget))
-            if went and self._queues:
+            taken, newcomer_emptied = self._drain(budget, min(fill, budget))
+            if newcomer_emptied and self._queues:
                 self._batches_alone = 0
             elif taken:
                 self._batches_alone += 1
@@ -114,9 +114,9 @@ class FairQueue(Generic[Item]):
             self._changed.notify_all()
 
     def _drain(self, budget: int, fill: int) -> tuple[list[Item], bool]:
-        """Return the rows, and whether they are all that some customer had that came since the last batch."""
+        """Return the rows, and whether they empty the queue of a customer from which no earlier batch took any."""
         taken: list[Item] = []
-        spent, went = 0, False
+        spent, newcomer_emptied = 0, False
         served: set[Hashable] = set()
         full: set[Hashable] = set()  # customers whose next row is not their first and goes beyond `fill`
         saving = 0  # consecutive customers whose next row costs more than their deficit
@@ -137,7 +137,7 @@ class FairQueue(Generic[Item]):
             while queue.rows and queue.rows[0].cost <= queue.deficit:
                 cost = queue.rows[0].cost
                 if taken and spent + cost > budget:
-                    return self._left(taken, served), went
+                    return self._count_taken(taken, served), newcomer_emptied
                 if customer in served and spent + cost > fill:
                     full.add(customer)
                     saving = max(0, saving - 1)
@@ -150,11 +150,11 @@ class FairQueue(Generic[Item]):
             if queue.rows:
                 self._queues.move_to_end(customer)
             else:
-                went = went or not queue.staying
+                newcomer_emptied = newcomer_emptied or not queue.partly_taken
                 del self._queues[customer]
             if spent >= budget:
                 break
-        return self._left(taken, served), went
+        return self._count_taken(taken, served), newcomer_emptied
 
     def _skip_rounds(self) -> None:
         """Add to all deficits at once what the rounds would in which no row could leave; in the next one some row can.
@@ -166,10 +166,10 @@ class FairQueue(Generic[Item]):
         for queue in self._queues.values():
             queue.deficit += (rounds - 1) * self._quantum
 
-    def _left(self, taken: list[Item], served: set[Hashable]) -> list[Item]:
+    def _count_taken(self, taken: list[Item], served: set[Hashable]) -> list[Item]:
         for customer in served:
             if (queue := self._queues.get(customer)) is not None:
-                queue.staying = True
+                queue.partly_taken = True
         self._waiting -= len(taken)
         self._cost -= sum(row.cost for row in taken)
         return taken

@@ -1,4 +1,4 @@
-"""From what came over the wire to what a model reads: JSON values and uploaded files, by the modality of the task."""
+"""Decoding of requests into a model's inputs: JSON values and uploaded files, by the modality of the task."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _SLOW_MODALITIES = frozenset({"image", "audio"})
 
 
 def is_slow_to_read(task: str) -> bool:
-    """Whether reading one input of the task takes milliseconds."""
+    """Return whether reading one input of the task takes milliseconds."""
     return data_tasks.TASKS[task].modality in _SLOW_MODALITIES
 
 

@@ -1,4 +1,4 @@
-"""What a runner counts of its passes, for the operator's metrics."""
+"""Counts that a runner keeps of its passes, for the operator's metrics."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ WAIT_BOUNDS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0,
 
 @dataclass(slots=True)
 class Distribution:
-    """How many values lie below each bound. `observe` is for one thread at a time; reading needs no lock."""
+    """Counts of the values below each bound. `observe` is for one thread at a time; reading needs no lock."""
 
     bounds: tuple[float, ...]
     counts: list[int] = field(init=False)  # one per bound, and one for what is above all of them
@@ -36,7 +36,7 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True)
 class PassCounts:
-    """Everything since the runner was opened."""
+    """Counts of everything since the runner was opened."""
 
     base_model: str
     passes: int

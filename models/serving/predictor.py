@@ -74,7 +74,7 @@ class Predictor:
     def __init__(
         self, settings: Settings, resources: Resources | None = None, artifacts: ArtifactDiskCache | None = None
     ) -> None:
-        """Without `resources` they are opened here, and closed with the predictor; so is the cache of `artifacts`."""
+        """Create a predictor; what is not passed, `resources` or `artifacts`, is opened here and closed with it."""
         self._settings = settings
         self._limits = limits_from(settings)
         self._owns_resources = resources is None
@@ -121,7 +121,7 @@ class Predictor:
                 await asyncio.to_thread(self._resources.close)
 
     def runners(self) -> list[Runner[Any]]:
-        """The runners that are open."""
+        """Runners that are open."""
         return self._runners.all()
 
     async def authenticate(self, secret: str) -> Principal:
@@ -200,10 +200,10 @@ class Predictor:
         adapter: ServedAdapter = runner.assemble(self.artifacts.read(version), version)
         return adapter
 
-    def _prefetch(self, customer_id: str, model_name: str, was_here: bool) -> None:
+    def _prefetch(self, customer_id: str, model_name: str, was_cached: bool) -> None:
         # What was just published will be asked for: by a customer of this predictor's, or by any other where there is
         # room. It must not push out what is in use.
-        if not was_here and self.cache.bytes * 2 > self._settings.adapter_memory_bytes:
+        if not was_cached and self.cache.bytes * 2 > self._settings.adapter_memory_bytes:
             return
         task = asyncio.create_task(self._warm_up(customer_id, model_name), name="prefetch")
         self._prefetches.add(task)

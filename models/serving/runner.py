@@ -1,4 +1,4 @@
-"""What the predictor needs of a kind of model, whichever learner trained it.
+"""The interface between the predictor and a kind of model, whichever learner trained it.
 
 A runner passes the rows of many customers through one base. It defines what of a version is kept in memory, what an
 input is, and how outputs are computed. Answers are decoded from outputs by the task alone (see `decoding`).
@@ -24,7 +24,7 @@ class ServedAdapter(CachedAdapter, Protocol):
 
     @property
     def task(self) -> str:
-        """As in the version's job."""
+        """Name of the task, as in the version's job."""
 
     @property
     def labels(self) -> Sequence[str]:
@@ -32,7 +32,7 @@ class ServedAdapter(CachedAdapter, Protocol):
 
     @property
     def thresholds(self) -> Sequence[float]:
-        """What decisions need beside the outputs; empty where the task needs nothing."""
+        """Values beside the outputs that decisions need; empty where the task needs none."""
 
 
 class Answered(Protocol):
@@ -40,34 +40,34 @@ class Answered(Protocol):
 
     @property
     def inputs(self) -> Sequence[Input]:
-        """As they were submitted."""
+        """Inputs in the order in which they were submitted."""
 
     @property
     def outputs(self) -> Sequence[Any]:
-        """One per input; the task decodes them."""
+        """Outputs, one per input; the task decodes them."""
 
     @property
     def rows(self) -> Mapping[int, Any]:
-        """What the base made of the inputs, by their index, where decoding needs it."""
+        """Inputs as the base encoded them, by their index, where decoding needs that."""
 
     @property
     def values(self) -> int:
-        """How many numbers the outputs hold: what decoding costs."""
+        """Number of values in the outputs, on which the cost of decoding depends."""
 
     @property
     def truncated(self) -> Sequence[int]:
-        """The inputs, by their index, of which the base reads only the beginning."""
+        """Indices of the inputs of which the base reads only the beginning."""
 
     @property
     def tokens(self) -> int:
-        """How many tokens were read; for pictures and sounds, what they cost in tokens."""
+        """Number of tokens that were read; for pictures and sounds, what they cost in tokens."""
 
     @property
     def compute_s(self) -> float:
         """The request's share of the engine's time."""
 
     def timings_ms(self) -> dict[str, float]:
-        """Where the time went: `queue`, `tokenize`, `compute`, `total`."""
+        """Return how long each step took: `queue`, `tokenize`, `compute`, `total`."""
 
 
 AdapterT = TypeVar("AdapterT", bound=ServedAdapter)
@@ -82,15 +82,15 @@ class Runner(Protocol[AdapterT]):
 
     @property
     def waiting_rows(self) -> int:
-        """Rows that no pass has taken yet."""
+        """Number of rows that no pass has taken yet."""
 
     @property
     def busy(self) -> bool:
-        """Whether anything is computed now."""
+        """True while anything is computed."""
 
     @property
     def counts(self) -> PassCounts:
-        """What it has computed so far, for the operator's metrics."""
+        """Counts of what it has computed so far, for the operator's metrics."""
 
     def assemble(self, artifact: Artifact, version: ResolvedVersion) -> AdapterT:
         """Return the version in memory, ready to compute; called on a loader's thread, blocks.

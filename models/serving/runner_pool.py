@@ -49,7 +49,7 @@ class RunnerPool:
         return self._opening[learner, base_model].result()
 
     def all(self) -> list[Runner[Any]]:
-        """The runners that are open."""
+        """Runners that are open."""
         return [opening.result() for opening in self._opening.values() if _is_open(opening)]
 
     async def close(self) -> None:

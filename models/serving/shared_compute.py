@@ -1,4 +1,4 @@
-"""What the runners of a process share: the processor's worker threads, and bases that are loaded once."""
+"""Resources that the runners of a process share: the processor's worker threads, and bases that are loaded once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from models.settings import Settings
 
 
 class SharedCompute:
-    """One per process. Thread-safe."""
+    """Shared resources of one process. Thread-safe."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

@@ -26,7 +26,7 @@ def count(resources, table, *where):
         return len(session.scalars(select(table).where(*where)).all())
 
 
-def test_a_job_is_published_finished_billed_and_tidied_up_once(resources, runner, submit, fetch, until):
+def test_a_job_is_published_finished_billed_and_cleaned_up_once(resources, runner, submit, fetch, until):
     job_id = submit("quick")
     assert runner.run(job_id) == "succeeded"
     assert runner.run(job_id) == "not claimed"

@@ -62,7 +62,7 @@ def test_checkpoints_stay_as_long_as_an_attempt_may_follow(place, job_ended):
     assert place.features.exists()
 
 
-def test_litter_is_removed_and_the_living_are_left_alone(place, tmp_path):
+def test_orphaned_scratch_is_removed_and_the_living_are_left_alone(place, tmp_path):
     place.create()
     program = (
         "import sys, os\n"
@@ -75,11 +75,11 @@ def test_litter_is_removed_and_the_living_are_left_alone(place, tmp_path):
     subprocess.run([sys.executable, "-c", program], check=False)
     dead = tmp_path / "scratch" / "ftjob-2-1-dead"
     assert dead.exists()
-    assert workspace.remove_litter(tmp_path) == 1
+    assert workspace.remove_orphaned_scratch(tmp_path) == 1
     assert not dead.exists()
     assert place.scratch.exists()
     place.remove(job_ended=False)
-    assert workspace.remove_litter(tmp_path) == 0
+    assert workspace.remove_orphaned_scratch(tmp_path) == 0
 
 
 def test_the_least_recently_used_features_go_first(tmp_path):
@@ -106,9 +106,9 @@ def test_what_is_kept_for_a_deleted_customer_goes(resources, submit, fetch):
         (place.features / "f").write_text("x")
         (place.checkpoints / "state").write_text("x")
         place.remove(job_ended=False)
-    assert workspace.remove_forgotten(resources) == 0
+    assert workspace.remove_orphaned_caches(resources) == 0
     customers.delete(resources, gone.customer_id)
-    assert workspace.remove_forgotten(resources) == 2
+    assert workspace.remove_orphaned_caches(resources) == 2
     assert [folder.name for folder in (cache / "features").iterdir()] == [kept.customer_id]
     assert [folder.name for folder in (cache / "checkpoints").iterdir()] == [kept.id]
 

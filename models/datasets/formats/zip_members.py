@@ -47,7 +47,7 @@ class Member:
 
 
 class Archive:
-    """An open archive and its members; folders and file managers' litter are left out."""
+    """An open archive and its members; folders and what file managers add are left out."""
 
     def __init__(self, file: zipfile.ZipFile) -> None:
         self._file = file

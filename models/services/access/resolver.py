@@ -196,7 +196,7 @@ class AccessResolver:
         if change.kind == "key":
             self._keys.forget(change.subject)
             return
-        was_here = change.subject in self._versions
+        was_cached = change.subject in self._versions
         self._versions.forget(change.subject)
         if change.kind == "customer":
             # Its keys are not listed in the change; a deleted customer is rare and a key costs one lookup.
@@ -204,7 +204,7 @@ class AccessResolver:
             if self._on_customer_gone is not None:
                 self._on_customer_gone(change.subject)
         elif change.name is not None and self._on_change is not None:
-            self._on_change(change.subject, change.name, was_here)
+            self._on_change(change.subject, change.name, was_cached)
 
 
 def _is_past(moment: float | None, now: float) -> bool:

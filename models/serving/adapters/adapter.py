@@ -83,7 +83,7 @@ class Adapter:
 
     @property
     def first_own_block(self) -> int:
-        """The first block that is not the base's."""
+        """Index of the first block that is not the base's."""
         return min(self.blocks) if self.blocks else NO_OWN_BLOCK
 
 

@@ -102,7 +102,7 @@ def _own_blocks(artifact: Artifact, backbone: Backbone, encoder: PackedEncoder) 
 
 
 def _own_encoder(artifact: Artifact, backbone: Backbone, encoder: PackedEncoder) -> PackedEncoder | None:
-    """A whole base of the customer's own: all blocks and the embeddings."""
+    """Assemble a whole base of the customer's own: all blocks and the embeddings."""
     if (embeddings := artifact.find(EmbeddingWeights)) is None:
         return None
     blocks = artifact.require(BlockWeights)

@@ -27,11 +27,11 @@ class CachedAdapter(Protocol):
 
     @property
     def customer_id(self) -> str:
-        """Whose it is."""
+        """The customer to whom it belongs."""
 
     @property
     def nbytes(self) -> int:
-        """The memory that it takes."""
+        """Memory that it takes, in bytes."""
 
 
 AdapterT = TypeVar("AdapterT", bound=CachedAdapter)
@@ -41,7 +41,7 @@ class AdapterCache(Generic[AdapterT]):
     """Memory before the disk cache, for the adapters of all runners. Belongs to one event loop, loads on threads."""
 
     def __init__(self, load: Callable[[ResolvedVersion], AdapterT], *, limit_bytes: int) -> None:
-        """`load` blocks; raises ArtifactBroken and StorageUnavailable."""
+        """Keep what `load` returns; it blocks, and raises ArtifactBroken and StorageUnavailable."""
         self._load = load
         self.limit_bytes = limit_bytes
         self._held: OrderedDict[Key, AdapterT] = OrderedDict()

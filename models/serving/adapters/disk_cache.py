@@ -41,7 +41,7 @@ class ArtifactDiskCache:
     """The local disk before the object store. Thread-safe; all methods block."""
 
     def __init__(self, store: ObjectStore, parent: Path, *, limit_bytes: int) -> None:
-        """`parent` may be shared with the caches of other processes; each is bounded by its own `limit_bytes`."""
+        """Keep copies below `parent`, which several processes may share, each with at most `limit_bytes`."""
         self._store = store
         self._parent = parent
         self._owned: int | None

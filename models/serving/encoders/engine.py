@@ -52,7 +52,7 @@ Tokenize = Callable[[Backbone, Sequence[Any], Sequence[InputMode]], list[Any]]
 
 @dataclass(frozen=True, slots=True)
 class EngineLimits:
-    """What an engine may use."""
+    """Limits on what an engine may use."""
 
     batch_tokens: int  # of one pass
     queue_per_customer: int  # rows that wait
@@ -62,7 +62,7 @@ class EngineLimits:
 
 @dataclass(frozen=True, slots=True)
 class EngineParts:
-    """What an engine computes with; tests replace single parts."""
+    """Objects that an engine computes with; tests replace single ones."""
 
     answer: Answer = answer
     tokenize: Tokenize = tokenize
@@ -81,7 +81,7 @@ class Engine:
         device: threading.Semaphore | None = None,
         parts: EngineParts | None = None,
     ) -> None:
-        """`device` limits how many passes run at a time across the engines that share a device."""
+        """Create an engine; `device` limits how many passes run at a time across the engines that share a device."""
         parts = parts or EngineParts()
         self.backbone = backbone
         self.hot_adapter_merge = parts.hot_adapter_merge or HotAdapterMerge(backbone, limit_bytes=limits.merged_bytes)
@@ -156,16 +156,16 @@ class Engine:
 
     @property
     def waiting_rows(self) -> int:
-        """Rows that no pass has taken yet."""
+        """Number of rows that no pass has taken yet."""
         return len(self._raw) + len(self._ready)
 
     @property
     def busy(self) -> bool:
-        """Whether a pass is running."""
+        """True while a pass runs."""
         return self._running > 0
 
     def waiting_of(self, customer_id: str) -> int:
-        """Rows of one customer that no pass has taken yet."""
+        """Return how many rows of one customer no pass has taken yet."""
         return self._waiting.of(customer_id)
 
     def _withdraw(self, request: Request) -> None:

@@ -41,7 +41,7 @@ class HotAdapterMerge:
     """
 
     def __init__(self, backbone: Backbone, *, limit_bytes: int, window_tokens: int = WINDOW_TOKENS) -> None:
-        """Merged blocks of more than `limit_bytes` are not made."""
+        """Create it without a hot adapter. Merged blocks of more than `limit_bytes` are not made."""
         self._backbone = backbone
         self._limit = limit_bytes
         self._window = window_tokens

@@ -52,7 +52,7 @@ def computed(name: str) -> str:
 
 
 def hidden_states(depth: int) -> str:
-    """The name of all tokens' hidden states at a depth, from which features of words are pooled."""
+    """Return the name of all tokens' hidden states at a depth, from which features of words are pooled."""
     return f"word.{depth}"
 
 
@@ -78,7 +78,7 @@ def tokenize(backbone: Backbone, inputs: Sequence[Any], modes: Sequence[InputMod
 
 
 def is_cut(backbone: Backbone, item: Any, row: Any) -> bool:
-    """Whether the base reads only the beginning of an input, or of one of its texts."""
+    """Return whether the base reads only the beginning of an input, or of one of its texts."""
     if not isinstance(backbone, TextBackbone):
         return False
     texts = (item.first, item.second) if isinstance(row, PairRow) else (item,)

@@ -49,17 +49,17 @@ class Request:
 
     @property
     def gone(self) -> bool:
-        """Whether no caller waits for the answer any more."""
+        """True if no caller waits for the answer any more."""
         return self.answered.cancelled()
 
     @property
     def values(self) -> int:
-        """How many numbers the outputs hold."""
+        """Number of values in the outputs."""
         return sum(output.size for output in self.outputs)
 
     @property
     def queue_s(self) -> float:
-        """How long it waited: what is neither tokenising nor the passes that its inputs were in."""
+        """Seconds for which it waited: neither tokenised nor in a pass that had its inputs."""
         return max(0.0, self.started_at - self.submitted_at - self.tokenize_s)
 
     def timings_ms(self) -> dict[str, float]:
@@ -92,7 +92,7 @@ def queued_inputs(request: Request, *, most: int | None = None) -> list[QueuedIn
 
 
 def is_quick(inputs: Sequence[Input]) -> bool:
-    """Whether tokenising them takes next to nothing, and their cost follows from their size.
+    """Return whether tokenising inputs takes next to nothing, and their cost follows from their size.
 
     The cost of a picture or a sound does not: it is known when the base has read its header.
     """

@@ -51,22 +51,22 @@ class EncoderRunner:
 
     @property
     def base_adapter(self) -> Adapter:
-        """The L2-normalised mean of the last layer."""
+        """An adapter whose output is the L2-normalised mean of the last layer."""
         return self.engine.embedding
 
     @property
     def waiting_rows(self) -> int:
-        """Rows that no pass has taken yet."""
+        """Number of rows that no pass has taken yet."""
         return self.engine.waiting_rows
 
     @property
     def busy(self) -> bool:
-        """Whether a pass is running."""
+        """True while a pass runs."""
         return self.engine.busy
 
     @property
     def counts(self) -> PassCounts:
-        """What it has computed so far."""
+        """Counts of what it has computed so far."""
         engine = self.engine
         return PassCounts(
             base_model=engine.backbone.entry.name,

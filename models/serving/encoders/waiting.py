@@ -1,4 +1,4 @@
-"""How many rows of each customer wait, and how many may."""
+"""Counts of the rows of each customer that wait, and their limit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class WaitingRows:
     """Counts of the rows that no pass has taken yet, by customer. Thread-safe."""
 
     def __init__(self, *, limit: int) -> None:
-        """`limit` is how many rows of one customer may wait."""
+        """Count nothing yet; of one customer at most `limit` rows may wait."""
         self._limit = limit
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
@@ -39,6 +39,6 @@ class WaitingRows:
                     del self._counts[customer_id]
 
     def of(self, customer_id: str) -> int:
-        """Rows of one customer."""
+        """Return how many rows of one customer wait."""
         with self._lock:
             return self._counts[customer_id]

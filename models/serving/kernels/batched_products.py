@@ -24,12 +24,12 @@ FLOAT_BYTES = 4
 
 @cache
 def available() -> bool:
-    """Whether this torch brings the function."""
+    """Return whether this torch brings the function."""
     return _sgemm_batch() is not None
 
 
 class Products:
-    """out = left @ right, or out += left @ right, for S triples of row-major fp32 matrices of fixed sizes.
+    """Products out = left @ right, or out += left @ right, of S triples of row-major fp32 matrices of fixed sizes.
 
     The triples come in G groups of `counts_G`; those of a group have `rows_G` rows and the inner dimension `inner_G`.
     `strides` are the floats from row to row of left, right and out.

@@ -178,7 +178,7 @@ class LowRankPlan:
         self._touched = touched
 
     def touches(self, block: int, module: str) -> bool:
-        """Whether any adapter changes this module."""
+        """Return whether any adapter changes this module."""
         return (block, module) in self._touched
 
     def add(self, block: int, module: str, x_NI: Tensor, y_NO: Tensor) -> None:
@@ -286,7 +286,7 @@ def _pad(members: Sequence[tuple[LoraWeights, list[int]]], batch: PackedBatch) -
 
 
 def _stack_all(weights: Sequence[LoraWeights]) -> dict[tuple[At, int], Tensor]:
-    """Every matrix of some adapters of one shape, (G, …), as views of one copy."""
+    """Return every matrix of some adapters of one shape, (G, …), as views of one copy."""
     flat_GP = torch.stack([own.flat_P for own in weights])
     found: dict[tuple[At, int], Tensor] = {}
     start = 0

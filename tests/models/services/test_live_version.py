@@ -54,7 +54,7 @@ def test_the_claim_names_what_to_compare_with(resources: Resources, bench: Bench
     first = bench.claim(bench.job(acme, suffix="tickets"))
     assert first.live is None
     claims.publish(resources, first, bench.candidate(), promote=True)
-    # A version of the job itself is no rival, in a later attempt either.
+    # A version of the job itself is not compared with, in a later attempt either.
     claims.release(resources, first, to="queued")
     assert bench.claim(first.job, "worker-2").live is None
     for promote, compared in (("auto", True), ("always", False), ("never", False), (None, True)):

@@ -23,7 +23,7 @@ def _after(
 @pytest.mark.parametrize(("start_s", "token_s"), [(4.5e-3, 0.66e-3), (2.4e-3, 0.037e-3)], ids=["avx2", "amx"])
 def test_start_and_tokens_are_told_apart(start_s: float, token_s: float) -> None:
     cost = _after(start_s, token_s, passes=100)
-    assert cost.start_tokens == pytest.approx(start_s / token_s, rel=0.25)
+    assert cost.fixed_tokens == pytest.approx(start_s / token_s, rel=0.25)
 
 
 @dataclass(eq=False)
@@ -58,12 +58,12 @@ def test_what_was_learned_from_odd_passes_is_not_believed_for_ever() -> None:
     cost = PassCost()
     for rows in [5, 40, 20] * 30:  # of one token each: what a row costs looks like what a pass costs
         cost.observe(rows, rows, 0.2 + 0.0001 * rows)
-    assert cost.start_tokens > 100
+    assert cost.fixed_tokens > 100
     draw = np.random.default_rng(0)
     for _ in range(500):
         tokens = _taken(cost, 100, most=320)
         cost.observe(tokens, tokens // 15, (8.5e-3 + 0.68e-3 * tokens) * draw.uniform(0.8, 1.2))
-    assert cost.start_tokens == pytest.approx(12.5, rel=0.5)
+    assert cost.fixed_tokens == pytest.approx(12.5, rel=0.5)
 
 
 def test_a_machine_that_becomes_busy_is_noticed() -> None:
@@ -77,7 +77,7 @@ def test_a_machine_that_becomes_busy_is_noticed() -> None:
 def test_a_pass_that_stalls_counts_for_little(tokens: int) -> None:
     cost = _after(8.5e-3, 0.68e-3, passes=100)
     cost.observe(tokens, 1, 1.0)
-    assert cost.start_tokens == pytest.approx(12.5, rel=0.5)
+    assert cost.fixed_tokens == pytest.approx(12.5, rel=0.5)
 
 
 def test_before_the_first_pass_something_is_believed() -> None:
