@@ -34,7 +34,7 @@ class GraftError(Exception):
         return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
 
     def as_dict(self) -> dict[str, Any]:
-        """The `error` object of the wire format."""
+        """Return the `error` object of the wire format."""
         body: dict[str, Any] = {"message": str(self), "type": self.type, "param": self.param, "code": self.code}
         if self.details:
             body["details"] = self.details

@@ -28,7 +28,7 @@ def new_secret() -> str:
 
 
 def is_name(text: str) -> bool:
-    """Whether `text` can name a customer or a model: 1 to 64 lower-case letters, digits, '.', '_', '-'."""
+    """Return whether `text` can name a customer or a model: 1 to 64 lower-case letters, digits, '.', '_', '-'."""
     return _NAME.fullmatch(text) is not None
 
 

@@ -67,7 +67,7 @@ class Retry:
 
     @property
     def ended(self) -> bool:
-        """Whether the result is no longer wanted."""
+        """True if the result is no longer wanted."""
         return self._ended.is_set()
 
     def end(self) -> None:

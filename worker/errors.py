@@ -30,7 +30,7 @@ class TrainerStalled(GraftError):
 
 
 class TrainingTimeout(GraftError):
-    """One attempt ran longer than the deployment allows."""
+    """An attempt that ran longer than the deployment allows."""
 
     message = "Training took longer than the {seconds:.0f} s that this service allows for one run."
 
@@ -54,7 +54,7 @@ class OutOfMemory(GraftError):
 
 
 class DiskFull(GraftError):
-    """No space left on the worker's disk."""
+    """A worker's disk without space left."""
 
     message = "The training machine's disk is full. It is not your fault."
 
@@ -116,7 +116,7 @@ def describe_exit(status: int) -> str:
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Whether it came from a disk without space, directly or as the cause of another error."""
+    """Return whether an error came from a disk without space, directly or as the cause of another error."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True

@@ -25,7 +25,7 @@ class Heartbeat:
         self._events: list[NewEvent] = []
 
     def is_due(self, now: float) -> bool:
-        """Whether it is time for the next one."""
+        """Return whether it is time for the next one."""
         return now >= self._due_at
 
     def note(self, progress: Progress) -> None:

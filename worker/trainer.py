@@ -63,7 +63,7 @@ class Inbox:
         return self._runs.get()
 
     def stop_requested(self, run: str) -> bool:
-        """Whether that run was asked to stop."""
+        """True if that run was asked to stop."""
         return run in self._stopped
 
     def _read(self) -> None:
@@ -134,7 +134,7 @@ def main() -> int:
 
 
 def _lower_priority(niceness: int) -> None:
-    """Prediction on the same machine goes first, and when memory runs out this process is the one to die."""
+    """Let prediction on the same machine go first, and this process die first when memory runs out."""
     os.nice(niceness)
     try:
         with open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123

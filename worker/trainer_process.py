@@ -71,7 +71,7 @@ class TrainerProcess:
 
     @property
     def alive(self) -> bool:
-        """Whether the process has not ended, as far as is known."""
+        """True while the process has not ended, as far as is known."""
         return self._status is None
 
     def attach(self, mailbox: SimpleQueue[Any]) -> None:

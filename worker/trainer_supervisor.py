@@ -45,7 +45,7 @@ class TrainerSupervisor:
             return trainer if trainer is not None and trainer.alive else None
 
     def discard(self, trainer: TrainerProcess) -> None:
-        """Kill a trainer that cannot be trusted or is not wanted any more; a fresh one starts at once."""
+        """Kill a trainer in an unknown state, or one that is not wanted any more; a fresh one starts at once."""
         trainer.detach()
         trainer.signal_group(signal.SIGKILL)
         self._forget(trainer)

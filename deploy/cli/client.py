@@ -54,7 +54,7 @@ class Client:
         return self._send("PATCH", path, json=body)
 
     def delete(self, path: str) -> dict[str, Any]:
-        """DELETE."""
+        """Send a DELETE."""
         return self._send("DELETE", path)
 
     def upload(self, path: str, *, fields: dict[str, str], files: dict[str, Any]) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Artifact:
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """All tensors by their names on disk."""
+        """Return all tensors by their names on disk."""
         return parts_.pack(self.parts)
 
 

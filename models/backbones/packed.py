@@ -30,7 +30,7 @@ BF16_GRAIN, FP32_GRAIN = 16, 4
 
 
 class LowRank(Protocol):
-    """What LoRA adds to the linear layers, row by row (see `serving.kernels.low_rank`)."""
+    """Low-rank products that LoRA adds to the linear layers, row by row (see `serving.kernels.low_rank`)."""
 
     def add(self, block: int, module: str, x_NI: Tensor, y_NO: Tensor) -> None:
         """Add in place to the product of one module: `qkv`, `output`, `up` or `down`."""
@@ -41,7 +41,7 @@ class LowRank(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
-    """What adapters change in a run: low-rank products beside the linear layers, or blocks of a customer's own."""
+    """Changes of a run by adapters: low-rank products beside the linear layers, or blocks of a customer's own."""
 
     low_rank: LowRank | None = None
     blocks: Mapping[int, PackedBlock] | None = None

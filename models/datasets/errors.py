@@ -61,7 +61,7 @@ class OneClass(InvalidDataset):
 
 
 class NoLabels(InvalidDataset):
-    """A file in which no row has any label."""
+    """A file in which no row has a label."""
 
     reason = "Column '{column}' is an empty list in all {rows} rows."
     mend = "Write labels where they apply."

@@ -41,7 +41,7 @@ Target = str | tuple[str, ...] | float | tuple[Span, ...]
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One row: what goes in, what should come out, and its row number in the file (1-based, header not counted)."""
+    """One row: input, target, and its row number in the file (1-based, header not counted)."""
 
     input: Input
     target: Target

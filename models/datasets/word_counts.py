@@ -1,4 +1,4 @@
-"""How many texts are long, in words: a token is no longer than a word, so that more words are more tokens at least.
+"""Counts of long texts, in words: a token is no longer than a word, so that more words are more tokens at least.
 
 A base's tokeniser is not known when a file is uploaded, and not needed to say that a text will not be read to its end.
 """

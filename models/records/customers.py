@@ -68,7 +68,7 @@ def find_by_name(session: Session, name: str) -> Customer | None:
 
 
 def fetch_list(session: Session, *, after: str | None, limit: int) -> Page[Customer]:
-    """Customers, newest first."""
+    """Return customers, newest first."""
     order = Order("customer", (Customer.created_at, Customer.id), Customer.id)
     return fetch_page(session, select(Customer), order, after=after, limit=limit)
 

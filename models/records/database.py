@@ -76,7 +76,7 @@ class Database:
             migrations.upgrade(self.engine)
 
     def ping(self) -> None:
-        """One round trip; raises DatabaseUnavailable."""
+        """Make one round trip. Raises DatabaseUnavailable."""
         with self.reading() as session:
             session.execute(text("SELECT 1"))
 

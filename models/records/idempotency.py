@@ -13,7 +13,7 @@ from models.records.clock import clock
 
 
 class IdempotentAnswer(Base):
-    """`scope` is the customer's id, or `operator`. `status` is NULL while the first request is being worked on."""
+    """An answer kept under its key. `scope`: the customer's id, or `operator`; `status`: NULL until it is there."""
 
     __tablename__ = "idempotent_answers"
 

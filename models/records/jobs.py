@@ -17,7 +17,7 @@ from models.records.transitions import UNFINISHED, JobStatus, check, sources
 
 
 class Job(Base):
-    """One fine-tuning job. The row is the truth and its own outbox; the queue only wakes workers up.
+    """One fine-tuning job. Its row decides what is done and is its own outbox; the queue only wakes workers up.
 
     `attempt` is the fencing token: every write of a running job names it together with `worker`.
     """
@@ -186,7 +186,7 @@ def mark_sent(session: Session, job_ids: Sequence[str]) -> None:
 
 
 def fetch_lost(session: Session, resend_after_s: float, limit: int) -> Sequence[tuple[str, bool]]:
-    """Queued jobs whose message is old or was never sent, oldest job first: id, and whether it was ever sent."""
+    """Return queued jobs whose message is old or was never sent, oldest first: id, and whether it was ever sent."""
     old = or_(Job.sent_at.is_(None), Job.sent_at < clock() - resend_after_s)
     statement = select(Job.id, Job.sent_at.is_not(None)).where(Job.status == "queued", old)
     return [(row[0], row[1]) for row in session.execute(statement.order_by(Job.created_at, Job.id).limit(limit))]
@@ -204,7 +204,7 @@ def count_by_status(session: Session) -> dict[str, int]:
 
 
 def fetch_dead(session: Session, limit: int) -> Sequence[Job]:
-    """Running jobs whose lease has run out."""
+    """Return running jobs whose lease has expired."""
     dead = (Job.status == "running", or_(Job.lease_until.is_(None), Job.lease_until <= clock()))
     return session.scalars(select(Job).where(*dead).order_by(Job.created_at).limit(limit)).all()
 
@@ -245,7 +245,7 @@ def fetch_events(session: Session, job_id: str, *, after: str | None, limit: int
 
 
 def require_event(session: Session, job_id: str, event_id: str) -> JobEvent:
-    """One event of a job, the cursor of a list; raises NotFound."""
+    """Return one event of a job, the cursor of a list. Raises NotFound."""
     event = session.scalar(select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.id == event_id))
     if event is None:
         raise NotFound(kind="event", id=event_id, param="after")

@@ -128,7 +128,7 @@ def find_candidate(session: Session, job_id: str, candidate: str) -> ModelVersio
 
 
 def has_versions(session: Session, model_id: str) -> bool:
-    """Whether the model has any version."""
+    """Return whether the model has any version."""
     return session.scalar(select(ModelVersion.id).where(ModelVersion.model_id == model_id).limit(1)) is not None
 
 

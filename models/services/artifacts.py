@@ -54,7 +54,7 @@ def upload(store: ObjectStore, model: Model, job_id: str, attempt: int, candidat
 
 
 def is_complete(store: ObjectStore, version: ModelVersion) -> bool:
-    """Whether a version's manifest is in the store and is the one that was published."""
+    """Return whether a version's manifest is in the store and is the one that was published."""
     try:
         content = store.get_bytes(manifest_key(version.artifact_prefix))
     except (ObjectMissing, ObjectCorrupt):

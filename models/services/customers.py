@@ -55,13 +55,13 @@ def create(resources: Resources, *, name: str, metadata: dict[str, str] | None =
 
 
 def get(resources: Resources, customer_id: str) -> Customer:
-    """One customer; raises NotFound."""
+    """Return one customer. Raises NotFound."""
     with resources.database.reading() as session:
         return customers.require(session, customer_id)
 
 
 def list_page(resources: Resources, *, after: str | None = None, limit: int = 20) -> Page[Customer]:
-    """Customers, newest first."""
+    """Return customers, newest first."""
     with resources.database.reading() as session:
         return customers.fetch_list(session, after=after, limit=limit)
 

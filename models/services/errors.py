@@ -27,7 +27,7 @@ class InvalidName(InvalidRequest):
 
 
 class InvalidMetadata(InvalidRequest):
-    """`metadata` is over its limits."""
+    """Metadata over its limits."""
 
     param = "metadata"
     message = "metadata: {reason} It holds up to 16 pairs, keys of up to 64 and values of up to 512 characters."
@@ -62,14 +62,14 @@ class UnknownLabels(InvalidRequest):
 
 
 class UnknownStrategy(InvalidRequest):
-    """Not a strategy."""
+    """A strategy that does not exist."""
 
     param = "method"
     message = "'{name}' is no strategy.{hint} There are: {known}."
 
 
 class UnknownHyperparameter(InvalidRequest):
-    """Not a hyperparameter."""
+    """A hyperparameter that does not exist."""
 
     message = "'{name}' is no hyperparameter.{hint} There are: {known}."
 

@@ -137,7 +137,7 @@ def checkpoints_page(
 
 
 def cancel(resources: Resources, customer_id: str, job_id: str) -> Job:
-    """End a job: at once if no worker has it, else with its worker's next heartbeat. Again is no error.
+    """Cancel a job: at once if no worker has it, else with its worker's next heartbeat. Cancelling again is no error.
 
     Raises NotFound, JobEnded.
     """

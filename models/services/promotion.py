@@ -40,7 +40,7 @@ class Live:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether the new version goes live, and why."""
+    """The decision whether the new version goes live, and its reason."""
 
     promoted: bool
     reason: str
@@ -74,7 +74,7 @@ def decide(rule: str, new: NewVersion, live: Live | None, comparison: LiveCompar
 
 
 def is_below_majority(new: NewVersion) -> bool:
-    """Whether a version is worse than always giving the most frequent answer."""
+    """Return whether a version is worse than always giving the most frequent answer."""
     return new.score is not None and new.majority is not None and new.score < new.majority
 
 

@@ -130,7 +130,7 @@ def write(session: Session, resources: Resources, customer: Customer, checked: C
 
 
 def _warnings(training: File, validation: File | None, base: BackboneEntry) -> list[dict[str, Any]]:
-    """Those of both files, each with the id of its own; of texts that are cut, by the job's own base."""
+    """Return the warnings of both files, each with its file's id; of texts that are cut, by the job's own base."""
     found = []
     for file in [training] if validation is None else [training, validation]:
         warnings = [warning for warning in file.profile.get("warnings") or [] if warning["code"] != "truncated"]

@@ -6,25 +6,25 @@ from models.errors import InvalidRequest, RateLimited, Unavailable
 
 
 class QueueFull(RateLimited):
-    """The customer has more rows waiting than one customer may: 429 with `retry-after`."""
+    """Too many waiting rows of one customer: 429 with `retry-after`."""
 
     message = "{waiting} rows of yours are waiting and {limit} may; {rows} more do not fit. Try again in {seconds} s."
 
 
 class InvalidInput(InvalidRequest):
-    """One of the inputs cannot be read: 400, `param` names it (`inputs[3]`)."""
+    """An input that cannot be read: 400, `param` names it (`inputs[3]`)."""
 
     message = "{reason}"
 
 
 class ArtifactBroken(Unavailable):
-    """A version's files are missing or do not match their manifest: 503, for this model alone."""
+    """Files of a version that are missing or do not match their manifest: 503, for this model alone."""
 
     message = "The files of the model '{model}' (version {version}) cannot be used: {reason}."
 
 
 class DeviceMemoryFull(Unavailable):
-    """The GPU has no room for what the request needs: 503, nothing is wrong with the model."""
+    """A GPU without the memory that the request needs: 503, nothing is wrong with the model."""
 
     message = (
         "The GPU's memory is full: {what} does not fit beside what is in use. Try again, or ask the operator to lower "
@@ -33,6 +33,6 @@ class DeviceMemoryFull(Unavailable):
 
 
 class ShuttingDown(Unavailable):
-    """The predictor is closing: 503, another one answers."""
+    """A predictor that is closing: 503, another one answers."""
 
     message = "This predictor is shutting down. Try again."

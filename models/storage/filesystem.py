@@ -60,7 +60,7 @@ class DirectoryStore:
             return self._path(key).open("rb")
 
     def exists(self, key: str) -> bool:
-        """Whether the object is there."""
+        """Return whether the object is there."""
         with _translated(key):
             return self._path(key).is_file()
 

@@ -1,4 +1,4 @@
-"""Every object key of Graft is made here. All of a customer's objects lie below `customers/{customer_id}/`."""
+"""The keys of all objects. All of a customer's objects lie below `customers/{customer_id}/`."""
 
 from __future__ import annotations
 

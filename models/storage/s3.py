@@ -122,7 +122,7 @@ class S3Store:
         return cast("BinaryIO", response["Body"])
 
     def exists(self, key: str) -> bool:
-        """Whether the object is there."""
+        """Return whether the object is there."""
         try:
             with _translated(key):
                 self._client.head_object(Bucket=self._bucket, Key=self._prefix + key)

@@ -29,7 +29,7 @@ class ObjectStore(Protocol):
         """Stream an object."""
 
     def exists(self, key: str) -> bool:
-        """Whether the object is there."""
+        """Return whether the object is there."""
 
     def modified_at(self, key: str) -> float:
         """Return the time at which the object was stored, Unix seconds by the store's clock."""

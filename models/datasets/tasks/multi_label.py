@@ -77,7 +77,7 @@ def _named(length: int) -> str:
 
 
 class MultiLabelStatistics(ClassStatistics):
-    """Counts rows per label, and knows 0/1 vectors of two, which no single row gives away."""
+    """Counts rows per label, and recognises 0/1 vectors of two, which no single row gives away."""
 
     def check(self) -> None:
         """Check as for every task with labels, and that labels are not positions."""

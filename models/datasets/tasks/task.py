@@ -31,7 +31,7 @@ class Statistics(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One kind of problem.
+    """A kind of problem, as a table of names and functions.
 
     - `modality`: what a base model has to read to learn it.
     - `learner`: the name of the learner that trains it, in the table of `models.learning.learners`.

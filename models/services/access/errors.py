@@ -6,7 +6,7 @@ from models.errors import Unauthenticated
 
 
 class InvalidKey(Unauthenticated):
-    """No such key: 401."""
+    """A key that does not exist: 401."""
 
     message = "Incorrect API key provided. The operator issues keys: POST /v1/customers/{{id}}/keys."
 

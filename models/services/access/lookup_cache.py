@@ -25,7 +25,7 @@ class Entry(Generic[Value]):
     error: GraftError | None = None
 
     def unwrap(self) -> Value | None:
-        """The value; raises the error that was remembered."""
+        """Return the value, or raise the error that was remembered."""
         if self.error is not None:
             raise self.error.with_traceback(None)
         return self.value

@@ -45,7 +45,7 @@ SUBJECTS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class RefreshTiming:
-    """How often the change log is read, and how long an entry is trusted when it cannot be. In seconds."""
+    """Timing in seconds: how often the change log is read, and how long entries are used when it cannot be."""
 
     poll_s: float = 1.0
     expiry_s: float = 5.0
@@ -72,8 +72,10 @@ class AccessResolver:
         on_change: Callable[[str, str, bool], None] | None = None,
         on_customer_gone: Callable[[str], None] | None = None,
     ) -> None:
-        """`on_change` is called with customer and name of a model that changed, `on_customer_gone` with a customer that
-        was deleted. The third argument of `on_change` is whether that customer asked for a model lately.
+        """Create a resolver that reports changes.
+
+        `on_change` is called with the customer and the name of a model that changed, and whether that customer asked
+        for a model lately; `on_customer_gone` with a customer that was deleted.
         """
         self._resources = resources
         self._timing = timing
