@@ -37,6 +37,7 @@ _REASONS = {
     409: "It cannot be done in the present state, or the `Idempotency-Key` had another body.",
     413: "The body is over the limit.",
     429: "Too many requests, or too many rows waiting; `retry-after` is the time to wait.",
+    507: "The server's disk is full; nothing was kept.",
     503: "Not right now; `retry-after` is the time to wait.",
 }
 

@@ -48,8 +48,8 @@ class Metrics:
         self.embedded_rows = Counter("graft_embedded_rows", "Rows embedded.", registry=self.registry)
         build = Gauge("graft_build_info", "1; the version is a label.", ["version"], registry=self.registry)
         build.labels(version).set(1)
-        free = Gauge("graft_data_free_bytes", "Free space where the data folder is.", registry=self.registry)
-        free.set_function(lambda: _free_bytes(data_dir))
+        free = Gauge("graft_datafree_bytes", "Free space where the data folder is.", registry=self.registry)
+        free.set_function(lambda: free_bytes(data_dir))
         # Processor time, memory, open files, when it started: the figures of every process.
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
@@ -99,7 +99,8 @@ def _family(name: str, meaning: str, label: str, values: dict[str, int]) -> Metr
     return family
 
 
-def _free_bytes(folder: Path) -> float:
+def free_bytes(folder: Path) -> float:
+    """Return the free space where the folder is, or will be."""
     while not folder.exists() and folder != folder.parent:  # it is made with the first file in it
         folder = folder.parent
     return float(shutil.disk_usage(folder).free)

@@ -21,6 +21,7 @@ from starlette.requests import ClientDisconnect
 
 from api.errors import BodyTooLarge, ClientClosedRequest, InvalidBody, UnsupportedMediaType, UploadTooLarge
 from models.settings import Settings
+from models.storage.errors import refusing_when_full
 
 _WRITE_BYTES = 1 << 20
 _FIELD_BYTES = 64 * 1024
@@ -56,16 +57,19 @@ async def receive(request: Request, *, folder: Path, limit: int) -> AsyncIterato
     """Read a multipart form; its files live in a folder below `folder` until the context ends.
 
     Raises UploadTooLarge when more than `limit` bytes come (whatever was announced), InvalidForm,
-    UnsupportedMediaType, ClientClosedRequest.
+    UnsupportedMediaType, ClientClosedRequest, DiskFull.
     """
     boundary = _boundary(request)
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > limit + _FIELD_BYTES * _MAX_PARTS:
         raise UploadTooLarge(limit=limit, param="file")
-    await run_in_threadpool(folder.mkdir, parents=True, exist_ok=True)
-    scratch = await run_in_threadpool(tempfile.TemporaryDirectory, prefix="upload-", dir=folder)
+    with refusing_when_full():
+        await run_in_threadpool(folder.mkdir, parents=True, exist_ok=True)
+        scratch = await run_in_threadpool(tempfile.TemporaryDirectory, prefix="upload-", dir=folder)
     try:
-        yield await _read(request, _Reader(boundary, Path(scratch.name), limit))
+        with refusing_when_full():
+            form = await _read(request, _Reader(boundary, Path(scratch.name), limit))
+        yield form
     finally:
         await run_in_threadpool(scratch.cleanup)
 
@@ -175,7 +179,8 @@ class _Reader:
         """Close a file that is still open."""
         for part in [*self._finished, *([self._part] if self._part else [])]:
             if part.target is not None:
-                part.target.close()
+                with contextlib.suppress(OSError):  # what a full disk did not take is tried once more
+                    part.target.close()
 
     def _on_part_begin(self) -> None:
         self._parts += 1

@@ -32,7 +32,7 @@ _CHUNK_BYTES = 1 << 18
 _PAGE = 100
 
 
-@router.post("", response_model=FileObject, openapi_extra=FILE_FORM, responses=answers(400, 413))
+@router.post("", response_model=FileObject, openapi_extra=FILE_FORM, responses=answers(400, 413, 507))
 async def create(
     request: Request, caller: Caller, resources: ControlPlane, settings: Configuration, once: OnceOnly
 ) -> Response:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -14,13 +15,22 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from api import context
+from api.metrics import free_bytes
 from api.schemas.base import Object
+from models.records.database import SchemaOutdated
 from models.services.resources import Resources
+
+if TYPE_CHECKING:
+    from models.serving.predictor import Predictor
 
 router = APIRouter(tags=["health"])
 
 _PROBE_TIMEOUT_S = 2.0
 _PROBED_KEY = "readiness"
+# No reason to turn everybody away. Without the broker a POST still succeeds: the sweeper sends its message later. On a
+# full disk uploads get 507, and predictions and reads go on.
+_NAMED_ONLY = {"broker", "disk"}
+_LEAST_FREE_BYTES = 64 * 2**20
 
 
 class Health(Object):
@@ -53,18 +63,17 @@ async def healthz(request: Request) -> Health:
 
 @router.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness, "description": "What fails."}})
 async def readyz(request: Request) -> Response:
-    """Check that database, object store and predictor can be reached; the broker is named too, but may be away."""
+    """Check that database, its schema, object store and predictor work; the broker may be away and the disk full."""
     parts = context.of(request)
     probes: dict[str, Callable[[], object]] = {}
     if parts.resources is not None and parts.settings.role != "predictor":
         # A predictor answers from its caches: without the store what it holds, without the database for seconds. Every
         # other predictor would be as unready, and a proxy's error is less clear than a predictor's 503.
-        probes = _probes(parts.resources)
+        probes = _probes(parts.resources) | {"disk": lambda: _check_disk(parts.settings.data_dir.absolute())}
     results = dict(zip(probes, await asyncio.gather(*map(_probe, probes.values())), strict=True))
     if parts.settings.role != "api":
-        results["predictor"] = "ok" if parts.predictor is not None else "not loaded"
-    # Without the broker a POST still succeeds (the sweeper sends its message later): named, but no reason to turn away.
-    ready = all(result == "ok" for part, result in results.items() if part != "broker")
+        results["predictor"] = _state_of(parts.predictor)
+    ready = all(result == "ok" for part, result in results.items() if part not in _NAMED_ONLY)
     answer = Readiness(status="ready" if ready else "unready", checks=results)
     return JSONResponse(answer.model_dump(), 200 if ready else 503, {} if ready else {"retry-after": "2"})
 
@@ -83,9 +92,26 @@ def _probes(resources: Resources) -> dict[str, Callable[[], object]]:
 
     return {
         "database": resources.database.ping,
+        "schema": resources.database.check_schema,
         "store": lambda: resources.store.exists(_PROBED_KEY),
         "broker": broker,
     }
+
+
+class _DiskLow(Exception):
+    """Uploads and jobs have no room."""
+
+
+def _check_disk(folder: Path) -> None:
+    free = free_bytes(folder)
+    if free < _LEAST_FREE_BYTES:
+        raise _DiskLow(f"full ({free / 2**20:.0f} MiB free)")
+
+
+def _state_of(predictor: Predictor | None) -> str:
+    if predictor is None:
+        return "not loaded"
+    return "ok" if predictor.alive else "a compute thread has ended"
 
 
 async def _probe(probe: Callable[[], object]) -> str:
@@ -94,6 +120,8 @@ async def _probe(probe: Callable[[], object]) -> str:
         await asyncio.wait_for(run_in_threadpool(probe), _PROBE_TIMEOUT_S)
     except TimeoutError:
         return f"no answer in {time.monotonic() - start:.1f} s"
+    except (SchemaOutdated, _DiskLow) as error:
+        return str(error)
     except Exception as error:  # of any driver: it is not ready; the name alone leaks no address
         return f"unreachable ({type(error).__name__})"
     return "ok"

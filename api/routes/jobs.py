@@ -36,7 +36,7 @@ router = APIRouter(
 JobId = Annotated[str, Path(description="The job's id: `ftjob-…`.")]
 
 
-@router.post("", response_model=JobObject, openapi_extra=JOB_BODY, responses=answers(400, 409, 413))
+@router.post("", response_model=JobObject, openapi_extra=JOB_BODY, responses=answers(400, 409, 413, 507))
 async def create(
     request: Request, caller: Caller, resources: ControlPlane, settings: Configuration, once: OnceOnly
 ) -> Response:

@@ -6,11 +6,12 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy import exc as sql_errors
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -26,6 +27,12 @@ class DatabaseUnavailable(Unavailable):
     """The database cannot be reached, is restarting, or is locked for too long: 503."""
 
     message = "The database cannot be reached right now. Try again."
+
+
+class SchemaOutdated(Unavailable):
+    """The schema is older than what this release's processes read and write: 503."""
+
+    message = "The schema is {found}, and this release needs {needed}. Run `graft migrate`."
 
 
 class UnstorableValue(InvalidRequest):
@@ -80,9 +87,26 @@ class Database:
         with self.reading() as session:
             session.execute(text("SELECT 1"))
 
+    def check_schema(self) -> None:
+        """Raise SchemaOutdated if the schema has still to be migrated; a newer release's is as good as the own."""
+        with self.reading() as session:
+            found = None
+            if inspect(session.connection()).has_table("alembic_version"):
+                found = session.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        needed = max(known_revisions())
+        if found is None or (found in known_revisions() and found != needed):
+            raise SchemaOutdated(found=f"at revision {found}" if found else "not there", needed=needed)
+
     def close(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
+
+
+@cache
+def known_revisions() -> frozenset[str]:
+    """Return the revisions that this release knows, from their files' names: Alembic takes long to import."""
+    folder = Path(__file__).parent / "migrations" / "versions"
+    return frozenset(path.name.partition("_")[0] for path in folder.glob("[0-9]*_*.py"))
 
 
 @contextmanager

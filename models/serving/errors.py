@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.errors import InvalidRequest, RateLimited, Unavailable
+from models.errors import GraftError, InvalidRequest, RateLimited, Unavailable
 
 
 class QueueFull(RateLimited):
@@ -30,6 +30,10 @@ class DeviceMemoryFull(Unavailable):
         "The GPU's memory is full: {what} does not fit beside what is in use. Try again, or ask the operator to lower "
         "GRAFT_ADAPTER_MEMORY_BYTES or GRAFT_BATCH_TOKENS."
     )
+
+
+class PassFailed(GraftError):
+    """A pass ended in a way that no part of it foresees: 500; the log has the traceback."""
 
 
 class ShuttingDown(Unavailable):

@@ -120,6 +120,11 @@ class Predictor:
                 self._owns_resources = False
                 await asyncio.to_thread(self._resources.close)
 
+    @property
+    def alive(self) -> bool:
+        """Whether every open runner still computes."""
+        return all(runner.alive for runner in self._runners.all())
+
     def runners(self) -> list[Runner[Any]]:
         """Runners that are open."""
         return self._runners.all()

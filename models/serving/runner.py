@@ -85,6 +85,10 @@ class Runner(Protocol[AdapterT]):
         """Number of rows that no pass has taken yet."""
 
     @property
+    def alive(self) -> bool:
+        """Whether what computes still runs: if not, rows would wait for ever, and the process is not ready."""
+
+    @property
     def busy(self) -> bool:
         """True while anything is computed."""
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from models.errors import GraftError, Unavailable
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class ObjectMissing(GraftError):
@@ -21,3 +27,22 @@ class StorageUnavailable(Unavailable):
     """The store errs, is full, or cannot be reached: 503."""
 
     message = "The object store cannot be used right now: {reason}. Try again."
+
+
+class DiskFull(StorageUnavailable):
+    """There is no room for what was sent: 507. Nothing of it was kept; the same request works when there is room."""
+
+    status = 507
+    retry_after_s = 30.0
+    message = "The server has no disk space left for this. Nothing was kept; try again later."
+
+
+@contextmanager
+def refusing_when_full() -> Iterator[None]:
+    """Raise the file system's errors of a full disk, or of a quota that is used up, as DiskFull."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise DiskFull() from error

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
-from models.storage.errors import ObjectMissing, StorageUnavailable
+from models.storage.errors import ObjectMissing, StorageUnavailable, refusing_when_full
 
 # Beside the objects, on the same file system, so that a rename is atomic. No key can name it: keys have no leading dot.
 _INCOMING = ".incoming"
@@ -177,7 +177,8 @@ def _place(temporary: Path, target: Path) -> None:
 def _translated(wanted: str | None) -> Iterator[None]:
     """Raise errors of the file system as errors of the store; `wanted`: the key of the object that should be there."""
     try:
-        yield
+        with refusing_when_full():
+            yield
     except OSError as error:
         absent = isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError)
         if absent and wanted is not None:

@@ -7,14 +7,18 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import openai
 import pytest
+from alembic.script import ScriptDirectory
 from prometheus_client import generate_latest
 from pydantic import SecretStr
+from sqlalchemy import text as sql
 
 from api.metrics import Metrics
+from models.records import database, migrations
 from models.services import job_figures
 from models.services.resources import open_resources
 from models.settings import Settings
@@ -44,7 +48,13 @@ print(json.dumps({"heavy": heavy, "seconds": time.perf_counter() - start, "route
 
 def test_each_role_has_its_routes(settings_for: SettingsFor, run_server: Run) -> None:
     with run_server(settings_for(role="api")) as server:
-        assert server.anonymous.get("/readyz").json()["checks"].keys() == {"database", "store", "broker"}
+        assert server.anonymous.get("/readyz").json()["checks"].keys() == {
+            "database",
+            "schema",
+            "store",
+            "broker",
+            "disk",
+        }
         tenant = server.tenant("acme")
         assert tenant.http.post("/v1/models/x/predict", json={"input": "x"}).status_code == 404
         assert tenant.http.get("/v1/models").json()["data"][0]["id"] == "minilm"
@@ -154,3 +164,29 @@ def test_a_scrape_without_the_database_leaves_out_what_only_that_knows(settings_
     assert 'graft_dependency_up{dependency="database"} 0.0' in text
     assert "graft_queue_messages" in text
     assert "graft_http_requests_in_flight" in text
+
+
+def test_an_unmigrated_database_is_not_ready_and_a_newer_one_is(settings_for: SettingsFor, run_server: Run) -> None:
+    """Before, a database without a single table was ready, and every request failed."""
+    with run_server(settings_for()) as server:
+        resources = open_resources(server.settings)
+        try:
+            for found, ready in (("0001", False), ("9999", True)):
+                with resources.database.transaction() as session:
+                    session.execute(sql("UPDATE alembic_version SET version_num = :found"), {"found": found})
+                answer = server.anonymous.get("/readyz")
+                assert (answer.status_code == 200) == ready
+                assert (answer.json()["checks"]["schema"] == "ok") == ready
+            with resources.database.transaction() as session:
+                session.execute(sql("DROP TABLE alembic_version"))
+            answer = server.anonymous.get("/readyz")
+            assert answer.status_code == 503
+            assert "graft migrate" in answer.json()["checks"]["schema"]
+        finally:
+            resources.close()
+
+
+def test_the_revisions_are_alembics() -> None:
+    known = {script.revision for script in ScriptDirectory(str(Path(migrations.__file__).parent)).walk_revisions()}
+    assert database.known_revisions() == known
+    assert ScriptDirectory(str(Path(migrations.__file__).parent)).get_heads() == [max(known)]

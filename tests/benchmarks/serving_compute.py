@@ -20,7 +20,8 @@ from models.learning.tasks.link_functions import SOFTMAX
 from models.services.catalog import ResolvedVersion
 from models.serving.adapters.adapter import Adapter
 from models.serving.adapters.assembly import assemble
-from models.serving.encoders.engine import Engine, EngineLimits
+from models.serving.encoders.engine import Engine
+from models.serving.encoders.engine_parts import EngineLimits
 from models.serving.encoders.hot_adapter_merge import merge
 from models.serving.encoders.passes import answer
 from models.settings import Settings

@@ -15,9 +15,7 @@ import asyncio
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import structlog
 import torch
@@ -25,13 +23,13 @@ import torch
 from models.backbones.backbone import Backbone
 from models.datasets.examples import Input
 from models.serving.adapters.adapter import Adapter, embedding_adapter
+from models.serving.encoders.engine_parts import EngineLimits, EngineParts
 from models.serving.encoders.hot_adapter_merge import HotAdapterMerge
-from models.serving.encoders.input_modes import InputMode, is_cut, tokenize
-from models.serving.encoders.pass_cost import PassCost, next_pass
-from models.serving.encoders.passes import answer
-from models.serving.encoders.requests import NOTHING, Floats, QueuedInput, Request, is_quick, queued_inputs, settle
+from models.serving.encoders.input_modes import is_cut
+from models.serving.encoders.pass_cost import next_pass
+from models.serving.encoders.requests import NOTHING, QueuedInput, Request, is_quick, queued_inputs, settle
 from models.serving.encoders.waiting import WaitingRows
-from models.serving.errors import DeviceMemoryFull, ShuttingDown
+from models.serving.errors import DeviceMemoryFull, PassFailed, ShuttingDown
 from models.serving.fair_queue import FairQueue
 from models.serving.pass_counts import WAIT_BOUNDS_S, Distribution
 
@@ -44,30 +42,6 @@ TOKENIZE_COST = 4_096
 # Turns of deficit round-robin, in tokens: a short text; for a customer who had nothing waiting, a handful of them.
 QUANTUM = 16
 FIRST_TURN = 64
-
-
-Answer = Callable[[Backbone, Sequence[Any], Sequence[Adapter]], list[Floats]]
-Tokenize = Callable[[Backbone, Sequence[Any], Sequence[InputMode]], list[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class EngineLimits:
-    """Limits on what an engine may use."""
-
-    batch_tokens: int  # of one pass
-    queue_per_customer: int  # rows that wait
-    worker_threads: int = 1  # passes at a time
-    merged_bytes: int = 0  # of the own blocks that a hot adapter gets
-
-
-@dataclass(frozen=True, slots=True)
-class EngineParts:
-    """Objects that an engine computes with; tests replace single ones."""
-
-    answer: Answer = answer
-    tokenize: Tokenize = tokenize
-    cost: PassCost = field(default_factory=PassCost)
-    hot_adapter_merge: HotAdapterMerge | None = None  # None: one within the engine's limits
 
 
 class Engine:
@@ -160,6 +134,11 @@ class Engine:
         return len(self._raw) + len(self._ready)
 
     @property
+    def alive(self) -> bool:
+        """Whether every thread runs; without one of them rows would wait for ever."""
+        return bool(self._threads) and all(thread.is_alive() for thread in self._threads)
+
+    @property
     def busy(self) -> bool:
         """True while a pass runs."""
         return self._running > 0
@@ -198,10 +177,10 @@ class Engine:
             tokenized = self._tokenize_inputs(
                 self.backbone, [row.input for row in bare], [row.owner.adapter.input_mode for row in bare]
             )
-        except Exception as error:  # whatever it is: these requests fail, the thread goes on
+            cut = [is_cut(self.backbone, row.input, found) for row, found in zip(bare, tokenized, strict=True)]
+        except BaseException as error:  # a panic of the Rust tokeniser too: these requests fail, the thread goes on
             self._fail(bare, error)
             return [row for row in rows if row.owner.error is None]
-        cut = [is_cut(self.backbone, row.input, found) for row, found in zip(bare, tokenized, strict=True)]
         spent_s = (time.perf_counter() - began_at) / len(bare)
         with self._counting:
             for row, found, short in zip(bare, tokenized, cut, strict=True):
@@ -228,8 +207,12 @@ class Engine:
                 self._waiting.leave(rows)
                 with self._counting:
                     self._running += 1
-                if present := self._tokenize(rows):
-                    self._compute(present)
+                try:
+                    if present := self._tokenize(rows):
+                        self._compute(present)
+                except BaseException as error:  # the last resort: a dead thread would leave every later row waiting
+                    log.exception("engine.thread_failed", rows=len(rows))
+                    self._fail([row for row in rows if row.owner.left], error)
                 with self._counting:
                     self._running -= 1
 
@@ -238,11 +221,15 @@ class Engine:
         for row in rows:
             if not row.owner.started_at:
                 row.owner.started_at = began_at
-        adapters = self.hot_adapter_merge.substitute([row.owner.adapter for row in rows], [row.cost for row in rows])
-        failure: Exception | None = None
+        failure: BaseException | None = None
         try:
+            adapters = self.hot_adapter_merge.substitute(
+                [row.owner.adapter for row in rows], [row.cost for row in rows]
+            )
             outputs = self._answer(self.backbone, [row.tokenized for row in rows], adapters)
-        except Exception as error:
+            if len(outputs) != len(rows):
+                raise PassFailed()
+        except BaseException as error:
             # Not the renderer's own traceback: it prints the frames' tensors.
             log.error("engine.pass_failed", rows=len(rows), error=repr(error), trace=traceback.format_exc(limit=-4))
             failure = error.with_traceback(None)
@@ -252,13 +239,13 @@ class Engine:
             return
         ended_at = time.perf_counter()
         spent_s = ended_at - began_at
-        tokens = sum(row.cost for row in rows)
+        tokens = sum(row.cost for row in rows) or 1
         done: list[Request] = []
         with self._counting:
+            self._cost.observe(tokens, len(rows), spent_s)
             self.passes += 1
             self.rows += len(rows)
             self.tokens += tokens
-            self._cost.observe(tokens, len(rows), spent_s)
             for row, output in zip(rows, outputs, strict=True):
                 owner = row.owner
                 owner.outputs[row.index] = output
@@ -270,7 +257,7 @@ class Engine:
                     done.append(owner)
         settle(done)
 
-    def _isolate(self, rows: Sequence[QueuedInput], error: Exception) -> None:
+    def _isolate(self, rows: Sequence[QueuedInput], error: BaseException) -> None:
         """Run a pass that failed again, request by request, so that only a request that fails alone is failed."""
         if isinstance(error, torch.OutOfMemoryError):
             self._halve(rows)
@@ -292,7 +279,10 @@ class Engine:
             if present := [row for row in part if row.owner.error is None]:
                 self._compute(present)
 
-    def _fail(self, rows: Iterable[QueuedInput], error: Exception) -> None:
+    def _fail(self, rows: Iterable[QueuedInput], error: BaseException) -> None:
+        # Neither a future nor the event loop can pass on a StopIteration or what ends a process.
+        if isinstance(error, StopIteration) or not isinstance(error, Exception):
+            error = PassFailed()
         owners = {id(row.owner): row.owner for row in rows if row.owner.error is None}
         for owner in owners.values():
             owner.error = error

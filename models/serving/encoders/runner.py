@@ -15,7 +15,8 @@ from models.datasets.limits import Limits
 from models.services.catalog import ResolvedVersion
 from models.serving.adapters.adapter import Adapter
 from models.serving.adapters.assembly import assemble
-from models.serving.encoders.engine import Engine, EngineLimits
+from models.serving.encoders.engine import Engine
+from models.serving.encoders.engine_parts import EngineLimits
 from models.serving.encoders.requests import Request
 from models.serving.inputs import READERS, read_pair
 from models.serving.pass_counts import PassCounts
@@ -58,6 +59,11 @@ class EncoderRunner:
     def waiting_rows(self) -> int:
         """Number of rows that no pass has taken yet."""
         return self.engine.waiting_rows
+
+    @property
+    def alive(self) -> bool:
+        """Whether every thread of the engine runs."""
+        return self.engine.alive
 
     @property
     def busy(self) -> bool:

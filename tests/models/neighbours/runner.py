@@ -96,6 +96,11 @@ class NeighbourRunner:
         return len(self._queue)
 
     @property
+    def alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
+
+    @property
     def busy(self) -> bool:
         """It is not known."""
         return False

@@ -19,7 +19,8 @@ from models.backbones.backbone import Backbone
 from models.backbones.text import TextBackbone
 from models.datasets.examples import Media, TextPair
 from models.serving.adapters.adapter import embedding_adapter
-from models.serving.encoders.engine import Engine, EngineLimits, EngineParts
+from models.serving.encoders.engine import Engine
+from models.serving.encoders.engine_parts import EngineLimits, EngineParts
 from models.serving.encoders.input_modes import tokenize
 from models.serving.encoders.pass_cost import PassCost
 from models.serving.encoders.passes import answer

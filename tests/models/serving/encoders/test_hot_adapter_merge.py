@@ -13,7 +13,8 @@ import pytest
 from models.backbones import loading
 from models.backbones.text import TextBackbone
 from models.serving.adapters.adapter import Adapter
-from models.serving.encoders.engine import Engine, EngineLimits, EngineParts
+from models.serving.encoders.engine import Engine
+from models.serving.encoders.engine_parts import EngineLimits, EngineParts
 from models.serving.encoders.hot_adapter_merge import HotAdapterMerge, merge
 from models.serving.encoders.passes import answer
 from tests.device import DEVICE

@@ -1,0 +1,45 @@
+"""A disk without room: uploads are refused with 507, keep nothing, and work again as soon as there is room."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import httpx
+
+if TYPE_CHECKING:
+    from tests.api.conftest import Server, Tenant
+
+_ROOM = 1_200_000
+
+
+@contextmanager
+def _files_up_to(size: int) -> Iterator[None]:
+    """Let no file of this process, which the server is in, become larger: a write fails as on a full disk."""
+    before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))
+
+
+def test_an_upload_on_a_full_disk_gets_507_and_works_when_there_is_room(server: Server, tenant: Tenant) -> None:
+    """Before, it was a 500 that blamed nobody and promised nothing."""
+    table = "text,label\n" + "".join(f"{'words ' * 100}{n},label-{n % 2}\n" for n in range(2_500))
+    assert _ROOM < len(table) < server.settings.upload_limit_bytes
+
+    def send() -> httpx.Response:
+        return tenant.http.post("/v1/files", files={"file": ("t.csv", table)}, data={"purpose": "fine-tune"})
+
+    with _files_up_to(_ROOM):
+        refused = send()
+        assert server.anonymous.get("/readyz").status_code == 200
+    assert refused.status_code == 507
+    assert refused.json()["error"]["code"] == "disk_full"
+    assert refused.headers["retry-after"] == "30"
+    assert list((server.settings.cache_dir / "uploads").iterdir()) == []
+    assert tenant.http.get("/v1/files").json()["data"] == []
+    assert send().status_code == 200
