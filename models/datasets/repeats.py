@@ -84,7 +84,7 @@ def _listed(rows: list[int]) -> str:
 
 
 def normalised(value: object) -> object:
-    """An input as it is compared: without case and white space."""
+    """Return an input as it is compared: without case and white space."""
     if isinstance(value, str):
         return " ".join(value.casefold().split())
     if isinstance(value, TextPair):

@@ -54,7 +54,7 @@ class Archive:
         self.members = list(_members(file.infolist()))
 
     def read(self, member: Member) -> bytes:
-        """A member's content; raises BadValue if it cannot be unpacked."""
+        """Return a member's content. Raises BadValue if it cannot be unpacked."""
         return b"".join(self.chunks(member))
 
     def head(self, member: Member, size: int) -> bytes:
