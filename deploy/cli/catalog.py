@@ -11,7 +11,8 @@ from deploy.cli import console
 from deploy.cli.client import Client
 from deploy.cli.connection import Key, PromoteOption, Server, as_customer
 from deploy.cli.console import out, show_table
-from deploy.cli.lookup import suggesting_models
+from deploy.cli.errors import ApiRefused
+from deploy.cli.lookup import JOBS, suggesting_models
 from deploy.cli.reports import refinement_line, score_of, show_report
 
 Model = Annotated[str, typer.Argument(help="A model's name.", metavar="MODEL")]
@@ -152,7 +153,7 @@ def _show_model(client: Client, name: str, *, as_json: bool) -> None:
     if as_json:
         out.print_json(data={**model, "versions": [version["version"] for version in every], "shown": shown})
         return
-    report = (shown or {}).get("report") or {}
+    report = _whole_report(client, shown or {})
     console.show_lines(
         [
             ("model", model["id"]),
@@ -169,6 +170,17 @@ def _show_model(client: Client, name: str, *, as_json: bool) -> None:
         ]
     )
     show_report(report)
+
+
+def _whole_report(client: Client, version: dict[str, Any]) -> dict[str, Any]:
+    """A version's report with what its job found out after it was published: how refinement went, and what it cost."""
+    report = version.get("report") or {}
+    try:
+        job = client.get(f"{JOBS}/{version['job']}") if version else {}
+    except ApiRefused:
+        job = {}
+    later = job.get("report") or {}
+    return {**report, **{name: later[name] for name in ("refinement", "strategies_tried") if name in later}}
 
 
 def _which(model: dict[str, Any], every: list[dict[str, Any]]) -> str:

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -145,7 +146,7 @@ def test_train_watch_predict_promote(graft: Callable[..., subprocess.CompletedPr
     assert "/v1/models/tickets/predict" in trained.stdout
     with (SAMPLES / "tickets.csv").open(encoding="utf-8", newline="") as file:
         first = next(csv.DictReader(file))["text"]
-    assert json.dumps({"inputs": [first]}) in trained.stdout
+    assert shlex.quote(json.dumps({"inputs": [first]})) in trained.stdout
 
     listed = graft("jobs", key=key)
     job_id = re.search(r"ftjob-\w+", listed.stdout)

@@ -61,7 +61,7 @@ class Deployment:
         self.database_url = database_url
         self.data = DataFolder(folder)
         self.data.create()
-        self.valkey = Valkey(self.data, env=dict(os.environ))
+        self.valkey = Valkey(self.data)
         self.workers: list[psutil.Popen] = []
         self._others: list[psutil.Popen] = []
         self._clients: list[httpx.Client] = []
