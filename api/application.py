@@ -18,7 +18,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from api import documentation, errors, uploads
 from api.context import Context
-from api.limits import RateLimitHeaders, RateLimits
+from api.limits import FailedLogins, RateLimitHeaders, RateLimits
 from api.logging import AccessLog, configure
 from api.metrics import Metrics, RequestMetrics
 from api.request_ids import RequestIds
@@ -74,7 +74,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},
         swagger_ui_parameters={"tryItOutEnabled": True, "persistAuthorization": True, "displayRequestDuration": True},
     )
-    app.state.context = Context(settings=settings, metrics=metrics, limits=RateLimits(settings.rate_limit))
+    app.state.context = Context(
+        settings=settings,
+        metrics=metrics,
+        limits=RateLimits(settings.rate_limit),
+        failed_logins=FailedLogins(settings.failed_logins),
+    )
     errors.register(app)
     # Flat, and before the documentation: an included router would be searched as a tree, at every request's cost.
     app.router.routes[:0] = [route for router in _routers(settings) for route in router.routes]

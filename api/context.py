@@ -13,7 +13,7 @@ from models.services.resources import Resources
 from models.settings import Settings
 
 if TYPE_CHECKING:
-    from api.limits import RateLimits
+    from api.limits import FailedLogins, RateLimits
     from api.metrics import Metrics
     from models.services.access.resolver import AccessResolver, Principal
     from models.serving.predictor import Predictor
@@ -31,6 +31,7 @@ class Context:
     settings: Settings
     metrics: Metrics
     limits: RateLimits
+    failed_logins: FailedLogins
     resources: Resources | None = None
     access: AccessResolver | None = None
     predictor: Predictor | None = None
@@ -48,10 +49,17 @@ class Context:
 
     async def authenticate(self, secret: str) -> Principal:
         """Return the customer whose key this is, from a cache; raises InvalidKey."""
-        access = self.predictor or self.access
+        return await self._access().authenticate(secret)
+
+    def knows(self, secret: str) -> bool:
+        """Whether a key is in the cache as one that exists: to ask costs nothing."""
+        return self._access().knows(secret)
+
+    def _access(self) -> AccessResolver:
+        access = self.predictor.access if self.predictor is not None else self.access
         if access is None:
             raise RuntimeError("the application is not started")
-        return await access.authenticate(secret)
+        return access
 
 
 def of(request: Request) -> Context:

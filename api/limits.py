@@ -49,6 +49,37 @@ class RateLimits:
             )
 
 
+class FailedLogins:
+    """Wrong keys per address and process in a fixed window."""
+
+    def __init__(self, rate: str) -> None:
+        item = parse(rate)
+        self._amount = item.amount
+        self._window_s = item.get_expiry()
+        self._window = 0
+        self._counts: dict[str, int] = {}
+
+    def count(self, address: str) -> None:
+        """Count one wrong key."""
+        self._begin_window()
+        self._counts[address] = self._counts.get(address, 0) + 1
+
+    def check(self, address: str) -> None:
+        """Raise RateLimited if the address has sent too many in this window."""
+        reset_s = self._begin_window()
+        if self._counts.get(address, 0) >= self._amount:
+            raise RateLimited(
+                reason=f"Too many wrong keys came from this address. Try again in {reset_s} s.", retry_after_s=reset_s
+            )
+
+    def _begin_window(self) -> int:
+        now = time.time()
+        window = int(now // self._window_s)
+        if window != self._window:
+            self._window, self._counts = window, {}
+        return math.ceil((window + 1) * self._window_s - now)
+
+
 class RateLimitHeaders:
     """ASGI: adds the headers of `RateLimits.admit` to every answer."""
 

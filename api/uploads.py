@@ -26,6 +26,9 @@ from models.storage.errors import refusing_when_full
 _WRITE_BYTES = 1 << 20
 _FIELD_BYTES = 64 * 1024
 _MAX_PARTS = 64
+# Of the headers of one part; and of the boundary, which is compared at every byte (RFC 2046 allows 70).
+_HEADER_BYTES = 16 * 1024
+_BOUNDARY_BYTES = 70
 _ABANDONED_S = 86_400.0
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -112,6 +115,8 @@ def _boundary(request: Request) -> bytes:
         raise UnsupportedMediaType(expected="multipart/form-data", got=got)
     if not options.get(b"boundary"):
         raise InvalidForm(reason="The content type multipart/form-data lacks its boundary.")
+    if len(options[b"boundary"]) > _BOUNDARY_BYTES:
+        raise InvalidForm(reason=f"The boundary is longer than {_BOUNDARY_BYTES} characters.")
     return options[b"boundary"]
 
 
@@ -140,6 +145,7 @@ class _Reader:
         self._header_name = bytearray()
         self._header_value = bytearray()
         self._parts = 0
+        self._header_bytes = 0
         self._complete = False
         self._parser = MultipartParser(
             boundary,
@@ -158,6 +164,9 @@ class _Reader:
     async def feed(self, chunk: bytes) -> None:
         """Take a piece of the body."""
         if not chunk:
+            return
+        if self._complete:  # what follows the closing boundary is read and ignored, but not without end
+            self._count(len(chunk), "file")
             return
         self._parser.write(chunk)
         while self._finished:
@@ -187,11 +196,14 @@ class _Reader:
         if self._parts > _MAX_PARTS:
             raise InvalidForm(reason=f"The form has more than {_MAX_PARTS} parts.")
         self._headers = {}
+        self._header_bytes = 0
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._count_header(end - start)
         self._header_name += data[start:end]
 
     def _on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._count_header(end - start)
         self._header_value += data[start:end]
 
     def _on_header_end(self) -> None:
@@ -222,9 +234,7 @@ class _Reader:
             if part.size > _FIELD_BYTES:
                 raise BodyTooLarge(limit=_FIELD_BYTES, param=part.name)
         else:
-            self._size += end - start
-            if self._size > self._limit:
-                raise UploadTooLarge(limit=self._limit, param=part.name)
+            self._count(end - start, part.name)
         part.pending += data[start:end]
 
     def _on_part_end(self) -> None:
@@ -241,6 +251,16 @@ class _Reader:
 
     def _on_end(self) -> None:
         self._complete = True
+
+    def _count(self, size: int, param: str) -> None:
+        self._size += size
+        if self._size > self._limit:
+            raise UploadTooLarge(limit=self._limit, param=param)
+
+    def _count_header(self, size: int) -> None:
+        self._header_bytes += size
+        if self._header_bytes > _HEADER_BYTES:
+            raise InvalidForm(reason=f"The headers of a part of the form are longer than {_HEADER_BYTES} bytes.")
 
 
 def _flush(part: _Part) -> None:

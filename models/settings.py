@@ -36,6 +36,12 @@ class Settings(BaseSettings):
         None, description="The operator's key, 32 characters at least. `graft up` makes one if there is none."
     )
     rate_limit: str = Field("6000/minute", description="Requests per customer and process, in the syntax of `limits`.")
+    failed_logins: str = Field(
+        "120/minute", description="Wrong keys per address and process, then 429 for unknown keys; as `rate_limit`."
+    )
+    metrics_token: SecretStr | None = Field(
+        None, description="Bearer token that `/metrics` of the API asks for; empty: everybody may read it."
+    )
     upload_limit_bytes: int = Field(512 * 2**20, ge=1, description="Largest file that is accepted.")
     body_limit_bytes: int = Field(8 * 2**20, ge=1, description="Largest JSON body.")
     max_rows: int = Field(2_000_000, ge=1, description="Most rows in one file.")

@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from api import context
+from api.authentication import require_token
 from api.metrics import free_bytes
 from api.schemas.base import Object
 from models.records.database import SchemaOutdated
@@ -81,7 +82,10 @@ async def readyz(request: Request) -> Response:
 @router.get("/metrics", response_class=Response)
 async def metrics(request: Request) -> Response:
     """Read the process's metrics in Prometheus' text format."""
-    content = await run_in_threadpool(generate_latest, context.of(request).metrics.registry)
+    parts = context.of(request)
+    if parts.settings.metrics_token is not None:
+        require_token(request, parts.settings.metrics_token)
+    content = await run_in_threadpool(generate_latest, parts.metrics.registry)
     return Response(content, media_type=CONTENT_TYPE_LATEST)
 
 

@@ -141,6 +141,7 @@ def make_settings(data_dir: Path, database_url: str, **changes: Any) -> Settings
         "admin_key": OPERATOR_KEY,
         "upload_limit_bytes": 2_000_000,
         "body_limit_bytes": 200_000,
+        "failed_logins": "100000/minute",  # all tests come from one address
         "role": "api",
         "directory_poll_s": 0.1,
         "threads": 1,

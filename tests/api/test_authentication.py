@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import openai
 import pytest
+
+from models.settings import Settings
 
 if TYPE_CHECKING:
     from tests.api.conftest import Server, Tenant
@@ -71,6 +75,37 @@ def test_rotation_keeps_the_old_key_for_the_grace_and_issues_a_new_one(server: S
     again = server.operator.post(f"{path}/{new['id']}/rotate").json()
     with server.client(again["key"]) as client:
         assert client.get("/v1/files").status_code == 200
+
+
+def test_an_address_that_guesses_keys_is_refused_and_keys_in_use_go_on(
+    settings_for: Callable[..., Settings], run_server: Callable[..., AbstractContextManager[Server]]
+) -> None:
+    """Before, every guess was a search in the database, as many as a client could send."""
+    with run_server(settings_for(failed_logins="5/hour")) as server:
+        tenant = server.tenant("acme")
+        assert tenant.http.get("/v1/files").status_code == 200
+        seen = []
+        for number in range(8):
+            with server.client(f"gr-guess-{number}") as client:
+                answer = client.get("/v1/files")
+            seen.append(answer.status_code)
+        assert seen == [401] * 5 + [429] * 3
+        assert int(answer.headers["retry-after"]) >= 1
+        assert tenant.http.get("/v1/files").status_code == 200
+        assert server.operator.get("/v1/customers").status_code == 200
+
+
+def test_metrics_ask_for_their_token_where_there_is_one(
+    settings_for: Callable[..., Settings], run_server: Callable[..., AbstractContextManager[Server]]
+) -> None:
+    """Before, anybody who reached the API read how much its customers do."""
+    with run_server(settings_for(metrics_token="scrape-me")) as server:
+        for key, status in ((None, 401), ("scrape-you", 401), ("scrape-me", 200)):
+            with server.client(key) as client:
+                answer = client.get("/metrics")
+            assert answer.status_code == status
+            assert ("graft_http_requests" in answer.text) == (status == 200)
+        assert server.anonymous.get("/readyz").status_code == 200
 
 
 def test_lists_of_keys_never_hold_secrets(server: Server, tenant: Tenant) -> None:

@@ -108,9 +108,14 @@ class AccessResolver:
             self._poller = None
         await self._touch()
 
+    def knows(self, secret: str) -> bool:
+        """Whether the key is in the cache as one that exists."""
+        entry = self._keys.peek(_digest(secret), "")
+        return entry is not None and entry.value is not None
+
     async def authenticate(self, secret: str) -> Principal:
         """Return the customer whose key this is; raises InvalidKey, KeyRevoked, KeyExpired."""
-        sha256 = hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+        sha256 = _digest(secret)
         entry = self._keys.peek(sha256, "")
         if entry is None:
             entry = await self._keys.get(sha256, "", lambda: keys.find(self._resources, sha256))
@@ -211,3 +216,7 @@ class AccessResolver:
 
 def _is_past(moment: float | None, now: float) -> bool:
     return moment is not None and moment <= now
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
