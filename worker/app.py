@@ -58,6 +58,7 @@ def create_app(broker_url: str) -> Celery:
         # A pool of processes would fork after threads are running. One thread is enough: the work is elsewhere.
         worker_pool="threads",
         worker_concurrency=1,
+        worker_consumer="worker.consumer:Consumer",
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         # No messages between workers, nothing that has to be rebuilt when the broker restarts.
