@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 from models.learning.contract.events import Progress
+from models.learning.search.candidates import Candidate
+from models.learning.search.policy import TrialPlan
 
 BEGINS, ENDS = 30.0, 98.0  # percent of the run
 # Share of the budget that has to be spent on rows before a projection counts: first batches are slower than the rest.
 _MEASURED = 0.05
-# Share of the work before which no time is foretold: a projection from nothing done is nothing left.
-_FORETELLING = 0.02
+# Share of the work before which no time is estimated: a projection from nothing done is nothing left.
+_ESTIMATED_FROM = 0.02
 # Of the budget, for the last fit alone: what led to it is paid for, and a machine may be busier than it was.
 _OVERRUN = 1.1
+# Shares of the epochs, in order: most of a gain comes with the first ones (LEAST_EPOCH_SHARES of `policy` is the first).
+_EPOCH_SHARES = (1.0, 0.6, 0.4, 0.2)
+# Of the time left: rates on a busy machine vary, and the answers to held-out rows are not in the work.
+_SAFE = 0.8
 
 
 class OverBudget(Exception):
@@ -111,8 +118,8 @@ class Budget:
             if left > 0 and (self.spent_s > limit_s or (measured and self.spent_s + remaining_s > limit_s)):
                 raise OverBudget
         self._share_shown = max(self._share_shown, min(done / max(self._planned, 1e-9), 1.0))
-        # Nothing is foretold from hardly anything, and no zero while something is left: an event means there is.
-        known = done >= _FORETELLING * self._planned and remaining_s > 0
+        # Nothing is estimated from hardly anything, and no zero while something is left: an event means there is.
+        known = done >= _ESTIMATED_FROM * self._planned and remaining_s > 0
         percent = BEGINS + (ENDS - BEGINS) * self._share_shown
         return Progress("refining", percent, message, remaining_s if known else None, metrics)
 
@@ -125,3 +132,43 @@ class Budget:
     @property
     def _usual_set_up_s(self) -> float:
         return self._set_up_s / max(self._set_ups, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Reduced:
+    """A candidate, with as many epochs as fit, and the splits on which it is tried."""
+
+    candidate: Candidate
+    trials: TrialPlan
+
+
+def reductions(
+    favourite: Candidate, candidates: Sequence[Candidate], trials: TrialPlan, *, epochs_fixed: bool
+) -> Iterator[Reduced]:
+    """Yield what may be done, the best first: the favourite as it is, for shorter, on one split; then the cheapest.
+
+    `epochs_fixed`: the customer's own number, which is never changed. `partial-4` costs a sixth less than
+    `partial`.
+    """
+    one_split = replace(trials, used=1, least=1)
+    cheaper = sorted((each for each in candidates if each.weight < favourite.weight), key=lambda each: each.weight)
+    shares = _EPOCH_SHARES[:1] if epochs_fixed else _EPOCH_SHARES
+    yield Reduced(favourite, trials)
+    for share in shares[:2]:
+        yield Reduced(_shortened(favourite, share), trials)
+        yield Reduced(_shortened(favourite, share), one_split)
+    for share in shares[1:] or shares:
+        for candidate in (favourite, *cheaper[:1]):
+            yield Reduced(_shortened(candidate, share), one_split)
+
+
+def find_affordable(reduced: Iterator[Reduced], budget: Budget, rows: int) -> Reduced | None:
+    """Return the first that ends within the budget; None if none does. Two fits at least have to be set up."""
+    for each in reduced:
+        if budget.affords(each.candidate.work(each.trials.work(rows)), share=_SAFE, set_ups=each.trials.least + 1):
+            return each
+    return None
+
+
+def _shortened(candidate: Candidate, share: float) -> Candidate:
+    return candidate.lasting(max(1, round(share * candidate.config.epochs)))

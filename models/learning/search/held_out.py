@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.learning.data.ragged import Ragged, flat, join
-from models.learning.evaluation import calibration, scores
+from models.learning.evaluation import answer_count, calibration, scores
 from models.learning.evaluation.assessment import Assessment, HeldOut, assess
 from models.learning.evaluation.scores import Comparison
 from models.learning.heads.linear import Floats
 from models.learning.heads.stacking import Stack
-from models.learning.search import answer_count, policy
+from models.learning.search import policy
 from models.learning.search.policy import TrialFigures
 from models.learning.tasks.task import EncoderTask, Targets
 

@@ -22,8 +22,8 @@ from models.learning.heads.encoding import EncodedRun, Measured
 from models.learning.heads.first_version import FirstVersion
 from models.learning.heads.stacking import parts_of
 from models.learning.publishing import Trained, publish
-from models.learning.search import affordable, candidates, outcomes, policy, trials
-from models.learning.search.budget import ENDS, Budget, OverBudget
+from models.learning.search import candidates, outcomes, policy, trials
+from models.learning.search.budget import ENDS, Budget, OverBudget, find_affordable, reductions
 from models.learning.search.candidates import Candidate
 from models.learning.search.held_out import Trial
 from models.learning.search.policy import Rung, TrialPlan, Verdict
@@ -153,8 +153,8 @@ def _search(context: SearchContext, plan: SearchPlan) -> Iterator[TrainEvent]:
             yield from _try_and_train(context, winner)
         except OverBudget:
             fixed = run.request.hyperparameters.n_epochs != "auto"
-            ways = affordable.reductions(favourite, plan.candidates, context.plan, epochs_fixed=fixed)
-            found = affordable.find(ways, budget, run.rows_read)
+            ways = reductions(favourite, plan.candidates, context.plan, epochs_fixed=fixed)
+            found = find_affordable(ways, budget, run.rows_read)
             if found is None:
                 raise
             budget.replan(found.candidate.work(found.trials.work(run.rows_read)))

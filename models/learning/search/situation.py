@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from models.learning.data.ragged import flat, spread
+from models.learning.evaluation import answer_count
 from models.learning.evaluation.assessment import HeldOut, assess
 from models.learning.heads import zero_shot
 from models.learning.heads.encoding import EncodedRun
 from models.learning.heads.first_version import FirstVersion
-from models.learning.search import answer_count, policy
+from models.learning.search import policy
 
 
 @dataclass(frozen=True, slots=True)

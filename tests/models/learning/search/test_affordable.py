@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from models.learning.search import affordable
-from models.learning.search.budget import Budget
+from models.learning.search.budget import Budget, find_affordable, reductions
 from models.learning.search.policy import TrialPlan
 
 from .test_budget import Clock
@@ -24,8 +23,8 @@ def found(seconds: float, *, epochs_fixed: bool = False) -> tuple[str, int, int]
     budget.plan(WHOLE)
     clock.seconds = 10.0
     budget.complete(10.0)  # one second each
-    ways = affordable.reductions(PARTIAL, [PARTIAL, PARTIAL_2, LORA], PLAN, epochs_fixed=epochs_fixed)
-    each = affordable.find(ways, budget, ROWS)
+    ways = reductions(PARTIAL, [PARTIAL, PARTIAL_2, LORA], PLAN, epochs_fixed=epochs_fixed)
+    each = find_affordable(ways, budget, ROWS)
     return None if each is None else (each.candidate.name, each.candidate.config.epochs, each.trials.used)
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.learning.evaluation import scores
-from models.learning.search import answer_count
+from models.learning.evaluation import answer_count, scores
 from models.learning.tasks.task import Tally, hits, shares
 
 
