@@ -18,7 +18,7 @@ _MEASURED = 0.05
 _ESTIMATED_FROM = 0.02
 # Of the budget, for the last fit alone: what led to it is paid for, and a machine may be busier than it was.
 _OVERRUN = 1.1
-# Shares of the epochs, in order: most of a gain comes with the first ones (LEAST_EPOCH_SHARES of `policy` is the first).
+# Shares of the epochs, in order: most of a gain comes with the first ones (LEAST_EPOCHS of `policy` is the first).
 _EPOCH_SHARES = (1.0, 0.6, 0.4, 0.2)
 # Of the time left: rates on a busy machine vary, and the answers to held-out rows are not in the work.
 _SAFE = 0.8
