@@ -112,7 +112,7 @@ async def events(
     order: Annotated[Literal["desc", "asc"], Query(description="Newest first, or oldest first.")] = "desc",
     stream: Annotated[bool, Query(description="Server-sent events, oldest first, until the job ends.")] = False,
 ) -> object:
-    """List what happened to a job, or stream it, oldest first."""
+    """List what happened to a job, the newest first; or stream it, oldest first."""
     if stream:
         return await stream_events(request, resources, caller.customer_id, job_id)
     fetch = jobs.events_page if order == "desc" else jobs.events_after

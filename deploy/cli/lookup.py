@@ -25,14 +25,20 @@ def job_id(client: Client, reference: str) -> str:
 
 
 def file_id(client: Client, reference: str) -> str:
-    """Return a file's id: itself, or that of the newest file of a name; raises CommandError."""
+    """Return a file's id: itself, or that of the only file of a name; raises CommandError."""
     if reference.startswith("file-"):
         return reference
-    names = set()
+    ids: dict[str, list[str]] = {}
     for file in client.each("/v1/files", most=_LOOKED_THROUGH):
-        if file["filename"] == reference:
-            return str(file["id"])
-        names.add(str(file["filename"]))
+        ids.setdefault(str(file["filename"]), []).append(str(file["id"]))
+    found = ids.get(reference, [])
+    if len(found) > 1:
+        raise CommandError(
+            reason=f"{len(found)} files are called '{reference}'. Name one by its id: {', '.join(found)}"
+        )
+    if found:
+        return found[0]
+    names = set(ids)
     raise CommandError(reason=f"No file is called '{reference}'.{suggestion(reference, names)}")
 
 

@@ -21,6 +21,8 @@ from deploy.cli.signals import interrupting, stop_event
 from deploy.local.launcher import Deployment, Plan, Role
 from models.settings import Settings
 
+_SAMPLE = Path(__file__).parent / "samples" / "tickets.csv"
+
 
 def up(
     *,
@@ -147,10 +149,9 @@ def _show_banner(deployment: Deployment) -> None:
         # Plain lines on purpose: people copy them.
         console.err.print(
             f"  export GRAFT_SERVER={url} GRAFT_ADMIN_KEY={deployment.shown_admin_key}\n"
-            f'  curl $GRAFT_SERVER/v1/customers -H "Authorization: Bearer $GRAFT_ADMIN_KEY" \\\n'
-            f"    -H 'Content-Type: application/json' -d '{{\"name\": \"acme\"}}'\n"
+            f"  graft customers create acme\n"
             f"  export GRAFT_API_KEY=$(graft keys create acme)\n"
-            f"  graft train tickets.csv\n",
+            f"  graft train {_SAMPLE} --suffix tickets\n",
             soft_wrap=True,
             markup=False,
         )

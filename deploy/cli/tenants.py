@@ -113,7 +113,8 @@ def rotate_key(
         path = f"/v1/customers/{owner}/keys/{key_id(client, owner, reference)}/rotate"
         found = client.post(path, {"grace_seconds": grace})
     out.print(found["key"])
-    console.err.print(Text(f"{found['id']}, shown this once.", style="dim"))
+    ends = f"ends in {grace:,.0f} s" if grace else "has ended: --grace 3600 would let it live for an hour"
+    console.err.print(Text(f"{found['id']}, shown this once. The old key {ends}.", style="dim"))
 
 
 @keys.command("revoke")

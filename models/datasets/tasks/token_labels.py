@@ -19,7 +19,7 @@ from models.datasets.tasks.task import Task
 
 _BEGINS = {"B", "S", "U"}
 _INSIDE = {"I", "E", "L", "M"}
-_SPAN = 'Write {"start": 0, "end": 5, "label": "city"}; positions count characters, the end is exclusive.'
+_SPAN = 'Write spans as {"start": 0, "end": 6, "label": "city"} for "Berlin …"; characters count, the end is exclusive.'
 _NO_TOKENS: list[str] = []
 _NO_TAGS: list[tuple[str, str]] = []
 _NO_SPANS: tuple[Span, ...] = ()
