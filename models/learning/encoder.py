@@ -1,4 +1,4 @@
-"""The learner of encoders: a head on frozen features first, then fine-tuning where `auto` expects it to pay."""
+"""Learner that trains encoders (no network itself): a head on frozen features first, then fine-tuning if it may pay."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from models.learning.search.situation import Situation
 
 
 class EncoderLearner:
-    """See `learner.Learner`."""
+    """Learner of all tasks whose models are a linear head on an encoder; see `learner.Learner`."""
 
     def check(self, request: TrainRequest, backbone: Backbone) -> None:
         """Raise NoLinearLayers if low-rank matrices are asked for and the base has no linear layers."""

@@ -1,7 +1,7 @@
 """The best version of a run and the live one on the same held-out rows, paired.
 
 Rows that neither was trained on come first: rows that are new in the file are answered by the live version as it is.
-Rows that both were trained on count by what each said of them while they were held out, where the live version's
+Rows that both were trained on count by the answers that each gave while they were held out, where the live version's
 record has that. Only if there are too few of both are rows taken that the live version may have been trained on.
 """
 
@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 # Rows that the live version answers anew: a pass through the base each. The error of a comparison on 2,000 rows of
 # which one in ten is answered differently is 0.7 points.
 _MOST_ANSWERED = 2_000
-# Below this many honest rows, those that the live version may know are taken too.
+# With fewer rows that the live version was not trained on, or answered held out, the others are compared as well.
 _FEWEST = 30
 
 Indices = NDArray[np.int64]
@@ -51,12 +51,12 @@ class _Picked:
     seen: bool
 
     def answers(self, parts: int) -> NDArray[np.float64]:
-        """What the recorded answers add to the metric, (R, J)."""
+        """Return what the recorded answers add to the metric, (R, J)."""
         return np.empty((0, parts)) if self.recorded_RJ is None else self.recorded_RJ
 
 
 @dataclass(frozen=True, slots=True)
-class _Sides:
+class _RowParts:
     """What each version adds to the metric, row by row."""
 
     new_RJ: NDArray[np.float64]
@@ -74,7 +74,7 @@ def record_rows(run: EncodedRun, measured: Measured, folder: Path) -> None:
 
 
 def compare(run: EncodedRun, live: LiveVersion, measured: Measured) -> LiveComparison:
-    """Compare; what keeps from comparing is said in `problem`, and never fails the run."""
+    """Compare the best version with the live one; a failure is returned as `problem`. Raises only Stopped."""
     try:
         artifact = read_artifact(live.folder)
     except CorruptArtifact as error:
@@ -88,35 +88,35 @@ def compare(run: EncodedRun, live: LiveVersion, measured: Measured) -> LiveCompa
         problem = "the two share no label"
         return LiveComparison(live.number, labels_lost=lost, labels_added=added, problem=problem)
     try:
-        sides = _answer(run, artifact, row_record.read(live.folder / ROWS_FILE), measured)
+        parts = _answer(run, artifact, row_record.read(live.folder / ROWS_FILE), measured)
     except Stopped:
         raise
     except Exception:  # whatever it is, the new version is trained and must not be lost over it
         log.exception("comparison_failed")
         return LiveComparison(live.number, labels_lost=lost, labels_added=added, problem="comparing them failed")
-    if not len(sides.new_RJ):
+    if not len(parts.new_RJ):
         problem = "no held-out row has a label that both know"
         return LiveComparison(live.number, labels_lost=lost, labels_added=added, problem=problem)
     metric = measured.assessment.tally.metric
-    new, old = Tally(sides.new_RJ, metric), Tally(sides.live_RJ, metric)
+    new, old = Tally(parts.new_RJ, metric), Tally(parts.live_RJ, metric)
     found = scores.compare(new, old, seed=run.request.seed)
     return LiveComparison(
         live=live.number,
         metric=run.task.metric,
-        rows=len(sides.new_RJ),
+        rows=len(parts.new_RJ),
         score=new.score,
         live_score=old.score,
         gain=found.gain,
         low=found.low,
         high=found.high,
         probability=found.probability,
-        seen=sides.seen,
+        seen=parts.seen,
         labels_lost=lost,
         labels_added=added,
     )
 
 
-def _answer(run: EncodedRun, artifact: Artifact, record: RowRecord | None, measured: Measured) -> _Sides:
+def _answer(run: EncodedRun, artifact: Artifact, record: RowRecord | None, measured: Measured) -> _RowParts:
     held, theirs = measured.held, artifact.manifest.labels
     source = run.validation if held.validated and run.validation is not None else run.training
     shared_K = np.isin(np.array(run.labels, dtype=object), np.array(theirs, dtype=object))
@@ -131,7 +131,7 @@ def _answer(run: EncodedRun, artifact: Artifact, record: RowRecord | None, measu
     live_RJ = _tally(run, held, at[anew], chosen, shared_K)
     used = at[np.concatenate([anew, picked.recorded])]
     new_chosen = measured.assessment.chosen[units(held.targets, used)]
-    return _Sides(
+    return _RowParts(
         _tally(run, held, used, new_chosen, shared_K),
         np.concatenate([live_RJ, picked.answers(live_RJ.shape[1])]),
         picked.seen,
@@ -139,20 +139,20 @@ def _answer(run: EncodedRun, artifact: Artifact, record: RowRecord | None, measu
 
 
 def _pick(corpus: Corpus, record: RowRecord | None) -> _Picked:
-    """Which rows the live version answers anew, and for which its record has an answer."""
+    """Return which rows the live version answers anew, and for which its record has an answer."""
     if record is None:
         return _Picked(np.arange(len(corpus)), np.empty(0, dtype=np.int64), None, seen=True)
-    knows_N = record.knows(corpus.input_keys_N)
+    trained_N = record.contains(corpus.input_keys_N)
     answers_NJ = record.answers(corpus.row_keys_N)
-    recorded_N = knows_N & ~np.isnan(answers_NJ).any(1)
-    seen = int((recorded_N | ~knows_N).sum()) < min(_FEWEST, len(corpus))
-    anew_N = ~recorded_N if seen else ~knows_N
+    recorded_N = trained_N & ~np.isnan(answers_NJ).any(1)
+    seen = int((recorded_N | ~trained_N).sum()) < min(_FEWEST, len(corpus))
+    anew_N = ~recorded_N if seen else ~trained_N
     recorded = np.flatnonzero(recorded_N)
     return _Picked(np.flatnonzero(anew_N), recorded, answers_NJ[recorded].astype(np.float64), seen)
 
 
 def _can_use_answers(run: EncodedRun, record: RowRecord, measured: Measured, theirs: Sequence[str]) -> bool:
-    """Whether recorded answers can stand beside new ones: the same sums, of the same scale, over the same labels.
+    """Return whether recorded answers compare with new ones: the same sums, of the same scale, over the same labels.
 
     A hit is a hit whatever other labels there are; sums over several labels, or over values on another file's scale,
     are not the same.
@@ -163,7 +163,7 @@ def _can_use_answers(run: EncodedRun, record: RowRecord, measured: Measured, the
 
 
 def _decide(run: EncodedRun, artifact: Artifact, source: EncodedRows, rows: Indices) -> Chosen:
-    """What the live version says of some rows, in its own labels."""
+    """Return the live version's answers for some rows, in its own labels."""
     corpus, manifest = source.corpus, artifact.manifest
     inputs = [corpus.inputs[row] for row in rows]
     plain = {features.plain([name])[0] for name in manifest.features}

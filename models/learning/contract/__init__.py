@@ -1,1 +1,2 @@
-"""Request, events, outcomes and errors: all that worker and records import of learning. No torch."""
+"""Request, events, outcomes and errors of training: the only part of learning that services, records, worker and
+serving import. No torch."""

@@ -9,7 +9,7 @@ from typing import Any
 HEAD = "head"
 # Fields of stored outcomes that have another name by now.
 _FORMER_NAMES = {"relief": "error_reduction"}
-# Differences at which a situation counts for 0.6: a factor of e in rows, 0.2 in shares.
+# Differences at which an outcome counts for 0.6: a factor of e in rows, 0.2 in shares.
 _ROWS_SCALE, _SHARE_SCALE = 1.0, 0.2
 
 
@@ -17,6 +17,7 @@ _ROWS_SCALE, _SHARE_SCALE = 1.0, 0.2
 class Circumstances:
     """Facts of a job before anything is refined, in numbers that compare across jobs.
 
+    They are the part of a `search.situation.Situation` that is stored for later jobs, and the score of the head.
     None and (): not measured yet.
     """
 
@@ -28,7 +29,7 @@ class Circumstances:
     depth_scores: tuple[float, ...] = ()  # by depth
 
     def nearness(self, other: Circumstances) -> float:
-        """1: the same situation; 0: another world."""
+        """Return what one job's outcomes weigh for another: 1 in equal circumstances, near 0 in very different ones."""
         apart = (
             math.log(max(self.rows, 1) / max(other.rows, 1)) / _ROWS_SCALE,
             math.log(max(self.rows_per_class, 1) / max(other.rows_per_class, 1)) / _ROWS_SCALE,
@@ -69,7 +70,7 @@ class Outcome:
 
     @property
     def circumstances(self) -> Circumstances:
-        """The circumstances of its job."""
+        """The circumstances of the job that left it."""
         return Circumstances(**{each.name: getattr(self, each.name) for each in fields(Circumstances)})
 
     @classmethod

@@ -26,16 +26,16 @@ class Hyperparameters:
     trainable_blocks: int | Literal["auto"] = "auto"
     regularization: float | Literal["auto"] = "auto"
     features: str | Literal["auto"] = "auto"
-    lexical: bool | Literal["auto"] = "auto"  # a part on the terms of the texts, beside the base
+    lexical: bool | Literal["auto"] = "auto"  # an n-gram part beside the head
     min_rows_per_label: int | Literal["auto"] = "auto"  # labels with fewer are rare
     rare_labels: Rule | Literal["auto"] = "auto"
 
     def rare(self) -> RareLabels:
-        """What is done with labels of few rows."""
-        usual = RareLabels()
+        """Return the rule for labels of few rows."""
+        default = RareLabels()
         return RareLabels(
-            usual.minimum if self.min_rows_per_label == "auto" else self.min_rows_per_label,
-            usual.rule if self.rare_labels == "auto" else self.rare_labels,
+            default.minimum if self.min_rows_per_label == "auto" else self.min_rows_per_label,
+            default.rule if self.rare_labels == "auto" else self.rare_labels,
         )
 
 
@@ -71,7 +71,7 @@ class TrainRequest:
     live: LiveVersion | None = None  # what the best version is compared with; None: nothing
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready form; `from_dict` reads it back."""
+        """Return a JSON-ready form; `from_dict` reads it back."""
         values: dict[str, Any] = _jsonable(asdict(self))
         return values
 

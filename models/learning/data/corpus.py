@@ -28,7 +28,7 @@ class Corpus:
     labels: tuple[str, ...]
     rows: NDArray[np.int64]  # row numbers in the file
     duplicates_N: NDArray[np.int64]  # equal for inputs that are the same, case and spaces aside
-    input_keys_N: NDArray[np.uint64]  # the same, but alike in every process
+    input_keys_N: NDArray[np.uint64]  # the same, but equal in every process
     row_keys_N: NDArray[np.uint64]  # of input and target
     digest: str
     left_out: dict[str, Any] = field(default_factory=dict)  # of the file, and why: entries of the report
@@ -116,7 +116,7 @@ def _corpus(examples: list[Example], task: Task, labels: tuple[str, ...]) -> Cor
 
 
 def _key(*values: object) -> int:
-    """64 bits of a hash that no process salts."""
+    """Return 64 bits of a hash that is the same in every process, unlike `hash`, which is salted."""
     digest = hashlib.blake2b(digest_size=8)
     for value in values:
         data = value if isinstance(value, bytes) else repr(value).encode("utf-8", "surrogatepass")

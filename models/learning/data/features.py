@@ -32,12 +32,12 @@ def feature_sets(blocks: int) -> dict[str, tuple[str, ...]]:
 
 
 def plain(names: Sequence[str]) -> list[str]:
-    """The features that have to be computed to derive `names`: those without scaling, once each."""
+    """Return the features that have to be computed to derive `names`: those without scaling, once each."""
     return list(dict.fromkeys(split_unit(name)[1] for name in names))
 
 
 def derive(features: Mapping[str, Floats], names: Sequence[str]) -> Floats:
-    """The named features side by side, (N, F), from the plain ones."""
+    """Return the named features side by side, (N, F), from the plain ones."""
     parts = []
     for name in names:
         unit, unscaled = split_unit(name)
@@ -69,7 +69,7 @@ def compute(
     cache_dir: Path | None,
     stop: Callable[[], bool],
 ) -> Generator[float, None, dict[str, Floats]]:
-    """Named features (N, D) of all rows, or of their units; yields the share done.
+    """Return the named features (N, D) of all rows, or of their units; yield the share done.
 
     Cached by base, precision and the inputs' hash.
     """
@@ -92,7 +92,7 @@ def _key(corpus: Corpus, names: Sequence[str], backbone: Backbone) -> str:
 
 
 def _read(path: Path, names: Sequence[str], rows: int) -> dict[str, Floats] | None:
-    """The cached features, None if there are none or if they are not what was written."""
+    """Return the cached features; None if there are none or if they are not what was written."""
     if not path.is_file():
         return None
     try:

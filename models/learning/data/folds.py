@@ -9,7 +9,7 @@ Rows = NDArray[np.int64]
 
 
 def stratified_folds(strata_N: NDArray[np.int64], folds: int, *, seed: int) -> NDArray[np.int64]:
-    """A fold number per row, (N,): every stratum is spread as evenly as it goes, all folds have about equal size."""
+    """Return a fold number per row, (N,): every stratum is spread evenly, all folds have about equal size."""
     generator = np.random.default_rng(seed)
     fold_N = np.empty(len(strata_N), dtype=np.int64)
     # Shuffle, then sort by stratum and deal out: the next stratum goes on where the last one ended.
@@ -20,7 +20,7 @@ def stratified_folds(strata_N: NDArray[np.int64], folds: int, *, seed: int) -> N
 
 
 def keep_together(fold_N: NDArray[np.int64], duplicates_N: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the folds with rows of equal `duplicates_N` in one of them: an input that was learned is no test.
+    """Return the folds with rows of equal `duplicates_N` in one of them: a copy in training would be a leak.
 
     Unchanged where that would leave a fold less than half of its share, as of a file that repeats a few inputs.
     """
@@ -33,12 +33,12 @@ def keep_together(fold_N: NDArray[np.int64], duplicates_N: NDArray[np.int64]) ->
 
 
 def splits(fold_N: NDArray[np.int64]) -> list[tuple[Rows, Rows]]:
-    """(training rows, held-out rows) for every fold."""
+    """Return (training rows, held-out rows) for every fold."""
     return [(np.flatnonzero(fold_N != fold), np.flatnonzero(fold_N == fold)) for fold in range(int(fold_N.max()) + 1)]
 
 
 def subsample(strata_N: NDArray[np.int64], size: int, *, seed: int) -> Rows:
-    """`size` rows (or all, if there are fewer) in ascending order, every stratum by its share."""
+    """Return `size` rows (or all, if there are fewer) in ascending order, every stratum by its share."""
     if len(strata_N) <= size:
         return np.arange(len(strata_N))
     parts = -(-len(strata_N) // size)

@@ -1,4 +1,4 @@
-"""Targets of rows that have several each: one per word. Everywhere else a row is a row, and has one."""
+"""Arrays of rows with several targets each (one per word), and functions that also take arrays with one per row."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Ragged:
 
     values: Array  # (U, …)
     starts: Ints  # (N + 1,)
-    unread_NL: Ints | None = None  # by label: what is true of a row's part that the base does not read; None: nothing
+    unread_NL: Ints | None = None  # targets by label in the part of each row that the base does not read; None: none
 
     @classmethod
     def of(cls, values: Array, counts_N: Ints, unread_NL: Ints | None = None) -> Ragged:
-        """Make it from the length of each row."""
+        """Return rows of the lengths `counts_N`, cut from values that lie end to end."""
         return cls(values, np.concatenate([[0], np.cumsum(counts_N)]).astype(np.int64), unread_NL)
 
     @property
@@ -40,7 +40,7 @@ class Ragged:
         return len(self.starts) - 1
 
     def __getitem__(self, rows: Ints) -> Ragged:
-        """Some rows, in this order."""
+        """Return some rows, in this order."""
         unread_NL = None if self.unread_NL is None else self.unread_NL[rows]
         return Ragged.of(self.values[self.units(rows)], self.counts[rows], unread_NL)
 
@@ -52,7 +52,7 @@ class Ragged:
 
 
 def flat(targets: Array | Ragged) -> Array:
-    """One target per unit."""
+    """Return one target per unit, all rows end to end."""
     return targets.values if isinstance(targets, Ragged) else targets
 
 

@@ -21,16 +21,16 @@ Keys = NDArray[np.uint64]
 
 @dataclass(frozen=True, slots=True)
 class RowRecord:
-    """N training rows."""
+    """N rows that a version was trained on, and its held-out answers on them."""
 
     input_keys_N: Keys  # equal for inputs that are the same, case and spaces aside
     row_keys_N: Keys  # of input and target
     parts_NJ: NDArray[np.float32]  # see `Tally`; NaN where the row was not held out
 
-    def knows(self, input_keys_M: Keys) -> NDArray[np.bool_]:
+    def contains(self, input_keys_M: Keys) -> NDArray[np.bool_]:
         """Return which inputs the version was trained on, (M,)."""
-        known_M: NDArray[np.bool_] = np.isin(input_keys_M, self.input_keys_N)
-        return known_M
+        trained_M: NDArray[np.bool_] = np.isin(input_keys_M, self.input_keys_N)
+        return trained_M
 
     def without_answers(self) -> RowRecord:
         """Return the record of the same rows as if none had been held out."""

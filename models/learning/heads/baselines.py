@@ -26,29 +26,29 @@ class Baselines:
     assessment: Assessment
     head: Head
     logits_NK: Floats  # on the held-out rows
-    scores: dict[str, float]  # `majority`, each way of zero-shot, and the `gate`: the best of what a version replaces
+    scores: dict[str, float]  # `majority`, each zero-shot head, and the `gate`: the best of what a version replaces
 
 
 def measure(run: EncodedRun, fold_N: NDArray[Any], held: HeldOut, label_names: DesignMatrix | None) -> Baselines:
-    """Measure them on `held`; what needs no validation file is out of fold by `fold_N`."""
+    """Measure the baselines on `held`; without a validation file they answer out of fold, by `fold_N`."""
     began = time.monotonic()
     corpus, task, seed = run.training.corpus, run.task, run.request.seed
     probe = run.backbone.probe(run.backbone.blocks)
     out_of_fold = HeldOut(corpus.targets, fold_N)
     measured: dict[str, tuple[Head, Floats, Assessment]] = {}
-    for way, (head, tuning_NK) in _ways(run, fold_N, label_names).items():
+    for method, (head, tuning_NK) in _zero_shot_heads(run, fold_N, label_names).items():
         if run.validation is None:
             logits_NK = tuning_NK
             assessment = assess(logits_NK, held, task, seed=seed)
         else:
             logits_NK = head.logits(run.validation.features[probe])
             assessment = assess(logits_NK, held, task, seed=seed, tuned_on=(tuning_NK, out_of_fold))
-        measured[way] = (head, logits_NK, assessment)
-    best = max(measured, key=lambda way: measured[way][2].score.value)
+        measured[method] = (head, logits_NK, assessment)
+    best = max(measured, key=lambda method: measured[method][2].score.value)
     head, logits_NK, assessment = measured[best]
     majority = task.tally(held.targets, task.majority(corpus.targets, held.targets)).score
     run.report.add_tried("zero-shot", **score_and_seconds(assessment, time.monotonic() - began), way=best)
-    scores = {way: assessed.score.value for way, (_, _, assessed) in measured.items()}
+    scores = {method: assessed.score.value for method, (_, _, assessed) in measured.items()}
     gate = majority if run.request.strategy == "zero-shot" else max(majority, *scores.values())
     trained = Trained(
         name="zero-shot",
@@ -71,15 +71,17 @@ def score_and_seconds(assessment: Assessment, seconds: float) -> dict[str, float
     }
 
 
-def _ways(run: EncodedRun, fold_N: NDArray[Any], label_names: DesignMatrix | None) -> dict[str, tuple[Head, Floats]]:
-    """Each zero-shot head, and its logits of the training rows for which it has not seen the targets."""
+def _zero_shot_heads(
+    run: EncodedRun, fold_N: NDArray[Any], label_names: DesignMatrix | None
+) -> dict[str, tuple[Head, Floats]]:
+    """Return each zero-shot head by its name in a report, with logits of the training rows not fitted to their targets."""
     targets, link, outputs = run.training.corpus.targets, run.task.link, run.outputs
     probe = run.backbone.probe(run.backbone.blocks)
     last_NF = run.training.features[probe]
     means = zero_shot.class_mean_head(last_NF, flat(targets), link, outputs=outputs)
     means_NK = zero_shot.class_mean_logits(last_NF, flat(targets), link, spread(fold_N, targets), outputs=outputs)
-    ways = {zero_shot.way_of_means(link): (means, means_NK)}
+    heads = {zero_shot.class_mean_method(link): (means, means_NK)}
     if label_names is not None:
         named = zero_shot.label_name_head(label_names.features[probe], last_NF, link)
-        ways["label_names"] = (named, named.logits(last_NF))
-    return ways
+        heads["label_names"] = (named, named.logits(last_NF))
+    return heads

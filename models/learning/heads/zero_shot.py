@@ -1,6 +1,6 @@
 """The base as it is, nothing trained: the baseline that every report states.
 
-Two ways, both linear heads on the last layer's mean: the distance to each label's name, and to each class's mean.
+Two methods, both linear heads on the last layer's mean: the distance to each label's name, and to each class's mean.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from models.learning.tasks.task import Targets
 _SHARPNESS = 20.0  # Cosines differ by a few hundredths; a temperature is fitted on top of this.
 
 
-def way_of_means(link: LinkFunction) -> str:
+def class_mean_method(link: LinkFunction) -> str:
     """Return the name of `class_mean_head` in a report."""
     return "one_direction" if link is IDENTITY else "class_means"
 
 
 def readable(label: str) -> str:
-    """A label as a text: `cash_withdrawal_charge` is read as "cash withdrawal charge"."""
+    """Return a label as a text: `cash_withdrawal_charge` is read as "cash withdrawal charge"."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", label)
     return re.sub(r"[_\-./:]+", " ", spaced).strip() or label
 
 
 def label_name_tokens(run: EncodedRun) -> list[TokenizedInput]:
-    """The labels' names as the base reads them, in the order of the labels."""
+    """Return the labels' names as the base reads them, in the order of the labels."""
     return run.backbone.tokenize([readable(label) for label in run.labels])
 
 
 def label_name_rows(run: EncodedRun) -> DesignMatrix | None:
-    """Each label's name as a row of its class: plain features as the corpus has them, and targets."""
-    targets = run.task.named(run.labels)
+    """Return each label's name as a row of its class, with plain features; None where names are not like rows."""
+    targets = run.task.label_name_targets(run.labels)
     paired = isinstance(run.training.corpus.inputs[0], TextPair)  # a name is no pair
     if targets is None or run.backbone.entry.modality != "text" or paired:
         return None
@@ -51,12 +51,12 @@ def label_name_rows(run: EncodedRun) -> DesignMatrix | None:
 
 
 def label_name_head(name_features_KF: Floats, last_NF: Floats, link: LinkFunction) -> Head:
-    """A head from what the labels are called, encoded like texts; `last_NF` are the rows' features, without targets."""
+    """Return a head from the labels' names, encoded like texts; `last_NF` are the rows' features, without targets."""
     return _cosine_head(name_features_KF, last_NF, link, None)
 
 
 def class_mean_head(last_NF: Floats, targets: Targets, link: LinkFunction, *, outputs: int) -> Head:
-    """A head from the mean of each class's rows; for values, along the direction in which features vary with them."""
+    """Return a head from the mean of each class's rows; for values, along the direction in which features vary."""
     if link is IDENTITY:
         return _direction_head(last_NF, targets)
     members_NK = _members(targets, outputs)
@@ -68,7 +68,7 @@ def class_mean_head(last_NF: Floats, targets: Targets, link: LinkFunction, *, ou
 def class_mean_logits(
     last_NF: Floats, targets: Targets, link: LinkFunction, fold_N: NDArray[np.int64], *, outputs: int
 ) -> Floats:
-    """Out-of-fold logits of `class_mean_head`, (N, K); features, targets and folds of rows, or of units."""
+    """Return out-of-fold logits of `class_mean_head`, (N, K); features, targets and folds of rows, or of units."""
     logits_NK = np.empty((len(last_NF), outputs), dtype=np.float32)
     for train, held in splits(fold_N):
         head = class_mean_head(last_NF[train], targets[train], link, outputs=outputs)
@@ -94,7 +94,7 @@ def _cosine_head(prototypes_KF: Floats, last_NF: Floats, link: LinkFunction, mem
 
 
 def _direction_head(last_NF: Floats, targets: Targets) -> Head:
-    """The first component of partial least squares: one direction, no inverse, nothing that could overfit."""
+    """Return the first component of partial least squares: one direction, no inverse, hardly anything to overfit."""
     mean_F, mean_K = last_NF.mean(0), targets.mean(0)
     direction_FK = (last_NF - mean_F).T @ (targets - mean_K)
     along_NK = (last_NF - mean_F) @ direction_FK

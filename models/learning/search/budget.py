@@ -95,7 +95,7 @@ class Budget:
         """Return whether so much work and so many set-ups end within a share of the time left; True if unknown."""
         if self._limit_s is None or self._rate_s is None:
             return True
-        return self._rate_s * work + set_ups * self._usual_set_up_s <= share * (self._limit_s - self.spent_s)
+        return self._rate_s * work + set_ups * self._mean_set_up_s <= share * (self._limit_s - self.spent_s)
 
     def allow_overrun(self) -> None:
         """Let the last fit end a little after the limit."""
@@ -130,7 +130,7 @@ class Budget:
         return (self.spent_s - self._set_up_s) / done if done > 0 else None
 
     @property
-    def _usual_set_up_s(self) -> float:
+    def _mean_set_up_s(self) -> float:
         return self._set_up_s / max(self._set_ups, 1)
 
 
@@ -171,4 +171,4 @@ def find_affordable(reduced: Iterator[Reduced], budget: Budget, rows: int) -> Re
 
 
 def _shortened(candidate: Candidate, share: float) -> Candidate:
-    return candidate.lasting(max(1, round(share * candidate.config.epochs)))
+    return candidate.with_epochs(max(1, round(share * candidate.config.epochs)))

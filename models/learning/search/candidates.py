@@ -17,13 +17,13 @@ _GRADIENTS, _PASSED_GRADIENTS = 2.0, 1.25
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One way to refine."""
+    """One strategy and all of its settings, as the search may try it."""
 
     name: str  # unique among the candidates of a run
     config: TrainingConfig
     weight: float  # cost of a row in an epoch, in passes through the whole frozen base
 
-    def lasting(self, epochs: int) -> Candidate:
+    def with_epochs(self, epochs: int) -> Candidate:
         """Return the same candidate with another number of epochs."""
         return replace(self, config=replace(self.config, epochs=epochs))
 
@@ -32,12 +32,12 @@ class Candidate:
         return rows * self.config.epochs * self.weight
 
 
-def named(run: EncodedRun, strategy: str) -> Candidate:
+def settle_strategy(run: EncodedRun, strategy: str) -> Candidate:
     """Return the candidate of a strategy as it is. Raises InvalidHyperparameters."""
     return _settled(run, strategy, None)
 
 
-def sensible(run: EncodedRun, situation: Situation) -> list[Candidate]:
+def list_candidates(run: EncodedRun, situation: Situation) -> list[Candidate]:
     """Return the candidates that make sense for the base, the rows and the situation, the default choice first."""
     free = run.request.hyperparameters.trainable_blocks == "auto"
     job = policy.JobFacts(
@@ -47,21 +47,21 @@ def sensible(run: EncodedRun, situation: Situation) -> list[Candidate]:
         similar=situation.similarity == "similar",
         blocks=run.backbone.blocks,
         linear_layers=run.backbone.linear,
-        partial_blocks=named(run, "partial").config.trainable_blocks if free else None,
+        partial_blocks=settle_strategy(run, "partial").config.trainable_blocks if free else None,
     )
-    return [_settled(run, strategy, blocks) for strategy, blocks in policy.line_up(job)]
+    return [_settled(run, strategy, blocks) for strategy, blocks in policy.list_strategies(job)]
 
 
-def every(run: EncodedRun) -> list[Candidate]:
+def list_all_strategies(run: EncodedRun) -> list[Candidate]:
     """Return a candidate for every strategy that the base can take."""
-    return [named(run, name) for name in FINE_TUNING_STRATEGIES if name != "lora" or run.backbone.linear]
+    return [settle_strategy(run, name) for name in FINE_TUNING_STRATEGIES if name != "lora" or run.backbone.linear]
 
 
-def lasting_as_before(candidate: Candidate, prior: Prior, asked: Hyperparameters) -> Candidate:
+def with_epochs_of_earlier_jobs(candidate: Candidate, prior: Prior, asked: Hyperparameters) -> Candidate:
     """Return the candidate with as many epochs as served earlier jobs; the customer's own number is never changed."""
     if asked.n_epochs != "auto":
         return candidate
-    return candidate.lasting(prior.epochs(candidate.name, candidate.config.epochs))
+    return candidate.with_epochs(prior.epochs(candidate.name, candidate.config.epochs))
 
 
 def _settled(run: EncodedRun, strategy: str, trainable_blocks: int | None) -> Candidate:

@@ -13,7 +13,7 @@ from models.learning.search.priors import Prior
 from models.learning.search.report import CandidateRecord
 from models.learning.search.situation import Situation
 
-# Set by a customer, these make a candidate another one.
+# A candidate with one of these set by the customer is not the one that later jobs try by default.
 _DECISIVE = (
     "n_epochs",
     "batch_size",
@@ -33,7 +33,7 @@ def head_prior(run: EncodedRun) -> HeadPrior:
 
 
 def prior(run: EncodedRun, situation: Situation, head_score: float) -> Prior:
-    """Return the outcomes that came with the request, weighted by how near their situations are."""
+    """Return the outcomes that came with the request, weighted by how near their circumstances are."""
     return _prior(run, _circumstances(situation, head_score))
 
 
@@ -41,7 +41,7 @@ def _prior(run: EncodedRun, here: Circumstances) -> Prior:
     return Prior.of(run.request.priors, here, base_revision=run.backbone.revision, task=run.task.name)
 
 
-def of(
+def list_outcomes(
     run: EncodedRun, first: FirstVersion, situation: Situation, records: Sequence[CandidateRecord]
 ) -> tuple[Outcome, ...]:
     """Return the outcome of the head and of every candidate tried in full and with its default hyperparameters."""
@@ -60,10 +60,10 @@ def of(
     if any(getattr(asked, name) != "auto" for name in _DECISIVE):
         return (head,)
     full = (record for record in records if record.longest is not None and not record.reduced)
-    return (head, *(of_candidate(head, record, records) for record in full))
+    return (head, *(describe_candidate(head, record, records) for record in full))
 
 
-def of_candidate(head: Outcome, record: CandidateRecord, records: Sequence[CandidateRecord]) -> Outcome:
+def describe_candidate(head: Outcome, record: CandidateRecord, records: Sequence[CandidateRecord]) -> Outcome:
     """Return the outcome of a candidate that was refined at least once; `head` is that of the same run's head."""
     trial = record.longest
     assert trial is not None  # noqa: S101

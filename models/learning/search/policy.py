@@ -51,12 +51,12 @@ class JobFacts:
     partial_blocks: int | None  # that `partial` trains by default; None: the customer set the number
 
 
-def line_up(job: JobFacts) -> list[tuple[str, int | None]]:
+def list_strategies(job: JobFacts) -> list[tuple[str, int | None]]:
     """Return (strategy, top blocks that train if not its own number) of what makes sense, the default choice first.
 
     The whole base is worth its cost where the data are large or unlike what the base knows; random weights only where
     the data are unlike it and very many. Of very few answers the fewest parameters learn best, and a race on them would
-    be a draw of lots; of a handful two candidates suffice: each is refined to its end before one is dropped.
+    be decided by noise; of a handful two candidates suffice: each is refined to its end before one is dropped.
     """
     if job.answers <= HANDFUL and job.linear_layers and job.partial_blocks is not None:
         return [("lora", None)] if job.answers <= LOW_RANK_ANSWERS else [("partial", None), ("lora", None)]
@@ -162,7 +162,8 @@ def choose_entrants(expected: Mapping[str, float], known: Set[str]) -> list[str]
 
 # --- How candidates are tried
 
-CONFIRMING_ANSWERS = 100  # held out, after earlier jobs said the same: they tell five points apart from none
+# Held out, where earlier jobs found the same: enough to distinguish a difference of five points from none.
+CONFIRMING_ANSWERS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +253,7 @@ BLENDS = (1.0, 0.5)
 def choose_moment(scores: Sequence[float], losses: Sequence[float], *, answers: float) -> int:
     """Return the index of the least loss among the moments whose score is within one standard error of the best.
 
-    Of few answers the best score alone is luck, and its epoch too early (Breiman et al. 1984).
+    On few answers the best score alone is luck, and its epoch too early (Breiman et al. 1984).
     """
     top = max(scores)
     noise = (max(top * (1 - top), 0.01) / answers) ** 0.5

@@ -51,7 +51,7 @@ class Race:
             if len(remaining) == 1:
                 break
         for candidate in remaining:
-            self.report.leave(candidate, "trial")
+            self.report.set_stage(candidate, "trial")
         return remaining[0]
 
     def _run_rung(
@@ -65,18 +65,18 @@ class Race:
             work = rung_work(candidate, rung, prepared.rows)
             needed = candidate is remaining[0]
             if not budget.plan_if_affordable(work) and not needed:
-                report.leave(candidate, "budget")
+                report.set_stage(candidate, "budget")
                 continue
-            report.leave(candidate, f"rung {rung.number}")
+            report.set_stage(candidate, f"rung {rung.number}")
             try:
                 trial = yield from prepared.refine(candidate)
             except Diverged:
-                report.leave(candidate, f"diverged on rung {rung.number}")
+                report.set_stage(candidate, f"diverged on rung {rung.number}")
             except OverBudget:
-                report.leave(candidate, "budget")
+                report.set_stage(candidate, "budget")
                 if needed:
                     for other in remaining[1:]:
-                        report.leave(other, "budget")
+                        report.set_stage(other, "budget")
                     raise
                 budget.abandon(work)
             else:
@@ -87,4 +87,4 @@ class Race:
 
 def rung_work(candidate: Candidate, rung: Rung, rows: int) -> float:
     """Return the cost of one candidate on one rung."""
-    return candidate.lasting(rung.epochs(candidate.config.epochs)).work(min(rows, rung.rows))
+    return candidate.with_epochs(rung.epochs(candidate.config.epochs)).work(min(rows, rung.rows))

@@ -12,7 +12,7 @@ from models.learning.search.held_out import Trial
 
 @dataclass(slots=True)
 class CandidateRecord:
-    """A candidate on its way, and what it has cost so far. Only its SearchReport changes it."""
+    """A candidate's trials and costs so far. Only its SearchReport changes it."""
 
     candidate: Candidate
     expected_error_reduction: float
@@ -60,9 +60,9 @@ class SearchReport:
         """Records in the order of the candidates, to be read."""
         return tuple(self._records.values())
 
-    def leave(self, candidate: Candidate, where: str) -> None:
-        """Set where a candidate is now; if nothing follows, that is where it left."""
-        self._records[candidate.name].left_at = where
+    def set_stage(self, candidate: Candidate, stage: str) -> None:
+        """Set the stage that a candidate is at; the last one set is reported as `left_at`."""
+        self._records[candidate.name].left_at = stage
 
     def reduce(self, candidate: Candidate, *, splits: int) -> None:
         """Set that a candidate is refined for fewer epochs or on fewer splits than planned, to fit into the budget."""
@@ -84,7 +84,7 @@ class SearchReport:
         record.tokens += tokens
 
     def abandon(self, *, diverged: bool) -> None:
-        """Set why the candidate under trial has no end."""
+        """Set why the candidate under trial was given up: it diverged, or the budget is spent."""
         for record in self._records.values():
             if record.left_at == "trial":
                 record.left_at = "diverged" if diverged else "budget"

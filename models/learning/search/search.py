@@ -52,7 +52,7 @@ def refine(run: EncodedRun, first: FirstVersion, situation: Situation) -> Iterat
     if run.request.strategy == "zero-shot":
         return
     if run.request.strategy == "head":
-        run.report.keep_outcomes(outcomes.of(run, first, situation, []))
+        run.report.keep_outcomes(outcomes.list_outcomes(run, first, situation, []))
         return
     head_score = first.trained.evaluation.score.value
     prior = outcomes.prior(run, situation, head_score)
@@ -69,7 +69,7 @@ def refine(run: EncodedRun, first: FirstVersion, situation: Situation) -> Iterat
         yield from _search(context, plan)
         run.report.add_seconds("refining", context.budget.spent_s)
     _publish_report(context)
-    run.report.keep_outcomes(outcomes.of(run, first, situation, context.report.records))
+    run.report.keep_outcomes(outcomes.list_outcomes(run, first, situation, context.report.records))
 
 
 def _plan(run: EncodedRun, situation: Situation, head_score: float, prior: Prior) -> SearchPlan:
@@ -79,7 +79,7 @@ def _plan(run: EncodedRun, situation: Situation, head_score: float, prior: Prior
     """
     asked, answers = run.request.strategy, situation.answers
     auto = asked == "auto"
-    found = candidates.sensible(run, situation) if auto else [candidates.named(run, asked)]
+    found = candidates.list_candidates(run, situation) if auto else [candidates.settle_strategy(run, asked)]
     expected = prior.expected([candidate.name for candidate in found])
     if auto:
         verdict = policy.worth_trying(expected, score=head_score, answers=answers)
@@ -92,7 +92,7 @@ def _plan(run: EncodedRun, situation: Situation, head_score: float, prior: Prior
     if auto and prior.is_known(names[0]):
         plan = plan.shortened(answers * run.rows_read / situation.rows)
     found = [
-        candidates.lasting_as_before(candidate, prior, run.request.hyperparameters)
+        candidates.with_epochs_of_earlier_jobs(candidate, prior, run.request.hyperparameters)
         if candidate.name in names
         else candidate
         for candidate in found
@@ -132,7 +132,9 @@ def _expectations(run: EncodedRun, plan: SearchPlan, prior: Prior, head_score: f
         earlier_jobs=prior.jobs(),
         head_score=head_score,
         work={candidate.name: candidate.work(plan.trials.work(rows)) for candidate in plan.candidates},
-        work_of_every_strategy=sum(each.work(plan.trials.most_work(rows)) for each in candidates.every(run)),
+        work_of_every_strategy=sum(
+            each.work(plan.trials.most_work(rows)) for each in candidates.list_all_strategies(run)
+        ),
     )
 
 
@@ -158,7 +160,7 @@ def _search(context: SearchContext, plan: SearchPlan) -> Iterator[TrainEvent]:
             if found is None:
                 raise
             budget.replan(found.candidate.work(found.trials.work(run.rows_read)))
-            report.leave(favourite, "budget")
+            report.set_stage(favourite, "budget")
             report.reduce(found.candidate, splits=found.trials.used)
             yield from _try_and_train(replace(context, plan=found.trials), found.candidate)
     except (Diverged, OverBudget) as error:
@@ -171,7 +173,7 @@ def _search(context: SearchContext, plan: SearchPlan) -> Iterator[TrainEvent]:
 def _try_and_train(context: SearchContext, candidate: Candidate) -> Iterator[TrainEvent]:
     """Run the trial of the winner; train it on all rows if it improves, or if the job asks for it."""
     run, report = context.run, context.report
-    report.leave(candidate, "trial")
+    report.set_stage(candidate, "trial")
     with context.metered(candidate):
         trial = yield from trials.run_trials(context, candidate)
     report.add_trial(candidate, trial)
@@ -181,7 +183,7 @@ def _try_and_train(context: SearchContext, candidate: Candidate) -> Iterator[Tra
         return
     with context.metered(candidate):
         network = yield from _train_on_all(context, candidate, trial)
-    report.leave(candidate, "trained on all rows")
+    report.set_stage(candidate, "trained on all rows")
     yield Progress("evaluating", ENDS, metrics={"score": trial.new.score.value})
     trained = _trained(context, candidate, trial, network)
     run.report.add_seconds("refining", context.budget.spent_s)
@@ -194,7 +196,7 @@ def _train_on_all(context: SearchContext, candidate: Candidate, trial: Trial) ->
     run, first = context.run, context.first
     everything = np.arange(len(run.training.corpus))
     rows = splits.all_rows(run, first)
-    context.budget.replan(candidate.lasting(trial.epochs).work(len(rows.tokens)))
+    context.budget.replan(candidate.with_epochs(trial.epochs).work(len(rows.tokens)))
     context.budget.allow_overrun()
     job = FitJob(candidate.name, "final", candidate.config, first.head, everything, rows, epochs=trial.epochs)
     fitted = yield from trials.fit_candidate(context, candidate, job, "all rows")

@@ -16,7 +16,10 @@ from models.learning.search import policy
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """The measured numbers and the name that they amount to."""
+    """Measured numbers of a job's rows, as the report states them, and the class that they amount to.
+
+    What later jobs compare themselves with is a part of it: `contract.outcomes.Circumstances`.
+    """
 
     size: Literal["small", "large"]
     similarity: Literal["similar", "different"]
@@ -29,7 +32,7 @@ class Situation:
     separability: float  # 0: chance, 1: perfect; out of fold, by the best head on frozen features
     depth_scores: dict[str, float]  # nearest class mean (or one direction), out of fold, by the depth of the features
     best_depth: int
-    terms_beat_features: bool  # a head on the bare terms of the texts does better than one on frozen features
+    terms_beat_features: bool  # a head on n-grams alone does better than one on frozen features
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for the report, with a sentence."""

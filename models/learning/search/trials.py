@@ -93,7 +93,7 @@ def prepare_rung(context: SearchContext, rung: Rung) -> RungTrials:
 
     def refine(candidate: Candidate) -> Generator[TrainEvent, None, Trial]:
         results = context.held_out_results()
-        short = candidate.lasting(rung.epochs(candidate.config.epochs))
+        short = candidate.with_epochs(rung.epochs(candidate.config.epochs))
         with context.metered(candidate):
             label = f"{candidate.name}, rung {rung.number}"
             yield from _fit_on_split(context, short, split, baseline, results, label=label)

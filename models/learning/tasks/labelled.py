@@ -21,27 +21,27 @@ class Labelled:
     scale: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def bind(self, targets: Sequence[Target]) -> Self:  # noqa: ARG002
-        """There is nothing to know before labels are encoded."""
+        """Return the task itself: labels have no scale."""
         return self
 
     def view(self, backbone: Backbone, inputs: Sequence[Input]) -> Backbone:
-        """One vector per row, of two texts that are compared where rows are pairs. Raises UnevenPairs."""
+        """Return the base with one vector per row; a pair's is that of two compared texts. Raises UnevenPairs."""
         return pairs.view(backbone, inputs)
 
     def outputs(self, labels: Sequence[str]) -> int:
-        """One per label."""
+        """Return one logit per label."""
         return len(labels)
 
     def kinds(self: EncoderTask, targets: Sequence[Target]) -> int:
-        """Labels."""
+        """Return how many labels there are."""
         return len(self.labels(targets))
 
     def align(self, encoded: Targets, rows: Sequence[Any]) -> Targets:  # noqa: ARG002
-        """One target per row."""
+        """Return the targets as they are: one per row."""
         return encoded
 
     def figures(
         self, encoded: Targets, probabilities_NK: Floats, chosen: NDArray[Any], labels: Sequence[str]
     ) -> dict[str, Any]:
-        """See `class_figures`."""
+        """Return the figures of `class_figures.describe`."""
         return class_figures.describe(encoded, probabilities_NK, chosen, labels)

@@ -29,11 +29,11 @@ class MultiLabel(Labelled):
     scored_labels: Literal["all"] = "all"
 
     def labels(self, targets: Sequence[Target]) -> tuple[str, ...]:
-        """Sorted, so that the order of the rows does not change the model."""
+        """Return the labels, sorted, so that the order of the rows does not change the model."""
         return tuple(sorted({label for target in targets for label in _names(target)}))
 
     def encode(self, targets: Sequence[Target], labels: Sequence[str]) -> Targets:
-        """(N, K) float32."""
+        """Return 1 for each label that a row has, else 0, (N, K) float32."""
         index = {label: position for position, label in enumerate(labels)}
         encoded_NK = np.zeros((len(targets), len(labels)), dtype=np.float32)
         for row, target in enumerate(targets):
@@ -41,33 +41,33 @@ class MultiLabel(Labelled):
                 encoded_NK[row, index[label]] = 1.0
         return encoded_NK
 
-    def named(self, labels: Sequence[str]) -> Sequence[Target]:
-        """Return each label alone as the target of its name."""
+    def label_name_targets(self, labels: Sequence[str]) -> Sequence[Target]:
+        """Return each label by itself: its name is a row with this label alone."""
         return [(label,) for label in labels]
 
     def strata(self, encoded: Targets) -> NDArray[np.int64]:
-        """The rarest label of a row, so that rare labels are in every fold; rows without any are a group."""
+        """Return the rarest label of each row, so that rare labels are in every fold; rows without any are a group."""
         supports_K = encoded.sum(0)
         rarity_NK = np.where(encoded > 0, supports_K, np.inf)
         rarest_N: NDArray[np.int64] = np.where(encoded.any(1), rarity_NK.argmin(1), encoded.shape[1]).astype(np.int64)
         return rarest_N
 
     def supports(self, encoded: Targets, labels: Sequence[str]) -> NDArray[np.int64]:  # noqa: ARG002
-        """Rows per label."""
+        """Return the rows per label, (K,)."""
         supports_K: NDArray[np.int64] = encoded.sum(0).astype(np.int64)
         return supports_K
 
     def decide(self, probabilities_NK: Floats, thresholds_K: Floats | None) -> NDArray[np.bool_]:
-        """Every label at or over its threshold, 1/2 if there are none."""
+        """Return every label at or over its threshold, as a mask (N, K); without thresholds 1/2 is that of all."""
         return probabilities_NK >= (np.float32(0.5) if thresholds_K is None else thresholds_K)
 
     def tally(self, encoded: Targets, chosen_NK: NDArray[np.bool_]) -> Tally:
-        """F1 = 2 tp / (2 tp + fp + fn), summed over rows."""
+        """Return the tally of micro-F1: 2 tp / (2 tp + fp + fn), summed over rows."""
         true_NK = encoded > 0
         return shares(2 * (true_NK & chosen_NK).sum(1), true_NK.sum(1) + chosen_NK.sum(1))
 
     def majority(self, encoded: Targets, held: Targets) -> NDArray[np.bool_]:
-        """The most frequent label."""
+        """Return the most frequent label for every held-out row, as a mask."""
         return np.tile(np.arange(encoded.shape[1]) == encoded.sum(0).argmax(), (len(held), 1))
 
     def tune_thresholds(self, encoded: Targets, probabilities_NK: Floats) -> Floats | None:
@@ -100,7 +100,7 @@ class MultiLabel(Labelled):
         rows: Mapping[int, Any],  # noqa: ARG002
         options: DecodeOptions,
     ) -> list[dict[str, Any]]:
-        """`{"labels", "scores", "top"}`: labels at or over their threshold, most probable first; all scores by label.
+        """Return `{"labels", "scores", "top"}`: labels at or over their thresholds, best first; all scores by label.
 
         `top` are the `top_k` best, whether over their threshold or not.
         """

@@ -35,53 +35,53 @@ class Regression:
         return Regression(self.name, self.metric, self.link, (float(values_N.mean()), float(values_N.std()) or 1.0))
 
     def view(self, backbone: Backbone, inputs: Sequence[Input]) -> Backbone:
-        """One vector per text, two that are compared per pair. Raises UnevenPairs."""
+        """Return the base with one vector per text, or two that are compared per pair. Raises UnevenPairs."""
         return pairs.view(backbone, inputs)
 
     def labels(self, targets: Sequence[Target]) -> tuple[str, ...]:  # noqa: ARG002
-        """None."""
+        """Return (): values are no labels."""
         return ()
 
     def outputs(self, labels: Sequence[str]) -> int:  # noqa: ARG002
-        """One."""
+        """Return 1: the value."""
         return 1
 
     def kinds(self, targets: Sequence[Target]) -> int:
-        """Different values."""
+        """Return how many different values there are."""
         return len(np.unique(_values(targets)))
 
     def encode(self, targets: Sequence[Target], labels: Sequence[str]) -> Targets:  # noqa: ARG002
-        """(N, 1) float32 of about zero mean and unit variance."""
+        """Return standardised values, (N, 1) float32: zero mean and unit variance over the training rows."""
         offset, factor = self.scale
         return ((_values(targets) - offset) / factor).astype(np.float32)[:, None]
 
     def align(self, encoded: Targets, rows: Sequence[Any]) -> Targets:  # noqa: ARG002
-        """One target per row."""
+        """Return the targets as they are: one per row."""
         return encoded
 
-    def named(self, labels: Sequence[str]) -> None:
-        """Values have no names."""
+    def label_name_targets(self, labels: Sequence[str]) -> None:
+        """Return None: values have no names."""
 
     def strata(self, encoded: Targets) -> NDArray[np.int64]:
-        """The tenth of all rows, by value, in which a row lies."""
+        """Return the tenth of all rows, by value, in which each row lies, (N,)."""
         ranks_N = np.argsort(np.argsort(encoded[:, 0], kind="stable"), kind="stable")
         strata_N: NDArray[np.int64] = ranks_N * _STRATA // max(len(encoded), 1)
         return strata_N
 
     def supports(self, encoded: Targets, labels: Sequence[str]) -> NDArray[np.int64]:  # noqa: ARG002
-        """There are no labels."""
+        """Return an empty array: there are no labels."""
         return np.empty(0, dtype=np.int64)
 
     def decide(self, probabilities_NK: Floats, thresholds_K: Floats | None) -> Chosen:  # noqa: ARG002
-        """The value itself."""
+        """Return the values as they are, (N, 1)."""
         return probabilities_NK
 
     def majority(self, encoded: Targets, held: Targets) -> Chosen:
-        """The mean."""
+        """Return the mean of the training targets for every held-out row."""
         return np.full((len(held), 1), encoded.mean(), dtype=np.float32)
 
     def tally(self, encoded: Targets, chosen: Chosen) -> Tally:
-        """The moments of which a correlation is made: 1, x, y, x², y², xy."""
+        """Return the moments of which a correlation is made: 1, x, y, x², y², xy."""
         y_N, x_N = encoded[:, 0].astype(np.float64), chosen[:, 0].astype(np.float64)
         return Tally(np.stack([np.ones_like(x_N), x_N, y_N, x_N * x_N, y_N * y_N, x_N * y_N], axis=1), _pearson)
 
@@ -92,7 +92,7 @@ class Regression:
         chosen: Chosen,
         labels: Sequence[str],  # noqa: ARG002
     ) -> dict[str, Any]:
-        """Errors in the customer's unit, correlations, the share of variance that is explained."""
+        """Return errors in the customer's unit, correlations and the share of variance that is explained."""
         factor = self.scale[1]
         y_N, x_N = encoded[:, 0].astype(np.float64), chosen[:, 0].astype(np.float64)
         error_N, spread = x_N - y_N, float(np.square(y_N - y_N.mean()).sum())
@@ -108,7 +108,7 @@ class Regression:
         }
 
     def tune_thresholds(self, encoded: Targets, probabilities_NK: Floats) -> Floats | None:
-        """(1,): how far nine values of ten are from what was said of them, in the customer's unit."""
+        """Return the error that nine values of ten stay below, (1,), in the customer's unit."""
         error_N = np.abs(encoded[:, 0] - probabilities_NK[:, 0])
         # One row more than there are, as if the next one had been among them: then the share holds for new rows.
         rank = min(int(np.ceil(_COVERED * (len(error_N) + 1))), len(error_N)) - 1
@@ -121,7 +121,7 @@ class Regression:
         rows: Mapping[int, Any],  # noqa: ARG002
         options: DecodeOptions,
     ) -> list[dict[str, Any]]:
-        """`{"value", "low", "high"}`, the value alone where no interval is known."""
+        """Return `{"value", "low", "high"}` per input, the value alone where no interval is known."""
         values = [float(output[0]) for output in outputs]
         if not options.thresholds:
             return [{"value": value} for value in values]
@@ -134,7 +134,7 @@ def _values(targets: Sequence[Target]) -> NDArray[np.float64]:
 
 
 def _pearson(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """0 where one of both does not vary."""
+    """Return Pearson's correlation; 0 where one of both does not vary."""
     rows, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
     x_spread, y_spread = rows * xx - x * x, rows * yy - y * y
     varies = (x_spread > 1e-9 * rows * xx) & (y_spread > 1e-9 * rows * yy)

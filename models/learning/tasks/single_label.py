@@ -25,44 +25,44 @@ class SingleLabel(Labelled):
     scored_labels: Literal["top_k"] = "top_k"
 
     def labels(self, targets: Sequence[Target]) -> tuple[str, ...]:
-        """Sorted, so that the order of the rows does not change the model."""
+        """Return the classes, sorted, so that the order of the rows does not change the model."""
         return tuple(sorted({str(target) for target in targets}))
 
     def encode(self, targets: Sequence[Target], labels: Sequence[str]) -> Targets:
-        """(N,) int64."""
+        """Return the index of each row's class, (N,) int64."""
         index = {label: position for position, label in enumerate(labels)}
         return np.array([index[str(target)] for target in targets], dtype=np.int64)
 
-    def named(self, labels: Sequence[str]) -> Sequence[Target]:
-        """Return each class as the target of its name."""
+    def label_name_targets(self, labels: Sequence[str]) -> Sequence[Target]:
+        """Return the labels: the name of a class is a row of that class."""
         return labels
 
     def strata(self, encoded: Targets) -> NDArray[np.int64]:
-        """The class itself."""
+        """Return the class of each row, (N,)."""
         return encoded
 
     def supports(self, encoded: Targets, labels: Sequence[str]) -> NDArray[np.int64]:
-        """Rows per class."""
+        """Return the rows per class, (K,)."""
         return np.bincount(encoded, minlength=len(labels)).astype(np.int64)
 
     def decide(self, probabilities_NK: Floats, thresholds_K: Floats | None) -> NDArray[np.bool_]:  # noqa: ARG002
-        """The most probable class."""
+        """Return the most probable class of each row as a mask, (N, K)."""
         chosen_NK = np.zeros(probabilities_NK.shape, dtype=np.bool_)
         chosen_NK[np.arange(len(chosen_NK)), probabilities_NK.argmax(1)] = True
         return chosen_NK
 
     def tally(self, encoded: Targets, chosen_NK: NDArray[np.bool_]) -> Tally:
-        """1 for a hit."""
+        """Return the tally of the accuracy: 1 for each row whose class is right."""
         return hits(chosen_NK[np.arange(len(encoded)), encoded])
 
     def majority(self, encoded: Targets, held: Targets) -> NDArray[np.bool_]:
-        """The most frequent class."""
+        """Return the most frequent class for every held-out row, as a mask."""
         # A class of few rows may be among the held ones alone.
         classes = max(int(encoded.max()), int(held.max())) + 1
         return np.tile(np.arange(classes) == np.bincount(encoded).argmax(), (len(held), 1))
 
     def tune_thresholds(self, encoded: Targets, probabilities_NK: Floats) -> Floats | None:  # noqa: ARG002
-        """None: the most probable class needs no threshold."""
+        """Return None: the most probable class needs no threshold."""
         return None
 
     def decode(

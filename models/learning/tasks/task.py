@@ -32,11 +32,11 @@ class Tally:
 
     @property
     def score(self) -> float:
-        """The metric over all rows."""
+        """Return the metric over all rows."""
         return float(self.metric(self.parts_NJ.sum(0)))
 
     def take(self, rows: NDArray[np.int64]) -> Tally:
-        """The tally of some rows."""
+        """Return the tally of some rows."""
         return Tally(self.parts_NJ[rows], self.metric, None if self.hits_N is None else self.hits_N[rows])
 
 
@@ -50,12 +50,12 @@ class DecodeOptions:
 
 
 def hits(hits_N: NDArray[np.bool_]) -> Tally:
-    """Accuracy: the share of rows that are right."""
+    """Return the tally of the accuracy: the share of rows that are right."""
     return Tally(np.stack([hits_N, np.ones_like(hits_N)], axis=1).astype(np.float64), _share, hits_N)
 
 
 def shares(gained_N: NDArray[Any], possible_N: NDArray[Any]) -> Tally:
-    """Σ gained / Σ possible: with 2 tp and 2 tp + fp + fn it is F1."""
+    """Return the tally of Σ gained / Σ possible: with 2 tp and 2 tp + fp + fn it is F1."""
     return Tally(np.stack([gained_N, possible_N], axis=1).astype(np.float64), _share)
 
 
@@ -64,7 +64,7 @@ class AnsweredTask(Protocol):
 
     @property
     def name(self) -> str:
-        """As in a job's `task`."""
+        """Name of the task, as in a job's `task`."""
 
     @property
     def scored_labels(self) -> Literal["top_k", "all", "none"]:
@@ -88,13 +88,13 @@ class Task(AnsweredTask, Protocol):
         """Name of the score."""
 
     def bind(self, targets: Sequence[Target]) -> Self:
-        """Return this task with what it has to know of the training targets before it can encode any: their scale."""
+        """Return this task with the scale of the training targets, which it needs before it can encode any."""
 
     def labels(self, targets: Sequence[Target]) -> tuple[str, ...]:
         """Return all labels, in the order of the outputs; () if targets are not labels."""
 
     def kinds(self, targets: Sequence[Target]) -> int:
-        """Return how many things there are to tell apart: with less than two nothing can be learned."""
+        """Return how many different targets there are: with less than two nothing can be learned."""
 
     def encode(self, targets: Sequence[Target], labels: Sequence[str]) -> Targets:
         """Return targets as the learner reads them, (N, …); raises KeyError with the first unknown label."""
@@ -131,10 +131,10 @@ class EncoderTask(Task, Protocol):
         """Return how many logits a prediction is made of."""
 
     def align(self, encoded: Targets, rows: Sequence[Any]) -> Any:
-        """Encoded targets → one per vector that the base has of a row, once the rows are tokenised: Targets, Ragged."""
+        """Return one target per vector that the base has of a row, once the rows are tokenised: Targets, or Ragged."""
 
-    def named(self, labels: Sequence[str]) -> Sequence[Target] | None:
-        """Return the target of each label's name, read as if it were a row; None where names are not like rows."""
+    def label_name_targets(self, labels: Sequence[str]) -> Sequence[Target] | None:
+        """Return the target of each label's name, used as one more row; None where names are not like rows."""
 
     def decide(self, probabilities_NK: Floats, thresholds_K: Floats | None) -> Chosen:
         """Return the decisions: the chosen labels as a mask (N, K), or the values as they are."""

@@ -31,11 +31,11 @@ class TokenLabels:
     scored_labels: Literal["none"] = "none"
 
     def bind(self, targets: Sequence[Target]) -> TokenLabels:  # noqa: ARG002
-        """Labels have no scale."""
+        """Return the task itself: labels have no scale."""
         return self
 
     def view(self, backbone: Backbone, inputs: Sequence[Input]) -> Backbone:  # noqa: ARG002
-        """One vector per word."""
+        """Return the base with one vector per word."""
         if not isinstance(backbone, TextBackbone):
             raise TypeError(f"words are read by a text base, not by {type(backbone).__name__}")
         return WordBackbone(backbone)
@@ -45,15 +45,15 @@ class TokenLabels:
         return tuple(sorted({span.label for target in targets for span in _spans(target)}))
 
     def outputs(self, labels: Sequence[str]) -> int:
-        """O, and B and I of each label."""
+        """Return the number of tags: O, and B and I of each label."""
         return 1 + 2 * len(labels)
 
     def kinds(self, targets: Sequence[Target]) -> int:
-        """Labels, and the rest of the text."""
+        """Return how many labels there are, and one for the rest of the text."""
         return 1 + len(self.labels(targets))
 
     def encode(self, targets: Sequence[Target], labels: Sequence[str]) -> Targets:
-        """(N,) tuples of (first character, one past the last, label index)."""
+        """Return a tuple per row, (N,), of spans (first character, one past the last, label index)."""
         index = {label: position for position, label in enumerate(labels)}
         encoded_N = np.empty(len(targets), dtype=object)
         for row, target in enumerate(targets):
@@ -61,15 +61,15 @@ class TokenLabels:
         return encoded_N
 
     def align(self, encoded: Targets, rows: Sequence[WordRow]) -> Ragged:
-        """Spans in characters → tags of words."""
+        """Return the tags of the words that the spans, given in characters, amount to."""
         tags = [spans.tags_of(row_spans, row.spans_W2) for row_spans, row in zip(encoded, rows, strict=True)]
         return Ragged.of(np.concatenate(tags), np.array([len(row_tags) for row_tags in tags]), _unread(encoded, rows))
 
-    def named(self, labels: Sequence[str]) -> None:
-        """A label's name is not a text with such a span."""
+    def label_name_targets(self, labels: Sequence[str]) -> None:
+        """Return None: a label's name is not a text with such a span."""
 
     def strata(self, encoded: Ragged) -> NDArray[np.int64]:
-        """The rarest label of a row; rows without any are a group."""
+        """Return the rarest label of each row, (N,); rows without any are a group."""
         labels = int(encoded.values.max(initial=0) + 1) // 2
         found = spans.entities(encoded)
         carried_NK = np.zeros((len(encoded), labels), dtype=np.bool_)
@@ -81,7 +81,7 @@ class TokenLabels:
         return strata_N
 
     def supports(self, encoded: Ragged, labels: Sequence[str]) -> NDArray[np.int64]:
-        """Spans per label."""
+        """Return the spans per label, (K,)."""
         return np.bincount(spans.entities(encoded).label_E, minlength=len(labels)).astype(np.int64)
 
     def decide(self, probabilities_NK: Floats, thresholds_K: Floats | None) -> Chosen:  # noqa: ARG002
@@ -89,11 +89,11 @@ class TokenLabels:
         return probabilities_NK
 
     def majority(self, encoded: Ragged, held: Ragged) -> Chosen:  # noqa: ARG002
-        """No span anywhere."""
+        """Return O for every word: no span anywhere."""
         return np.ones((len(held.values), 1), dtype=np.float32)
 
     def tally(self, encoded: Ragged, chosen: Chosen) -> Tally:
-        """F1 = 2 tp / (2 tp + fp + fn) over spans whose borders and label are exactly right, summed over rows."""
+        """Return the tally of F1 = 2 tp / (2 tp + fp + fn): spans whose borders and label are exactly right."""
         true, found, right_E = _compare(encoded, chosen)
         rows = len(encoded)
         right_N = np.bincount(encoded.owners[found.start_E[right_E]], minlength=rows)
@@ -110,7 +110,7 @@ class TokenLabels:
         chosen: Chosen,
         labels: Sequence[str],
     ) -> dict[str, Any]:
-        """Precision, recall and F1 of every label's spans, and of all."""
+        """Return precision, recall and F1 of every label's spans, and of all."""
         true, found, right_E = _compare(encoded, chosen)
 
         def count(label_E: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -127,7 +127,7 @@ class TokenLabels:
         }
 
     def tune_thresholds(self, encoded: Ragged, probabilities_NK: Floats) -> None:
-        """None."""
+        """Return None: tags need no threshold."""
 
     def decode(
         self,
@@ -136,21 +136,21 @@ class TokenLabels:
         rows: Mapping[int, Any],
         options: DecodeOptions,
     ) -> list[dict[str, Any]]:
-        """`{"spans": [{"start", "end", "label", "score", "text"}]}`, in the order of the text; `rows` are WordRows."""
+        """Return `{"spans": [{"start", "end", "label", "score", "text"}]}`, in text order; `rows` are WordRows."""
         words = [rows[index].spans_W2 for index in range(len(outputs))]
         found = spans.decode_spans(outputs, words, [str(item) for item in inputs], options.labels)
         return [{"spans": row} for row in found]
 
 
 def _compare(encoded: Ragged, probabilities_UK: Floats) -> tuple[spans.Entities, spans.Entities, NDArray[np.bool_]]:
-    """True spans, found spans, and which of the found ones are right."""
+    """Return true spans, found spans, and which of the found ones are right."""
     true = spans.entities(encoded)
     found = spans.entities(spans.viterbi(Ragged(probabilities_UK, encoded.starts)))
     return true, found, spans.matches(true, found)
 
 
 def _unread(encoded: Targets, rows: Sequence[WordRow]) -> NDArray[np.int64] | None:
-    """Spans of each row and label that begin behind what the base reads, (N, L): no model can find them."""
+    """Return the spans per row and label that begin behind what the base reads, (N, L): no model can find them."""
     last = [int(row.spans_W2[-1, 1]) if len(row.spans_W2) else 0 for row in rows]
     behind = [
         (at, label) for at, spans_of_row in enumerate(encoded) for start, _, label in spans_of_row if start >= last[at]

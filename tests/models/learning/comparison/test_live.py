@@ -249,7 +249,7 @@ def test_a_record_finds_rows_by_input_and_by_target(tmp_path: Path) -> None:
     row_record.write(RowRecord(keys, keys + np.uint64(10), parts), tmp_path / "rows")
     found = row_record.read(tmp_path / "rows")
     assert found is not None
-    assert found.knows(np.array([3, 9, 1], dtype=np.uint64)).tolist() == [True, False, True]
+    assert found.contains(np.array([3, 9, 1], dtype=np.uint64)).tolist() == [True, False, True]
     answers = found.answers(np.array([13, 12, 99, 11], dtype=np.uint64))
     assert np.nan_to_num(answers, nan=-1).tolist() == [[0, 1], [1, 1], [-1, -1], [1, 1]]
     assert np.isnan(found.without_answers().answers(np.array([13], dtype=np.uint64))).all()

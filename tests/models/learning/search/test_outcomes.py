@@ -7,7 +7,7 @@ import pytest
 from models.learning.contract.outcomes import HEAD, Circumstances, Outcome
 from models.learning.contract.request import Hyperparameters
 from models.learning.search import outcomes, policy
-from models.learning.search.candidates import lasting_as_before
+from models.learning.search.candidates import with_epochs_of_earlier_jobs
 from models.learning.search.priors import Prior
 from models.learning.search.report import CandidateRecord
 
@@ -27,7 +27,7 @@ def record(name: str, *rungs: int, tried: int | None = None) -> CandidateRecord:
 
 
 def remembered(*records: CandidateRecord) -> list[Outcome]:
-    return [outcomes.of_candidate(THE_HEAD, each, records) for each in records]
+    return [outcomes.describe_candidate(THE_HEAD, each, records) for each in records]
 
 
 def reductions(*records: CandidateRecord) -> dict[str, float]:
@@ -64,6 +64,6 @@ def test_a_customers_own_number_of_epochs_is_never_cut() -> None:
     prior = Prior.of(
         remembered(record("partial", tried=30)) * 3, HERE, base_revision="f00d", task="text-classification"
     )
-    default = candidate("partial").lasting(10)
-    assert lasting_as_before(default, prior, Hyperparameters()).config.epochs == 6
-    assert lasting_as_before(default, prior, Hyperparameters(n_epochs=10)).config.epochs == 10
+    default = candidate("partial").with_epochs(10)
+    assert with_epochs_of_earlier_jobs(default, prior, Hyperparameters()).config.epochs == 6
+    assert with_epochs_of_earlier_jobs(default, prior, Hyperparameters(n_epochs=10)).config.epochs == 10

@@ -55,7 +55,7 @@ def test_similarity(separability: float, beaten: bool, similarity: str) -> None:
     ],
 )
 def test_which_candidates_make_sense(facts: dict[str, object], names: list[str]) -> None:
-    found = policy.line_up(replace(JOB, **facts))  # type: ignore[arg-type]
+    found = policy.list_strategies(replace(JOB, **facts))  # type: ignore[arg-type]
     assert [strategy if blocks is None else f"{strategy} {blocks}" for strategy, blocks in found] == names
 
 

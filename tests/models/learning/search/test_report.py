@@ -46,7 +46,7 @@ def test_costs_add_up() -> None:
         report.add_cost(PARTIAL, seconds=1.0, work=work, tokens=50)
     report.add_rung(PARTIAL, 1, trial(wrong=40, head=50))
     report.add_trial(PARTIAL, trial(wrong=20, head=50, epochs=3))
-    report.leave(PARTIAL, "trained on all rows")
+    report.set_stage(PARTIAL, "trained on all rows")
     found = report.refinement(spent_s=3.0)
     assert found["cost"] == {
         "seconds": 3.0, "tokens": 100, "row_epochs": 150, "passes": 300, "of_trying_every_strategy": 0.15,
@@ -60,9 +60,9 @@ def test_costs_add_up() -> None:
 def test_what_was_given_up_says_why() -> None:
     report = _report()
     report.add_cost(LORA, seconds=1.0, work=1.0, tokens=1)
-    report.leave(LORA, "trial")
+    report.set_stage(LORA, "trial")
     report.abandon(diverged=False)
     assert report.strategies_tried()[-1]["abandoned"] == "it would have taken longer than the budget for refinement"
-    report.leave(LORA, "trial")
+    report.set_stage(LORA, "trial")
     report.abandon(diverged=True)
     assert [record.left_at for record in report.records] == ["not entered", "diverged"]
