@@ -74,7 +74,7 @@ def score_and_seconds(assessment: Assessment, seconds: float) -> dict[str, float
 def _zero_shot_heads(
     run: EncodedRun, fold_N: NDArray[Any], label_names: DesignMatrix | None
 ) -> dict[str, tuple[Head, Floats]]:
-    """Return each zero-shot head by its name in a report, with logits of the training rows not fitted to their targets."""
+    """Return each zero-shot head by its name in a report, with out-of-fold logits of the training rows."""
     targets, link, outputs = run.training.corpus.targets, run.task.link, run.outputs
     probe = run.backbone.probe(run.backbone.blocks)
     last_NF = run.training.features[probe]
