@@ -66,7 +66,7 @@ class _RowParts:
 
 def record_rows(run: EncodedRun, measured: Measured, folder: Path) -> None:
     """Write beside a version's artifact which rows it was trained on, and how it answered those that were held out."""
-    corpora = [run.training.corpus, *([run.surplus.corpus] if run.surplus else [])]
+    corpora = [run.training.corpus, *([run.extra_rows.corpus] if run.extra_rows else [])]
     parts_NJ, rows = measured.assessment.tally.parts_NJ, measured.held.positions
     if measured.held.validated:  # no training row was held out
         parts_NJ, rows = parts_NJ[:0], rows[:0]

@@ -31,7 +31,7 @@ class Split:
     held_targets: Targets | Ragged
     held_tokens: list[TokenizedInput]
     held_features: dict[str, Floats]
-    with_surplus: bool = True  # rows beyond those of the head are learned from, too
+    with_extra_rows: bool = True  # rows beyond those of the head are learned from, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class HeadBaseline:
 
     head: Head
     logits_NK: Floats
-    ngram_logits_NK: Floats | None  # None if it has no n-gram head
+    ngram_logits_NK: Floats | None  # None if it has no n-gram part
 
 
 def trial_splits(run: EncodedRun, *, folds: int, used: int) -> list[Split]:
@@ -60,11 +60,11 @@ def rung_split(run: EncodedRun, name: str, *, folds: int, rows: int, held_rows: 
     if run.validation is not None:
         held = subsample(run.task.strata(run.validation.corpus.targets), held_rows, seed=seed)
         train = subsample(strata_N, rows, seed=seed)
-        return _split(name, run.validation, train, held, with_surplus=False)
+        return _split(name, run.validation, train, held, with_extra_rows=False)
     train, held = splits(_folds(run, folds))[0]
     train = train[subsample(strata_N[train], rows, seed=seed)]
     held = held[subsample(strata_N[held], held_rows, seed=seed)]
-    return _split(name, run.training, train, held, with_surplus=False)
+    return _split(name, run.training, train, held, with_extra_rows=False)
 
 
 def _folds(run: EncodedRun, folds: int) -> Rows:
@@ -74,7 +74,7 @@ def _folds(run: EncodedRun, folds: int) -> Rows:
     return keep_together(fold_N, corpus.duplicates_N)
 
 
-def _split(name: str, source: EncodedRows, train: Rows, held: Rows, *, with_surplus: bool = True) -> Split:
+def _split(name: str, source: EncodedRows, train: Rows, held: Rows, *, with_extra_rows: bool = True) -> Split:
     """Learn from `train` of the training rows, answer `held` of `source`."""
     targets = source.corpus.targets
     return Split(
@@ -85,7 +85,7 @@ def _split(name: str, source: EncodedRows, train: Rows, held: Rows, *, with_surp
         targets[held],
         [source.tokens[row] for row in held],
         {feature: values[units(targets, held)] for feature, values in source.features.items()},
-        with_surplus,
+        with_extra_rows,
     )
 
 
@@ -108,23 +108,23 @@ def _ngram_logits(run: EncodedRun, first: FirstVersion, split: Split) -> Floats 
 
 def rows_of(run: EncodedRun, first: FirstVersion, split: Split) -> TrainingRows:
     """Return the rows that a fit on this split trains on and answers."""
-    return _training_rows(run, first, split.train, split.held_tokens, with_surplus=split.with_surplus)
+    return _training_rows(run, first, split.train, split.held_tokens, with_extra_rows=split.with_extra_rows)
 
 
 def all_rows(run: EncodedRun, first: FirstVersion) -> TrainingRows:
     """Return every row to train on, none held out."""
-    return _training_rows(run, first, np.arange(len(run.training.corpus)), [], with_surplus=True)
+    return _training_rows(run, first, np.arange(len(run.training.corpus)), [], with_extra_rows=True)
 
 
 def _training_rows(
-    run: EncodedRun, first: FirstVersion, train: Rows, held_tokens: list[TokenizedInput], *, with_surplus: bool
+    run: EncodedRun, first: FirstVersion, train: Rows, held_tokens: list[TokenizedInput], *, with_extra_rows: bool
 ) -> TrainingRows:
     """Return the rows to train on, the label names among them if they were chosen."""
     tokens = [run.training.tokens[row] for row in train]
     targets = run.training.corpus.targets[train]
-    if run.surplus is not None and with_surplus:
-        tokens += run.surplus.tokens
-        targets = join([targets, run.surplus.corpus.targets])
+    if run.extra_rows is not None and with_extra_rows:
+        tokens += run.extra_rows.tokens
+        targets = join([targets, run.extra_rows.corpus.targets])
     if first.choice.label_names and first.label_names is not None:
         tokens += zero_shot.label_name_tokens(run)
         targets = join([targets, first.label_names.targets])

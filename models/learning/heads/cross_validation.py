@@ -24,7 +24,7 @@ from models.learning.tasks.task import EncoderTask, Targets
 
 @dataclass(frozen=True, slots=True)
 class DesignMatrix:
-    """Plain features by name, (N, D) each, and targets; Ragged targets: a row of features for each unit of a row."""
+    """Plain features by name, (N, D) each, and targets; with Ragged targets N counts the units of all rows."""
 
     features: Mapping[str, Floats]
     targets: Any  # Targets, or Ragged
@@ -34,7 +34,7 @@ class DesignMatrix:
         where = units(self.targets, rows)
         return DesignMatrix({name: values[where] for name, values in self.features.items()}, self.targets[rows])
 
-    def under(self, other: DesignMatrix) -> DesignMatrix:
+    def with_rows(self, other: DesignMatrix) -> DesignMatrix:
         """Return these rows and those of `other` after them."""
         return DesignMatrix(
             {name: np.concatenate([values, other.features[name]]) for name, values in self.features.items()},
@@ -44,7 +44,7 @@ class DesignMatrix:
 
 @dataclass(frozen=True, slots=True)
 class CrossValidationResult:
-    """One feature set at one penalty, and how it did on held-out rows."""
+    """One feature set at one penalty, and its score and loss on held-out rows."""
 
     features: str
     inverse_penalty: float
@@ -66,13 +66,13 @@ class FitContext:
     stop: Callable[[], bool]
 
     def check_stop(self) -> None:
-        """Raises Stopped if the caller asked for it."""
+        """Raise Stopped if the caller asked for it."""
         if self.stop():
             raise Stopped
 
 
 class CrossValidation:
-    """One feature set, prepared once; each run fits every fold, starting where the last penalty ended."""
+    """One feature set, prepared once; each run fits every fold, starting from the weights of the last penalty."""
 
     def __init__(  # noqa: PLR0917
         self,
@@ -86,7 +86,7 @@ class CrossValidation:
         self._name, self._named, self._context = name, label_names is not None, context
         self._targets = table.targets
         if label_names is not None:
-            table = table.under(label_names)
+            table = table.with_rows(label_names)
         # The rotation sees the held-out rows' features, never their targets; it changes no solution.
         self._designs = [
             linear.prepare(frozen.derive(table.features, names), device=context.device) for names in members

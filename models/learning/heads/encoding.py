@@ -44,7 +44,7 @@ class EncodedRows:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A candidate's answers, and the rows that it answered."""
+    """A candidate's assessment, and the held-out rows on which it was made."""
 
     assessment: Assessment
     held: HeldOut
@@ -59,22 +59,22 @@ class EncodedRun:
     task: EncoderTask
     training: EncodedRows
     validation: EncodedRows | None
-    surplus: EncodedRows | None  # rows beyond what a head needs, without features: refinement trains on them too
+    extra_rows: EncodedRows | None  # more than a head needs, without features; fine-tuning trains on them as well
     measured: dict[str, Measured] = field(default_factory=dict)  # by candidate, as they are published
 
     @property
     def request(self) -> TrainRequest:
-        """The request."""
+        """The request of the run."""
         return self.run.request
 
     @property
     def report(self) -> ReportBuilder:
-        """The report under way."""
+        """The report of the run, not complete yet."""
         return self.run.report
 
     @property
     def stop(self) -> Callable[[], bool]:
-        """Asks the caller whether the run shall end."""
+        """Function that returns whether the caller asked the run to end."""
         return self.run.stop
 
     @property
@@ -100,13 +100,13 @@ def encode(run: Run) -> Generator[TrainEvent, None, EncodedRun]:
     began = time.monotonic()
     steps = share(run.request.strategy, 25, 60)
     encoder = _Encoder(run, backbone, task)
-    training, surplus = yield from encoder.rows(run.training, begins=1.0, ends=steps)
+    training, extra_rows = yield from encoder.rows(run.training, begins=1.0, ends=steps)
     validation = None
     if held is not None:
         validation, _ = yield from encoder.rows(held, begins=steps, ends=steps)
     run.report.add_seconds("encoding", time.monotonic() - began)
     run.report.add_tokens(training.token_count)
-    return EncodedRun(run, backbone, task, training, validation, surplus)
+    return EncodedRun(run, backbone, task, training, validation, extra_rows)
 
 
 def asked_features(request: TrainRequest, backbone: Backbone) -> tuple[str, ...]:
@@ -143,27 +143,27 @@ class _Encoder:
     def rows(
         self, corpus: Corpus, *, begins: float, ends: float
     ) -> Generator[TrainEvent, None, tuple[EncodedRows, EncodedRows | None]]:
-        """The rows with features, as many as fit into memory, and the others without."""
+        """Return the rows with features, as many as fit into memory, and the others without."""
         run, backbone = self._run, self._backbone
         tokens = backbone.tokenize(corpus.inputs)
         if (cut := truncation.describe(run.backbone, corpus, tokens)) is not None:
             corpus = replace(corpus, left_out={**corpus.left_out, "truncated": cut})
             yield Progress("encoding", begins, truncation.message(cut))
         corpus = replace(corpus, targets=self._task.align(corpus.targets, tokens))
-        corpus, tokens, surplus = self._divide(corpus, tokens)
+        corpus, tokens, extra_rows = self._divide(corpus, tokens)
         cache_dir = run.request.feature_cache_dir
         steps = features.compute(corpus, tokens, self._names, backbone, cache_dir=cache_dir, stop=run.stop)
         began = time.monotonic()
-        # Foretold for the whole run, so only where a head is all that follows: how long a search takes is not known.
-        foretold = share(run.request.strategy, 0, 1) == 1
+        # Estimated for the whole run, so only where a head is all that follows: how long a search takes is not known.
+        estimated = share(run.request.strategy, 0, 1) == 1
         while True:
             try:
                 done = next(steps)
             except StopIteration as end:
                 found: dict[str, Any] = end.value
-                return EncodedRows(corpus, tokens, found), surplus
+                return EncodedRows(corpus, tokens, found), extra_rows
             percent, remaining = begins + (ends - begins) * done, None
-            if foretold and percent > begins:
+            if estimated and percent > begins:
                 remaining = (time.monotonic() - began) * (100 - percent) / (percent - begins)
             yield Progress("encoding", percent, seconds_remaining=remaining)
 
@@ -179,5 +179,5 @@ class _Encoder:
         fitting = max(4, int(len(corpus) * _FEATURE_BYTES / needed))
         rows = subsample(self._task.strata(corpus.targets), fitting, seed=self._run.request.seed)
         others = np.setdiff1d(np.arange(len(corpus)), rows)
-        surplus = EncodedRows(corpus.take(others), [tokens[row] for row in others], {})
-        return corpus.take(rows), [tokens[row] for row in rows], surplus
+        extra_rows = EncodedRows(corpus.take(others), [tokens[row] for row in others], {})
+        return corpus.take(rows), [tokens[row] for row in rows], extra_rows

@@ -1,6 +1,6 @@
 """The first servable version: a head on frozen features, measured out of fold, and the baselines beside it.
 
-Where it helps, a head on the terms of the texts is added to it (see `stacking`).
+Where it helps, an n-gram part is added to it (see `stacking`).
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class FirstVersion:
     """The head (or zero-shot) model and all that was measured on the way to it."""
 
     trained: Trained
-    head: Head  # without the lexical part
+    head: Head  # without the n-gram part
     choice: Choice
-    stack: Stack | None  # None: nothing that has terms, or the customer wants none
+    stack: Stack | None  # None: rows or targets that take no n-grams, or the customer wants none
     held: HeldOut
-    logits_NK: Floats  # on the held-out rows, of head and lexical part
+    logits_NK: Floats  # on the held-out rows, of head and n-gram part
     label_names: DesignMatrix | None  # None for a base that does not read text
 
 
@@ -107,7 +107,7 @@ def measure(run: EncodedRun, prior: HeadPrior) -> FirstVersion:
 
 
 def _penalty_start(run: EncodedRun, prior: HeadPrior) -> PenaltyStart:
-    """The penalty that the customer named, else where earlier jobs ended."""
+    """Return the penalty that the customer named, else where earlier jobs ended."""
     asked = run.request.hyperparameters.regularization
     if asked != "auto":
         return PenaltyStart(1.0 / float(asked), fixed=True)
@@ -120,9 +120,9 @@ def fit_context(run: EncodedRun) -> FitContext:
 
 
 def _stack(run: EncodedRun, choice: Choice) -> Stack | None:
-    """Return the n-gram head beside the chosen head; None where there is nothing to add or nothing is wanted."""
+    """Return the n-gram part beside the chosen head; None where there is nothing to add or nothing is wanted."""
     corpus, wanted = run.training.corpus, run.request.hyperparameters.lexical
-    if wanted is False or run.request.strategy == "zero-shot" or not _has_terms(run):
+    if wanted is False or run.request.strategy == "zero-shot" or not _takes_ngrams(run):
         return None
     began = time.monotonic()
     try:
@@ -135,7 +135,7 @@ def _stack(run: EncodedRun, choice: Choice) -> Stack | None:
             wanted=wanted is True,
         )
     except linear.LinAlgError as error:
-        # The part is an extra: a job whose terms cannot be fitted has a model without them.
+        # The part is an extra: a job whose n-grams cannot be fitted has a model without them.
         log.warning("terms_not_fitted", error=str(error))
         stack = None
     run.report.add_seconds("lexical", time.monotonic() - began)
@@ -147,7 +147,7 @@ def texts_of(corpus: Corpus) -> list[str]:
     return [str(text) for text in corpus.inputs]
 
 
-def _has_terms(run: EncodedRun) -> bool:
+def _takes_ngrams(run: EncodedRun) -> bool:
     """Return whether rows are whole texts and targets labels: pairs are about differences, values are not tempered."""
     corpus = run.training.corpus
     return (
@@ -158,7 +158,7 @@ def _has_terms(run: EncodedRun) -> bool:
 
 
 def _facts(run: EncodedRun, choice: Choice, stack: Stack | None) -> dict[str, Any]:
-    """Figures of the report that are the same for every candidate."""
+    """Return the figures of the report that are the same for every candidate."""
     corpus = run.training.corpus
     out_of_fold_NK = stack.logits_NK if stack else choice.logits_NK
     calibrated = assess(out_of_fold_NK, HeldOut(corpus.targets, choice.fold_N), run.task, seed=run.request.seed)

@@ -20,9 +20,9 @@ from models.learning.heads.linear import Floats
 from models.learning.heads.ngrams import Ints, Ngrams
 from models.learning.tasks.link_functions import LinkFunction
 
-# Of a head's weights in memory and on disk: with more labels it keeps fewer terms, the most frequent ones.
+# Of a head's weights in memory and on disk: with more labels it keeps fewer n-grams, the most frequent ones.
 _MOST_BYTES = 8 * 2**20
-_MOST_TERMS = 2**16
+_MOST_NGRAMS = 2**16
 # Up to here the rows' products with one another are a smaller matrix than the rows themselves, and a dense one.
 _GRAM_ROWS = 2_048
 _JITTER = 1e-6  # equal rows make that matrix singular
@@ -37,82 +37,82 @@ class NgramVocabulary:
     idf_V: Floats
 
     @classmethod
-    def learn(cls, terms: Ngrams, *, outputs: int) -> NgramVocabulary:
+    def learn(cls, ngrams: Ngrams, *, outputs: int) -> NgramVocabulary:
         """Take the most frequent n-grams of the training rows, as many as a head of so many outputs may have."""
-        buckets_V, documents_V = np.unique(terms.buckets, return_counts=True)
-        most = min(_MOST_TERMS, _MOST_BYTES // (2 * outputs))
+        buckets_V, documents_V = np.unique(ngrams.buckets, return_counts=True)
+        most = min(_MOST_NGRAMS, _MOST_BYTES // (2 * outputs))
         if len(buckets_V) > most:
             kept = np.sort(np.argsort(-documents_V, kind="stable")[:most])
             buckets_V, documents_V = buckets_V[kept], documents_V[kept]
-        idf_V = np.log((1 + len(terms)) / (1 + documents_V)) + 1
+        idf_V = np.log((1 + len(ngrams)) / (1 + documents_V)) + 1
         return cls(buckets_V, idf_V.astype(np.float32))
 
-    def weigh(self, terms: Ngrams) -> sparse.csr_matrix:
-        """Rows of length 1, (N, V); all zeros where no term is known."""
+    def weigh(self, ngrams: Ngrams) -> sparse.csr_matrix:
+        """Return weighted rows of length 1, (N, V); all zeros where no n-gram is known."""
         if not len(self.buckets_V):
-            return sparse.csr_matrix((len(terms), 0), dtype=np.float32)
-        at_T = np.minimum(np.searchsorted(self.buckets_V, terms.buckets), len(self.buckets_V) - 1)
-        known_T = self.buckets_V[at_T] == terms.buckets
-        starts = np.concatenate([[0], np.cumsum(known_T)])[terms.starts]
+            return sparse.csr_matrix((len(ngrams), 0), dtype=np.float32)
+        at_T = np.minimum(np.searchsorted(self.buckets_V, ngrams.buckets), len(self.buckets_V) - 1)
+        known_T = self.buckets_V[at_T] == ngrams.buckets
+        starts = np.concatenate([[0], np.cumsum(known_T)])[ngrams.starts]
         at_T = at_T[known_T]
-        values_T = (1.0 + np.log(terms.counts[known_T])) * self.idf_V[at_T]
-        owners_T = np.repeat(np.arange(len(terms)), np.diff(starts))
-        lengths_N = np.sqrt(np.bincount(owners_T, weights=np.square(values_T), minlength=len(terms)))
+        values_T = (1.0 + np.log(ngrams.counts[known_T])) * self.idf_V[at_T]
+        owners_T = np.repeat(np.arange(len(ngrams)), np.diff(starts))
+        lengths_N = np.sqrt(np.bincount(owners_T, weights=np.square(values_T), minlength=len(ngrams)))
         values_T /= lengths_N[owners_T].astype(np.float32)
-        return sparse.csr_matrix((values_T, at_T, starts), shape=(len(terms), len(self.buckets_V)))
+        return sparse.csr_matrix((values_T, at_T, starts), shape=(len(ngrams), len(self.buckets_V)))
 
 
 @dataclass(frozen=True, slots=True)
 class NgramHead:
-    """`logits_NK = factor * lexicon.weigh(terms) @ weight_VK + bias_K`; the weights as they are kept: float16."""
+    """`logits_NK = factor * vocabulary.weigh(ngrams) @ weight_VK + bias_K`; the weights as they are kept: float16."""
 
-    lexicon: NgramVocabulary
+    vocabulary: NgramVocabulary
     weight_VK: NDArray[np.float16]
     bias_K: Floats
     factor: float = 1.0  # of the weights: a temperature would not fit into float16 without loss
 
     @property
     def nbytes(self) -> int:
-        """In memory."""
-        return self.weight_VK.nbytes + self.lexicon.buckets_V.nbytes + self.lexicon.idf_V.nbytes
+        """Bytes in memory."""
+        return self.weight_VK.nbytes + self.vocabulary.buckets_V.nbytes + self.vocabulary.idf_V.nbytes
 
     def scaled(self, factor: float) -> NgramHead:
-        """The head whose logits are those of this one, times a factor."""
+        """Return the head whose logits are those of this one, times a factor."""
         return replace(self, bias_K=self.bias_K * np.float32(factor), factor=self.factor * factor)
 
-    def logits(self, terms: Ngrams) -> Floats:
-        """(N, K) float32. A row's numbers do not depend on the other rows."""
-        logits_NK = np.empty((len(terms), len(self.bias_K)), dtype=np.float32)
-        for begin in range(0, len(terms), _ROWS_AT_ONCE):
-            rows = np.arange(begin, min(begin + _ROWS_AT_ONCE, len(terms)))
-            weighed_NV = self.lexicon.weigh(terms.take(rows))
-            # Only the weights that are used are made float32: a column per entry, not one per term.
+    def logits(self, ngrams: Ngrams) -> Floats:
+        """Return logits, (N, K) float32. Those of a row do not depend on the other rows."""
+        logits_NK = np.empty((len(ngrams), len(self.bias_K)), dtype=np.float32)
+        for begin in range(0, len(ngrams), _ROWS_AT_ONCE):
+            rows = np.arange(begin, min(begin + _ROWS_AT_ONCE, len(ngrams)))
+            weighed_NV = self.vocabulary.weigh(ngrams.take(rows))
+            # Only the weights that are used are made float32: a column per entry, not one per n-gram.
             entries = np.arange(weighed_NV.nnz)
             own_NT = sparse.csr_matrix((weighed_NV.data, entries, weighed_NV.indptr), shape=(len(rows), len(entries)))
             logits_NK[rows] = own_NT @ self.weight_VK[weighed_NV.indices].astype(np.float32)
         return np.float32(self.factor) * logits_NK + self.bias_K
 
     def weights(self) -> NgramWeights:
-        """Return it as an artifact holds it; the bias belongs to that of the head beside it."""
+        """Return it as an artifact holds it; the bias is added to that of the head beside it."""
         return NgramWeights(
-            torch.from_numpy(self.lexicon.buckets_V),
-            torch.from_numpy(self.lexicon.idf_V),
+            torch.from_numpy(self.vocabulary.buckets_V),
+            torch.from_numpy(self.vocabulary.idf_V),
             torch.from_numpy(self.weight_VK),
             torch.tensor([self.factor], dtype=torch.float32),
         )
 
 
 def load(weights: NgramWeights) -> NgramHead:
-    """Return what `weights` made, its bias 0. Raises ValueError if the tensors do not fit together."""
+    """Return a head of these tensors, its bias 0. Raises ValueError if they do not fit together."""
     buckets_V, idf_V, weight_VK = (each.numpy() for each in (weights.buckets_V, weights.idf_V, weights.weight_VK))
     if not len(buckets_V) == len(idf_V) == len(weight_VK) or (np.diff(buckets_V) <= 0).any():
-        raise ValueError("the lexical part does not have one weight per term")
+        raise ValueError("the n-gram part does not have one weight per n-gram")
     bias_K = np.zeros(weight_VK.shape[1], dtype=np.float32)
     return NgramHead(NgramVocabulary(buckets_V, idf_V), weight_VK, bias_K, float(weights.factor[0]))
 
 
 class Fits:
-    """Training rows made ready once, for a fit on any part of them."""
+    """Training rows prepared once, for fits on any part of them."""
 
     def __init__(self, weighed_NV: sparse.csr_matrix, targets: Tensor, link: LinkFunction, *, outputs: int) -> None:
         self._weighed_NV, self._targets, self._link, self._outputs = weighed_NV, targets, link, outputs
@@ -123,7 +123,7 @@ class Fits:
             self._factor_NN, self._inverse_NN = _factorise(weighed_NV)
 
     def fit(self, train: Ints, held: Ints, inverse_penalty: float) -> Floats:
-        """Logits of the held-out rows, (H, K), of a head on the training rows."""
+        """Fit a head to the training rows; return its logits of the held-out rows, (H, K)."""
         targets = self._targets[torch.from_numpy(train)]
         if self._factor_NN is not None:
             weights_KN1 = self._fit_rows(self._factor_NN[torch.from_numpy(train)], targets, inverse_penalty)
@@ -134,7 +134,7 @@ class Fits:
         return logits_HK
 
     def fit_all(self, inverse_penalty: float) -> tuple[Floats, Floats]:
-        """(weight_VK, bias_K) of a head on all rows."""
+        """Fit a head to all rows; return (weight_VK, bias_K)."""
         if self._factor_NN is None:
             return self._fit_sparse(self._weighed_NV, self._targets, inverse_penalty)
         weights_KN1 = self._fit_rows(self._factor_NN, self._targets, inverse_penalty)
@@ -180,7 +180,7 @@ class Fits:
 
 
 def _factorise(weighed_NV: sparse.csr_matrix) -> tuple[Tensor, Tensor | None]:
-    """F (N, N) float32 with F Fᵀ = X Xᵀ + jitter, and F⁻ᵀ in float64; None for it: F is lower triangular.
+    """Return F (N, N) float32 with F Fᵀ = X Xᵀ + jitter, and F⁻ᵀ in float64; None for it: F is lower triangular.
 
     Texts made from templates have N rows in far fewer dimensions. The rounding of float32 products (about 1e-7) may
     then outweigh the jitter, and Cholesky's method meets a negative pivot. Products in float64 and eigenvalues that are

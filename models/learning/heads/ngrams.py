@@ -1,8 +1,8 @@
 """N-grams of a text: its words, pairs of neighbouring words, and runs of 3 to 5 characters of a word. Hashed.
 
-They know no language and no tokeniser, so they tell rows apart where the base has never seen the like of them. A
-term's bucket depends on its characters alone, in every process and on every machine. All spans of many texts are hashed
-at once: a polynomial over code points, whose prefix sums give the hash of any span in a few array operations.
+They need no language and no tokeniser, so they help where the base was not trained on the like. The bucket of an
+n-gram depends on its characters alone, in every process and on every machine. All spans of many texts are hashed at
+once: a polynomial over code points, whose prefix sums give the hash of any span in a few array operations.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-# Of 24-bit buckets, two terms of a vocabulary of 50,000 share one with a chance of 0.3 % each.
+# Of 24-bit buckets, two n-grams of a vocabulary of 50,000 share one with a chance of 0.3 % each.
 _BUCKET_BITS = 24
 _RUNS = (3, 4, 5)
 # What is read of a text: about as much as a base of 512 tokens sees.
@@ -47,14 +47,14 @@ class Ngrams:
         return len(self.starts) - 1
 
     def take(self, rows: Ints) -> Ngrams:
-        """Those of some texts, in this order."""
+        """Return those of some texts, in this order."""
         lengths = np.diff(self.starts)[rows]
         starts = np.concatenate([[0], np.cumsum(lengths)])
         where = np.arange(starts[-1]) - np.repeat(starts[:-1] - self.starts[:-1][rows], lengths)
         return Ngrams(starts, self.buckets[where], self.counts[where])
 
     def each(self) -> list[Ngrams]:
-        """Those of every text by itself."""
+        """Return those of every text by itself."""
         borders = self.starts.tolist()
         return [
             Ngrams(np.array([0, end - start]), self.buckets[start:end], self.counts[start:end])
@@ -63,7 +63,7 @@ class Ngrams:
 
 
 def join(parts: Sequence[Ngrams]) -> Ngrams:
-    """Texts after texts."""
+    """Return the n-grams of all parts, one part's texts after the other's."""
     lengths = np.concatenate([np.diff(part.starts) for part in parts])
     return Ngrams(
         starts=np.concatenate([[0], np.cumsum(lengths)]),
@@ -84,12 +84,12 @@ def read(texts: Sequence[str]) -> Ngrams:
 
 
 def size(text: str) -> int:
-    """Characters that are read of it."""
+    """Return how many characters of a text are read."""
     return min(len(text), _MOST_CHARACTERS)
 
 
 def _normalise(text: str) -> str:
-    """Words between single spaces, a space before the first and after the last."""
+    """Return the words between single spaces, a space before the first and after the last."""
     text = text[:_MOST_CHARACTERS]
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
@@ -124,7 +124,7 @@ def _count(texts: Sequence[str]) -> tuple[Ints, NDArray[np.int32], NDArray[np.fl
         return text_of[starts], _bucket(((sums[ends] - sums[starts]) * inverses[starts]) ^ salt)
 
     pairs = np.flatnonzero(after[:-1] == before[1:])  # not across texts: between those lie two spaces
-    # A run may take in the space before its word, or the one after it: beginnings and ends are terms of their own.
+    # A run may take in the space before its word, or the one after it: beginnings and ends are n-grams of their own.
     lengths = after - before
     starts = np.repeat(before - np.cumsum(lengths) + lengths, lengths) + np.arange(int(lengths.sum()))
     room = np.repeat(after + 1, lengths) - starts
@@ -139,7 +139,7 @@ def _count(texts: Sequence[str]) -> tuple[Ints, NDArray[np.int32], NDArray[np.fl
 
 
 def _bucket(hashes: UInts) -> Ints:
-    """The upper bits after the finaliser of SplitMix64, which spreads every bit over all."""
+    """Return the upper bits after the finaliser of SplitMix64, which spreads every bit over all."""
     hashes = (hashes ^ (hashes >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     hashes = (hashes ^ (hashes >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return ((hashes ^ (hashes >> np.uint64(31))) >> np.uint64(64 - _BUCKET_BITS)).astype(np.int64)

@@ -1,10 +1,10 @@
 """Choice of features, of the regularisation, and of label names as rows, by cross-validation.
 
-In stages, because the whole grid would cost more than the rest of the run: the feature sets race at one penalty that is
-good almost everywhere (on at most 4,000 rows), then the winner walks to weaker and to stronger penalties from there,
+In stages, because the whole grid would cost more than the rest of the run: the feature sets are compared at one penalty
+that is good almost everywhere (on at most 4,000 rows), then weaker and stronger penalties are tried for the best one,
 each fit starting from the one before, until it gets worse. The mean of two heads, which is one linear head on the
-features of both, races too: on all rows of 77 intents it has 0.943 where its halves have 0.938. Where rows are few,
-each label's name is tried as one more row of its class: on 10 rows per class of the same set it was worth 0.7 points.
+features of both, is compared too: on all rows of 77 intents it has 0.943 where its halves have 0.938. Where rows are
+few, each label's name is tried as one more row of its class: on 10 rows per class of the same set it was worth 0.7 points.
 The held-out answers are kept.
 """
 
@@ -33,15 +33,15 @@ from models.learning.heads.linear import Floats, Head
 
 _FACTOR = 3.0
 _FURTHEST = 3  # steps away from the start
-_RACE_ROWS = 4_000
-# Where a row has features for each of its words, so many words are enough for the race, and for the walk.
-_RACE_UNITS, _WALK_UNITS = 12_000, 24_000
+_COMPARISON_ROWS = 4_000
+# Where a row has features for each of its words, so many words are enough to compare feature sets, and penalties.
+_COMPARISON_UNITS, _PENALTY_UNITS = 12_000, 24_000
 _AND = " + "
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The winner: its features, its penalty, its out-of-fold logits, and all that was tried."""
+    """The chosen head: its features, its penalty, its out-of-fold logits, and all that was tried."""
 
     features: str
     names: tuple[str, ...]
@@ -78,25 +78,25 @@ def choose(  # noqa: PLR0917
     trials: list[CrossValidationResult] = []
     best = next(iter(sets))
     if len(sets) > 1:
-        rows = subsample(strata_N, min(_RACE_ROWS, _rows_of(_RACE_UNITS, table)), seed=seed)
-        raced_N = keep_together(stratified_folds(strata_N[rows], 3, seed=seed), duplicates_N[rows])
-        trials = _race(table.take(rows), sets, start, raced_N, context)
+        rows = subsample(strata_N, min(_COMPARISON_ROWS, _rows_of(_COMPARISON_UNITS, table)), seed=seed)
+        compared_N = keep_together(stratified_folds(strata_N[rows], 3, seed=seed), duplicates_N[rows])
+        trials = _compare_feature_sets(table.take(rows), sets, start, compared_N, context)
         best = _best(trials, prefer_first=True).features
     members = tuple(sets[name] for name in best.split(_AND))
-    fold_N = stratified_folds(strata_N, 5 if len(strata_N) <= _RACE_ROWS else 3, seed=seed)
+    fold_N = stratified_folds(strata_N, 5 if len(strata_N) <= _COMPARISON_ROWS else 3, seed=seed)
     fold_N = keep_together(fold_N, duplicates_N)
     # Drawn anew: the folds were dealt with `seed`, and the same draw may be a part of one of them.
-    rows = subsample(strata_N, _rows_of(_WALK_UNITS, table), seed=seed + 1)
-    walked_table, walked_N = table.take(rows), fold_N[rows]
+    rows = subsample(strata_N, _rows_of(_PENALTY_UNITS, table), seed=seed + 1)
+    tried_table, tried_fold_N = table.take(rows), fold_N[rows]
 
     def prepare(names: DesignMatrix | None) -> CrossValidation:
-        return CrossValidation(walked_table, names, best, members, walked_N, context)
+        return CrossValidation(tried_table, names, best, members, tried_fold_N, context)
 
-    walked = _walk(prepare, label_names, start, fixed=penalty.fixed)
-    winner = _best([trial for trial, _ in walked])
+    results = _search_penalty(prepare, label_names, start, fixed=penalty.fixed)
+    winner = _best([trial for trial, _ in results])
     if len(rows) < len(strata_N):
-        walked.append(CrossValidation(table, None, best, members, fold_N, context).run(winner.inverse_penalty))
-        winner = walked[-1][0]
+        results.append(CrossValidation(table, None, best, members, fold_N, context).run(winner.inverse_penalty))
+        winner = results[-1][0]
     return Choice(
         features=best,
         names=tuple(dict.fromkeys(name for names in members for name in names)),
@@ -104,35 +104,35 @@ def choose(  # noqa: PLR0917
         inverse_penalty=winner.inverse_penalty,
         label_names=winner.label_names,
         fold_N=fold_N,
-        logits_NK=next(logits_NK for trial, logits_NK in walked if trial is winner),
-        trials=[*trials, *(trial for trial, _ in walked)],
+        logits_NK=next(logits_NK for trial, logits_NK in results if trial is winner),
+        trials=[*trials, *(trial for trial, _ in results)],
     )
 
 
-def _walk(
+def _search_penalty(
     prepare: Callable[[DesignMatrix | None], CrossValidation],
     label_names: DesignMatrix | None,
     start: float,
     *,
     fixed: bool,
 ) -> list[tuple[CrossValidationResult, Floats]]:
-    """Walk from one penalty to weaker and to stronger ones, with label names if they help."""
+    """Search the penalty from `start` to weaker and to stronger ones, with label names if they help."""
     validation = prepare(None)
-    walked = [validation.run(start)]
+    results = [validation.run(start)]
     if label_names is not None:
         named = prepare(label_names)
-        walked.append(named.run(start))
-        if _best([trial for trial, _ in walked]) is walked[-1][0]:
+        results.append(named.run(start))
+        if _best([trial for trial, _ in results]) is results[-1][0]:
             validation = named
     for factor in () if fixed else (_FACTOR, 1 / _FACTOR):
-        best_so_far = _best([trial for trial, _ in walked])
+        best_so_far = _best([trial for trial, _ in results])
         if best_so_far.inverse_penalty != start:
-            break  # the other direction was better: the score has one hill
+            break  # the other direction was better, and the score has one maximum
         for step in range(1, _FURTHEST + 1):
-            walked.append(validation.run(start * factor**step))
-            if _best([trial for trial, _ in walked]) is not walked[-1][0]:
+            results.append(validation.run(start * factor**step))
+            if _best([trial for trial, _ in results]) is not results[-1][0]:
                 break
-    return walked
+    return results
 
 
 def default_first(sets: Mapping[str, tuple[str, ...]], default: str | None) -> Mapping[str, tuple[str, ...]]:
@@ -148,9 +148,9 @@ def _rows_of(most: int, table: DesignMatrix) -> int:
 
 
 def fit_final(table: DesignMatrix, label_names: DesignMatrix | None, choice: Choice, context: FitContext) -> Head:
-    """The chosen head on all rows of `table`, with the label names if they were chosen."""
+    """Fit the chosen head to all rows of `table`, with the label names if they were chosen."""
     if choice.label_names and label_names is not None:
-        table = table.under(label_names)
+        table = table.with_rows(label_names)
     targets = torch.from_numpy(flat(table.targets)).to(context.device)
     parts = []
     for names in choice.members:
@@ -167,7 +167,7 @@ def fit_final(table: DesignMatrix, label_names: DesignMatrix | None, choice: Cho
 
 
 def _mean_head(parts: Sequence[tuple[Sequence[str], Head]], names: Sequence[str], widths: Mapping[str, int]) -> Head:
-    """The head whose logits are the mean of the parts' logits, on the union of their features."""
+    """Return the head whose logits are the mean of the parts' logits, on the union of their features."""
     starts = dict(zip(names, np.cumsum([0, *(widths[name] for name in names)]), strict=False))
     outputs = len(parts[0][1].bias_K)
     weight_KF = np.zeros((outputs, sum(widths[name] for name in names)), dtype=np.float32)
@@ -182,14 +182,14 @@ def _mean_head(parts: Sequence[tuple[Sequence[str], Head]], names: Sequence[str]
     return Head(weight_KF, bias_K)
 
 
-def _race(
+def _compare_feature_sets(
     table: DesignMatrix,
     sets: Mapping[str, tuple[str, ...]],
     inverse_penalty: float,
     fold_N: NDArray[np.int64],
     context: FitContext,
 ) -> list[CrossValidationResult]:
-    """Every set alone, and the mean of the first one with each other one; the default set comes first."""
+    """Return the results of every set alone, and of the mean of the first one, the default, with each other one."""
     answers: dict[str, Floats] = {}
     trials = []
     for name, names in sets.items():
@@ -207,7 +207,7 @@ def _best(trials: Sequence[CrossValidationResult], *, prefer_first: bool = False
     """The least loss among those whose score is as good as the best one's, up to half a standard error.
 
     The score decides, but on few rows it is noise to a tenth of a point; the loss sees every row's margin. With
-    `prefer_first` the first trial wins unless another one's loss is clearly less: on few rows the race cannot tell.
+    `prefer_first` the first trial wins unless another one's loss is clearly less: on few rows the difference is noise.
     """
     top = max(trial.score for trial in trials)
     noise = (max(top * (1 - top), 0.01) / trials[0].rows) ** 0.5
@@ -219,7 +219,7 @@ def _best(trials: Sequence[CrossValidationResult], *, prefer_first: bool = False
 
 
 def describe(trials: Sequence[CrossValidationResult]) -> list[dict[str, Any]]:
-    """For the report."""
+    """Return the entries of the report."""
     return [
         {
             "features": trial.features,

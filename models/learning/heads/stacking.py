@@ -1,8 +1,8 @@
-"""Head and lexical part together: how much of each, decided on rows that neither had seen.
+"""Head and n-gram part together (stacking): the share of each, decided on rows that neither was fitted to.
 
-The logits of both, each at its own temperature, are mixed by a share. Where the base knows the language the terms add
+The logits of both, each at its own temperature, are mixed by a share. Where the base knows the language n-grams add
 little, and a version without them costs less to serve: the share stays 0 unless the gain is more than noise. Where the
-base has never seen the like (another language, a vocabulary of codes) the terms may be all there is.
+base was not trained on the like (another language, a vocabulary of codes) n-grams may be all that helps.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from models.learning.tasks.task import EncoderTask
 _SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 # Within half a point of the best from 10 to 900 rows per class, on sets of 2 to 77 labels.
 _INVERSE_PENALTY = 20.0
-# So many rows are fitted in less than a second, and tell whether the terms are worth fitting on all rows.
+# So many rows are fitted in less than a second, enough to decide whether n-grams are worth a fit on all rows.
 _PROBE_ROWS = 2_000
 # Up to here all rows decide at once: fitting them takes seconds, and a clear gain on them may be noise on a probe.
 _ALL_ROWS = 4_000
-# Of all rows together: a hundred million entries of terms would not fit beside the features.
+# Of all rows together: a hundred million n-grams would not fit beside the features.
 _MOST_CHARACTERS = 2**24
 # Standard errors by which the mean loss of a row must fall.
 _CLEAR = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class ScoreAndLoss:
     """Score and loss at its best temperature, out of fold."""
 
     score: float
@@ -50,31 +50,31 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """`head_factor * head + share * part`, as it was measured on `rows` rows."""
+    """A head with its n-gram part, `head_factor * head + share * part`, as measured on `rows` rows."""
 
-    share: float  # of the lexical part, each at its own temperature; 0: there is none
+    share: float  # of the n-gram part, each at its own temperature; 0: there is none
     head_factor: float
     part: NgramHead | None  # at its own temperature
     logits_NK: Floats  # out of fold, of both
     rows: int
-    head: Measured
-    lexical: Measured
-    both: Measured
-    terms_beat_head: bool  # the lexical part alone is clearly better than the head alone
+    head: ScoreAndLoss
+    ngram: ScoreAndLoss
+    both: ScoreAndLoss
+    ngrams_beat_head: bool  # the n-gram part alone is clearly better than the head alone
     might_help: bool  # both together have less loss than the head alone, be it by noise
 
     def answer(self, inputs: Sequence[str]) -> Floats | None:
-        """The part's logits, (N, K); None if there is none."""
+        """Return the n-gram part's logits, (N, K); None if there is none."""
         return None if self.part is None else self.part.logits(ngrams.read(inputs))
 
-    def mix(self, head_NK: Floats, lexical_NK: Floats | None) -> Floats:
-        """The logits of both."""
-        if lexical_NK is None:
+    def mix(self, head_NK: Floats, ngram_NK: Floats | None) -> Floats:
+        """Return the logits of both together, (N, K)."""
+        if ngram_NK is None:
             return head_NK
-        return np.float32(self.head_factor) * head_NK + np.float32(self.share) * lexical_NK
+        return np.float32(self.head_factor) * head_NK + np.float32(self.share) * ngram_NK
 
     def variants(self, head_NK: Floats, targets: NDArray[Any], link: LinkFunction) -> list[Stack]:
-        """Return the stacks to try beside another head, given its held-out logits; one of them has no n-gram head."""
+        """Return the stacks to try beside another head, given its held-out logits; one of them has no n-gram part."""
         factor = 1.0 / calibration.fit_temperature(head_NK, targets, link)
         shares = (self.share / 2, self.share)
         return [
@@ -83,14 +83,14 @@ class Stack:
         ]
 
     def describe(self) -> dict[str, Any]:
-        """For the report."""
+        """Return the entry of the report."""
         return {
             "share": self.share,
-            "terms": len(self.part.lexicon.buckets_V) if self.part else 0,
+            "terms": len(self.part.vocabulary.buckets_V) if self.part else 0,
             "rows": self.rows,
             **{
                 name: {"score": measured.score, "log_loss": measured.log_loss}
-                for name, measured in (("head", self.head), ("lexical", self.lexical), ("both", self.both))
+                for name, measured in (("head", self.head), ("lexical", self.ngram), ("both", self.both))
             },
         }
 
@@ -104,7 +104,7 @@ def measure(
     *,
     wanted: bool | None = None,
 ) -> Stack:
-    """Decide the share out of fold and fit the lexical part on all rows, if it has any.
+    """Decide the share out of fold and fit the n-gram part to all rows, if the share is above 0.
 
     `head_NK` are the head's out-of-fold logits by the folds `fold_N`; `wanted` True takes the best share above 0
     even where it is no clear gain.
@@ -123,7 +123,7 @@ def measure(
     stack = try_on(rows)
     logits_NK = head_NK.copy()
     if stack.part is not None:
-        # Rows that the part has not seen are as good as held out.
+        # The part was not fitted to the other rows: its logits of them are as good as held out.
         others = np.setdiff1d(np.arange(len(inputs)), rows)
         logits_NK[rows] = stack.logits_NK
         logits_NK[others] = stack.mix(head_NK[others], stack.answer([inputs[row] for row in others]))
@@ -133,7 +133,7 @@ def measure(
 def refit(
     stack: Stack, inputs: Sequence[str], targets: NDArray[Any], held: Sequence[str], context: FitContext
 ) -> Floats | None:
-    """Fit the stack's n-gram head to these rows alone and return its logits of `held`; None if it has none."""
+    """Fit the stack's n-gram part to these rows alone and return its logits of `held`; None if it has none."""
     if stack.part is None:
         return None
     rows = subsample(context.task.strata(targets), _affordable(inputs), seed=context.seed)
@@ -142,7 +142,7 @@ def refit(
 
 
 def parts_of(task: EncoderTask, head: Head, stack: Stack | None) -> tuple[Part, ...]:
-    """Return what an artifact holds of a head in the customer's own unit, and of the n-gram head added to it."""
+    """Return what an artifact holds of a head in the customer's own unit, and of the n-gram part added to it."""
     # It was fitted to standardised values if the task has a scale.
     offset, scale = task.scale
     if stack is None or stack.part is None:
@@ -169,21 +169,21 @@ def _try(  # noqa: PLR0917
 ) -> Stack:
     link = context.task.link
     fits, part = _fit(inputs, targets, context)
-    lexical_NK = _out_of_fold(fits, fold_N, context)
+    ngram_NK = _out_of_fold(fits, fold_N, context)
     head_factor, factor = (
-        1.0 / calibration.fit_temperature(logits_NK, targets, link) for logits_NK in (head_NK, lexical_NK)
+        1.0 / calibration.fit_temperature(logits_NK, targets, link) for logits_NK in (head_NK, ngram_NK)
     )
     tried = {}
     for share in _SHARES:
         factors = np.float32((1 - share) * head_factor), np.float32(share * factor)
-        tried[share] = _Try(factors[0] * head_NK + factors[1] * lexical_NK, targets, context)
-    head, lexical = tried[0.0], tried[1.0]
+        tried[share] = _Try(factors[0] * head_NK + factors[1] * ngram_NK, targets, context)
+    head, ngram = tried[0.0], tried[1.0]
     share = min((share for share in _SHARES if share > 0), key=lambda share: tried[share].losses_N.mean())
     both = tried[share]
-    beaten = lexical.score > head.score and _clearly_less(lexical.losses_N, head.losses_N)
+    beaten = ngram.score > head.score and _clearly_less(ngram.losses_N, head.losses_N)
     if not (wanted or (both.score >= head.score and _clearly_less(both.losses_N, head.losses_N))):
         less = bool(both.losses_N.mean() < head.losses_N.mean())
-        return Stack(0.0, 1.0, None, head_NK, len(inputs), head.measured, lexical.measured, head.measured, beaten, less)
+        return Stack(0.0, 1.0, None, head_NK, len(inputs), head.measured, ngram.measured, head.measured, beaten, less)
     return Stack(
         share=share,
         head_factor=(1 - share) * head_factor,
@@ -191,28 +191,28 @@ def _try(  # noqa: PLR0917
         logits_NK=both.logits_NK,
         rows=len(inputs),
         head=head.measured,
-        lexical=lexical.measured,
+        ngram=ngram.measured,
         both=both.measured,
-        terms_beat_head=beaten,
+        ngrams_beat_head=beaten,
         might_help=True,
     )
 
 
 def _fit(inputs: Sequence[str], targets: NDArray[Any], context: FitContext) -> tuple[Fits, Callable[[], NgramHead]]:
-    """The rows made ready, and how to fit a part to all of them."""
+    """Return the rows prepared for fits, and the function that fits an n-gram part to all of them."""
     found = ngrams.read(inputs)
-    lexicon = NgramVocabulary.learn(found, outputs=context.outputs)
-    fits = Fits(lexicon.weigh(found), torch.from_numpy(targets), context.task.link, outputs=context.outputs)
+    vocabulary = NgramVocabulary.learn(found, outputs=context.outputs)
+    fits = Fits(vocabulary.weigh(found), torch.from_numpy(targets), context.task.link, outputs=context.outputs)
 
     def part() -> NgramHead:
         weight_VK, bias_K = fits.fit_all(_INVERSE_PENALTY)
-        return NgramHead(lexicon, weight_VK.astype(np.float16), bias_K)
+        return NgramHead(vocabulary, weight_VK.astype(np.float16), bias_K)
 
     return fits, part
 
 
 class _Try:
-    """Out-of-fold logits and what they are worth."""
+    """Out-of-fold logits at one share, their losses and their score."""
 
     def __init__(self, logits_NK: Floats, targets: NDArray[Any], context: FitContext) -> None:
         task, link = context.task, context.task.link
@@ -224,9 +224,9 @@ class _Try:
         self.score = task.tally(targets, chosen_NK).score
 
     @property
-    def measured(self) -> Measured:
-        """For the report."""
-        return Measured(self.score, float(self.losses_N.mean()))
+    def measured(self) -> ScoreAndLoss:
+        """Score and mean loss."""
+        return ScoreAndLoss(self.score, float(self.losses_N.mean()))
 
 
 def _out_of_fold(fits: Fits, fold_N: Ints, context: FitContext) -> Floats:

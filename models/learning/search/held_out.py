@@ -32,7 +32,7 @@ class Trial:
     new_loss: float
     old_loss: float
     loss_noise: float  # standard error of the difference of the losses, row by row
-    stack: Stack | None  # what the refined model is added to; None as in the first version
+    stack: Stack | None  # how the n-gram part is added to the refined model; None where the first version has none
 
     @property
     def figures(self) -> TrialFigures:
@@ -66,7 +66,7 @@ class _Moment:
 
 
 class HeldOutResults:
-    """The answers so far: by moment (epoch and blend), split after split."""
+    """Held-out answers so far: by moment (epoch and blend), split after split."""
 
     def __init__(self, task: EncoderTask, stack: Stack | None, *, seed: int, validated: bool = False) -> None:
         self._task = task
@@ -87,7 +87,7 @@ class HeldOutResults:
         head_logits_NK: Floats,
         ngram_logits_NK: Floats | None,
     ) -> None:
-        """Add the held-out rows of another split, with the logits of the first version's two halves."""
+        """Add the held-out rows of another split, with the logits of the first version's head and n-gram part."""
         self._targets.append(targets)
         self._rows.append(rows_N)
         self._head.append(head_logits_NK)
@@ -148,7 +148,7 @@ class HeldOutResults:
         return stack.mix(logits_NK, np.concatenate(self._ngram))
 
     def _assess(self, epoch: int, blend: float, logits_NK: Floats, held: HeldOut) -> _Moment:
-        """Measure a moment's answers, with as much of the n-gram head as suits them best."""
+        """Measure a moment's answers, with as much of the n-gram part as suits them best."""
         variants: list[Stack | None] = [self._stack]
         if self._stack is not None and self._stack.part is not None:
             variants = [*self._stack.variants(logits_NK, flat(held.targets), self._task.link)]

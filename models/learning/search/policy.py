@@ -24,7 +24,7 @@ def size_of(rows_per_class: float, feature_width: int) -> Literal["small", "larg
 
 
 def similarity_of(separability: float, *, terms_beat_features: bool) -> Literal["similar", "different"]:
-    """Return "similar" where the base knows the domain: one that the bare terms beat does not."""
+    """Return "similar" where the base knows the domain: not where n-grams alone do better."""
     return "similar" if separability >= SIMILAR and not terms_beat_features else "different"
 
 

@@ -58,7 +58,7 @@ def measure(run: EncodedRun, first: FirstVersion) -> Situation:
     score = assessment.score.value
     chance = task.tally(targets, task.majority(targets, targets)).score
     separability = max(0.0, (score - chance) / max(1.0 - chance, 1e-9))
-    beaten = first.stack is not None and first.stack.terms_beat_head
+    beaten = first.stack is not None and first.stack.ngrams_beat_head
     depth_scores = _scores_by_depth(run, first)
     return Situation(
         size=policy.size_of(rows_per_class, run.backbone.width),
