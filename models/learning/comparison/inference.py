@@ -47,7 +47,7 @@ def changes_base(artifact: Artifact) -> bool:
 
 
 def _own_encoder(artifact: Artifact, backbone: Backbone) -> Encoder | None:
-    """The base with what the version changed in it, None if it changed nothing."""
+    """Return the base with what the version changed in it, None if it changed nothing."""
     if not changes_base(artifact):
         return None
     encoder = backbone.trainable_copy().requires_grad_(False).eval()

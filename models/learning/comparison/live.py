@@ -57,7 +57,7 @@ class _Picked:
 
 @dataclass(frozen=True, slots=True)
 class _RowParts:
-    """What each version adds to the metric, row by row."""
+    """Addends of both versions to the metric, row by row."""
 
     new_RJ: NDArray[np.float64]
     live_RJ: NDArray[np.float64]

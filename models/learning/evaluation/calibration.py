@@ -30,7 +30,7 @@ def log_loss(logits_NK: Floats, targets: Targets | Ragged, link: LinkFunction, t
 
 
 def fit_temperature(logits_NK: Floats, targets: Targets | Ragged, link: LinkFunction) -> float:
-    """The temperature with the least held-out loss: a convex search over log T by golden sections.
+    """Return the temperature with the least held-out loss: a convex search over log T by golden sections.
 
     1 for a link that no temperature suits.
     """

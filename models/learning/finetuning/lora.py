@@ -24,13 +24,13 @@ class LoraLinear(nn.Module):
         self.lora_up = nn.Parameter(torch.zeros(frozen.out_features, rank, device=frozen.weight.device))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """The layer's output with the side path."""
+        """Return the layer's output with the side path."""
         low = functional.linear(functional.linear(inputs, self.lora_down), self.lora_up * self.scale)
         output: Tensor = self.frozen(inputs) + low
         return output
 
     def merged_weight(self) -> Tensor:
-        """The weight of a plain linear layer that computes the same."""
+        """Return the weight of a plain linear layer that computes the same."""
         weight: Tensor = self.frozen.weight + self.scale * (self.lora_up @ self.lora_down)
         return weight
 

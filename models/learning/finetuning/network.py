@@ -84,7 +84,7 @@ class Network(nn.Module):
 
     @property
     def embeddings_train(self) -> bool:
-        """Whether what comes before the blocks trains, too."""
+        """True where the embeddings, before the blocks, train as well."""
         return next(self.encoder.embeddings.parameters()).requires_grad
 
     def head(self) -> Head:
@@ -151,7 +151,7 @@ def blend(network: Network, start: Mapping[str, Tensor], share: float) -> None:
 
 
 def own_parts(network: Network, config: TrainingConfig, dtype: torch.dtype) -> tuple[Part, ...]:
-    """What the artifact holds beside the head: in `dtype`, in which it is served."""
+    """Return the artifact's parts beside the head, in `dtype`, in which they are served."""
     blocks = network.encoder.blocks
     if config.lora_rank:
         return (lora.weights(blocks, dtype),)

@@ -49,7 +49,7 @@ class Design:
     scale_F: Tensor
 
     def rows(self, indices: NDArray[np.int64]) -> Tensor:
-        """The rotated features of some rows."""
+        """Return the rotated features of some rows."""
         return self.rotated_NR[torch.from_numpy(indices).to(self.rotated_NR.device)]
 
     def unfold(self, weights_KR1: Tensor) -> Head:
@@ -62,7 +62,7 @@ class Design:
         return Head(weight_KF.float().cpu().numpy(), bias_K.float().cpu().numpy())
 
     def fold(self, head: Head) -> Tensor:
-        """The inverse of `unfold`: where a fit may start."""
+        """Return the weights that `unfold` turns into this head: a start for a fit."""
         weight_KF = torch.from_numpy(head.weight_KF).to(self.mean_F)
         bias_K = torch.from_numpy(head.bias_K).to(self.mean_F) + weight_KF @ self.mean_F
         weight_KF = weight_KF * self.scale_F

@@ -4,7 +4,7 @@ In stages, because the whole grid would cost more than the rest of the run: the 
 that is good almost everywhere (on at most 4,000 rows), then weaker and stronger penalties are tried for the best one,
 each fit starting from the one before, until it gets worse. The mean of two heads, which is one linear head on the
 features of both, is compared too: on all rows of 77 intents it has 0.943 where its halves have 0.938. Where rows are
-few, each label's name is tried as one more row of its class: on 10 rows per class of the same set it was worth 0.7 points.
+few, each label's name is tried as one more row of its class: on 10 rows per class of that set it was worth 0.7 points.
 The held-out answers are kept.
 """
 
@@ -204,7 +204,7 @@ def _compare_feature_sets(
 
 
 def _best(trials: Sequence[CrossValidationResult], *, prefer_first: bool = False) -> CrossValidationResult:
-    """The least loss among those whose score is as good as the best one's, up to half a standard error.
+    """Return the trial of least loss among those whose score is as good as the best, up to half a standard error.
 
     The score decides, but on few rows it is noise to a tenth of a point; the loss sees every row's margin. With
     `prefer_first` the first trial wins unless another one's loss is clearly less: on few rows the difference is noise.

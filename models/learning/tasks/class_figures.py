@@ -34,7 +34,7 @@ def per_class(targets: Targets, chosen_NK: NDArray[np.bool_], labels: Sequence[s
 def precision_and_recall(
     both_K: NDArray[np.int64], chosen_K: NDArray[np.int64], support_K: NDArray[np.int64], labels: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """The figures of every label from counts: rightly chosen, chosen, there."""
+    """Return the figures of every label from counts: rightly chosen, chosen, there."""
     return [
         {
             "label": label,

@@ -34,7 +34,7 @@ class LinkFunction:
         return probabilities_NK
 
     def losses(self, logits_NK: Tensor, targets: Tensor) -> Tensor:
-        """The negative log-likelihood of each row, (N,).
+        """Return the negative log-likelihood of each row, (N,).
 
         Targets: (N,) classes for softmax, (N, K) 0/1 for sigmoid, (N, K) numbers for identity (of unit variance).
         """
@@ -45,7 +45,7 @@ class LinkFunction:
         return 0.5 * (logits_NK - targets).square().sum(-1)
 
     def value_and_residual(self, logits_NK: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """The summed loss and its derivative by the logits, (N, K): mean minus target, in one pass."""
+        """Return the summed loss and its derivative by the logits, (N, K): mean minus target, in one pass."""
         if self.name == "softmax":
             log_NK = logits_NK.log_softmax(-1)
             loss = -log_NK.gather(1, targets[:, None]).sum(dtype=torch.float64)

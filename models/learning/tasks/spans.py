@@ -34,7 +34,7 @@ class Entities:
 
 
 def tags_of(spans: Sequence[tuple[int, int, int]], words_W2: Ints) -> Ints:
-    """The tag of each word, (W,), from spans (first character, one past the last, label) that do not overlap.
+    """Return the tag of each word, (W,), from spans (first character, one past the last, label) that do not overlap.
 
     A word belongs to the span that has its first character that is in any: borders move to those of words.
     """
@@ -47,7 +47,7 @@ def tags_of(spans: Sequence[tuple[int, int, int]], words_W2: Ints) -> Ints:
 
 
 def entities(tags: Ragged) -> Entities:
-    """The spans that valid tags spell."""
+    """Return the spans that valid tags spell."""
     tags_U = tags.values
     goes_on_U = (tags_U > 0) & (tags_U % 2 == 0)
     start_E = np.flatnonzero(tags_U % 2 == 1)
@@ -57,7 +57,7 @@ def entities(tags: Ragged) -> Entities:
 
 
 def viterbi(probabilities: Ragged) -> Ragged:
-    """The most probable valid tags of each row, all rows side by side, word by word."""
+    """Return the most probable valid tags of each row, all rows side by side, word by word."""
     logs_UK = np.log(np.maximum(probabilities.values, _LEAST))
     counts_N = probabilities.counts
     tags_U = np.zeros(len(logs_UK), dtype=np.int64)
@@ -110,7 +110,7 @@ def decode_spans(
 
 
 def _best_before(score_NK: NDArray[np.float32]) -> Ints:
-    """For each tag the best one before it, (N, K): any before O and B, only its own label's before I."""
+    """Return for each tag the best one before it, (N, K): any before O and B, only its own label's before I."""
     rows, outputs = score_NK.shape
     before_NK = np.repeat(score_NK.argmax(1)[:, None], outputs, axis=1)
     begins, insides = np.arange(1, outputs, 2), np.arange(2, outputs, 2)
