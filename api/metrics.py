@@ -48,7 +48,7 @@ class Metrics:
         self.embedded_rows = Counter("graft_embedded_rows", "Rows embedded.", registry=self.registry)
         build = Gauge("graft_build_info", "1; the version is a label.", ["version"], registry=self.registry)
         build.labels(version).set(1)
-        free = Gauge("graft_datafree_bytes", "Free space where the data folder is.", registry=self.registry)
+        free = Gauge("graft_data_free_bytes", "Free space where the data folder is.", registry=self.registry)
         free.set_function(lambda: free_bytes(data_dir))
         # Processor time, memory, open files, when it started: the figures of every process.
         ProcessCollector(registry=self.registry)

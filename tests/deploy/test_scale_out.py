@@ -53,7 +53,7 @@ def customers(scaled) -> dict[str, Customer]:
 
 def _train(client: httpx.Client, path: Path, seed: int) -> None:
     with path.open("rb") as file:
-        form = {"suffix": "tickets", "strategy": "head", "seed": str(seed)}
+        form = {"suffix": "tickets", "strategy": "head", "seed": str(seed), "promote": "always"}
         job = _ok(client.post("/v1/fine_tuning/jobs", data=form, files={"file": (path.name, file)}))
     deadline = time.monotonic() + 300
     while job["status"] != "succeeded":
