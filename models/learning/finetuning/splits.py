@@ -22,7 +22,7 @@ from models.learning.tasks.task import Targets
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Rows to learn from, and the held-out rows that the head of those rows and the fine-tuned network answer."""
+    """Rows to train on, and held-out rows on which the fine-tuned network is compared with a head of the same rows."""
 
     name: str  # of its checkpoints
     train: Rows
@@ -31,7 +31,7 @@ class Split:
     held_targets: Targets | Ragged
     held_tokens: list[TokenizedInput]
     held_features: dict[str, Floats]
-    with_extra_rows: bool = True  # rows beyond those of the head are learned from, too
+    with_extra_rows: bool = True  # `EncodedRun.extra_rows` are trained on as well
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,16 +111,16 @@ def measure(
     """
     strata_N, seed = context.task.strata(targets), context.seed
 
-    def try_on(rows: Ints) -> Stack:
-        return _try([inputs[row] for row in rows], targets[rows], head_NK[rows], fold_N[rows], context, wanted)
+    def find_share_on(rows: Ints) -> Stack:
+        return _find_share([inputs[row] for row in rows], targets[rows], head_NK[rows], fold_N[rows], context, wanted)
 
     # Drawn anew: the folds were dealt with `seed`, and the same draw would be one of them.
     if len(inputs) > _ALL_ROWS:
-        stack = try_on(subsample(strata_N, _PROBE_ROWS, seed=seed + 1))
+        stack = find_share_on(subsample(strata_N, _PROBE_ROWS, seed=seed + 1))
         if stack.part is None and not stack.might_help:
             return replace(stack, logits_NK=head_NK)
     rows = subsample(strata_N, _affordable(inputs), seed=seed + 1)
-    stack = try_on(rows)
+    stack = find_share_on(rows)
     logits_NK = head_NK.copy()
     if stack.part is not None:
         # The part was not fitted to the other rows: its logits of them are as good as held out.
@@ -159,7 +159,7 @@ def _affordable(inputs: Sequence[str]) -> int:
     return max(_PROBE_ROWS, len(inputs) * _MOST_CHARACTERS // max(characters, 1))
 
 
-def _try(  # noqa: PLR0917
+def _find_share(  # noqa: PLR0917
     inputs: Sequence[str],
     targets: NDArray[Any],
     head_NK: Floats,
@@ -176,7 +176,7 @@ def _try(  # noqa: PLR0917
     tried = {}
     for share in _SHARES:
         factors = np.float32((1 - share) * head_factor), np.float32(share * factor)
-        tried[share] = _Try(factors[0] * head_NK + factors[1] * ngram_NK, targets, context)
+        tried[share] = _MixedLogits(factors[0] * head_NK + factors[1] * ngram_NK, targets, context)
     head, ngram = tried[0.0], tried[1.0]
     share = min((share for share in _SHARES if share > 0), key=lambda share: tried[share].losses_N.mean())
     both = tried[share]
@@ -211,7 +211,7 @@ def _fit(inputs: Sequence[str], targets: NDArray[Any], context: FitContext) -> t
     return fits, part
 
 
-class _Try:
+class _MixedLogits:
     """Out-of-fold logits at one share, their losses and their score."""
 
     def __init__(self, logits_NK: Floats, targets: NDArray[Any], context: FitContext) -> None:

@@ -73,13 +73,13 @@ def list_strategies(job: JobFacts) -> list[tuple[str, int | None]]:
     return found
 
 
-# --- What to expect, and when what earlier jobs saw counts
+# --- What to expect, and when outcomes of earlier jobs count
 
 # Share of the head's errors that refinement has taken away where it helped at all: little where frozen features tell
 # the classes apart, much where they do not (60 questions in six classes: 47 %).
 DEFAULT_ERROR_REDUCTION, DIFFERENT_ERROR_REDUCTION = 0.08, 0.25
 DEFAULT_JOBS = 1.0  # in the very same situation: as much as so many the default expectation counts
-# From here on the mean of what earlier jobs saw is worth more than another look on a few hundred rows: two jobs. No two
+# From here on the mean of earlier outcomes is worth more than another trial on a few hundred rows: two jobs. No two
 # situations are the same to the last digit, so 2 would ask for three.
 KNOWN_JOBS = 1.5
 UNKNOWN_ERROR_REDUCTION = 0.04  # how far the expectation of a candidate that is not known yet may be off
@@ -102,7 +102,7 @@ def expected_error_reduction(observed: Sequence[tuple[float, float]], default: f
 
 
 def is_known(jobs: float) -> bool:
-    """Return whether so many jobs in this situation, far ones counting less, make another look unnecessary."""
+    """Return whether so many jobs in this situation, far ones counting less, make another rung unnecessary."""
     return jobs >= KNOWN_JOBS
 
 
@@ -150,7 +150,7 @@ def worth_trying(expected: Mapping[str, float], *, score: float, answers: float)
 def choose_entrants(expected: Mapping[str, float], known: Set[str]) -> list[str]:
     """Return the candidates that race, the best expectation first: beside the best one all that may be better.
 
-    A candidate that earlier jobs know is taken at its expectation; of one that they do not know it may be off.
+    A candidate that earlier jobs tried often enough is taken at its expectation; for the others it may be off.
     """
     ranked = sorted(expected, key=lambda name: -expected[name])
     best = ranked[0]
@@ -183,7 +183,7 @@ class TrialPlan:
         return rows * (self.used * self._trained_share + 1.0)
 
     def shortened(self, answers: float) -> TrialPlan:
-        """Return half the splits, or one if it has enough answers: what earlier jobs saw counts as well."""
+        """Return half the splits, or one if it has enough answers: earlier outcomes count as well."""
         enough = self.folds > 1 and answers / self.folds >= CONFIRMING_ANSWERS
         return replace(self, used=1 if enough else max(1, self.used // 2), least=1)
 

@@ -35,7 +35,7 @@ class Prior:
         return sum(nearness for nearness, outcome in self.near if outcome.candidate == candidate)
 
     def is_known(self, candidate: str) -> bool:
-        """Return whether the candidate was tried often enough to do without another look."""
+        """Return whether the candidate was tried often enough to skip the race."""
         return policy.is_known(self.jobs(candidate))
 
     def error_reduction(self, candidate: str) -> float:

@@ -75,7 +75,7 @@ def refine(run: EncodedRun, first: FirstVersion, situation: Situation) -> Iterat
 def _plan(run: EncodedRun, situation: Situation, head_score: float, prior: Prior) -> SearchPlan:
     """Ask `policy` about this run.
 
-    A candidate that earlier jobs know well goes straight to its trial, on half the splits: what they saw counts too.
+    A candidate that earlier jobs tried often enough goes straight to its trial, on half the splits: they count too.
     """
     asked, answers = run.request.strategy, situation.answers
     auto = asked == "auto"
