@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -51,7 +52,11 @@ def check(
         out.print_json(data=found)
         return
     show_profile(found)
-    use = f"scored on: graft train … --validation {file}" if validation else f"trained on: graft train {file}"
+    words = [str(file), *(["--task", task] if task else [])]
+    for pair in column or []:
+        words += ["--column", pair]
+    train = f"trained on: graft train {shlex.join(words)}"
+    use = f"scored on: graft train … --validation {shlex.quote(str(file))}" if validation else train
     out.print(Text(f"\n{file.name} can be {use}", style="green"))
 
 

@@ -169,6 +169,10 @@ def test_a_file_is_checked_here_as_an_upload_is_there(graft: Graft, tenant: Tena
     few.write_text("text,label\none,a\ntwo,a\n")
     assert graft("check", str(few)).exit_code == 1
     assert "can be scored on" in graft("check", str(few), "--validation").stdout
+    other = tmp_path / "other.csv"
+    other.write_text(good.read_text().replace("text,label", "body,kind"))
+    printed = graft("check", str(other), "--column", "text=body", "--column", "label=kind").stdout.replace("\n", " ")
+    assert "--column text=body --column label=kind" in printed
     named = graft("check", str(good), "--column", "text=body")
     assert named.exit_code == 1
     assert "body" in named.stderr
