@@ -13,37 +13,53 @@ from models.errors import RateLimited
 _STATE_KEY = "rate_limit_headers"
 
 
-class RateLimits:
-    """Requests per caller and process in a fixed window. A shared store would put the network on the hot path.
+class _FixedWindow:
+    """Counts by name in windows of a fixed length.
 
-    The windows of all callers begin together, so forgetting the past is one new dictionary. (The memory storage of
+    The windows of all names begin together, so forgetting the past is one new dictionary. (The memory storage of
     `limits` scans all of its keys every 10 ms on a thread of its own, which ten thousand customers would feel.)
     """
 
     def __init__(self, rate: str) -> None:
         item = parse(rate)
-        self._amount = item.amount
-        self._window_s = item.get_expiry()
-        self._window = 0
-        self._counts: dict[str, int] = {}
+        self.amount = item.amount
+        self.length_s = item.get_expiry()
+        self.counts: dict[str, int] = {}
+        self._number = 0
+
+    def begin(self) -> int:
+        """Forget the counts if a new window has begun; return the whole seconds until the next one."""
+        now = time.time()
+        number = int(now // self.length_s)
+        if number != self._number:
+            self._number, self.counts = number, {}
+        return math.ceil((number + 1) * self.length_s - now)
+
+    def count(self, name: str) -> int:
+        """Add one to a name's count in this window and return it."""
+        count = self.counts[name] = self.counts.get(name, 0) + 1
+        return count
+
+
+class RateLimits:
+    """Requests per caller and process in a fixed window. A shared store would put the network on the hot path."""
+
+    def __init__(self, rate: str) -> None:
+        self._window = _FixedWindow(rate)
 
     def admit(self, scope: Scope, caller: str) -> None:
         """Count one request of `caller`, on the event loop; raises RateLimited when it has no more in this window."""
-        now = time.time()
-        window = int(now // self._window_s)
-        if window != self._window:
-            self._window, self._counts = window, {}
-        count = self._counts.get(caller, 0) + 1
-        reset_s = math.ceil((window + 1) * self._window_s - now)
-        self._counts[caller] = count
+        window = self._window
+        reset_s = window.begin()
+        count = window.count(caller)
         scope["state"][_STATE_KEY] = (
-            (b"x-ratelimit-limit-requests", b"%d" % self._amount),
-            (b"x-ratelimit-remaining-requests", b"%d" % max(0, self._amount - count)),
+            (b"x-ratelimit-limit-requests", b"%d" % window.amount),
+            (b"x-ratelimit-remaining-requests", b"%d" % max(0, window.amount - count)),
             (b"x-ratelimit-reset-requests", b"%ds" % reset_s),
         )
-        if count > self._amount:
+        if count > window.amount:
             raise RateLimited(
-                reason=f"Rate limit reached: {self._amount} requests per {_window(self._window_s)}. "
+                reason=f"Rate limit reached: {window.amount} requests per {_window(window.length_s)}. "
                 f"Try again in {reset_s} s.",
                 retry_after_s=reset_s,
             )
@@ -53,31 +69,20 @@ class FailedLogins:
     """Wrong keys per address and process in a fixed window."""
 
     def __init__(self, rate: str) -> None:
-        item = parse(rate)
-        self._amount = item.amount
-        self._window_s = item.get_expiry()
-        self._window = 0
-        self._counts: dict[str, int] = {}
+        self._window = _FixedWindow(rate)
 
     def count(self, address: str) -> None:
         """Count one wrong key."""
-        self._begin_window()
-        self._counts[address] = self._counts.get(address, 0) + 1
+        self._window.begin()
+        self._window.count(address)
 
     def check(self, address: str) -> None:
         """Raise RateLimited if the address has sent too many in this window."""
-        reset_s = self._begin_window()
-        if self._counts.get(address, 0) >= self._amount:
+        reset_s = self._window.begin()
+        if self._window.counts.get(address, 0) >= self._window.amount:
             raise RateLimited(
                 reason=f"Too many wrong keys came from this address. Try again in {reset_s} s.", retry_after_s=reset_s
             )
-
-    def _begin_window(self) -> int:
-        now = time.time()
-        window = int(now // self._window_s)
-        if window != self._window:
-            self._window, self._counts = window, {}
-        return math.ceil((window + 1) * self._window_s - now)
 
 
 class RateLimitHeaders:
