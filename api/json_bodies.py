@@ -28,6 +28,14 @@ class JsonRequest(Request):
         return self._parsed
 
 
+async def read(request: Request, limit: int) -> Any:
+    """Return the parsed body of a request; raises UnsupportedMediaType, BodyTooLarge and InvalidJson."""
+    body = await read_bounded(request, limit)
+    if body:
+        _check_media_type(request)
+    return parse(body)
+
+
 async def read_bounded(request: Request, limit: int) -> bytes:
     """Return the whole body; raises BodyTooLarge as soon as more than `limit` bytes are announced or have come."""
     announced = request.headers.get("content-length", "0")

@@ -58,6 +58,7 @@ async def create(request: Request, body: CreateChatCompletion, caller: Caller) -
         "created": int(time.time()),
         "model": answer.full_name,
         "system_fingerprint": f"v{answer.version}",
+        "truncated": bool(answer.truncated),
     }
     content, _ = content_of(prediction)
     logprobs = logprobs_of(prediction, body.top_logprobs or 0) if body.logprobs else None

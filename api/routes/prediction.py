@@ -9,13 +9,12 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from api import context, uploads
+from api import context, json_bodies, uploads
 from api.admission import DirectRoute
 from api.authentication import customer_of
 from api.disconnection import unless_gone
 from api.documentation import answers
 from api.errors import InvalidBody, hint_at, shorten
-from api.json_bodies import parse, read_bounded
 from api.schemas.prediction import Predict, PredictionList
 from models.datasets.examples import Media
 from models.serving.predictor import PredictCall
@@ -80,7 +79,7 @@ async def predict(request: Request) -> Response:
     if uploads.is_multipart(request):
         inputs, top_k = await _read_form(request, parts.settings)
     else:
-        body = parse(await read_bounded(request, parts.settings.body_limit_bytes))
+        body = await json_bodies.read(request, parts.settings.body_limit_bytes)
         inputs, top_k = _read(body, parts.settings.max_inputs)
     caller = customer_of(request)
     call = PredictCall(

@@ -159,6 +159,7 @@ class ChatCompletionObject(Object):
     choices: list[dict[str, Any]] = Field(description="One: the label as the assistant's message.")
     usage: dict[str, int] = Field(description="Tokens that were read.")
     system_fingerprint: str | None = Field(None, description="The version that answered: `v3`.")
+    truncated: bool = Field(description="Whether the message is longer than what the base reads.")
 
 
 def logprobs_of(prediction: dict[str, Any], top_k: int) -> dict[str, Any]:

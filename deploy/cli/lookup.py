@@ -77,7 +77,7 @@ def suggesting_models(client: Client, reference: str) -> Iterator[None]:
     try:
         yield
     except ApiRefused as error:
-        if error.http_status != 404 or error.error.get("param") != "model":
+        if error.code != "not_found" or error.error.get("param") != "model":
             raise
         name = _without_pin(reference)
         names = {str(model["name"]) for model in client.each("/v1/models") if model.get("kind") != "base"}

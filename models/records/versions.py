@@ -121,6 +121,12 @@ def find_version(session: Session, model_id: str, number: int) -> ModelVersion |
     return session.scalar(statement)
 
 
+def list_numbers(session: Session, model_id: str) -> list[int]:
+    """Return the numbers of a model's versions, oldest first."""
+    statement = select(ModelVersion.number).where(ModelVersion.model_id == model_id)
+    return list(session.scalars(statement.order_by(ModelVersion.number)))
+
+
 def find_candidate(session: Session, job_id: str, candidate: str) -> ModelVersion | None:
     """Return the version that a job's candidate became."""
     statement = select(ModelVersion).where(ModelVersion.job_id == job_id, ModelVersion.candidate == candidate)

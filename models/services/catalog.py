@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.orm import Session
 
+from models.backbones import registry
 from models.errors import NotFound
 from models.identifiers import is_name
 from models.records import changes, customers, jobs, versions
@@ -22,7 +23,10 @@ from models.services.errors import (
     InvalidAlias,
     ModelInUse,
     ModelNotReady,
+    NoSuchAlias,
+    NoSuchVersion,
     NothingBefore,
+    UntrainedBaseModel,
     VersionInUse,
 )
 from models.services.resources import Resources
@@ -30,6 +34,7 @@ from models.storage.errors import StorageUnavailable
 from models.storage.keys import model_prefix
 
 _NUMBER_DIGITS = 9
+_NAMED = 10  # names of what there is, in the message about what there is not
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +219,8 @@ def resolve(resources: Resources, customer_id: str, model_ref: str) -> ResolvedV
     with resources.database.reading() as session:
         model = versions.find_model(session, customer_id, name)
         if model is None:
+            if name in registry.entries(resources.settings):
+                raise UntrainedBaseModel(id=name, own=_own_models(session, customer_id))
             raise NotFound(kind="model", id=model_ref, param="model")
         version = _select(session, model, selector or LIVE)
         if version is None:
@@ -221,7 +228,7 @@ def resolve(resources: Resources, customer_id: str, model_ref: str) -> ResolvedV
             if not selector or not published:
                 hint = _none_live_hint(model) if published else _no_version_hint(session, customer_id, model)
                 raise ModelNotReady(model=model.name, hint=hint, param="model")
-            raise NotFound(kind="model", id=model_ref, param="model")
+            raise _not_selected(session, model, selector)
     return ResolvedVersion(
         customer_id=customer_id,
         model_id=model.id,
@@ -236,23 +243,54 @@ def resolve(resources: Resources, customer_id: str, model_ref: str) -> ResolvedV
 
 
 def _select(session: Session, model: Model, selector: str) -> ModelVersion | None:
-    if selector.isascii() and selector.isdecimal():
+    if _is_number(selector):
         return versions.find_version(session, model.id, int(selector)) if len(selector) <= _NUMBER_DIGITS else None
     alias = versions.find_alias(session, model.id, selector)
     return versions.find_version(session, model.id, alias.number) if alias is not None else None
 
 
+def _is_number(selector: str) -> bool:
+    return selector.isascii() and selector.isdecimal()
+
+
+def _not_selected(session: Session, model: Model, selector: str) -> NotFound:
+    if _is_number(selector):
+        return _no_version(session, model, selector, param="model")
+    return _no_alias(session, model, selector, param="model")
+
+
+def _no_version(session: Session, model: Model, number: str, *, param: str) -> NoSuchVersion:
+    numbers = versions.list_numbers(session, model.id)
+    return NoSuchVersion(model=model.name, number=number[:80], known=_listed(map(str, numbers[-_NAMED:])), param=param)
+
+
+def _no_alias(session: Session, model: Model, alias: str, *, param: str) -> NoSuchAlias:
+    names = [each.name for each in versions.fetch_aliases(session, model.id)]
+    return NoSuchAlias(model=model.name, alias=alias[:80], known=_listed(names[:_NAMED]), param=param)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+def _own_models(session: Session, customer_id: str) -> str:
+    page = versions.fetch_models(session, customer_id, after=None, limit=_NAMED)
+    if not page.data:
+        return "You have no model yet."
+    return f"Your models: {_listed(model.name for model in page.data)}{', …' if page.has_more else ''}."
+
+
 def _require_version(session: Session, model: Model, number: int) -> ModelVersion:
     version = versions.find_version(session, model.id, number) if 0 < number < 10**_NUMBER_DIGITS else None
     if version is None:
-        raise NotFound(kind="version", id=f"{model.name}@{number}", param="version")
+        raise _no_version(session, model, str(number), param="version")
     return version
 
 
 def _require_alias(session: Session, model: Model, alias: str) -> Alias:
     pointer = versions.find_alias(session, model.id, alias)
     if pointer is None:
-        raise NotFound(kind="alias", id=alias, param="alias")
+        raise _no_alias(session, model, alias, param="alias")
     return pointer
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.errors import Conflict, GraftError, InvalidRequest, RateLimited
+from models.errors import Conflict, GraftError, InvalidRequest, NotFound, RateLimited
 
 
 class LeaseLost(GraftError):
@@ -120,6 +120,28 @@ class ModelNotReady(Conflict):
     """The model exists and has no version yet, or none that is live: 409."""
 
     message = "The model '{model}' has no version that can answer yet.{hint}"
+
+
+class UntrainedBaseModel(NotFound):
+    """A base model is asked where a fine-tuned one answers: 404, as for any model that is not there."""
+
+    param = "model"
+    message = (
+        "'{id}' is a base model: it answers nothing before it is trained on data of yours. Start a job from it "
+        "(POST /v1/fine_tuning/jobs) and call the model by the name that the job gives it. {own}"
+    )
+
+
+class NoSuchVersion(NotFound):
+    """The model exists, this version of it does not: 404."""
+
+    message = "'{model}' has no version {number}; it has {known}."
+
+
+class NoSuchAlias(NotFound):
+    """The model exists, this alias of it does not: 404."""
+
+    message = "'{model}' has no alias '{alias}'; it has {known}."
 
 
 class ModelInUse(Conflict):

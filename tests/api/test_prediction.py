@@ -94,6 +94,50 @@ def test_a_model_that_is_still_trained_says_so(tenant: Tenant, upload: str) -> N
     assert job["id"] in answer.json()["error"]["message"]
 
 
+def test_what_is_not_there_is_told_from_what_is(tenant: Tenant, publish: Publish) -> None:
+    chat = {"messages": [{"role": "user", "content": "x"}]}
+
+    def refused(model: str) -> tuple[str, str]:
+        answers = [
+            tenant.http.post("/v1/chat/completions", json={"model": model, **chat}),
+            tenant.http.post(f"/v1/models/{model}/predict", json={"input": "x"}),
+        ]
+        assert [answer.status_code for answer in answers] == [404, 404]
+        assert answers[0].json() == answers[1].json()
+        return answers[0].json()["error"]["code"], answers[0].json()["error"]["message"]
+
+    code, message = refused("minilm")
+    assert code == "untrained_base_model"
+    assert "POST /v1/fine_tuning/jobs" in message
+    assert message.endswith("You have no model yet.")
+    publish("tickets", versions=3)
+    assert refused("minilm")[1].endswith("Your models: tickets.")
+    assert refused("tickets@7") == ("no_such_version", "'tickets' has no version 7; it has 1, 2, 3.")
+    assert refused("tickets@canary") == ("no_such_alias", "'tickets' has no alias 'canary'; it has live.")
+    assert refused("tikcets") == ("not_found", "No such model: 'tikcets'.")
+
+
+def test_another_content_type_is_refused_alike(tenant: Tenant, publish: Publish) -> None:
+    publish("tickets")
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    answers = [
+        tenant.http.post("/v1/models/tickets/predict", content=b'{"input": "x"}', headers=headers),
+        tenant.http.post("/v1/chat/completions", content=b'{"model": "tickets"}', headers=headers),
+    ]
+    assert [answer.status_code for answer in answers] == [415, 415]
+    assert answers[0].json() == answers[1].json()
+    # No type at all is taken for JSON, by both.
+    assert tenant.http.post("/v1/models/tickets/predict", content=b'{"input": "x"}').status_code == 200
+
+
+def test_a_message_that_is_not_read_to_its_end_is_said_to_be(tenant: Tenant, publish: Publish) -> None:
+    publish("tickets")
+    for text, truncated in (("where is it", False), ("where is it " * 400, True)):
+        messages: Any = [{"role": "user", "content": text}]
+        answer = tenant.openai.chat.completions.create(model="tickets", messages=messages)
+        assert answer.model_dump()["truncated"] is truncated
+
+
 def test_chat_completions_answer_with_the_label(tenant: Tenant, publish: Publish) -> None:
     publish("tickets")
     label = tenant.http.post("/v1/models/tickets/predict", json={"input": "Where is my card?"}).json()["predictions"][0]

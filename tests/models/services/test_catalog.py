@@ -8,7 +8,17 @@ from sqlalchemy import text
 from models.errors import JobError, NotFound
 from models.records.customers import Customer
 from models.services import catalog, changes, claims, jobs, usage
-from models.services.errors import AliasIsLive, InvalidAlias, ModelInUse, ModelNotReady, NothingBefore, VersionInUse
+from models.services.errors import (
+    AliasIsLive,
+    InvalidAlias,
+    ModelInUse,
+    ModelNotReady,
+    NoSuchAlias,
+    NoSuchVersion,
+    NothingBefore,
+    UntrainedBaseModel,
+    VersionInUse,
+)
 from models.services.resources import Resources
 
 from .conftest import Bench
@@ -44,6 +54,12 @@ def test_every_way_to_name_a_version(resources: Resources, bench: Bench, custome
     ):
         with pytest.raises(NotFound):
             catalog.resolve(resources, acme.id, ref)
+    with pytest.raises(NoSuchVersion, match="'tickets' has no version 3; it has 1, 2"):
+        catalog.set_alias(resources, acme.id, "tickets", "live", 3)
+    with pytest.raises(NoSuchAlias, match="'tickets' has no alias 'none'; it has canary, live"):
+        catalog.delete_alias(resources, acme.id, "tickets", "none")
+    with pytest.raises(UntrainedBaseModel, match="'minilm' is a base model"):
+        catalog.resolve(resources, acme.id, "minilm@1")
 
 
 def test_models_of_others_do_not_exist(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
