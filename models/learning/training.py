@@ -10,6 +10,8 @@ import torch
 from models.backbones.loading import Backbone
 from models.backbones.parallel import one_thread_each
 from models.learning import learners, tasks
+from models.learning.activity import Activity
+from models.learning.activity import report as report_activity
 from models.learning.contract.events import Finished, Progress, TrainEvent, VersionReady
 from models.learning.contract.request import TrainRequest
 from models.learning.data.corpus import Corpus, read_training, read_validation
@@ -31,6 +33,11 @@ def train(request: TrainRequest, backbone: Backbone, *, stop: Callable[[], bool]
 
 
 def _train(request: TrainRequest, backbone: Backbone, stop: Callable[[], bool]) -> Iterator[TrainEvent]:
+    activity = Activity(stop)
+    yield from report_activity(_steps(request, backbone, activity), activity)
+
+
+def _steps(request: TrainRequest, backbone: Backbone, stop: Callable[[], bool]) -> Iterator[TrainEvent]:
     torch.manual_seed(request.seed)
     task = tasks.find(request.task)
     learner = learners.find(request.task)

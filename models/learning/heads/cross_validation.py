@@ -114,6 +114,7 @@ class CrossValidation:
                     linear.Objective(context.task.link, context.outputs, inverse_penalty),
                     variance_R=design.variance_R,
                     start=self._warm.get((fold, member)),
+                    check_stop=context.check_stop,
                 )
                 self._warm[fold, member] = weights
                 answers = design.rows(held) @ weights[:, :-1].T + weights[:, -1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from models.backbones.backbone import TokenizedInput
 from models.backbones.loading import Backbone
+from models.datasets.examples import Input
 from models.learning.contract.errors import InvalidHyperparameters
 from models.learning.contract.events import Progress, TrainEvent
 from models.learning.contract.request import TrainRequest
@@ -26,6 +27,8 @@ from models.learning.tasks.task import EncoderTask, Floats
 # Of frozen features in memory; fitting a head takes up to three times as much beside them. A head on 80,000 texts, or
 # on 100,000 words, gains nothing from more of them.
 _FEATURE_BYTES = 2**30
+# Tokenised between two looks at whether to stop.
+_ROWS_AT_ONCE = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +148,7 @@ class _Encoder:
     ) -> Generator[TrainEvent, None, tuple[EncodedRows, EncodedRows | None]]:
         """Return the rows with features, as many as fit into memory, and the others without."""
         run, backbone = self._run, self._backbone
-        tokens = backbone.tokenize(corpus.inputs)
+        tokens = self._tokenize(corpus.inputs)
         if (cut := truncation.describe(run.backbone, corpus, tokens)) is not None:
             corpus = replace(corpus, left_out={**corpus.left_out, "truncated": cut})
             yield Progress("encoding", begins, truncation.message(cut))
@@ -166,6 +169,13 @@ class _Encoder:
             if estimated and percent > begins:
                 remaining = (time.monotonic() - began) * (100 - percent) / (percent - begins)
             yield Progress("encoding", percent, seconds_remaining=remaining)
+
+    def _tokenize(self, inputs: Sequence[Input]) -> list[TokenizedInput]:
+        tokens: list[TokenizedInput] = []
+        for start in range(0, len(inputs), _ROWS_AT_ONCE):
+            self._run.check_stop()
+            tokens += self._backbone.tokenize(inputs[start : start + _ROWS_AT_ONCE])
+        return tokens
 
     def _divide(
         self, corpus: Corpus, tokens: list[TokenizedInput]

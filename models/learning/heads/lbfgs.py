@@ -35,17 +35,20 @@ def minimise(
     tolerance: float = 1e-3,
     max_iterations: int = 100,
     history: int = 10,
+    check_stop: Callable[[], None] = lambda: None,
 ) -> Minimum:
     """Minimise `evaluate` (value, gradient) from `start`.
 
     `inverse_curvature` broadcasts over the point: about 1 / second derivative per coordinate. Ends when the
     preconditioned gradient, an estimate of twice the distance in value, is below `tolerance` times the value.
+    `check_stop` is called at every iteration, and raises to end it.
     """
     point = start
     value, gradient = evaluate(point)
     evaluations = 1
     pairs: deque[tuple[Tensor, Tensor, float]] = deque(maxlen=history)
     for _ in range(max_iterations):
+        check_stop()
         direction = _direction(gradient, pairs, inverse_curvature)
         slope = float((gradient * direction).sum())
         if slope >= 0:  # rounding: fall back to the preconditioned gradient

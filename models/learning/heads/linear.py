@@ -7,6 +7,7 @@ nothing about the solution (the penalty is round), but makes the curvature diago
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,7 +96,7 @@ def prepare(features_NF: Floats, *, device: torch.device | None = None) -> Desig
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """W|² / (2 C N).|The objective of a head: mean loss + |W|² / (2 C N).|W|² / (2 C N)."""
+    """The objective of a head: mean loss + |W|² / (2 C N)."""
 
     link: LinkFunction
     outputs: int
@@ -110,8 +111,9 @@ def fit(
     variance_R: Tensor,
     start: Tensor | None = None,
     tolerance: float = 1e-3,
+    check_stop: Callable[[], None] = lambda: None,
 ) -> Tensor:
-    """Return the weights (K, R + 1), bias last, that minimise the objective."""
+    """Return the weights (K, R + 1), bias last, that minimise the objective. Raises what `check_stop` raises."""
     rows, axes = rotated_NR.shape
     link, outputs = objective.link, objective.outputs
     penalty = 1.0 / (objective.inverse_penalty * rows)
@@ -131,7 +133,9 @@ def fit(
 
     if start is None:
         start = torch.zeros(outputs, axes + 1, device=rotated_NR.device)
-    return lbfgs.minimise(evaluate, start, inverse_curvature=inverse_curvature, tolerance=tolerance).point
+    return lbfgs.minimise(
+        evaluate, start, inverse_curvature=inverse_curvature, tolerance=tolerance, check_stop=check_stop
+    ).point
 
 
 def fit_head(
@@ -142,8 +146,9 @@ def fit_head(
     outputs: int,
     inverse_penalty: float,
     tolerance: float = 1e-4,
+    check_stop: Callable[[], None] = lambda: None,
 ) -> Head:
-    """Prepare, fit and unfold in one go."""
+    """Prepare, fit and unfold in one go. Raises what `check_stop` raises."""
     design = prepare(features_NF, device=targets.device)
     return design.unfold(
         fit(
@@ -152,6 +157,7 @@ def fit_head(
             Objective(link, outputs, inverse_penalty),
             variance_R=design.variance_R,
             tolerance=tolerance,
+            check_stop=check_stop,
         )
     )
 

@@ -6,6 +6,7 @@ the dense heads: mean loss + |W|² / (2 C N).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -114,8 +115,17 @@ def load(weights: NgramWeights) -> NgramHead:
 class Fits:
     """Training rows prepared once, for fits on any part of them."""
 
-    def __init__(self, weighed_NV: sparse.csr_matrix, targets: Tensor, link: LinkFunction, *, outputs: int) -> None:
+    def __init__(
+        self,
+        weighed_NV: sparse.csr_matrix,
+        targets: Tensor,
+        link: LinkFunction,
+        *,
+        outputs: int,
+        check_stop: Callable[[], None] = lambda: None,
+    ) -> None:
         self._weighed_NV, self._targets, self._link, self._outputs = weighed_NV, targets, link, outputs
+        self._check_stop = check_stop
         self._factor_NN: Tensor | None = None
         self._inverse_NN: Tensor | None = None
         if weighed_NV.shape[0] <= _GRAM_ROWS:
@@ -152,6 +162,7 @@ class Fits:
             targets,
             linear.Objective(self._link, self._outputs, inverse_penalty),
             variance_R=rows_TN.square().mean(0),
+            check_stop=self._check_stop,
         )
 
     def _fit_sparse(
@@ -175,7 +186,9 @@ class Fits:
             return float(loss) / rows + 0.5 * penalty * float(weight_VK.square().sum()), gradient
 
         start = torch.zeros(weighed_NV.shape[1] + 1, self._outputs)
-        found = lbfgs.minimise(evaluate, start, inverse_curvature=inverse_curvature).point.numpy()
+        found = lbfgs.minimise(
+            evaluate, start, inverse_curvature=inverse_curvature, check_stop=self._check_stop
+        ).point.numpy()
         return found[:-1], found[-1]
 
 

@@ -161,6 +161,7 @@ def fit_final(table: DesignMatrix, label_names: DesignMatrix | None, choice: Cho
             context.task.link,
             outputs=context.outputs,
             inverse_penalty=choice.inverse_penalty,
+            check_stop=context.check_stop,
         )
         parts.append((names, part))
     return _mean_head(parts, choice.names, {name: frozen.width(table.features, name) for name in choice.names})

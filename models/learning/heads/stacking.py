@@ -202,7 +202,13 @@ def _fit(inputs: Sequence[str], targets: NDArray[Any], context: FitContext) -> t
     """Return the rows prepared for fits, and the function that fits an n-gram part to all of them."""
     found = ngrams.read(inputs)
     vocabulary = NgramVocabulary.learn(found, outputs=context.outputs)
-    fits = Fits(vocabulary.weigh(found), torch.from_numpy(targets), context.task.link, outputs=context.outputs)
+    fits = Fits(
+        vocabulary.weigh(found),
+        torch.from_numpy(targets),
+        context.task.link,
+        outputs=context.outputs,
+        check_stop=context.check_stop,
+    )
 
     def part() -> NgramHead:
         weight_VK, bias_K = fits.fit_all(_INVERSE_PENALTY)

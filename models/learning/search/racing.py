@@ -59,6 +59,7 @@ class Race:
     ) -> Generator[TrainEvent, None, list[tuple[Candidate, Trial]]]:
         """Refine every candidate, the best expectation first; the budget may end the rung after that one."""
         budget, report = self.budget, self.report
+        yield budget.progress(0.0, f"rung {rung.number}: fitting the head that all start from")
         prepared = self.prepare(rung)
         trials: list[tuple[Candidate, Trial]] = []
         for candidate in remaining:

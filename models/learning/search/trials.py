@@ -65,9 +65,10 @@ def run_trials(context: SearchContext, candidate: Candidate) -> Generator[TrainE
     planned = splits.trial_splits(run, folds=plan.folds, used=plan.used)
     for number, split in enumerate(planned, start=1):
         label = f"{candidate.name}, trial {number} of at most {len(planned)}"
-        with context.budget.set_up():
-            baseline = splits.fit_baseline(run, context.first, split)
         try:
+            yield context.budget.progress(0.0, f"{label}: fitting the head of the same rows")
+            with context.budget.set_up():
+                baseline = splits.fit_baseline(run, context.first, split)
             yield from _fit_on_split(context, candidate, split, baseline, results, label=label)
         except OverBudget:
             if number == 1 or not context.budget.affords(candidate.work(run.rows_read)):

@@ -5,6 +5,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from models.learning.contract.errors import Stopped
 from models.learning.evaluation import calibration
 from models.learning.heads import linear
 from models.learning.tasks.link_functions import SIGMOID, SOFTMAX, LinkFunction
@@ -74,3 +75,20 @@ def test_temperature_mends_overconfidence(link: LinkFunction) -> None:
     else:
         targets = (generator.uniform(size=probabilities.shape) < probabilities).astype(np.float32)
     assert calibration.fit_temperature(4 * logits, targets, link) == pytest.approx(4.0, rel=0.15)
+
+
+def test_a_fit_asks_whether_to_stop_at_every_pass_over_its_rows() -> None:
+    features, labels = _data(200, 12, 3)
+    asked = []
+
+    def check_stop() -> None:
+        asked.append(len(asked))
+        if len(asked) == 3:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        linear.fit_head(
+            features, torch.from_numpy(labels), SOFTMAX, outputs=3, inverse_penalty=100.0, check_stop=check_stop
+        )
+
+    assert len(asked) == 3
