@@ -103,10 +103,10 @@ $(VENV)/.installed: $(INPUTS) | $(BIN)/python
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "Installing the development tools into $(VENV) (once) …"
-	@$(PIP) -c constraints.txt -e '.[embedded,dev]'
+	@$(PIP) -c constraints.txt -e '.[embedded,generation,dev]'
 	@touch $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed-dev
 	@echo "Installing the peers into $(VENV) (once) …"
-	@$(PIP) -c constraints.txt -e '.[embedded,dev,bench]'
+	@$(PIP) -c constraints.txt -e '.[embedded,generation,dev,bench]'
 	@touch $@

@@ -40,3 +40,18 @@ class ShuttingDown(Unavailable):
     """A predictor that is closing: 503, another one answers."""
 
     message = "This predictor is shutting down. Try again."
+
+
+class MissingLibrary(Unavailable):
+    """A library of the extra `generation` that this installation lacks: 503."""
+
+    message = "{what} needs the library {package}, which is not installed here: pip install 'graft[generation]'."
+
+
+class ContextLengthExceeded(InvalidRequest):
+    """A conversation longer than the base reads: 400, in OpenAI's words."""
+
+    message = (
+        "This model's maximum context length is {most} tokens. However, you requested {asked} tokens ({prompt} in the "
+        "messages, {completion} in the completion). Please reduce the length of the messages or completion."
+    )
