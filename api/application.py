@@ -22,7 +22,7 @@ from api.limits import FailedLogins, RateLimitHeaders, RateLimits
 from api.logging import AccessLog, configure
 from api.metrics import Metrics, RequestMetrics
 from api.request_ids import RequestIds
-from api.routes import catalog, customers, files, health, jobs, keys, usage
+from api.routes import audit, catalog, customers, files, health, jobs, keys, own_keys, usage
 from api.security_headers import SecurityHeaders
 from api.serving_metrics import ServingMetrics
 from models import settings as process_settings
@@ -111,7 +111,8 @@ def _routers(settings: Settings) -> list[APIRouter]:
 
         routers += [prediction.router, chat.router, embeddings.router]  # first: the hot path is found first
     if settings.role in {"all", "api"}:
-        routers += [files.router, jobs.router, catalog.router, usage.router, customers.router, keys.router]
+        routers += [files.router, jobs.router, catalog.router, usage.router, own_keys.router]
+        routers += [customers.router, keys.router, audit.router]
     return [*routers, health.router]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Literal, cast
 
@@ -11,16 +12,11 @@ from fastapi import Depends, Request
 from pydantic import SecretStr
 
 from api import context
+from api.callers import OPERATOR, Operator, address_of
 from models.errors import Forbidden, Unauthenticated
+from models.services.access.errors import InsufficientScope
 from models.services.access.resolver import Principal
-
-OPERATOR = "operator"
-
-
-@dataclass(frozen=True, slots=True)
-class Operator:
-    """The holder of the operator's key."""
-
+from models.services.access.scopes import KeyScope
 
 Audience = Literal["customer", "operator"]
 
@@ -55,10 +51,19 @@ class CustomerOnly(Forbidden):
     )
 
 
-async def admit(request: Request, audience: Audience) -> None:
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Whose key a route is for, and the scopes of which a customer's key needs one."""
+
+    audience: Audience
+    scopes: tuple[KeyScope, ...] = ()
+
+
+async def admit(request: Request, guard: Guard) -> None:
     """Authenticate the caller, count the request against its limit, and check that the route is for it.
 
-    Sets `request.state.caller`. Raises NoKey, an error of the key directory, RateLimited, OperatorOnly, CustomerOnly.
+    Sets `request.state.caller`. Raises NoKey, an error of the key directory, RateLimited, OperatorOnly, CustomerOnly,
+    InsufficientScope.
     """
     parts = context.of(request)
     secret = _bearer_token(request)
@@ -71,17 +76,20 @@ async def admit(request: Request, audience: Audience) -> None:
         caller = await _customer(request, secret)
         structlog.contextvars.bind_contextvars(customer_id=caller.customer_id, key_id=caller.key_id)
         parts.limits.admit(request.scope, caller.customer_id)
-    if audience == "operator" and not isinstance(caller, Operator):
+    if isinstance(caller, Operator):
+        if guard.audience == "customer":
+            raise CustomerOnly()
+    elif guard.audience == "operator":
         raise OperatorOnly()
-    if audience == "customer" and isinstance(caller, Operator):
-        raise CustomerOnly()
+    elif caller.scopes.isdisjoint(guard.scopes):
+        raise InsufficientScope(needed=_listed(guard.scopes), got=" and ".join(sorted(caller.scopes)) or "none")
     request.state.caller = caller
 
 
 async def _customer(request: Request, secret: str) -> Principal:
     """Return whose key it is; an address that keeps sending wrong ones no longer makes the database search for them."""
     parts = context.of(request)
-    address = request.client.host if request.client else ""
+    address = address_of(request)
     if not parts.knows(secret):  # a key in use goes on working beside an attacker behind the same proxy
         parts.failed_logins.check(address)
     try:
@@ -125,3 +133,7 @@ def _is_same(expected: SecretStr | None, secret: str) -> bool:
     if expected is None:
         return False
     return secrets.compare_digest(expected.get_secret_value().encode(), secret.encode())
+
+
+def _listed(scopes: Iterable[str]) -> str:
+    return " or ".join(f"'{scope}'" for scope in scopes) or "none"

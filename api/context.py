@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, TypeVar, cast
 
 from anyio import CapacityLimiter, from_thread, to_thread
 from fastapi import Depends, Request
 
+from api.callers import actor_of
 from models.services.resources import Resources
 from models.settings import Settings
 
@@ -67,11 +68,11 @@ def of(request: Request) -> Context:
     return cast("Context", request.app.state.context)
 
 
-def _resources(request: Request) -> Resources:
+async def _resources(request: Request) -> Resources:
     resources = of(request).resources
     if resources is None:  # only before start-up and after shutdown
         raise RuntimeError("the application is not started")
-    return resources
+    return replace(resources, actor=actor_of(request))
 
 
 def _settings(request: Request) -> Settings:

@@ -25,14 +25,18 @@ TAGS = [
     {"name": "prediction", "description": "Your own endpoint. A model is called by its name, or `name@version`."},
     {"name": "models", "description": "Base models and your own; versions, and the alias of the one that answers."},
     {"name": "usage", "description": "What was used, by hour, kind and model."},
-    {"name": "operator", "description": "Customers and their keys. With the operator's key."},
+    {"name": "keys", "description": "Your own keys, and what each of them may do."},
+    {"name": "operator", "description": "Customers, their keys, and the audit log. With the operator's key."},
     {"name": "health", "description": "For load balancers and Prometheus. Without a key."},
 ]
+
+# Where a route leaves its scopes in the generated schema; a key needs one of them.
+SCOPES = "x-scopes"
 
 _REASONS = {
     400: "The request is wrong; `param` names the field, `details` holds one entry per bad row or field.",
     401: "No key, or one that is not valid.",
-    403: "The key is valid and not for this route.",
+    403: "The key is valid and not for this route, or lacks its scope.",
     404: "It does not exist, or belongs to another customer.",
     409: "It cannot be done in the present state, or the `Idempotency-Key` had another body.",
     413: "The body is over the limit.",
@@ -156,7 +160,8 @@ def complete(schema: dict[str, Any]) -> None:
             # The first sentence of a route's docstring is clearer than the name of its function.
             operation["summary"] = re.split(r"[.:;]\s|\.$", operation["description"], maxsplit=1)[0]
             if path.startswith("/v1"):
-                operation["security"] = [{"key": []}]
+                scopes = operation.pop(SCOPES, ())
+                operation["security"] = [{"key": [scope]} for scope in scopes] or [{"key": []}]
             # FastAPI's own form of a validation error is never sent.
             operation["responses"].pop("422", None)
     components["schemas"].pop("HTTPValidationError", None)

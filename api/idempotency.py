@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from api import context
-from api.authentication import OPERATOR, Operator
+from api.callers import OPERATOR, Operator
 from api.schemas.jobs import job_object
 from models.records.jobs import Job
 from models.services import idempotency

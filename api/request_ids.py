@@ -10,6 +10,12 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _SANE = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_STATE_KEY = "request_id"
+
+
+def request_id_of(scope: Scope) -> str:
+    """Return the id that the layer has given to a request."""
+    return str(scope.get("state", {}).get(_STATE_KEY, ""))
 
 
 class RequestIds:
@@ -25,6 +31,7 @@ class RequestIds:
             return
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _SANE.fullmatch(given) else _new_id()
+        scope.setdefault("state", {})[_STATE_KEY] = request_id
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
 

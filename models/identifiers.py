@@ -12,7 +12,7 @@ _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 def new_id(prefix: str) -> str:
     """Return a random identifier of 24 base-62 characters (142 bits): `new_id("cus_")` → `cus_…`.
 
-    Prefixes in use: `cus_`, `key_`, `file-`, `ftjob-`, `ftevent-`, `ftckpt-`, `mod_`, `ver_`, `req_`.
+    Prefixes in use: `cus_`, `key_`, `file-`, `ftjob-`, `ftevent-`, `ftckpt-`, `mod_`, `ver_`, `req_`, `audit_`.
     """
     # One draw for all characters: every request has an id, and a system call for each of them was seen in a profile.
     number, characters = secrets.randbits(192), []

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request
 
 from api import context
-from api.admission import CustomerRoute
+from api.admission import CustomerRoute, needs
 from api.authentication import Caller
 from api.context import Configuration, ControlPlane
 from api.documentation import answers
@@ -29,14 +29,16 @@ from models.errors import NotFound
 from models.services import catalog
 from models.services.resources import Resources
 
-router = APIRouter(prefix="/v1/models", tags=["models"], route_class=CustomerRoute, responses=answers(401, 404, 429))
+router = APIRouter(
+    prefix="/v1/models", tags=["models"], route_class=CustomerRoute, responses=answers(401, 403, 404, 429)
+)
 
 Name = Annotated[str, Path(alias="model", description="A name or a full name (`ft:…`).", examples=["first-steps"])]
 VersionNumber = Annotated[int, Path(alias="version", description="A version's number.", ge=1, le=10**9)]
 AliasName = Annotated[str, Path(alias="alias", description="An alias.", examples=["live"])]
 
 
-@router.get("")
+@router.get("", dependencies=[needs("predict", "train", "manage")])
 def list_all(
     caller: Caller,
     resources: ControlPlane,
@@ -61,7 +63,7 @@ def list_all(
     return Listing.of(data, has_more=page.has_more or len(data) < len(bases) + len(own))
 
 
-@router.get("/{model}")
+@router.get("/{model}", dependencies=[needs("predict", "train", "manage")])
 def retrieve(name: Name, caller: Caller, resources: ControlPlane, settings: Configuration) -> ModelObject:
     """Retrieve a model, a base or your own; with `@version`, as that version."""
     entry = registry.entries(settings).get(name)
@@ -75,14 +77,14 @@ def retrieve(name: Name, caller: Caller, resources: ControlPlane, settings: Conf
     return model_object(model, caller.customer_name, catalog.live_numbers(resources, [model]).get(model.id))
 
 
-@router.patch("/{model}", responses=answers(400))
+@router.patch("/{model}", responses=answers(400), dependencies=[needs("manage")])
 def change(name: Name, body: ChangeModel, caller: Caller, resources: ControlPlane) -> ModelObject:
     """Change a model of yours: what of its later jobs goes live by itself."""
     model = catalog.set_promotion(resources, caller.customer_id, name, body.promote)
     return model_object(model, caller.customer_name, catalog.live_numbers(resources, [model]).get(model.id))
 
 
-@router.delete("/{model}", responses=answers(409))
+@router.delete("/{model}", responses=answers(409), dependencies=[needs("manage")])
 def delete(request: Request, name: Name, caller: Caller, resources: ControlPlane) -> Deleted:
     """Delete a model of yours with all of its versions."""
     model = catalog.delete_model(resources, caller.customer_id, name)
@@ -90,7 +92,7 @@ def delete(request: Request, name: Name, caller: Caller, resources: ControlPlane
     return Deleted(id=model.full_name, object="model")
 
 
-@router.get("/{model}/versions")
+@router.get("/{model}/versions", dependencies=[needs("predict", "train", "manage")])
 def versions(
     name: Name, caller: Caller, resources: ControlPlane, after: After = None, limit: Limit = DEFAULT_LIMIT
 ) -> Listing[VersionObject]:
@@ -101,7 +103,7 @@ def versions(
     return listing(page, lambda version: version_object(version, model.full_name, live))
 
 
-@router.get("/{model}/aliases")
+@router.get("/{model}/aliases", dependencies=[needs("predict", "train", "manage")])
 def aliases(name: Name, caller: Caller, resources: ControlPlane) -> Listing[AliasObject]:
     """List a model's aliases."""
     model = catalog.get_model(resources, caller.customer_id, name)
@@ -109,7 +111,7 @@ def aliases(name: Name, caller: Caller, resources: ControlPlane) -> Listing[Alia
     return Listing.of([alias_object(alias, model.full_name) for alias in found])
 
 
-@router.put("/{model}/aliases/{alias}", responses=answers(400, 409))
+@router.put("/{model}/aliases/{alias}", responses=answers(400, 409), dependencies=[needs("manage")])
 def set_alias(
     request: Request, name: Name, alias: AliasName, body: SetAlias, *, caller: Caller, resources: ControlPlane
 ) -> AliasObject:
@@ -123,7 +125,7 @@ def set_alias(
     return alias_object(pointer, model.full_name)
 
 
-@router.delete("/{model}/versions/{version}", responses=answers(409))
+@router.delete("/{model}/versions/{version}", responses=answers(409), dependencies=[needs("manage")])
 def delete_version(
     request: Request, name: Name, number: VersionNumber, caller: Caller, resources: ControlPlane
 ) -> Deleted:
@@ -134,7 +136,7 @@ def delete_version(
     return Deleted(id=version.id, object="model.version")
 
 
-@router.delete("/{model}/aliases/{alias}", responses=answers(409))
+@router.delete("/{model}/aliases/{alias}", responses=answers(409), dependencies=[needs("manage")])
 def delete_alias(request: Request, name: Name, alias: AliasName, caller: Caller, resources: ControlPlane) -> Deleted:
     """Delete an alias other than `live`. The version that it points at stays."""
     model = catalog.get_model(resources, caller.customer_id, name)

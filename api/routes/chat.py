@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response, StreamingResponse
 
 from api import context
-from api.admission import CustomerRoute
+from api.admission import CustomerRoute, needs
 from api.authentication import Caller
 from api.disconnection import unless_gone
 from api.documentation import answers
@@ -27,7 +27,8 @@ router = APIRouter(tags=["prediction"], route_class=CustomerRoute)
 @router.post(
     "/v1/chat/completions",
     response_model=ChatCompletionObject,
-    responses=answers(400, 401, 404, 409, 413, 429, 503),
+    responses=answers(400, 401, 403, 404, 409, 413, 429, 503),
+    dependencies=[needs("predict")],
 )
 async def create(request: Request, body: CreateChatCompletion, caller: Caller) -> Response:
     """Classify the user's last message; the assistant's answer is the label.

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from api import context
-from api.admission import CustomerRoute
+from api.admission import CustomerRoute, needs
 from api.authentication import Caller
 from api.disconnection import unless_gone
 from api.documentation import answers
@@ -23,7 +23,12 @@ from models.serving.predictor import Embedded
 router = APIRouter(tags=["prediction"], route_class=CustomerRoute)
 
 
-@router.post("/v1/embeddings", response_model=EmbeddingList, responses=answers(400, 401, 404, 413, 429, 503))
+@router.post(
+    "/v1/embeddings",
+    response_model=EmbeddingList,
+    responses=answers(400, 401, 403, 404, 413, 429, 503),
+    dependencies=[needs("predict")],
+)
 async def create(request: Request, body: CreateEmbeddings, caller: Caller) -> Response:
     """Embed a text or several with a base model."""
     parts = context.of(request)

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from api import context, uploads
-from api.admission import CustomerRoute
+from api.admission import CustomerRoute, needs
 from api.authentication import Caller
 from api.context import Configuration, ControlPlane
 from api.documentation import FILE_FORM, answers
@@ -23,7 +23,7 @@ from api.schemas.uploads import CreateFile
 from models.services import files
 from models.services.files import NewFile
 
-router = APIRouter(prefix="/v1/files", tags=["files"], route_class=CustomerRoute, responses=answers(401, 404, 429))
+router = APIRouter(prefix="/v1/files", tags=["files"], route_class=CustomerRoute, responses=answers(401, 403, 404, 429))
 
 FileId = Annotated[str, Path(description="The file's id: `file-…`.")]
 
@@ -32,7 +32,13 @@ _CHUNK_BYTES = 1 << 18
 _PAGE = 100
 
 
-@router.post("", response_model=FileObject, openapi_extra=FILE_FORM, responses=answers(400, 413, 507))
+@router.post(
+    "",
+    response_model=FileObject,
+    openapi_extra=FILE_FORM,
+    responses=answers(400, 413, 507),
+    dependencies=[needs("train")],
+)
 async def create(
     request: Request, caller: Caller, resources: ControlPlane, settings: Configuration, once: OnceOnly
 ) -> Response:
@@ -48,7 +54,7 @@ async def create(
         return await context.of(request).validate(lambda: once.answer(asked, store))
 
 
-@router.get("")
+@router.get("", dependencies=[needs("train", "manage")])
 def list_all(
     caller: Caller,
     resources: ControlPlane,
@@ -68,13 +74,13 @@ def list_all(
     return listing(page, file_object)
 
 
-@router.get("/{file_id}")
+@router.get("/{file_id}", dependencies=[needs("train", "manage")])
 def retrieve(file_id: FileId, caller: Caller, resources: ControlPlane) -> FileObject:
     """Retrieve a file and what validation learned about it."""
     return file_object(files.get(resources, caller.customer_id, file_id))
 
 
-@router.get("/{file_id}/content", response_class=StreamingResponse)
+@router.get("/{file_id}/content", response_class=StreamingResponse, dependencies=[needs("train")])
 def content(file_id: FileId, caller: Caller, resources: ControlPlane) -> StreamingResponse:
     """Download a file as it was uploaded."""
     file = files.get(resources, caller.customer_id, file_id)
@@ -88,7 +94,7 @@ def content(file_id: FileId, caller: Caller, resources: ControlPlane) -> Streami
     return StreamingResponse(_chunks(stream), headers=headers, media_type="application/octet-stream")
 
 
-@router.delete("/{file_id}", responses=answers(409))
+@router.delete("/{file_id}", responses=answers(409), dependencies=[needs("manage")])
 def delete(file_id: FileId, caller: Caller, resources: ControlPlane) -> Deleted:
     """Delete a file that no unfinished job uses."""
     files.delete(resources, caller.customer_id, file_id)

@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from api import context, job_creation
-from api.admission import CustomerRoute
+from api.admission import CustomerRoute, needs
 from api.authentication import Caller
 from api.context import Configuration, ControlPlane
 from api.documentation import JOB_BODY, answers
@@ -30,13 +30,19 @@ from models.services import jobs
 from models.services.jobs import JobFilter
 
 router = APIRouter(
-    prefix="/v1/fine_tuning/jobs", tags=["jobs"], route_class=CustomerRoute, responses=answers(401, 404, 429)
+    prefix="/v1/fine_tuning/jobs", tags=["jobs"], route_class=CustomerRoute, responses=answers(401, 403, 404, 429)
 )
 
 JobId = Annotated[str, Path(description="The job's id: `ftjob-…`.")]
 
 
-@router.post("", response_model=JobObject, openapi_extra=JOB_BODY, responses=answers(400, 409, 413, 507))
+@router.post(
+    "",
+    response_model=JobObject,
+    openapi_extra=JOB_BODY,
+    responses=answers(400, 409, 413, 507),
+    dependencies=[needs("train")],
+)
 async def create(
     request: Request, caller: Caller, resources: ControlPlane, settings: Configuration, once: OnceOnly
 ) -> Response:
@@ -52,7 +58,7 @@ async def create(
         return await (context.of(request).validate(submit) if asked.brings_files else run_in_threadpool(submit))
 
 
-@router.get("")
+@router.get("", dependencies=[needs("train", "manage")])
 def list_all(
     request: Request,
     caller: Caller,
@@ -76,31 +82,31 @@ def list_all(
     return listing(page, job_object)
 
 
-@router.get("/{job_id}")
+@router.get("/{job_id}", dependencies=[needs("train", "manage")])
 def retrieve(job_id: JobId, caller: Caller, resources: ControlPlane) -> JobObject:
     """Retrieve a job: where it is, and at its end how good the model is."""
     return job_object(jobs.get(resources, caller.customer_id, job_id))
 
 
-@router.post("/{job_id}/cancel", responses=answers(409))
+@router.post("/{job_id}/cancel", responses=answers(409), dependencies=[needs("train")])
 def cancel(job_id: JobId, caller: Caller, resources: ControlPlane) -> JobObject:
     """Stop a job for good. Versions that it has published stay."""
     return job_object(jobs.cancel(resources, caller.customer_id, job_id))
 
 
-@router.post("/{job_id}/pause", responses=answers(409))
+@router.post("/{job_id}/pause", responses=answers(409), dependencies=[needs("train")])
 def pause(job_id: JobId, caller: Caller, resources: ControlPlane) -> JobObject:
     """Pause a job until it is resumed."""
     return job_object(jobs.pause(resources, caller.customer_id, job_id))
 
 
-@router.post("/{job_id}/resume", responses=answers(409))
+@router.post("/{job_id}/resume", responses=answers(409), dependencies=[needs("train")])
 def resume(job_id: JobId, caller: Caller, resources: ControlPlane) -> JobObject:
     """Resume a paused job."""
     return job_object(jobs.resume(resources, caller.customer_id, job_id))
 
 
-@router.get("/{job_id}/events", response_model=Listing[EventObject])
+@router.get("/{job_id}/events", response_model=Listing[EventObject], dependencies=[needs("train", "manage")])
 async def events(
     request: Request,
     job_id: JobId,
@@ -120,7 +126,7 @@ async def events(
     return listing(page, event_object)
 
 
-@router.get("/{job_id}/checkpoints")
+@router.get("/{job_id}/checkpoints", dependencies=[needs("train", "manage")])
 def checkpoints(
     job_id: JobId, caller: Caller, resources: ControlPlane, after: After = None, limit: Limit = DEFAULT_LIMIT
 ) -> Listing[CheckpointObject]:

@@ -40,11 +40,11 @@ def issue(
     asked = body or IssueKey()
 
     def create() -> IssuedKeyObject:
-        issued = keys.issue(resources, customer_id, name=asked.name, expires_at=asked.expires_at)
+        issued = keys.issue(resources, customer_id, name=asked.name, scopes=asked.scopes, expires_at=asked.expires_at)
         note_target(request, key_id=issued.key.id)
         return issued_key_object(issued.key, issued.secret)
 
-    return _unstored(once.answer(asked.model_dump(), create, redact=_without_secret))
+    return unstored(once.answer(asked.model_dump(), create, redact=without_secret))
 
 
 @router.get("")
@@ -73,7 +73,7 @@ def rotate(
         note_target(request, new_key_id=issued.key.id)
         return issued_key_object(issued.key, issued.secret)
 
-    return _unstored(once.answer(asked.model_dump(), create, redact=_without_secret))
+    return unstored(once.answer(asked.model_dump(), create, redact=without_secret))
 
 
 @router.delete("/{key_id}")
@@ -82,12 +82,13 @@ def revoke(customer_id: CustomerId, key_id: KeyId, resources: ControlPlane) -> K
     return key_object(keys.revoke(resources, customer_id, key_id))
 
 
-def _without_secret(answer: dict[str, Any]) -> dict[str, Any]:
+def without_secret(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return an answer with a key in the form in which it may be kept."""
     # Only hashes of secrets are kept, in the table of replayed answers too.
     return {**answer, "key": None}
 
 
-def _unstored(answer: Response) -> Response:
+def unstored(answer: Response) -> Response:
     """Keep an answer with a key out of every cache on its way."""
     answer.headers["cache-control"] = "no-store"
     return answer

@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from api import context, json_bodies, uploads
-from api.admission import DirectRoute
+from api.admission import DirectRoute, needs
 from api.authentication import customer_of
 from api.disconnection import unless_gone
 from api.documentation import answers
@@ -65,7 +65,8 @@ _BODY = {
     "/v1/models/{model}/predict",
     response_model=PredictionList,
     openapi_extra=_BODY,
-    responses=answers(400, 401, 404, 409, 413, 429, 503),
+    responses=answers(400, 401, 403, 404, 409, 413, 429, 503),
+    dependencies=[needs("predict")],
 )
 async def predict(request: Request) -> Response:
     """Predict one input or many. The predictions come back in the order of the inputs.

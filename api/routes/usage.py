@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from api.admission import CustomerRoute
+from api.admission import CustomerRoute, needs
 from api.authentication import Caller
 from api.context import ControlPlane
 from api.documentation import answers
@@ -24,7 +24,7 @@ _LONGEST_SPAN_S = 366 * 86400
 Instant = Annotated[float | None, Query(description="Unix seconds.", ge=0, le=1e11)]
 
 
-@router.get("/v1/usage", responses=answers(400, 401, 429))
+@router.get("/v1/usage", responses=answers(400, 401, 403, 429), dependencies=[needs("train", "manage")])
 def summarise(
     caller: Caller, resources: ControlPlane, start_time: Instant = None, end_time: Instant = None
 ) -> Listing[UsageBucket]:

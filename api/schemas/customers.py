@@ -9,6 +9,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from api.schemas.base import Body, Metadata, Object, UnixSeconds, check_display_name
 from models.records.customers import Customer
 from models.records.keys import ApiKey
+from models.services.access.scopes import SCOPES, KeyScope
 from models.services.customers import DeletionReport
 
 
@@ -41,15 +42,23 @@ class CustomerDeleted(Object):
     complete: bool = Field(description="false: the store was away; its objects go with a later sweep.")
 
 
+Scopes = Annotated[list[KeyScope], Field(min_length=1, max_length=len(SCOPES))]
+
+
 class IssueKey(Body):
     """A new key for a customer."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "production"}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "production", "scopes": ["predict"]}]})
 
     name: Annotated[str, AfterValidator(check_display_name)] = Field(
         "default", description="What the key is for.", max_length=64
     )
     expires_at: float | None = Field(None, description="Unix time in seconds; null: never.", gt=0, lt=1e11)
+    scopes: Scopes | None = Field(
+        None,
+        description="What the key may do: `predict` (ask models), `train` (upload data, start and follow jobs), "
+        "`manage` (delete, promote, issue and revoke keys). null: all, or all that the issuing key may.",
+    )
 
 
 class RotateKey(Body):
@@ -68,6 +77,7 @@ class KeyObject(Object):
     customer_id: str = Field(description="Whose key it is.")
     name: str = Field(description="What it is for.")
     prefix: str = Field(description="The first characters of the secret, to recognise it by.")
+    scopes: list[str] = Field(description="What it may do.")
     created_at: UnixSeconds
     last_used_at: int | None = Field(description="Unix time in seconds; null: never.")
     expires_at: int | None = Field(description="Unix time in seconds; null: never.")
@@ -110,6 +120,7 @@ def _key_fields(key: ApiKey) -> dict[str, Any]:
         "customer_id": key.customer_id,
         "name": key.name,
         "prefix": key.prefix,
+        "scopes": key.scopes,
         "created_at": int(key.created_at),
         "last_used_at": _seconds(key.last_used_at),
         "expires_at": _seconds(key.expires_at),

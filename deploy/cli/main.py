@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from deploy.cli import catalog, data, demo, prediction, running, tenants, training
+from deploy.cli import audit, catalog, data, demo, prediction, running, tenants, training
 from deploy.cli.console import out, show_error
 from models.errors import GraftError
 
@@ -90,6 +90,7 @@ app.command("up", rich_help_panel=_RUN)(running.up)
 app.command("demo", rich_help_panel=_RUN)(demo.demo)
 app.add_typer(tenants.customers, name="customers", rich_help_panel=_RUN)
 app.add_typer(tenants.keys, name="keys", rich_help_panel=_RUN)
+app.command("audit", rich_help_panel=_RUN)(audit.audit)
 app.command("login", rich_help_panel=_RUN)(running.login)
 app.command("settings", rich_help_panel=_RUN)(running.show_settings)
 app.command("migrate", rich_help_panel=_RUN)(running.migrate)

@@ -65,6 +65,11 @@ def delete_customer(
 def create_key(
     customer: CustomerRef,
     name: Annotated[str, typer.Option(help="What the key is for.")] = "default",
+    *,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option(help="What it may do: predict, train or manage; may be repeated. Without one, everything."),
+    ] = None,
     save: Annotated[bool, typer.Option("--save", help="Keep it for the commands of this user.")] = False,
     server: Server = None,
     key: AdminKey = None,
@@ -72,7 +77,8 @@ def create_key(
     """Issue a key. It is shown once."""
     connection = as_operator(server, key)
     with Client(connection) as client:
-        found = client.post(f"/v1/customers/{customer_id(client, customer)}/keys", {"name": name})
+        body = {"name": name, **({"scopes": scope} if scope else {})}
+        found = client.post(f"/v1/customers/{customer_id(client, customer)}/keys", body)
     out.print(found["key"])
     console.err.print(Text(f"{found['id']}, shown this once.", style="dim"))
     if save:
@@ -89,6 +95,7 @@ def list_keys(customer: CustomerRef, server: Server = None, key: AdminKey = None
                 found["id"],
                 found["name"],
                 f"{found['prefix']}…",
+                " ".join(found["scopes"]),
                 console.when(found["created_at"]),
                 console.when(found.get("last_used_at")) or "never",
                 console.when(found.get("expires_at")) or "never",
@@ -96,7 +103,7 @@ def list_keys(customer: CustomerRef, server: Server = None, key: AdminKey = None
             ]
             for found in client.each(f"/v1/customers/{customer_id(client, customer)}/keys")
         ]
-    show_table(["id", "name", "key", "created", "last used", "expires", ""], rows, empty="No keys yet.")
+    show_table(["id", "name", "key", "may", "created", "last used", "expires", ""], rows, empty="No keys yet.")
 
 
 @keys.command("rotate")

@@ -32,6 +32,7 @@ class Base(DeclarativeBase):
         dict[str, float]: Json,
         list[dict[str, Any]]: Json,
         list[int]: Json,
+        list[str]: Json,
         int: Int,
         float: Double(),
     }

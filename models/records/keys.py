@@ -23,6 +23,7 @@ class ApiKey(Base):
     name: Mapped[str] = mapped_column(String(64))
     prefix: Mapped[str] = mapped_column(String(16))
     hash: Mapped[str] = mapped_column(String(64), unique=True)
+    scopes: Mapped[list[str]]
     created_at: Mapped[float]
     last_used_at: Mapped[float | None]
     expires_at: Mapped[float | None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.records import changes, customers, files, idempotency, jobs, keys, outcomes, usage, versions
+from models.records import audit, changes, customers, files, idempotency, jobs, keys, outcomes, usage, versions
 from models.records.base import Base
 
 TABLES = (
@@ -18,5 +18,6 @@ TABLES = (
     idempotency.IdempotentAnswer,
     changes.Change,
     outcomes.OutcomeRecord,
+    audit.AuditEvent,
 )
 METADATA = Base.metadata

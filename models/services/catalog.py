@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from models.backbones import registry
 from models.errors import NotFound
 from models.identifiers import is_name
-from models.records import changes, customers, jobs, versions
+from models.records import audit, changes, customers, jobs, versions
 from models.records.pages import Page
 from models.records.transitions import UNFINISHED
 from models.records.versions import LIVE, Alias, Model, ModelVersion
@@ -76,6 +76,8 @@ def set_promotion(resources: Resources, customer_id: str, name: str, rule: str) 
     with resources.database.transaction() as session:
         customers.lock(session, customer_id)
         model = versions.require_model(session, customer_id, name)
+        rules = {"promote": model.promote}, {"promote": rule}
+        audit.record(session, resources.actor, "model.changed", customer_id, model.id, before=rules[0], after=rules[1])
         model.promote = rule
         session.flush()
     return model
@@ -96,6 +98,7 @@ def delete_model(resources: Resources, customer_id: str, name: str) -> Model:
         for table in (Alias, ModelVersion):
             session.execute(sql_delete(table).where(table.model_id == model.id))
         session.delete(model)
+        audit.record(session, resources.actor, "model.deleted", customer_id, model.id)
         changes.record(session, "model", customer_id, model.name)
     with contextlib.suppress(StorageUnavailable):  # what stays behind is an orphan for the sweeper
         resources.store.delete_prefix(model_prefix(customer_id, model.id))
@@ -137,6 +140,15 @@ def set_alias(resources: Resources, customer_id: str, name: str, alias: str, num
         moved = before is None or before.number != number
         pointer = versions.point(session, model.id, alias, number)
         if moved:
+            audit.record(
+                session,
+                resources.actor,
+                "alias.moved",
+                customer_id,
+                f"{model.id}@{alias}",
+                before={"version": pointer.previous},
+                after={"version": number},
+            )
             changes.record(session, "model", customer_id, model.name)
             text = f"Version {number} ({version.candidate}) is now '{alias}'"
             text += f", which was version {pointer.previous}." if pointer.previous is not None else "."
@@ -164,6 +176,15 @@ def roll_back(resources: Resources, customer_id: str, name: str, alias: str) -> 
             raise AliasMoved(alias=alias, model=model.name, number=pointer.number)
         left = pointer.number
         versions.point_back(session, pointer)
+        audit.record(
+            session,
+            resources.actor,
+            "alias.rolled_back",
+            customer_id,
+            f"{model.id}@{alias}",
+            before={"version": left},
+            after={"version": version.number},
+        )
         changes.record(session, "model", customer_id, model.name)
         text = f"Rolled back: version {version.number} ({version.candidate}) is '{alias}' again, after version {left}."
         jobs.add_event(session, version.job_id, text, data={"version": version.number, "alias": alias, "left": left})
@@ -190,6 +211,7 @@ def delete_version(resources: Resources, customer_id: str, name: str, number: in
                 reason = f"'{alias.name}' points at it. {advice}"
                 raise VersionInUse(number=number, model=model.name, reason=reason)
         versions.forget_version(session, version)
+        audit.record(session, resources.actor, "version.deleted", customer_id, f"{model.id}@{number}")
         changes.record(session, "model", customer_id, model.name)
     with contextlib.suppress(StorageUnavailable):  # what stays behind is an orphan for the sweeper
         resources.store.delete_prefix(version.artifact_prefix)
@@ -206,6 +228,8 @@ def delete_alias(resources: Resources, customer_id: str, name: str, alias: str) 
         if alias == LIVE:
             raise AliasIsLive(model=model.name)
         session.delete(pointer)
+        before = {"version": pointer.number}
+        audit.record(session, resources.actor, "alias.deleted", customer_id, f"{model.id}@{alias}", before=before)
         changes.record(session, "model", customer_id, model.name)
     return pointer
 

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
 from models.identifiers import new_id
-from models.records import changes, customers
+from models.records import audit, changes, customers
 from models.records.customers import Customer
 from models.records.files import File
 from models.records.idempotency import IdempotentAnswer
@@ -49,6 +49,7 @@ def create(resources: Resources, *, name: str, metadata: dict[str, str] | None =
                 raise NameTaken(kind="customer", name=name, param="name")
             customer = Customer(id=new_id("cus_"), name=name, meta=pairs, created_at=resources.database.now(session))
             session.add(customer)
+            audit.record(session, resources.actor, "customer.created", customer.id, customer.id)
     except IntegrityError as error:  # another request was faster
         raise NameTaken(kind="customer", name=name, param="name") from error
     return customer
@@ -99,6 +100,8 @@ def delete(resources: Resources, customer_id: str) -> DeletionReport:
         changes.record(session, "customer", customer_id)
         for secret_sha256 in hashes:
             changes.record(session, "key", secret_sha256)
+        before = {table: count for table, count in removed.items() if count}
+        audit.record(session, resources.actor, "customer.deleted", customer_id, customer_id, before=before)
     rows = sum(removed.values())
     try:
         objects = resources.store.delete_prefix(customer_prefix(customer_id))

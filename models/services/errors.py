@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.errors import Conflict, GraftError, InvalidRequest, NotFound, RateLimited
+from models.errors import Conflict, Forbidden, GraftError, InvalidRequest, NotFound, RateLimited
 
 
 class LeaseLost(GraftError):
@@ -37,6 +37,12 @@ class KeyNotActive(Conflict):
     """A key that is revoked or has expired cannot be rotated: 409."""
 
     message = "The key '{id}' is {state} and cannot be rotated. Issue a new one."
+
+
+class KeyOutreaches(Forbidden):
+    """A key would issue another one that may do more, or lives longer, than itself: 403."""
+
+    message = "A key cannot issue one that reaches further than itself: {reason}. Ask the operator."
 
 
 class FileInUse(Conflict):

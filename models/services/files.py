@@ -16,7 +16,7 @@ from models.datasets.limits import Limits
 from models.datasets.word_counts import certainly_cut
 from models.errors import InvalidRequest
 from models.identifiers import new_id
-from models.records import customers, files, jobs
+from models.records import audit, customers, files, jobs
 from models.records.database import DatabaseUnavailable
 from models.records.files import File
 from models.records.pages import Page
@@ -76,6 +76,8 @@ def create(resources: Resources, customer_id: str, new: NewFile) -> File:
                 created_at=resources.database.now(session),
             )
             session.add(file)
+            after = {"bytes": file.bytes, "sha256": sha256}
+            audit.record(session, resources.actor, "file.created", customer_id, file_id, after=after)
     except DatabaseUnavailable:
         # The commit may have arrived. A row without its object would be worse than an object without its row, which
         # the sweeper removes.
@@ -115,6 +117,8 @@ def delete(resources: Resources, customer_id: str, file_id: str) -> File:
         if job is not None:
             raise FileInUse(id=file_id, job=job.id, status=job.status)
         session.delete(file)
+        before = {"bytes": file.bytes, "sha256": file.sha256}
+        audit.record(session, resources.actor, "file.deleted", customer_id, file_id, before=before)
     # The row is gone, so the file is; an object that stays behind is an orphan for the sweeper.
     with contextlib.suppress(StorageUnavailable):
         resources.store.delete(file.object_key)

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from models.datasets import tasks
 from models.datasets.tasks.task import Modality
 from models.errors import Unavailable
-from models.records import customers, files, job_lists, jobs, versions
+from models.records import audit, customers, files, job_lists, jobs, versions
 from models.records.job_lists import JobFilter
 from models.records.jobs import Job, JobEvent
 from models.records.pages import Page
@@ -19,6 +19,7 @@ from models.records.transitions import ENDED, JobStatus
 from models.records.versions import ModelVersion
 from models.services import idempotency as answers
 from models.services import submission
+from models.services.audit import Action
 from models.services.errors import JobEnded, JobNotPaused, TooManyJobs
 from models.services.idempotency import IdempotencyToken
 from models.services.resources import Resources
@@ -63,6 +64,12 @@ def submit(
             raise TooManyJobs(count=unfinished, limit=limit, retry_after_s=10.0)
         job = submission.write(session, resources, customer, checked)
         jobs.add_event(session, job.id, f"Created fine-tuning job: {job.id}")
+        asked = {
+            "model": job.model_id,
+            "training_file": job.training_file_id,
+            "validation_file": job.validation_file_id,
+        }
+        audit.record(session, resources.actor, "job.created", customer_id, job.id, after=asked)
         if idempotency is not None:
             render = idempotency.render or _render
             answers.store_in(session, customer_id, idempotency, status=200, body=render(job))
@@ -146,11 +153,13 @@ def cancel(resources: Resources, customer_id: str, job_id: str) -> Job:
         job = jobs.lock(session, customer_id, job_id)
         if job.status == "running":
             if job.stop_requested != "cancel":
+                _note(session, resources, job, "job.cancelled")
                 job.stop_requested = "cancel"
                 jobs.add_event(session, job.id, "Cancellation requested; the worker stops within seconds.")
         elif job.status in ENDED - {"cancelled"}:
             raise JobEnded(id=job_id, status=job.status, verb="cancelled")
         elif job.status != "cancelled":
+            _note(session, resources, job, "job.cancelled")
             _move(session, resources, job, "cancelled")
             jobs.add_event(session, job.id, "Job cancelled before it ran.")
     return job
@@ -165,9 +174,11 @@ def pause(resources: Resources, customer_id: str, job_id: str) -> Job:
             raise JobEnded(id=job_id, status=job.status, verb="paused")
         if job.status == "running":
             if job.stop_requested is None:
+                _note(session, resources, job, "job.paused")
                 job.stop_requested = "pause"
                 jobs.add_event(session, job.id, "Pause requested; the worker stops within seconds.")
         elif job.status != "paused":
+            _note(session, resources, job, "job.paused")
             _move(session, resources, job, "paused")
             jobs.add_event(session, job.id, "Job paused.")
     return job
@@ -180,6 +191,7 @@ def resume(resources: Resources, customer_id: str, job_id: str) -> Job:
         job = jobs.lock(session, customer_id, job_id)
         if job.status == "running" and job.stop_requested == "pause":
             # Its worker may be stopping already; `claims.release` sees that the pause was taken back.
+            _note(session, resources, job, "job.resumed")
             job.stop_requested = None
             jobs.add_event(session, job.id, "Pause taken back.")
             return job
@@ -187,6 +199,7 @@ def resume(resources: Resources, customer_id: str, job_id: str) -> Job:
             raise JobEnded(id=job_id, status=job.status, verb="resumed")
         if job.status != "paused":
             raise JobNotPaused(id=job_id, status=job.status)
+        _note(session, resources, job, "job.resumed")
         _move(session, resources, job, "queued")
         job.sent_at = None
         jobs.add_event(session, job.id, "Job resumed; it waits for a worker.")
@@ -208,6 +221,12 @@ def wake(resources: Resources, job_ids: Sequence[str]) -> int:
         except Unavailable:
             pass  # sent once more by the sweeper; the worker drops duplicates
     return len(sent)
+
+
+def _note(session: Session, resources: Resources, job: Job, action: Action) -> None:
+    """Write to the audit log what becomes of a job, before it does."""
+    before = {"status": job.status, "stop_requested": job.stop_requested}
+    audit.record(session, resources.actor, action, job.customer_id, job.id, before=before)
 
 
 def _move(session: Session, resources: Resources, job: Job, target: JobStatus) -> None:

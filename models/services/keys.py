@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from models.identifiers import new_id, new_secret
-from models.records import changes, customers, keys
+from models.records import audit, changes, customers, keys
 from models.records.keys import ApiKey
 from models.records.pages import Page
-from models.services.errors import InvalidName, KeyNotActive
+from models.services.access.scopes import SCOPES
+from models.services.errors import InvalidName, KeyNotActive, KeyOutreaches
 from models.services.resources import Resources
 
 _PREFIX_CHARS = 10
@@ -33,6 +35,7 @@ class KeyRecord:
     customer_name: str
     expires_at: float | None
     revoked_at: float | None
+    scopes: frozenset[str]
 
 
 def hash_secret(secret: str) -> str:
@@ -40,14 +43,38 @@ def hash_secret(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def issue(resources: Resources, customer_id: str, *, name: str, expires_at: float | None = None) -> IssuedKey:
-    """Make a key; raises NotFound for the customer."""
+@dataclass(frozen=True, slots=True)
+class KeyLimits:
+    """What a key that issues another one may give away: its own scopes, for no longer than it lives itself."""
+
+    scopes: Collection[str] = SCOPES
+    expires_at: float | None = None
+
+
+def issue(
+    resources: Resources,
+    customer_id: str,
+    *,
+    name: str,
+    scopes: Collection[str] | None = None,
+    expires_at: float | None = None,
+    within: KeyLimits = KeyLimits(),
+) -> IssuedKey:
+    """Make a key, with all that `within` allows unless less is asked for; raises NotFound, KeyOutreaches."""
+    granted = _ordered(within.scopes if scopes is None else scopes)
+    if within.expires_at is not None:
+        expires_at = within.expires_at if expires_at is None else expires_at
     if not 1 <= len(name) <= _NAME_CHARS:
         raise InvalidName(name=name[:80], kind="key", param="name")
+    if more := [scope for scope in granted if scope not in within.scopes]:
+        raise KeyOutreaches(reason=f"it lacks the scope {', '.join(more)}", param="scopes")
+    if within.expires_at is not None and expires_at is not None and expires_at > within.expires_at:
+        raise KeyOutreaches(reason="it ends before that", param="expires_at")
     with resources.database.transaction() as session:
         customers.lock(session, customer_id)
-        issued = _make(customer_id, name, expires_at, resources.database.now(session))
+        issued = _make(customer_id, name, granted, expires_at, resources.database.now(session))
         session.add(issued.key)
+        audit.record(session, resources.actor, "key.created", customer_id, issued.key.id, after={"scopes": granted})
         # A predictor may have cached that no key has this hash.
         changes.record(session, "key", issued.key.hash)
     return issued
@@ -70,7 +97,7 @@ def rotate(resources: Resources, customer_id: str, key_id: str, *, grace_s: floa
             raise KeyNotActive(id=key_id, state="revoked")
         if old.expires_at is not None and old.expires_at <= now:
             raise KeyNotActive(id=key_id, state="expired")
-        issued = _make(customer_id, old.name, old.expires_at, now)
+        issued = _make(customer_id, old.name, old.scopes, old.expires_at, now)
         session.add(issued.key)
         if grace_s > 0:
             old.expires_at = min(now + grace_s, old.expires_at or float("inf"))
@@ -78,6 +105,10 @@ def rotate(resources: Resources, customer_id: str, key_id: str, *, grace_s: floa
             old.revoked_at = now
         changes.record(session, "key", old.hash)
         changes.record(session, "key", issued.key.hash)
+        ends_at = {"ends_at": old.revoked_at or old.expires_at}
+        audit.record(
+            session, resources.actor, "key.rotated", customer_id, key_id, before=ends_at, after={"key": issued.key.id}
+        )
     return issued
 
 
@@ -88,6 +119,7 @@ def revoke(resources: Resources, customer_id: str, key_id: str) -> ApiKey:
         if key.revoked_at is None:
             key.revoked_at = resources.database.now(session)
             changes.record(session, "key", key.hash)
+            audit.record(session, resources.actor, "key.revoked", customer_id, key_id)
     return key
 
 
@@ -98,7 +130,7 @@ def find(resources: Resources, secret_sha256: str) -> KeyRecord | None:
     if found is None:
         return None
     key, customer_name = found
-    return KeyRecord(key.id, key.customer_id, customer_name, key.expires_at, key.revoked_at)
+    return KeyRecord(key.id, key.customer_id, customer_name, key.expires_at, key.revoked_at, frozenset(key.scopes))
 
 
 def touch(resources: Resources, used: dict[str, float]) -> None:
@@ -109,7 +141,11 @@ def touch(resources: Resources, used: dict[str, float]) -> None:
         keys.touch(session, sorted(used.items()))  # sorted: two predictors that note the same keys do not deadlock
 
 
-def _make(customer_id: str, name: str, expires_at: float | None, now: float) -> IssuedKey:
+def _ordered(scopes: Collection[str]) -> list[str]:
+    return [scope for scope in SCOPES if scope in scopes]
+
+
+def _make(customer_id: str, name: str, scopes: list[str], expires_at: float | None, now: float) -> IssuedKey:
     secret = new_secret()
     key = ApiKey(
         id=new_id("key_"),
@@ -117,6 +153,7 @@ def _make(customer_id: str, name: str, expires_at: float | None, now: float) -> 
         name=name,
         prefix=secret[:_PREFIX_CHARS],
         hash=hash_secret(secret),
+        scopes=scopes,
         created_at=now,
         expires_at=expires_at,
     )

@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from models.learning.contract.comparison import LiveComparison
-from models.records import changes, jobs, versions
+from models.records import audit, changes, jobs, versions
+from models.records.audit import SYSTEM
 from models.records.jobs import Job
 from models.records.versions import LIVE, Model, ModelVersion
 from models.services import promotion
@@ -100,7 +101,16 @@ def _rows(version: ModelVersion) -> int | None:
 
 
 def _go_live(session: Session, job: Job, model: Model, version: ModelVersion) -> None:
-    versions.point(session, model.id, LIVE, version.number)
+    pointer = versions.point(session, model.id, LIVE, version.number)
+    audit.record(
+        session,
+        SYSTEM,
+        "alias.moved",
+        job.customer_id,
+        f"{model.id}@{LIVE}",
+        before={"version": pointer.previous},
+        after={"version": version.number, "job": job.id},
+    )
     changes.record(session, "model", job.customer_id, model.name)
     text = f"Version {version.number} ({version.candidate}) is live: call it as '{model.name}'."
     jobs.add_event(session, job.id, text, data={"version": version.number, "fine_tuned_model": model.full_name})

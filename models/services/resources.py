@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from models.records.audit import SYSTEM, Actor
 from models.records.database import Database
 from models.services.queue import JobQueue
 from models.settings import Settings
@@ -13,12 +14,13 @@ from models.storage.store import ObjectStore
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """The settings, the database, the object store and the queue. Threads may share it."""
+    """The settings, the database, the object store and the queue, as one actor uses them. Threads may share it."""
 
     settings: Settings
     database: Database
     store: ObjectStore
     queue: JobQueue
+    actor: Actor = SYSTEM
 
     def close(self) -> None:
         """Close every connection."""

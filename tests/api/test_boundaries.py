@@ -62,9 +62,11 @@ def test_a_foreign_customers_things_do_not_exist(server: Server, tenant: Tenant,
     owner = tenant
     job = owner.http.post("/v1/fine_tuning/jobs", json={"training_file": upload, "suffix": "secret-model"}).json()
     stranger = server.tenant(f"{owner.name}-stranger")
-    theirs = {"file_id": upload, "job_id": job["id"], "model": "secret-model", "alias": "live"}
+    key_id = server.operator.get(f"/v1/customers/{owner.id}/keys").json()["data"][0]["id"]
+    theirs = {"file_id": upload, "job_id": job["id"], "key_id": key_id, "model": "secret-model", "alias": "live"}
     full_name = {**theirs, "model": f"ft:minilm:{owner.name}:secret-model"}
-    never = {"file_id": "file-" + "0" * 24, "job_id": "ftjob-" + "0" * 24, "model": "never-was", "alias": "live"}
+    nothing = {"file_id": "file-" + "0" * 24, "job_id": "ftjob-" + "0" * 24, "key_id": "key_" + "0" * 24}
+    never = {**nothing, "model": "never-was", "alias": "live"}
     walked = 0
     for method, path, kind in _routes(server):
         if not issubclass(kind, CustomerRoute) or "{" not in path:

@@ -16,7 +16,7 @@ def test_every_route_is_documented_with_its_errors_and_its_key(server: Server) -
             assert operation["tags"], (method, path)
             assert "422" not in operation["responses"]
             if path.startswith("/v1"):
-                assert operation["security"] == [{"key": []}]
+                assert all(list(way) == ["key"] for way in operation["security"])
                 assert "401" in operation["responses"], (method, path)
             if method in {"post", "put"} and not path.endswith(("/cancel", "/pause", "/resume")):
                 assert operation["requestBody"]["content"], (method, path)

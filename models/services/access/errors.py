@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.errors import Unauthenticated
+from models.errors import Forbidden, Unauthenticated
 
 
 class InvalidKey(Unauthenticated):
@@ -21,3 +21,12 @@ class KeyExpired(InvalidKey):
     """The key's time is over: 401."""
 
     message = "This API key has expired. Ask the operator for a new one, or to rotate it in time."
+
+
+class InsufficientScope(Forbidden):
+    """The key is valid and lacks the scope that the route asks for: 403."""
+
+    message = (
+        "This route needs a key with the scope {needed}; this key has {got}. "
+        "A key with 'manage' issues others within its own scopes (POST /v1/keys), and the operator any."
+    )

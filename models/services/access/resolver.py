@@ -59,6 +59,8 @@ class Principal:
     customer_id: str
     customer_name: str
     key_id: str
+    scopes: frozenset[str]
+    expires_at: float | None = None
 
 
 class AccessResolver:
@@ -129,7 +131,7 @@ class AccessResolver:
         if _is_past(record.expires_at, now):
             raise KeyExpired()
         self._used[record.key_id] = now
-        return Principal(record.customer_id, record.customer_name, record.key_id)
+        return Principal(record.customer_id, record.customer_name, record.key_id, record.scopes, record.expires_at)
 
     async def resolve(self, customer_id: str, model_ref: str) -> ResolvedVersion:
         """Return the version that a reference names (`name`, `ft:…`, `name@3`, `name@alias`).
