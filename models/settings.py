@@ -48,6 +48,8 @@ class Settings(BaseSettings):
     max_classes: int = Field(1_000, ge=2, description="Most classes in one data set.")
     max_text_chars: int = Field(100_000, ge=1, description="Longest text in one row.")
     max_label_chars: int = Field(256, ge=1, description="Longest label.")
+    max_columns: int = Field(2_000, ge=1, description="Most columns of one file.")
+    max_unpacked_bytes: int = Field(2 * 2**30, ge=1, description="What the rows of one file may unpack to.")
     max_pixels: int = Field(40_000_000, ge=1, description="Largest picture.")
     max_seconds: float = Field(60.0, gt=0, description="Longest sound.")
     max_unfinished_jobs: int = Field(100, ge=1, description="Jobs of one customer that may wait or run at a time.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -26,6 +27,7 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
     "tokens": ("words",),
     "tags": ("ner_tags", "iob", "labels", "bio"),
 }  # fmt: skip
+_COMPARED_CHARS = 100
 _CANONICAL = frozenset(name for task in TASKS.values() for layout in task.layouts for name in (*layout, *task.optional))
 
 
@@ -83,9 +85,11 @@ def _two_readings(found: list[str], fits: list[Arrangement]) -> TwoReadings:
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str | None:
-    """Return the candidate that is spelt or meant most like `name`."""
-    plain = {_plain(candidate): candidate for candidate in candidates if candidate}
-    alike = difflib.get_close_matches(_plain(name), plain, n=1, cutoff=0.7)
+    """Return the candidate that is spelt or meant most like `name`; long ones are not compared, which is quadratic."""
+    plain = {
+        _plain(candidate): candidate for candidate in candidates if candidate and len(candidate) <= _COMPARED_CHARS
+    }
+    alike = difflib.get_close_matches(_plain(name), plain, n=1, cutoff=0.7) if len(name) <= _COMPARED_CHARS else []
     if alike:
         return plain[alike[0]]
     for synonym in _SYNONYMS.get(name, ()):
@@ -100,6 +104,7 @@ def _stated(task: str | None) -> list[Task]:
 
 def _given(found: list[str], columns: dict[str, str], wanted: list[Task]) -> dict[str, str]:
     canonical = {name for task in wanted for layout in task.layouts for name in (*layout, *task.optional)}
+    known = set(found)
     for name, own in columns.items():
         if not own.strip():
             problem = f"columns names no column for '{excerpt(name)}'."
@@ -111,12 +116,13 @@ def _given(found: list[str], columns: dict[str, str], wanted: list[Task]) -> dic
             advice = f"{hint}The names to the left are: {', '.join(sorted(canonical))}."
             problem = f"columns names '{excerpt(name)}', which the task does not have."
             raise UnknownColumns(problem=problem, found=_listed(found), advice=advice, column=excerpt(name))
-        if own not in found:
+        if own not in known:
             alike = nearest(own, found)
             advice = f'Did you mean columns={{"{name}": "{excerpt(alike)}"}}?' if alike else "Name one of them."
             problem = f"The file has no column '{excerpt(own)}', which columns names for '{name}'."
             raise UnknownColumns(problem=problem, found=_listed(found), advice=advice, column=excerpt(own))
-    twice = next((name for name, own in columns.items() if list(columns.values()).count(own) > 1), None)
+    times = Counter(columns.values())
+    twice = next((name for name, own in columns.items() if times[own] > 1), None)
     if twice is not None:
         problem = f"columns names '{excerpt(columns[twice])}' twice."
         raise UnknownColumns(problem=problem, found=_listed(found), advice="Name another.", column=excerpt(twice))

@@ -53,6 +53,27 @@ class TooManyRows(InvalidDataset):
     mend = "Upload at most {limit} rows, for example a random sample of them."
 
 
+class TooManyColumns(InvalidDataset):
+    """A table that is wider than the limit."""
+
+    reason = "'{filename}' has {count} columns; the limit is {limit}."
+    mend = "Keep the columns that are needed: a text (or a picture, a sound) and its label."
+
+
+class OverlongHeader(InvalidDataset):
+    """A table whose first line does not end within the limit."""
+
+    reason = "The header of '{filename}' is longer than {limit} characters."
+    mend = "Write the columns' names into the first line and a line break behind them; check the quotes in it."
+
+
+class OversizedRows(InvalidDataset):
+    """Rows that together unpack to more than the service is willing to read."""
+
+    reason = "The first {rows} rows of '{filename}' unpack to more than {limit} bytes."
+    mend = "Upload fewer rows, or shorter texts."
+
+
 class OneClass(InvalidDataset):
     """A file in which every row carries the same label: there is nothing to tell apart."""
 
@@ -218,6 +239,20 @@ class OversizedArchive(InvalidDataset):
 
     reason = "'{filename}' would unpack to {what}; the limit is {limit}."
     mend = "Upload smaller pictures or sounds, or fewer of them."
+
+
+class OverlongName(InvalidDataset):
+    """A zip with a file name that is too long to be one."""
+
+    reason = "'{filename}' holds an entry whose name has {length} characters ('{start}'); the limit is {limit}."
+    mend = "Give the files short names, and put each into the folder that is named like its label."
+
+
+class OverlongNames(InvalidDataset):
+    """A zip whose file names are too long together."""
+
+    reason = "The names of the entries of '{filename}' have more than {limit} characters together."
+    mend = "Give the files shorter names, or upload their bytes as Parquet."
 
 
 class SeveralTables(InvalidDataset):

@@ -13,6 +13,7 @@ class Limits:
     max_classes: int = 1_000
     max_text_chars: int = 100_000
     max_label_chars: int = 256
+    max_columns: int = 2_000
     # One picture or sound
     max_pixels: int = 40_000_000
     max_seconds: float = 60.0
@@ -22,8 +23,9 @@ class Limits:
     max_total_samples: int = 10_000_000_000
     # An archive
     max_entries: int = 100_000
-    max_unpacked_bytes: int = 2 * 2**30
     max_ratio: float = 100.0  # of unpacked to packed bytes
+    # What all rows of a file unpack to, texts and media
+    max_unpacked_bytes: int = 2 * 2**30
 
 
 # For a file that was validated when it was uploaded, perhaps under other limits than today's.
@@ -32,6 +34,7 @@ UNLIMITED = Limits(
     max_classes=2**62,
     max_text_chars=2**62,
     max_label_chars=2**62,
+    max_columns=2**62,
     max_pixels=2**62,
     max_seconds=float("inf"),
     max_media_bytes=2**62,

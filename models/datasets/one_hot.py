@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -21,7 +22,7 @@ _MOST_NAMED = 6
 
 def refuse_one_hot(path: Path, filename: str, source: Format, found: Sequence[str]) -> None:
     """Raise UnknownColumns if at least two columns hold nothing but 0 and 1 and another one holds texts."""
-    names = [name for name in found if name and list(found).count(name) == 1]
+    names = [name for name, times in Counter(found).items() if name and times == 1]
     seen: dict[str, set[str]] = {name: set() for name in names}
     for row in islice(source.rows(path, {name: name for name in names}), _PEEKED):
         if isinstance(row, Row):

@@ -81,6 +81,9 @@ def name_column(problem: Problem, columns: Mapping[str, str]) -> Problem:
 
 def excerpt(value: object, length: int = 60) -> str:
     """Return at most `length` printable characters of a value, for a message."""
-    text = value if isinstance(value, str) else repr(value)
+    try:
+        text = value if isinstance(value, str) else repr(value)
+    except RecursionError:  # JSON may be nested a thousand deep
+        text = f"a deeply nested {type(value).__name__}"
     short = text if len(text) <= length else text[: length - 1] + "…"
     return "".join(char if char.isprintable() else "�" for char in short)

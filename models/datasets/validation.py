@@ -11,14 +11,16 @@ from models.datasets.errors import (
     InvalidDataset,
     NoRows,
     OpenAnswers,
+    OversizedRows,
+    TooManyColumns,
     TooManyRows,
     TooMuchMedia,
     TooSmall,
     UnknownColumns,
     bad_rows,
 )
-from models.datasets.examples import DatasetProfile, Example, Media
-from models.datasets.formats.format import Format, Row
+from models.datasets.examples import DatasetProfile, Example
+from models.datasets.formats.format import Format, Row, size_of
 from models.datasets.limits import Limits
 from models.datasets.one_hot import refuse_one_hot
 from models.datasets.problems import OWN, Problem, ProblemCollector, name_column
@@ -52,9 +54,7 @@ def inspect(
     source = detect(path, filename)
     source.check(path, filename, limits)
     collected = ProblemCollector()
-    found = source.columns(path)
-    if not found:
-        _refuse_rows(path, filename, source, collected)
+    found = _columns(path, filename, source, collected, limits)
     chosen = _arrange(path, filename, source, found, task, columns)
     statistics, repeats, unread = chosen.task.statistics(limits), Repeats(chosen.task.noun), Unread(chosen)
     words = WordCounts()
@@ -63,9 +63,9 @@ def inspect(
         rows += 1
         if rows > limits.max_rows:
             raise TooManyRows(filename=filename, limit=limits.max_rows)
-        unpacked += _media_bytes(row)
-        if unpacked > limits.max_unpacked_bytes:  # a column may repeat one sound a million times in a few kilobytes
-            raise TooMuchMedia(rows=rows, unit="bytes", limit=limits.max_unpacked_bytes)
+        unpacked += size_of(row)
+        if unpacked > limits.max_unpacked_bytes:  # a column may repeat one value a million times in a few kilobytes
+            raise _oversized(chosen.task, collected, rows, filename, limits)
         outcome = _examine(row, chosen.task, limits)
         if isinstance(outcome, Example):
             statistics.add(outcome)
@@ -97,6 +97,23 @@ def inspect(
         words=words.above,
         role=role,
     )
+
+
+def _columns(path: Path, filename: str, source: Format, collected: ProblemCollector, limits: Limits) -> list[str]:
+    found = source.columns(path)
+    if len(found) > limits.max_columns:
+        raise TooManyColumns(filename=filename, count=len(found), limit=limits.max_columns)
+    if not found:
+        _refuse_rows(path, filename, source, collected)
+    return found
+
+
+def _oversized(task: Task, collected: ProblemCollector, rows: int, filename: str, limits: Limits) -> InvalidDataset:
+    if task.modality != "text":
+        return TooMuchMedia(rows=rows, unit="bytes", limit=limits.max_unpacked_bytes)
+    if collected.total:  # what is wrong with the rows so far says more
+        return bad_rows(collected, rows, filename=filename)
+    return OversizedRows(filename=filename, rows=rows, limit=limits.max_unpacked_bytes)
 
 
 def _arrange(  # noqa: PLR0917
@@ -146,16 +163,6 @@ def _examine(row: Row | Problem, task: Task, limits: Limits) -> Example | list[P
         return outcome
     verified = task.verify(outcome, limits)
     return [verified] if isinstance(verified, Problem) else verified
-
-
-def _media_bytes(row: Row | Problem) -> int:
-    """Return the bytes of encoded pictures and sounds in a row, in Parquet and in archives."""
-    if isinstance(row, Problem):
-        return 0
-    cells = (value.get("bytes") if isinstance(value, dict) else value for value in row.values.values())
-    return sum(
-        len(cell.data) if isinstance(cell, Media) else len(cell) for cell in cells if isinstance(cell, (bytes, Media))
-    )
 
 
 def _refuse_rows(path: Path, filename: str, source: Format, collected: ProblemCollector) -> None:

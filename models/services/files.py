@@ -144,6 +144,8 @@ def limits_from(settings: Settings) -> Limits:
         max_classes=settings.max_classes,
         max_text_chars=settings.max_text_chars,
         max_label_chars=settings.max_label_chars,
+        max_columns=settings.max_columns,
+        max_unpacked_bytes=settings.max_unpacked_bytes,
         max_pixels=settings.max_pixels,
         max_seconds=settings.max_seconds,
     )

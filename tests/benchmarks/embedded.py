@@ -48,17 +48,20 @@ class Embedded:
 
 
 @contextlib.contextmanager
-def running(folder: Path, **settings: str) -> Iterator[Embedded]:
-    """Start `graft up` on a free port, wait until it is ready, stop it at the end."""
+def running(folder: Path, *, tree: Path | None = None, **settings: str) -> Iterator[Embedded]:
+    """Start `graft up` on a free port, wait until it is ready, stop it at the end. `tree`: of another checkout."""
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("GRAFT_")},
         "XDG_CONFIG_HOME": str(folder / "config"),
         "HF_HUB_OFFLINE": "1",
         "GRAFT_RATE_LIMIT": "10000000/minute",
+        **({"PYTHONPATH": str(tree)} if tree else {}),
         **settings,
     }
     command = [sys.executable, "-m", "deploy.cli.main", "up", "--port", "0", "--data", str(folder / "data")]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        command, env=environment, cwd=tree, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     assert process.stdout is not None
     try:
         lines = []

@@ -10,10 +10,9 @@ from __future__ import annotations
 import posixpath
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 
 from models.datasets.errors import InvalidDataset, SeveralTables, WrongFormat, bad_rows
@@ -29,7 +28,6 @@ from models.datasets.problems import BadValue, Problem, ProblemCollector, excerp
 _TABLES: dict[str, Format] = {".csv": CSV, ".tsv": CSV, ".jsonl": JSONL, ".ndjson": JSONL}
 _FILE_COLUMNS = ("file", "file_name", "filename", "filepath", "file_path", "path")
 _SAMPLED = 25
-_ALIKE_AMONG = 1_000
 # What makes a zip an office file is that it holds these, whatever its folders are called.
 _CONTENTS = "[Content_Types].xml"
 _OFFICE = (
@@ -130,13 +128,14 @@ def _from_table(archive: Archive, table: _Table, medium: str, columns: dict[str,
     if (renamed := _file_column(table.columns(), medium)) and own.get(medium) == medium:
         own[medium] = renamed
     members = {member.name: member for member in archive.members if member is not table.member}
+    alike = _alike(members)
     base, seen = "/".join(table.member.folders), dict[str, int]()
     for row in table.format.rows(table.path, own):
         if isinstance(row, Problem) or medium not in own:
             yield row
             continue
         try:
-            member = _named(row.values.get(medium), base, members)
+            member = _named(row.values.get(medium), base, members, alike)
             if member.name in seen:
                 raise BadValue(f"names '{excerpt(member.name)}' again, as row {seen[member.name]}", "Keep one of them.")
             seen[member.name] = row.number
@@ -157,7 +156,20 @@ def _office_file(archive: Archive) -> str | None:
     return "an OpenDocument file" if kind.startswith(_OPEN_DOCUMENT.encode()) else None
 
 
-def _named(value: object, base: str, members: dict[str, Member]) -> Member:
+def _alike(members: Iterable[str]) -> dict[str, str]:
+    """Return members by the last part of their names, with and without its ending: where a wrong name may be meant.
+
+    To look for the nearest spelling would compare every wrong name with every member.
+    """
+    found: dict[str, str] = {}
+    for name in members:
+        last = posixpath.basename(name).casefold()
+        found.setdefault(last, name)
+        found.setdefault(posixpath.splitext(last)[0], name)
+    return found
+
+
+def _named(value: object, base: str, members: dict[str, Member], alike: dict[str, str]) -> Member:
     """Return the member that a cell names."""
     if not isinstance(value, str) or not value.strip():
         raise BadValue("names no file", "Write the name that the file has in the archive.")
@@ -165,8 +177,9 @@ def _named(value: object, base: str, members: dict[str, Member]) -> Member:
     for candidate in (posixpath.normpath(posixpath.join(base, name)), name):
         if candidate in members:
             return members[candidate]
-    alike = get_close_matches(name, list(members)[:_ALIKE_AMONG], n=1)
-    hint = f" Did you mean '{excerpt(alike[0])}'?" if alike else ""
+    last = posixpath.basename(name).casefold()
+    meant = alike.get(last) or alike.get(posixpath.splitext(last)[0])
+    hint = f" Did you mean '{excerpt(meant)}'?" if meant else ""
     mend = f"Write the name as it is in the archive, or add the file.{hint}"
     raise BadValue(f"names '{excerpt(value)}', which is not in the archive", mend)
 

@@ -27,6 +27,7 @@ _TAG = re.compile(r"O|[BIESLUM]-\S+")
 _COMMENTS = ("#", "-DOCSTART-")
 _JUDGED = 200  # lines
 _LEAST, _MOSTLY = 3, 0.95
+MAX_TOKENS = 50_000  # of a sentence
 
 
 def recognise(head: bytes) -> bool:
@@ -71,6 +72,10 @@ def read_rows(path: Path, columns: dict[str, str]) -> Iterator[Row | Problem]:
                 continue
             if not tokens:
                 number, begins = number + 1, line
+            if len(tokens) >= MAX_TOKENS:
+                reason = f"The sentence has more than {MAX_TOKENS} lines; nothing after it was read"
+                yield Problem(number, begins, None, reason, "Write a blank line between two sentences.")
+                return
             fields = text.split()
             tokens.append(fields[0])
             tags.append(fields[-1] if len(fields) > 1 else "O")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
+from models.datasets.errors import OverlongHeader
 from models.datasets.formats.encoding import (
     MAX_LINE_CHARS,
     OverlongLine,
@@ -22,6 +23,7 @@ from models.datasets.formats.encoding import (
 )
 from models.datasets.formats.format import Format, Row
 from models.datasets.formats.quoting import RecentLines, SeenCells, is_quoted
+from models.datasets.limits import Limits
 from models.datasets.problems import Problem
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
@@ -29,6 +31,7 @@ DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 # The module's own limit of 131,072 characters is for the whole process; texts may be longer than that.
 csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_CHARS))
 
+MAX_HEADER_CHARS = 2**20
 _HINT = "sep="
 _QUOTES = "Put the field in double quotes and write a quote inside it twice, as any CSV writer does."
 
@@ -54,6 +57,17 @@ def recognise(head: bytes) -> bool:
     control = sum(char < " " and char not in "\t\r\n\f" for char in text)
     share = 0.05 if "\ufffd" in text else 0.3
     return control <= share * len(text) or refused_encoding(head) is not None
+
+
+def check(path: Path, filename: str, limits: Limits) -> None:
+    """Check the encoding, and that the header ends: it is looked at before any row."""
+    check_encoding(path, filename, limits)
+    try:
+        _first_record(path, sniff(path))
+    except OverlongLine:
+        raise OverlongHeader(filename=filename, limit=MAX_HEADER_CHARS) from None
+    except csv.Error:
+        pass  # which row it is, and why, is said when rows are read
 
 
 def read_header(path: Path) -> list[str]:
@@ -95,7 +109,7 @@ def read_rows(path: Path, columns: dict[str, str]) -> Iterator[Row | Problem]:
             except StopIteration:
                 return
             except OverlongLine:
-                reason = f"The line is longer than {MAX_LINE_CHARS} characters; nothing after it was read"
+                reason = f"The row is longer than {MAX_LINE_CHARS} characters; nothing after it was read"
                 yield Problem(number + 1, line, None, reason, "Check the file's line ends and quotes.")
                 return
             except csv.Error as error:
@@ -123,12 +137,16 @@ def read_rows(path: Path, columns: dict[str, str]) -> Iterator[Row | Problem]:
 
 
 def _header(path: Path, dialect: Dialect) -> list[str]:
+    try:
+        return [name.strip() for name in _first_record(path, dialect)]
+    except (csv.Error, OverlongLine):
+        return []
+
+
+def _first_record(path: Path, dialect: Dialect) -> list[str]:
     with open_text(path) as file:
-        try:
-            records = dialect.reader(_after_hint(file, dialect))
-            return [name.strip() for name in next((fields for fields in records if not _blank(fields)), [])]
-        except (csv.Error, OverlongLine):
-            return []
+        records = dialect.reader(RecentLines(_after_hint(file, dialect), MAX_HEADER_CHARS))
+        return next((fields for fields in records if not _blank(fields)), [])
 
 
 def _after_hint(file: TextIO, dialect: Dialect) -> Iterator[str]:
@@ -169,4 +187,4 @@ def _ragged(number: int, line: int, got: int, expected: int, dialect: Dialect) -
     return Problem(number, line, None, reason, mend)
 
 
-CSV = Format("csv", recognise, check_encoding, read_header, read_rows)
+CSV = Format("csv", recognise, check, read_header, read_rows)

@@ -15,7 +15,7 @@ from models.datasets.errors import WrongFormat
 
 _ROW_KEYS = {"text", "label", "labels", "messages", "conversations", "tokens", "prompt", "sentence", "spans"}
 _FIRST_LIST = re.compile(r'"([^"\\]+)"\s*:\s*\[\s*\{')
-_RASA_YAML = re.compile(r"^(version:.*\s+)?nlu:\s*$|^ ?-\s*intent:\s*\S", re.MULTILINE)
+_RASA_YAML = re.compile(r"^(version:[^\n]*\n\s*)?nlu:\s*$|^ ?-\s*intent:\s*\S", re.MULTILINE)
 _RASA_MARKDOWN = re.compile(r"^## ?intent:", re.MULTILINE)
 # Marked entities, `[Berlin](city)` and `[Berlin]{"entity": "city"}`, become their text.
 _UNMARK = r'gsub(/\]\([^)]*\)|\]\{[^}]*\}/,"");gsub(/\[/,"")'

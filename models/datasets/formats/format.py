@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models.datasets.examples import Media
 from models.datasets.limits import Limits
 from models.datasets.problems import Problem
 
@@ -20,6 +21,20 @@ class Row:
     values: dict[str, Any]
     member: str | None = None  # in an archive: the name of the picture or sound that the row is about
     unused: tuple[str, ...] = ()  # what the row holds besides and is not read, in words
+
+
+def size_of(row: Row | Problem) -> int:
+    """Return what a row's cells hold: bytes of pictures and sounds, characters of texts, 8 for every item of a list."""
+    size = 0
+    for value in () if isinstance(row, Problem) else row.values.values():
+        cell = value.get("bytes") if isinstance(value, dict) else value
+        if isinstance(cell, str | bytes):
+            size += len(cell)
+        elif isinstance(cell, Media):
+            size += len(cell.data)
+        elif isinstance(cell, list):
+            size += sum(8 + len(item) if isinstance(item, str) else 8 for item in cell)
+    return size
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from models.datasets.formats.format import Format, Row
 from models.datasets.problems import Problem, excerpt
 
 _PEEKED = 1_000  # lines from which the column names are gathered: rows may leave optional ones out
+MAX_KEYS = 10_000  # of one object, and of all that are peeked at
 
 
 def recognise(head: bytes) -> bool:
@@ -47,6 +48,8 @@ def read_keys(path: Path) -> list[str]:
     for row in islice(read_objects(path), _PEEKED):
         if isinstance(row, Row):
             keys.update(dict.fromkeys(row.values))
+        if len(keys) > MAX_KEYS:  # more than any limit on columns
+            break
     return list(keys)
 
 
@@ -69,6 +72,9 @@ def _parse(number: int, line: int, text: str) -> Row | Problem:
     if not isinstance(value, dict):
         reason = f"The line is not a JSON object but {excerpt(text.strip(), 40)}"
         return Problem(number, line, None, reason, 'Write an object, such as {"text": "…", "label": "…"}.')
+    if len(value) > MAX_KEYS:
+        reason = f"The object has {len(value)} keys; the limit is {MAX_KEYS}"
+        return Problem(number, line, None, reason, "Keep the keys that are needed: a text and its label.")
     return Row(number, line, value)
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from models.datasets.errors import OversizedParquet, TooManyRows, TruncatedParquet, UnreadableParquet
+from models.datasets.errors import OversizedParquet, TooManyColumns, TooManyRows, TruncatedParquet, UnreadableParquet
 from models.datasets.formats import class_labels, parquet_pages
 from models.datasets.formats.format import Format, Row
 from models.datasets.limits import Limits
@@ -27,6 +27,7 @@ _MAX_MEDIA_PAGE_BYTES = 2**28
 _MEDIA_RATIO = 4
 _MAX_PAGE_VALUES = 2**24
 _MAX_BATCH_BYTES = 2**28
+_MAX_LEAVES = 10_000  # columns may be nested; how many there are at the top is judged with all formats
 _DAMAGE = (
     pa.ArrowException,
     OSError,
@@ -57,7 +58,10 @@ def check(path: Path, filename: str, limits: Limits) -> None:
         raise OversizedParquet(filename=filename, declared=footer, what="its footer", limit=_MAX_FOOTER_BYTES)
     try:
         with _open(path) as parquet:
-            metadata, _ = parquet.metadata, parquet.schema_arrow.names
+            metadata = parquet.metadata
+            if metadata.num_columns > max(limits.max_columns, _MAX_LEAVES):
+                raise TooManyColumns(filename=filename, count=metadata.num_columns, limit=limits.max_columns)
+            _ = parquet.schema_arrow.names
             if metadata.num_rows > limits.max_rows:
                 raise TooManyRows(filename=filename, limit=limits.max_rows)
             for group in range(metadata.num_row_groups):

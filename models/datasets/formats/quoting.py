@@ -6,7 +6,9 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
-_WHOLE = re.compile(r'"(?:[^"]|"")*"')
+from models.datasets.formats.encoding import MAX_LINE_CHARS, OverlongLine
+
+_WHOLE = re.compile(r'"[^"]*(?:""[^"]*)*"')
 _REMEMBERED_LINES = 100
 _REMEMBERED_CELLS = 200  # in each column
 _CELL_CHARS = 64
@@ -30,7 +32,7 @@ def is_quoted(found: Iterable[str]) -> bool:
             continue
         total += 1
         ragged += len(fields) != width
-        for place, field in enumerate(fields):
+        for place, field in enumerate(fields[:width]):
             if field.startswith('"') and len(field) > 1 and _WHOLE.fullmatch(field):
                 quoted[place] += 1
                 if '""' not in field[1:-1]:
@@ -43,10 +45,15 @@ def is_quoted(found: Iterable[str]) -> bool:
 
 
 class RecentLines:
-    """Passes lines on and keeps those since the last `forget`, a hundred at most."""
+    """Passes lines on and keeps those since the last `forget`, a hundred at most.
 
-    def __init__(self, found: Iterator[str]) -> None:
+    Raises OverlongLine where they grow beyond `most` characters: quotes can make one row of a whole file.
+    """
+
+    def __init__(self, found: Iterator[str], most: int = MAX_LINE_CHARS) -> None:
         self._found = found
+        self._most = most
+        self._chars = 0
         self.lines: list[str] = []
 
     def __iter__(self) -> Iterator[str]:
@@ -54,6 +61,9 @@ class RecentLines:
 
     def __next__(self) -> str:
         line = next(self._found)
+        self._chars += len(line)
+        if self._chars > self._most:
+            raise OverlongLine
         if len(self.lines) < _REMEMBERED_LINES:
             self.lines.append(line)
         return line
@@ -61,6 +71,7 @@ class RecentLines:
     def forget(self) -> None:
         """Begin anew."""
         self.lines = []
+        self._chars = 0
 
 
 class SeenCells:

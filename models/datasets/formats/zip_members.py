@@ -10,12 +10,12 @@ import re
 import stat
 import unicodedata
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from models.datasets.errors import OversizedArchive, TooManyMembers, UnreadableArchive
+from models.datasets.errors import OverlongName, OverlongNames, OversizedArchive, TooManyMembers, UnreadableArchive
 from models.datasets.limits import Limits
 from models.datasets.problems import BadValue, excerpt
 
@@ -23,6 +23,8 @@ _ENTRY = b"PK\x01\x02"
 _MAX_DIRECTORY_BYTES = 64 * 2**20
 _ENCRYPTED, _UTF8 = 0x1 | 0x40 | 0x2000, 0x800
 _CHUNK = 2**20
+MAX_NAME_CHARS = 1_024  # with the folders
+MAX_NAMES_CHARS = 2**24
 # A table or a silent recording may well shrink a hundredfold; a small archive may do what it likes.
 _HARMLESS_BYTES = 64 * 2**20
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -90,7 +92,21 @@ def open_archive(path: Path, filename: str, *, max_entries: int) -> Iterator[Arc
                 raise
             raise UnreadableArchive(filename=filename, error=type(error).__name__) from None
         with file:
+            refuse_long_names(file.infolist(), filename)
             yield Archive(file)
+
+
+def refuse_long_names(infos: Sequence[zipfile.ZipInfo], filename: str) -> None:
+    """Refuse names that are too long, alone or together, before anything composes, splits or compares them."""
+    total = 0
+    for info in infos:
+        length = len(info.orig_filename)
+        total += length
+        if length > MAX_NAME_CHARS:
+            start = excerpt(info.orig_filename, 40)
+            raise OverlongName(filename=filename, length=length, start=start, limit=MAX_NAME_CHARS)
+        if total > MAX_NAMES_CHARS:
+            raise OverlongNames(filename=filename, limit=MAX_NAMES_CHARS)
 
 
 def judge(archive: Archive, path: Path, filename: str, limits: Limits) -> None:

@@ -23,6 +23,7 @@ LARGEST_VALUE = 1e30  # sums of squares of more would not fit into a float64, no
 SPANS = f'These are spans: pass columns={{"spans": "{OWN}"}} to tag stretches of the text.'
 LABELS = f'Several labels per row: pass columns={{"labels": "{OWN}"}}. One label: write one string.'
 _PYTHON_CHARS = 100_000
+_SPELLED_TIMES = 8  # a label may lose so much of its length when white space and invisible characters go
 _INVISIBLE = dict.fromkeys((0x200B, 0x2060, 0xFEFF, 0x00AD))  # zero-width space, joiner, byte-order mark, soft hyphen
 _WHOLE = re.compile(r"^([+-]?\d+)\.0+$")
 
@@ -84,7 +85,7 @@ def label(value: Any, limits: Limits) -> str:
         value = _decode(value[0])
     if isinstance(value, (list, tuple)) and value:
         raise BadValue(f"is a list where one label is expected: {excerpt(value)}", LABELS)
-    value = "" if isinstance(value, (list, tuple)) else _spelled(value)
+    value = "" if isinstance(value, (list, tuple)) else _spelled(value, limits)
     if value is None or (isinstance(value, str) and not value.strip()):
         raise BadValue("has no label", "Write a label or remove the row.")
     if not isinstance(value, str):
@@ -118,7 +119,7 @@ def is_span(value: Any) -> bool:
     return whole and all(isinstance(place, int) for place in value[:2]) and isinstance(value[2], str)
 
 
-def _spelled(value: Any) -> Any:
+def _spelled(value: Any, limits: Limits) -> Any:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int):
@@ -126,7 +127,8 @@ def _spelled(value: Any) -> Any:
     if isinstance(value, float):
         # A column of whole numbers with one gap comes out of data frames as 1.0, 2.0, NaN.
         return None if math.isnan(value) else str(int(value)) if value.is_integer() else repr(value)
-    if not isinstance(value, str):
+    # What is too long in any spelling stays as it is: to compose a million accents takes hours.
+    if not isinstance(value, str) or len(value) > _SPELLED_TIMES * limits.max_label_chars:
         return value
     name = unicodedata.normalize("NFC", value.translate(_INVISIBLE)).replace("\u00a0", " ").strip()
     if name.lower() in ("true", "false"):

@@ -36,7 +36,10 @@ def _labels(value: Any, limits: Limits) -> tuple[str, ...]:
     if value is None or (isinstance(value, str) and not value.strip()):
         raise BadValue("has no labels", "Write the labels, or [] if none applies.")
     if isinstance(value, str) and not value.lstrip().startswith("["):
-        parts: list[Any] = value.split(separator_of(value))
+        mark = separator_of(value)
+        parts: list[Any] = value.split(mark, limits.max_classes)
+        if mark in parts[-1]:
+            raise BadValue(f"has more than {limits.max_classes} labels", "Is this the labels' column?")
     else:
         parts = cells.json_list(value)
     if parts and all(map(cells.is_span, parts)):

@@ -20,7 +20,7 @@ texts = st.text(characters, min_size=1, max_size=60).filter(lambda text: text.st
 # As they are spelled in every format: composed, without invisible characters, 1 for 1.0.
 labels = (
     texts.filter(lambda text: text.strip(" \u00a0\u00ad\u200b\u2060\ufeff\n\r\t") != "")
-    .map(lambda text: cells._spelled(text).strip())
+    .map(lambda text: cells._spelled(text, Limits()).strip())
     .filter(lambda label: label != "")
 )
 tables = st.lists(st.tuples(texts, labels), min_size=1, max_size=12)
