@@ -47,7 +47,9 @@ class JobObject(Object):
     strategy: str = Field(description="How it was asked to train; `report.strategy` is the one that was used.")
     promote: str = Field(description="What goes live by itself: auto, always or never.")
     method: dict[str, Any] = Field(description="OpenAI's form of the hyperparameters.")
-    hyperparameters: dict[str, Any] = Field(description='As asked for; what was "auto" is replaced by what it became.')
+    hyperparameters: dict[str, Any] = Field(
+        description="As asked for; once the job has ended as they were used, null where one has no effect."
+    )
     seed: int = Field(description="Same seed and data, same model.")
     training_file: str = Field(description="The id of the file that it learns from.")
     validation_file: str | None = Field(description="The id of the file that it is scored on; null: held-out rows.")
@@ -62,7 +64,7 @@ class JobObject(Object):
     trained_tokens: int | None = Field(description="Tokens of all passes over the rows; set at the end.")
     trained_rows: int | None = Field(description="Rows of the training file; set at the end.")
     warnings: list[dict[str, Any]] = Field(
-        description="What validation found in its files that is worth a look: code, message, file."
+        description="What is worth a look: of its files (with `file`), its hyperparameters and its run; code, message."
     )
     error: JobError | None = Field(description="Why it failed.")
     report: Report | None = Field(description="How good the model is and how that was found out; set at the end.")

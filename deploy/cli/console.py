@@ -71,6 +71,12 @@ def show_lines(lines: list[tuple[str, Any]]) -> None:
         out.print(Text.assemble((f"{name:<{width}}  ", "dim"), value if isinstance(value, Text) else str(value)))
 
 
+def show_warnings(warnings: list[dict[str, Any]], console: Console) -> None:
+    """Print warnings, a line each."""
+    for warning in warnings:
+        console.print(Text(f"Warning: {warning.get('message')}", style="yellow"), soft_wrap=True)
+
+
 def status(word: str) -> Text:
     """Return a job's state in its colour."""
     return Text(word, style=_STATUS_STYLES.get(word, ""))

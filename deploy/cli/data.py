@@ -142,8 +142,7 @@ def show_profile(found: dict[str, Any]) -> None:
         show_table(["label", "rows"], [[label, count] for label, count in shown], empty="")
         if len(labels) > _LABELS:
             out.print(Text(f"and {len(labels) - _LABELS} more", style="dim"))
-    for warning in found.get("warnings") or []:
-        out.print(Text(f"Warning: {warning.get('message')}", style="yellow"))
+    console.show_warnings(found.get("warnings") or [], out)
 
 
 def columns_of(pairs: list[str]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,11 +50,12 @@ def train(
             raise CommandError(reason=f"There is no file {path}.")
     with Client(as_customer(server, key)) as client:
         job = submit(client, file, validation, {name: value for name, value in fields.items() if value is not None})
+        console.show_warnings(job.get("warnings") or [], console.err)
         if not wait:
             out.print(job["id"])
             console.err.print(Text(f"{job['status']}; `graft watch {job['id']}` shows its progress.", style="dim"))
             return
-        _watch(client, job, file)
+        _watch(client, job, file, warned=job.get("warnings") or [])
 
 
 def jobs(
@@ -127,8 +129,8 @@ def submit(client: Client, file: Path, validation: Path | None, fields: dict[str
             return client.upload(JOBS, fields=fields, files=files | {"validation_file": (validation.name, held_out)})
 
 
-def show_job(found: dict[str, Any]) -> None:
-    """Print the parts of a job that a person asks for first."""
+def show_job(found: dict[str, Any], *, warned: Sequence[dict[str, Any]] = ()) -> None:
+    """Print the parts of a job that a person asks for first; not again the warnings that were shown before."""
     report = found.get("report") or {}
     console.show_lines(
         [
@@ -148,8 +150,7 @@ def show_job(found: dict[str, Any]) -> None:
             ("error", _error(found)),
         ]
     )
-    for warning in found.get("warnings") or []:
-        out.print(Text(f"Warning: {warning.get('message')}", style="yellow"))
+    console.show_warnings([warning for warning in found.get("warnings") or [] if warning not in warned], out)
 
 
 def _show_one(client: Client, reference: str, *, as_json: bool) -> None:
@@ -161,7 +162,9 @@ def _show_one(client: Client, reference: str, *, as_json: bool) -> None:
     show_report(found.get("report") or {})
 
 
-def _watch(client: Client, job: dict[str, Any], file: Path | None = None) -> None:
+def _watch(
+    client: Client, job: dict[str, Any], file: Path | None = None, *, warned: Sequence[dict[str, Any]] = ()
+) -> None:
     started = time.monotonic()
 
     def servable(found: dict[str, Any]) -> None:
@@ -176,7 +179,7 @@ def _watch(client: Client, job: dict[str, Any], file: Path | None = None) -> Non
             f"\nThe job goes on. `graft watch {job['id']}` shows it, `graft cancel {job['id']}` stops it."
         )
         raise typer.Exit(130) from None
-    show_job(job)
+    show_job(job, warned=warned)
     if job["status"] in ("failed", "cancelled"):
         raise typer.Exit(1)
     if job.get("fine_tuned_model"):

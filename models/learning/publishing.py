@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from models.artifacts.folder import Artifact, write_artifact
 from models.artifacts.manifest import Manifest
 from models.artifacts.parts import Part, is_finite
+from models.learning.contract import effects
 from models.learning.contract.errors import Diverged
 from models.learning.contract.events import VersionReady
 from models.learning.evaluation.scores import Evaluation
@@ -47,7 +48,12 @@ def publish(run: Run, trained: Trained, *, improves: bool) -> VersionReady:
         details={**trained.details, "versions": versions()},
     )
     write_artifact(Artifact(manifest, trained.parts), output)
-    own = {"strategy": trained.name, **evaluation.figures, "hyperparameters": trained.hyperparameters}
+    own = {
+        "strategy": trained.name,
+        **evaluation.figures,
+        "hyperparameters": _hyperparameters(run, trained),
+        "warnings": effects.warnings(trained.name, asdict(run.request.hyperparameters)),
+    }
     metrics = {
         "score": evaluation.score.value,
         "score_low": evaluation.score.low,
@@ -57,3 +63,10 @@ def publish(run: Run, trained: Trained, *, improves: bool) -> VersionReady:
     if "calibration" in evaluation.figures:
         metrics["ece"] = evaluation.figures["calibration"]["ece"]
     return VersionReady(trained.name, output, metrics, run.report.of_candidate(own), improves)
+
+
+def _hyperparameters(run: Run, trained: Trained) -> dict[str, Any]:
+    """Return what the version was made with; None for what has no effect on it."""
+    rare = run.request.hyperparameters.rare()
+    rows = {"min_rows_per_label": rare.minimum, "rare_labels": rare.rule}
+    return {**dict.fromkeys(effects.without_effect(trained.name)), **rows, **trained.hyperparameters}

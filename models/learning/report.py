@@ -22,6 +22,7 @@ class ReportBuilder:
         self._figures: dict[str, Any] = {}
         self._seconds: dict[str, float] = {}
         self._tried: list[dict[str, Any]] = []
+        self._warnings: list[dict[str, Any]] = []
         self._tokens = 0
         self._outcomes: tuple[Outcome, ...] = ()
         self._comparison: LiveComparison | None = None
@@ -33,6 +34,10 @@ class ReportBuilder:
     def add_seconds(self, step: str, seconds: float) -> None:
         """Write how long a step has taken; of one that is written again, the later figure counts."""
         self._seconds[step] = seconds
+
+    def add_warning(self, code: str, message: str, **more: Any) -> None:
+        """Add something that the customer should look at and that does not end the run."""
+        self._warnings.append({"code": code, "message": message, **more})
 
     def add_tokens(self, tokens: int) -> None:
         """Count tokens that were trained on."""
@@ -89,11 +94,17 @@ class ReportBuilder:
 
     def of_candidate(self, figures: Mapping[str, Any]) -> dict[str, Any]:
         """Return a candidate's report: its own figures, and everything else as it is now."""
-        return {**self._figures, **figures, **self._costs()}
+        return {**self._figures, **figures, **self._warned(figures), **self._costs()}
 
     def final(self, best: Mapping[str, Any]) -> dict[str, Any]:
         """Return the report of the best candidate, brought up to date with what came after it."""
-        return {**best, **self._figures, **self._costs()}
+        return {**best, **self._figures, **self._warned(best), **self._costs()}
+
+    def _warned(self, figures: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the warnings of a candidate together with those of the run."""
+        own = list(figures.get("warnings", []))
+        found = [*own, *(warning for warning in self._warnings if warning not in own)]
+        return {"warnings": found} if found else {}
 
     def _costs(self) -> dict[str, Any]:
         seconds = {**self._seconds, "total": self.elapsed_s()}

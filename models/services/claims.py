@@ -153,8 +153,10 @@ def finish(resources: Resources, claim: Claim, finished: Finished) -> Job:
         # Without its version under the model's name, the job's name is the version's own.
         pin = "" if decision.promoted else f"@{best.number}"
         job.fine_tuned_model = claim.model.full_name + pin
+        job.warnings = _warnings(job, finished.report)
         job.report = {
             **finished.report,
+            "warnings": job.warnings,
             "promotion": live_version.describe(job, decision, finished.comparison, compared_with=claim.live),
         }
         job.resolved = finished.report.get("hyperparameters")
@@ -247,6 +249,12 @@ def _find_finished(session: Session, claim: Claim) -> Job | None:
     return job
 
 
+def _warnings(job: Job, report: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the warnings that the job began with, and those of its run."""
+    found = job.warnings or []
+    return [*found, *(warning for warning in report.get("warnings", []) if warning not in found)]
+
+
 def _add_version(
     session: Session, claim: Claim, candidate: VersionReady, artifact: artifacts.StoredArtifact
 ) -> ModelVersion:
@@ -263,7 +271,7 @@ def _add_version(
         manifest_sha256=artifact.manifest_sha256,
         bytes=artifact.bytes,
         metrics=candidate.metrics,
-        report=candidate.report,
+        report={**candidate.report, "warnings": _warnings(claim.job, candidate.report)},
         created_at=read_clock(session),
     )
     session.add(version)

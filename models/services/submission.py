@@ -16,6 +16,7 @@ from models.datasets.rare_labels import RareLabels
 from models.datasets.tasks.task import Modality
 from models.errors import InvalidRequest
 from models.identifiers import full_model_name, new_id
+from models.learning.contract import effects
 from models.learning.contract.request import Hyperparameters
 from models.records import files, jobs, versions
 from models.records.customers import Customer
@@ -120,7 +121,10 @@ def write(session: Session, resources: Resources, customer: Customer, checked: C
         hyperparameters=checked.hyperparameters,
         promote=request.promote or model.promote,
         meta=checked.metadata,
-        warnings=_warnings(training, validation, checked.base),
+        warnings=[
+            *_warnings(training, validation, checked.base),
+            *effects.warnings(checked.strategy, checked.hyperparameters),
+        ],
         status="queued",  # its files were validated when they were uploaded
         created_at=now,
     )

@@ -139,9 +139,14 @@ def key(graft: Callable[..., subprocess.CompletedProcess[str]], request: pytest.
     return issued.stdout.strip()
 
 
-def test_train_watch_predict_promote(graft: Callable[..., subprocess.CompletedProcess[str]], key: str) -> None:
-    trained = graft("train", str(SAMPLES / "tickets.csv"), "--suffix", "tickets", "--seed", "7", key=key)
+def test_train_watch_predict_promote(
+    graft: Callable[..., subprocess.CompletedProcess[str]], key: str, tmp_path: Path
+) -> None:
+    rows = (SAMPLES / "tickets.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "tickets.csv").write_text("".join([*rows, rows[1]]), encoding="utf-8")
+    trained = graft("train", str(tmp_path / "tickets.csv"), "--suffix", "tickets", "--seed", "7", key=key)
     assert trained.returncode == 0, trained.stderr + trained.stdout
+    assert (trained.stderr + trained.stdout).count("Warning: 1 row repeats the text and label of an earlier row") == 1
     assert "succeeded" in trained.stdout
     assert "/v1/models/tickets/predict" in trained.stdout
     with (SAMPLES / "tickets.csv").open(encoding="utf-8", newline="") as file:
@@ -155,6 +160,7 @@ def test_train_watch_predict_promote(graft: Callable[..., subprocess.CompletedPr
     shown = json.loads(graft("job", job_id[0], "--json", key=key).stdout)
     assert shown["seed"] == 7
     ReportObject.model_validate(shown["report"])
+    assert shown["report"]["warnings"] == shown["warnings"]
     by_name = graft("model", "tickets", key=key).stdout
     assert all(f"{word} " in by_name for word in ("precision", "damaged_item", "refined"))
     assert graft("watch", job_id[0], key=key).returncode == 0

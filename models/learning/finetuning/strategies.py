@@ -61,6 +61,7 @@ class TrainingConfig:
     head_learning_rate: float
     lora_rank: int
     trainable_blocks: int | None
+    learning_rate_multiplier: float = 1.0  # which both rates have in them already
 
 
 def settle(strategy: FineTuningStrategy, asked: Hyperparameters, *, rows: int, blocks: int) -> TrainingConfig:
@@ -82,6 +83,7 @@ def settle(strategy: FineTuningStrategy, asked: Hyperparameters, *, rows: int, b
         head_learning_rate=strategy.head_learning_rate * multiplier,
         lora_rank=strategy.lora_rank and (strategy.lora_rank if asked.lora_rank == "auto" else int(asked.lora_rank)),
         trainable_blocks=None if trainable_blocks is None else min(trainable_blocks, blocks),
+        learning_rate_multiplier=multiplier,
     )
 
 

@@ -100,6 +100,7 @@ def measure(run: EncodedRun, prior: HeadPrior) -> FirstVersion:
             "features": choice.features,
             "regularization": linear.regularization(choice.inverse_penalty),
             "label_names": choice.label_names,
+            "lexical": stack is not None and stack.part is not None,
         },
     )
     run.measured[trained.name] = Measured(assessment, held)
@@ -137,6 +138,7 @@ def _stack(run: EncodedRun, choice: Choice) -> Stack | None:
     except linear.LinAlgError as error:
         # The part is an extra: a job whose n-grams cannot be fitted has a model without them.
         log.warning("terms_not_fitted", error=str(error))
+        run.report.add_warning("ngrams_not_fitted", "The n-gram part could not be fitted: the model has none.")
         stack = None
     run.report.add_seconds("lexical", time.monotonic() - began)
     return stack

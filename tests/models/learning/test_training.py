@@ -12,7 +12,7 @@ import torch
 
 from models.artifacts.folder import MANIFEST, WEIGHTS, read_artifact
 from models.backbones.text import TextBackbone
-from models.learning.contract import events
+from models.learning.contract import effects, events
 from models.learning.contract.errors import InvalidHyperparameters, Stopped, TooFewRows, UnknownLabel
 from models.learning.contract.events import Finished, Progress, TrainEvent, VersionReady
 from models.learning.contract.request import DatasetSource, TrainRequest
@@ -131,6 +131,36 @@ def test_asked_features_and_penalty_are_used(
     shape = (len(artifact.manifest.labels), 2 * small_backbone.width)
     assert artifact.tensors["head.weight"].shape == shape
     assert candidate.report["hyperparameters"]["regularization"] == pytest.approx(0.5)
+
+
+def test_what_has_no_effect_is_said_and_not_echoed(
+    small_backbone: TextBackbone, few: Rows, make_request: RequestFactory
+) -> None:
+    asked = {"n_epochs": 9, "lora_rank": 4, "regularization": 0.5, "min_rows_per_label": 3}
+    *_, finished = _run(make_request(few, hyperparameters=asked), small_backbone)
+    assert isinstance(finished, Finished)
+    used = finished.report["hyperparameters"]
+    assert {name: used[name] for name in asked} == {**asked, "n_epochs": None, "lora_rank": None}
+    assert (used["batch_size"], used["rare_labels"]) == (None, "drop")
+    (warning,) = finished.report["warnings"]
+    assert (warning["code"], warning["hyperparameters"]) == ("no_effect", ["n_epochs", "lora_rank"])
+    assert "They count with lora." in warning["message"]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "asked", "named"),
+    [
+        ("zero-shot", {"regularization": 1.0}, ["regularization"]),
+        ("head", {"regularization": 1.0, "rare_labels": "merge", "n_epochs": "auto"}, []),
+        ("lora", {"n_epochs": 2, "trainable_blocks": 2}, ["trainable_blocks"]),
+        ("partial", {"trainable_blocks": 2, "learning_rate": 1e-4}, []),
+        ("full", {"lora_rank": 8, "lexical": True}, ["lora_rank"]),
+        ("of-another-learner", {"n_epochs": 2}, []),
+    ],
+)
+def test_each_strategy_has_its_hyperparameters(strategy: str, asked: dict[str, object], named: list[str]) -> None:
+    found = effects.warnings(strategy, asked)
+    assert [name for warning in found for name in warning["hyperparameters"]] == named
 
 
 def test_stops_at_every_stage(small_backbone: TextBackbone, few: Rows, make_request: RequestFactory) -> None:

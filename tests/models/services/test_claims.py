@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from models.errors import JobError
 from models.records.customers import Customer
-from models.services import catalog, changes, claims, customers, jobs, usage
+from models.services import catalog, changes, claims, customers, files, jobs, usage
 from models.services.errors import ArtifactIncomplete, CandidateMissing, LeaseLost
 from models.services.resources import Resources
 from models.storage.keys import manifest_key
@@ -40,6 +41,29 @@ def test_one_of_many_workers_gets_the_job(resources: Resources, bench: Bench, cu
     assert now.lease_until is not None
     assert now.started_at is not None
     assert now.lease_until - now.started_at == pytest.approx(resources.settings.lease_s, abs=0.01)
+
+
+def test_warnings_of_files_settings_and_run_are_on_the_job_and_in_its_report(
+    resources: Resources, bench: Bench, customer: MakeCustomer
+) -> None:
+    acme = customer()
+    path = bench.folder / "repeated.csv"
+    path.write_text("text,label\n" + "".join(f"text {row % 11},{row % 11 % 2}\n" for row in range(12)))
+    file = files.create(resources, acme.id, files.NewFile(path, "repeated.csv"))
+    job = bench.job(acme, training_file=file.id, strategy="head", hyperparameters={"n_epochs": 3})
+    codes = [warning["code"] for warning in job.warnings]
+    assert codes == ["few_rows", "near_duplicates", "no_effect"]
+    claim = bench.claim(job)
+    late = {"code": "of_the_run", "message": "Look at this."}
+    candidate = replace(bench.candidate(), report={"warnings": [job.warnings[-1]]})
+    version = claims.publish(resources, claim, candidate, promote=True)
+    assert [warning["code"] for warning in version.report["warnings"]] == codes
+    finished = replace(bench.finished(), report={"warnings": [job.warnings[-1], late]})
+    done = claims.finish(resources, claim, finished)
+    assert done.report is not None
+    assert done.report["warnings"] == done.warnings == bench.read(job).warnings
+    assert [warning["code"] for warning in done.warnings] == [*codes, "of_the_run"]
+    assert done.warnings[1]["file"] == file.id
 
 
 def test_the_same_message_five_times(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:

@@ -104,6 +104,20 @@ _TEMPLATES = (
 )
 
 
+def test_an_n_gram_part_that_cannot_be_fitted_is_left_out_and_said_to_be(
+    small_backbone: TextBackbone, make_request: RequestFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: torch.Tensor) -> None:
+        raise torch.linalg.LinAlgError("the algorithm failed to converge")  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(torch.linalg, "cholesky_ex", fail)  # of what the part alone computes
+    (candidate,), finished = _train(make_request(coded(40, seed=0)), small_backbone)
+    for report in (candidate.report, finished.report):
+        assert [warning["code"] for warning in report["warnings"]] == ["ngrams_not_fitted"]
+        assert "lexical" not in report
+        assert report["hyperparameters"]["lexical"] is False
+
+
 @pytest.mark.parametrize("templates", _TEMPLATES)
 def test_texts_made_from_templates_have_the_head_of_any_others(
     templates: tuple[str, ...], monkeypatch: pytest.MonkeyPatch

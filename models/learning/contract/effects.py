@@ -1,0 +1,40 @@
+"""Which hyperparameters a version by each strategy is made with; what is set beside them has no effect on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from models.learning.contract.request import Hyperparameters, Strategy
+
+_HEAD = frozenset({"regularization", "features", "lexical"})
+_FITTED = _HEAD | {"n_epochs", "batch_size", "learning_rate", "learning_rate_multiplier"}
+_ROWS = frozenset({"min_rows_per_label", "rare_labels"})  # they decide what is read, whoever learns from it
+_USED: Mapping[Strategy, frozenset[str]] = {
+    "zero-shot": frozenset(),
+    "head": _HEAD,
+    "lora": _FITTED | {"lora_rank"},
+    "partial": _FITTED | {"trainable_blocks"},
+    "full": _FITTED,
+    "scratch": _FITTED,
+}
+
+
+def without_effect(strategy: str) -> list[str]:
+    """Return the hyperparameters that a version by this strategy does not depend on; [] for one that is not known."""
+    used = next((names for name, names in _USED.items() if name == strategy), None)
+    if used is None:
+        return []
+    return [name for name in Hyperparameters.__dataclass_fields__ if name not in used | _ROWS]
+
+
+def warnings(strategy: str, asked: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the warning of hyperparameters that were set and have no effect on a version by this strategy."""
+    names = [name for name in without_effect(strategy) if asked.get(name, "auto") != "auto"]
+    if not names:
+        return []
+    takers = [name for name, used in _USED.items() if used.issuperset(names)]
+    known = f" {'It counts' if len(names) == 1 else 'They count'} with {' or '.join(takers)}." if takers else ""
+    have = "has" if len(names) == 1 else "have"
+    message = f"{' and '.join(names)} {have} no effect on a version by '{strategy}'.{known}"
+    return [{"code": "no_effect", "message": message, "strategy": strategy, "hyperparameters": names}]
