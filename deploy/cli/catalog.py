@@ -11,13 +11,13 @@ from deploy.cli import console
 from deploy.cli.client import Client
 from deploy.cli.connection import Key, PromoteOption, Server, as_customer
 from deploy.cli.console import out, show_table
-from deploy.cli.errors import ApiRefused
+from deploy.cli.errors import ApiRefused, CommandError
 from deploy.cli.lookup import JOBS, suggesting_models
 from deploy.cli.reports import refinement_line, score_of, show_report
 
 Model = Annotated[str, typer.Argument(help="A model's name.", metavar="MODEL")]
 Alias = Annotated[str, typer.Option("--alias", help="The alias to move; `live` answers when no version is named.")]
-Number = Annotated[int, typer.Argument(help="A version's number.", metavar="VERSION")]
+OneNumber = Annotated[int | None, typer.Argument(help="A version's number, unless MODEL has it.", metavar="VERSION")]
 
 
 def models(
@@ -93,14 +93,15 @@ def aliases(model: Model, server: Server = None, key: Key = None) -> None:
 
 def promote(
     model: Model,
-    version: Annotated[int, typer.Argument(help="The version that shall answer.", metavar="VERSION")],
+    version: OneNumber = None,
     *,
     alias: Alias = "live",
     server: Server = None,
     key: Key = None,
 ) -> None:
-    """Let a version answer from now on."""
-    _point(model, alias, version, server, key)
+    """Let a version answer from now on: `promote tickets 1`, or `promote tickets@1`."""
+    name, number = _pinned(model, version)
+    _point(name, alias, number, server, key)
 
 
 def rollback(model: Model, *, alias: Alias = "live", server: Server = None, key: Key = None) -> None:
@@ -122,23 +123,40 @@ def delete_model(
     out.print(f"{model} is deleted.")
 
 
-def delete_version(model: Model, version: Number, server: Server = None, key: Key = None) -> None:
+def delete_version(model: Model, version: OneNumber = None, server: Server = None, key: Key = None) -> None:
     """Delete a version that no alias points at. Its number is not used again."""
-    with Client(as_customer(server, key)) as client, suggesting_models(client, model):
-        client.delete(f"/v1/models/{model}/versions/{version}")
-    out.print(f"{model}@{version} is deleted.")
+    name, number = _pinned(model, version)
+    with Client(as_customer(server, key)) as client, suggesting_models(client, name):
+        client.delete(f"/v1/models/{name}/versions/{number}")
+    out.print(f"{name}@{number} is deleted.")
 
 
 def delete_alias(
     model: Model,
-    alias: Annotated[str, typer.Argument(help="An alias other than live.", metavar="ALIAS")],
+    alias: Annotated[
+        str | None, typer.Argument(help="An alias other than live, unless MODEL has it.", metavar="ALIAS")
+    ] = None,
     server: Server = None,
     key: Key = None,
 ) -> None:
     """Delete an alias. The version that it points at stays."""
-    with Client(as_customer(server, key)) as client, suggesting_models(client, model):
-        client.delete(f"/v1/models/{model}/aliases/{alias}")
-    out.print(f"{model}@{alias} is deleted.")
+    name, at, pinned = model.partition("@")
+    alias = alias or pinned
+    if not alias or (at and pinned != alias):
+        raise CommandError(reason=f"Which alias? Say `delete-alias {name} ALIAS`, or {name}@ALIAS.")
+    with Client(as_customer(server, key)) as client, suggesting_models(client, name):
+        client.delete(f"/v1/models/{name}/aliases/{alias}")
+    out.print(f"{name}@{alias} is deleted.")
+
+
+def _pinned(model: str, version: int | None) -> tuple[str, int]:
+    """Return name and number of `tickets 1` and of `tickets@1`; raises CommandError for neither, or both."""
+    name, at, pinned = model.partition("@")
+    if at and pinned.isascii() and pinned.isdecimal() and version in (None, int(pinned)):
+        return name, int(pinned)
+    if at or version is None:
+        raise CommandError(reason=f"Which version? Name it by its number: {name} 1, or {name}@1.")
+    return name, version
 
 
 def _show_model(client: Client, name: str, *, as_json: bool) -> None:

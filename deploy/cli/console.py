@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.cli.errors import ApiRefused
+from deploy.cli.wording import collapse, in_commands
 from models.errors import GraftError
 
 _WIDE = 240
@@ -30,8 +31,8 @@ _STATUS_STYLES = {
 
 def show_error(error: GraftError) -> None:
     """Print an error with the details that say how to mend the data."""
-    err.print(Text.assemble(("Error: ", "bold red"), str(error)), soft_wrap=True)
-    rows = [detail for detail in error.details if isinstance(detail, dict)]
+    err.print(Text.assemble(("Error: ", "bold red"), in_commands(str(error))), soft_wrap=True)
+    rows = collapse(detail for detail in error.details if isinstance(detail, dict))
     if rows:
         names = [name for name in ("row", "column", "reason", "mend") if any(name in row for row in rows)]
         if not names:
@@ -40,12 +41,13 @@ def show_error(error: GraftError) -> None:
         for name in names:
             table.add_column(name, overflow="fold")
         for row in rows:
-            table.add_row(*(Text(str(row.get(name, "") if row.get(name) is not None else "")) for name in names))
+            cells = ("" if row.get(name) is None else str(row[name]) for name in names)
+            table.add_row(*(Text(in_commands(cell)) for cell in cells))
         err.print(table)
     if isinstance(error, ApiRefused):
         mend = error.error.get("mend")
         if mend:
-            err.print(Text(f"Mend: {mend}"))
+            err.print(Text(f"Mend: {in_commands(mend)}"))
         parts = [error.code, f"HTTP {error.http_status}", *([error.request_id] if error.request_id else [])]
         err.print(Text(" · ".join(parts), style="dim"))
 
@@ -74,7 +76,7 @@ def show_lines(lines: list[tuple[str, Any]]) -> None:
 def show_warnings(warnings: list[dict[str, Any]], console: Console) -> None:
     """Print warnings, a line each."""
     for warning in warnings:
-        console.print(Text(f"Warning: {warning.get('message')}", style="yellow"), soft_wrap=True)
+        console.print(Text(f"Warning: {in_commands(str(warning.get('message')))}", style="yellow"), soft_wrap=True)
 
 
 def status(word: str) -> Text:

@@ -17,6 +17,7 @@ from deploy.cli.connection import Key, Server, as_customer
 from deploy.cli.console import out, show_table
 from deploy.cli.errors import CommandError
 from deploy.cli.lookup import file_id
+from models.datasets.errors import InvalidDataset
 
 FileRef = Annotated[str, typer.Argument(help="A file's id or name.", metavar="FILE")]
 ColumnPairs = Annotated[
@@ -35,19 +36,23 @@ def check(
     validation: Annotated[
         bool, typer.Option("--validation", help="It is to be scored on: what only learning needs is not asked of it.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="What was found as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="What was found as JSON; for a bad file, the error.")] = False,
 ) -> None:
     """Check a data set on this machine as an upload would: no server, nothing leaves it."""
     from deploy.cli.running import read_settings  # noqa: PLC0415  # the launcher and the control plane: not for all
-    from models.datasets.validation import Role, inspect  # noqa: PLC0415
-    from models.services.files import limits_from  # noqa: PLC0415
+    from models.services.files import NewFile, inspect  # noqa: PLC0415
 
     if not file.is_file():
         raise CommandError(reason=f"There is no file {file}.")
-    limits = limits_from(read_settings())
     columns = columns_of(column) if column else None
-    role: Role = "validation" if validation else "training"
-    found = asdict(inspect(file, filename=file.name, task=task, columns=columns, role=role, limits=limits))
+    new = NewFile(file, file.name, "validation" if validation else "fine-tune", task=task, columns=columns)
+    try:
+        found = asdict(inspect(read_settings(), new))
+    except InvalidDataset as error:
+        if not as_json:
+            raise
+        out.print_json(data={"error": {**error.as_dict(), "total": error.total}})
+        raise typer.Exit(1) from None
     if as_json:
         out.print_json(data=found)
         return

@@ -20,6 +20,7 @@ from deploy.cli.console import out
 from deploy.cli.errors import CommandError
 from deploy.cli.lookup import suggesting_models
 from models.datasets.tasks import TASKS
+from models.datasets.tasks.task import Task
 
 Model = Annotated[str, typer.Argument(help="A model's name; name@3 pins a version.", metavar="MODEL")]
 _ROWS_PER_REQUEST = 256
@@ -42,22 +43,28 @@ def predict(
     """Ask a model."""
     asked = inputs or _stdin_lines()
     with Client(as_customer(server, key)) as client, suggesting_models(client, model):
-        task = TASKS.get(str(client.get(f"/v1/models/{model}").get("task")))
-        modality = task.modality if task else "text"
-        if modality == "text":
+        if _task_of(client, model).modality == "text":
             _warn_of_files(asked)
             requests = _of_texts(client, model, asked, top_k=top_k, pairs=pairs)
         else:
             requests = _of_files(client, model, asked, top_k=top_k)
+        truncated = 0
         started = time.perf_counter()
         for batch, answer in requests:
             took_ms = (time.perf_counter() - started) * 1000
-            for text, prediction in zip(batch, answer["predictions"], strict=True):
+            cut = set(answer.get("truncated") or ())
+            for index, (text, prediction) in enumerate(zip(batch, answer["predictions"], strict=True)):
                 if as_json:
-                    sys.stdout.write(json.dumps({"input": text, **prediction}, ensure_ascii=False) + "\n")
+                    line = {"input": text, **prediction, "truncated": index in cut}
+                    sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
                 else:
                     out.print(Text.assemble((text, "dim"), "  ", *answer_line(prediction)))
+            truncated += len(cut)
             started = time.perf_counter()
+    if truncated:
+        which = "The input is" if len(asked) == 1 else f"{truncated} of {len(asked)} inputs are"
+        advice = f"{which} longer than what the base reads: only the beginning was asked about."
+        console.err.print(Text(advice, style="yellow"))
     if not as_json:
         name = f"{answer['model']}@{answer['version']}"
         count = f"{len(asked)} input{'s' if len(asked) > 1 else ''}"
@@ -87,6 +94,19 @@ def answer_line(prediction: dict[str, Any]) -> list[tuple[str, str] | str]:
             parts += [(str(span["label"]), "bold"), f" {span['text']!r} {span['score']:.3f}  "]
         return parts or ["(none)"]
     return [(json.dumps(prediction, ensure_ascii=False), "bold")]
+
+
+def _task_of(client: Client, model: str) -> Task:
+    """Return the task of a model; raises CommandError for one that this command does not know, or that has none."""
+    found = client.get(f"/v1/models/{model}")
+    if found.get("kind") == "base":
+        advice = f"train one on data of yours with `graft train FILE --base {found['id']}`"
+        raise CommandError(reason=f"'{model}' is a base model, which answers nothing by itself: {advice}.")
+    task = TASKS.get(str(found.get("task")))
+    if task is None:
+        reason = f"'{model}' is for {found.get('task')}, which this graft does not know: upgrade it, or use the API."
+        raise CommandError(reason=reason)
+    return task
 
 
 def _of_texts(

@@ -12,6 +12,7 @@ from rich.text import Text
 from deploy.cli.client import Client
 from deploy.cli.console import duration, err
 from deploy.cli.errors import ApiRefused, ServerUnreachable
+from deploy.cli.wording import in_commands
 from models.records.transitions import ENDED
 
 _GIVE_UP_AFTER_S = 60.0
@@ -96,4 +97,4 @@ def _events_after(client: Client, path: str, after: str | None) -> Iterator[dict
 def _event_line(event: dict[str, Any]) -> Text:
     style = {"warn": "yellow", "error": "red"}.get(event.get("level", ""), "")
     clock = time.strftime("%H:%M:%S", time.localtime(event["created_at"]))
-    return Text.assemble((f"{clock} ", "dim"), (event["message"], style))
+    return Text.assemble((f"{clock} ", "dim"), (in_commands(event["message"]), style))

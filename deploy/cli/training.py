@@ -21,6 +21,7 @@ from deploy.cli.examples import call_of
 from deploy.cli.lookup import JOBS, job_id
 from deploy.cli.progress import follow
 from deploy.cli.reports import refinement_line, score_of, show_report
+from deploy.cli.wording import in_commands
 from models.learning.contract.request import STRATEGIES
 
 JobRef = Annotated[str, typer.Argument(help="A job's id, or a model's name: its newest job.", metavar="JOB")]
@@ -37,6 +38,10 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Same seed and data: same model.")] = None,
     promote: PromoteOption = None,
     column: ColumnPairs = None,
+    hyperparameter: Annotated[
+        list[str] | None,
+        typer.Option("--hyperparameter", help="Sets one: n_epochs=3. Repeat it.", metavar="NAME=VALUE"),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Show progress until the job ends.")] = True,
     server: Server = None,
     key: Key = None,
@@ -45,6 +50,7 @@ def train(
     fields = {"suffix": suffix, "strategy": strategy, "model": base, "task": task, "promote": promote}
     fields["seed"] = None if seed is None else str(seed)
     fields["columns"] = json.dumps(columns_of(column)) if column else None
+    fields["hyperparameters"] = json.dumps(_hyperparameters(hyperparameter)) if hyperparameter else None
     for path in (file, *([validation] if validation else [])):
         if not path.is_file():
             raise CommandError(reason=f"There is no file {path}.")
@@ -187,6 +193,20 @@ def _watch(
         out.print(call_of(client, job, file), soft_wrap=True)
 
 
+def _hyperparameters(pairs: list[str]) -> dict[str, Any]:
+    """Read `NAME=VALUE` options: numbers, true, false, else names; raises CommandError."""
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name or not value:
+            raise CommandError(reason=f"--hyperparameter takes NAME=VALUE, as in n_epochs=3; got {pair!r}.")
+        try:
+            values[name] = json.loads(value)
+        except ValueError:
+            values[name] = value
+    return values
+
+
 def _act(reference: str, verb: str, server: str | None, key: str | None) -> None:
     with Client(as_customer(server, key)) as client:
         found = client.post(f"{JOBS}/{job_id(client, reference)}/{verb}")
@@ -214,4 +234,4 @@ def _error(found: dict[str, Any]) -> str:
     if not error:
         return ""
     blame = {"user": " (your data)", "server": " (the server's fault; not billed)"}.get(error.get("blame") or "", "")
-    return f"{error.get('message')}{blame}"
+    return f"{in_commands(str(error.get('message')))}{blame}"

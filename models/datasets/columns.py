@@ -169,6 +169,11 @@ def _missing(found: list[str], wanted: list[Task], given: dict[str, str], known:
     best = max(range(len(layouts)), key=lambda place: fits[place])
     layout, renames = layouts[best], guesses[best]
     absent = [name for name in layout if name not in given and name not in known]
+    left = [name for name in absent if name not in renames]
+    used = {*given.values(), *renames.values(), *(known[name] for name in layout if name in known)}
+    free = [own for own in found if own.strip() and own not in used]
+    if len(left) == len(free) == 1:  # one name and one column are left: whatever it is called, it may be meant
+        renames[left[0]] = excerpt(free[0])
     if renames:
         pairs = ", ".join(f'"{name}": "{own}"' for name, own in renames.items())
         rename = " and ".join(f"'{own}' to '{name}'" for name, own in renames.items())

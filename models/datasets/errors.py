@@ -34,7 +34,8 @@ def bad_rows(collected: ProblemCollector, rows: int, *, filename: str) -> Invali
     """Return the error for a file whose bad rows were `collected`."""
     first = collected.shown[0]
     several = "row" if collected.bad_rows == 1 else "rows"
-    summary = f"{collected.bad_rows} bad {several} of {rows} in '{filename}'. First: {first}."
+    alike = f" (and {collected.like_first} more alike)" if collected.like_first else ""
+    summary = f"{collected.bad_rows} bad {several} of {rows} in '{filename}'. First: {first}{alike}."
     shown = f" `details` holds the first {SHOWN} of {collected.total} problems." if collected.total > SHOWN else ""
     return InvalidDataset(problems=collected.shown, total=collected.total, summary=summary, advice=first.mend + shown)
 

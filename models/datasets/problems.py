@@ -58,12 +58,15 @@ class ProblemCollector:
         self.shown: list[Problem] = []
         self.total = 0
         self.bad_rows = 0
+        self.like_first = 0  # further problems that differ from the first in their row alone
         self._last_row: int | None = None
 
     def add(self, problems: Iterable[Problem]) -> None:
         """Count the problems of one row and keep the first ones."""
         for problem in problems:
             self.total += 1
+            if self.shown and replace(problem, row=None, line=None) == replace(self.shown[0], row=None, line=None):
+                self.like_first += 1
             if problem.row != self._last_row:
                 self.bad_rows += 1
                 self._last_row = problem.row

@@ -52,10 +52,7 @@ def create(resources: Resources, customer_id: str, new: NewFile) -> File:
         reason = f"purpose must be 'fine-tune', or 'validation' for a file to score on; it is '{new.purpose[:80]}'."
         raise InvalidRequest(reason=reason, param="purpose")
     name = _clean(new.filename)
-    limits = limits_from(resources.settings)
-    role = new.role or PURPOSES[new.purpose]
-    profile = validation.inspect(new.path, filename=name, task=new.task, columns=new.columns, role=role, limits=limits)
-    profile = replace(profile, warnings=[*profile.warnings, *_default_truncates(profile, resources.settings, name)])
+    profile = inspect(resources.settings, replace(new, filename=name))
     with new.path.open("rb") as content:
         sha256 = hashlib.file_digest(content, "sha256").hexdigest()
     file_id = new_id("file-")
@@ -87,6 +84,19 @@ def create(resources: Resources, customer_id: str, new: NewFile) -> File:
             resources.store.delete(key)
         raise
     return file
+
+
+def inspect(settings: Settings, new: NewFile) -> DatasetProfile:
+    """Validate a local file as an upload does, with the warnings about the default base. Raises InvalidDataset."""
+    found = validation.inspect(
+        new.path,
+        filename=new.filename,
+        task=new.task,
+        columns=new.columns,
+        role=new.role or PURPOSES[new.purpose],
+        limits=limits_from(settings),
+    )
+    return replace(found, warnings=[*found.warnings, *_default_truncates(found, settings, new.filename)])
 
 
 def get(resources: Resources, customer_id: str, file_id: str) -> File:

@@ -60,13 +60,14 @@ def decide(
     current = versions.find_version(session, model.id, alias.number) if alias is not None else None
     if current is not None and current.number == best.number:
         return Decision(True, f"Version {best.number} is live since it was published.")
+    rule, serving = job.promote or promotion.DEFAULT, None if current is None else current.number
     if current is None or current.job_id == job.id:
-        decision = promotion.decide(job.promote or promotion.DEFAULT, _new(best), None, None)
+        decision = promotion.decide(rule, _new(best), None, None, serving=serving)
     else:
         live = promotion.Live(current.number, _rows(current))
         if compared_with is None and comparison is None:
             comparison = LiveComparison(live=0)  # nothing was live when the job began
-        decision = promotion.decide(job.promote or promotion.DEFAULT, _new(best), live, comparison)
+        decision = promotion.decide(rule, _new(best), live, comparison, serving=serving)
     data: dict[str, Any] = {"version": best.number, "promoted": decision.promoted}
     if comparison is not None:
         data["comparison"] = asdict(comparison)

@@ -52,20 +52,29 @@ def check(rule: str) -> None:
         raise InvalidRequest(reason=f"promote is one of {', '.join(RULES)}; it is '{rule[:40]}'.", param="promote")
 
 
-def decide(rule: str, new: NewVersion, live: Live | None, comparison: LiveComparison | None) -> Decision:
+def decide(
+    rule: str,
+    new: NewVersion,
+    live: Live | None,
+    comparison: LiveComparison | None,
+    *,
+    serving: int | None = None,
+) -> Decision:
     """Decide by the rule; `comparison` is that of the new version with the one that was live while the job ran.
 
+    `serving`: the version that answers meanwhile, be it an earlier one of the same job, for the reason's words.
     `auto`: not below the majority, no label lost, and better than the live version on the same held-out rows, or no
     worse on more data. Without a comparison, because the live version cannot be read, the majority alone decides.
     """
+    stays = f"Version {serving} stays live." if serving is not None else "No version is live."
     if rule == "never":
-        return Decision(False, f"promote is 'never': version {new.number} waits to be promoted by hand.")
+        return Decision(False, f"promote is 'never': version {new.number} waits to be promoted by hand. {stays}")
     if rule == "always":
         return Decision(True, f"promote is 'always': version {new.number} goes live without being compared.")
     if is_below_majority(new):
         reason = (
             f"Version {new.number} scores {new.score:.3f}, below the {new.majority:.3f} of always giving the most "
-            f"frequent answer: it does not go live by itself."
+            f"frequent answer: it does not go live by itself. {stays}"
         )
         return Decision(False, reason)
     if live is None:

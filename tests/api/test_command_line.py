@@ -16,6 +16,7 @@ from deploy.cli.client import Client
 from deploy.cli.connection import Connection
 from deploy.cli.examples import call_of
 from deploy.cli.main import app
+from deploy.cli.wording import in_commands
 
 if TYPE_CHECKING:
     from tests.api.conftest import Server, Tenant
@@ -176,6 +177,106 @@ def test_a_file_is_checked_here_as_an_upload_is_there(graft: Graft, tenant: Tena
     named = graft("check", str(good), "--column", "text=body")
     assert named.exit_code == 1
     assert "body" in named.stderr
+
+
+def test_check_says_what_an_upload_says_of_long_texts(graft: Graft, tenant: Tenant, tmp_path: Path) -> None:
+    long = tmp_path / "long.csv"
+    long.write_text("text,label\n" + "".join(f"{'word ' * (300 + n)}{n},{n % 2}\n" for n in range(24)))
+    uploaded = tenant.http.post("/v1/files", files={"file": (long.name, long.read_bytes())}).json()
+    assert json.loads(graft("check", str(long), "--json").stdout)["warnings"] == uploaded["warnings"]
+    assert any("24 texts" in warning["message"] for warning in uploaded["warnings"])
+
+
+def test_check_answers_with_json_about_a_bad_file_too(graft: Graft, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.csv"
+    bad.write_text("text,label\n" + "a text,\n" * 120 + ",a\n")
+    answer = graft("check", str(bad), "--json")
+    assert (answer.exit_code, answer.stderr) == (1, "")
+    error = json.loads(answer.stdout)["error"]
+    assert (error["code"], error["total"], len(error["details"])) == ("invalid_dataset", 121, 100)
+    assert "(and 119 more alike)" in error["message"]
+    shown = graft("check", str(bad))
+    assert (shown.exit_code, shown.stdout) == (1, "")
+    assert shown.stderr.count("has no label") == 2  # in the message, and in one line of the table
+    assert "1, 2, 3, 4, 5, … (100 rows)" in shown.stderr.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("content", "words", "said"),
+    [
+        ("body,kind\nx,a\n", (), ["--column text=body", "--column label=kind"]),
+        ("my body,kind\nx,a\n", ("--column", "text=my bod"), ["--column 'text=my body'"]),
+        ("text,label,labels\nx,a,a|b\n", (), ["--task text-classification", "--task multi-label-classification"]),
+        ("text,label\n" + "".join(f"t,{n}.5\n" for n in range(9)), (), ["--column value=label"]),
+        ('{"text": "x", "label": [[0, 1, "a"]]}\n' * 4, (), ["--column spans=label"]),
+        ("text,label\n" + "x,a\n" * 3 + "x,b\n" * 3 + "x,c\n", (), ["--hyperparameter rare_labels=merge"]),
+        ("text,label,weight\n" + "x,a,1\nx,b,2\n" * 3, (), ["'weight' is not used"]),
+    ],
+)
+def test_advice_is_given_in_options(
+    graft: Graft, tmp_path: Path, content: str, words: tuple[str, ...], said: list[str]
+) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text(content)
+    answer = graft("check", str(file), *words)
+    shown = " ".join((answer.stdout + answer.stderr).split())
+    assert "columns=" not in shown
+    assert "task=" not in shown
+    assert "hyperparameters {" not in shown
+    for option in said:
+        assert option in shown, shown
+
+
+def test_every_message_of_an_error_can_be_said_in_options() -> None:
+    import models.services.access.errors  # noqa: F401, PLC0415
+    import models.services.errors  # noqa: F401, PLC0415
+    from models.errors import GraftError  # noqa: PLC0415
+
+    kinds = [GraftError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    for message in {kind.message.replace("{{", "{").replace("}}", "}") for kind in kinds}:
+        for field in ("columns=", "task=", "POST /", "purpose '", "hyperparameters {"):
+            assert field not in in_commands(message), message
+
+
+def test_a_version_is_named_in_one_word_or_two(graft: Graft, tenant: Tenant, publish: Publish) -> None:
+    publish("tickets", versions=3)
+    assert "version 1 answers now" in graft("promote", "tickets@1").stdout
+    assert "version 2 answers now" in graft("promote", "tickets", "2").stdout
+    assert "version 3 answers now" in graft("promote", f"ft:minilm:{tenant.name}:tickets@3").stdout
+    assert "Which version?" in graft("promote", "tickets").stderr
+    assert "Which version?" in graft("promote", "tickets@1", "2").stderr
+    assert "it has 1, 2, 3" in graft("promote", "tickets@7").stderr
+    assert "it has 1, 2, 3" in graft("predict", "tickets@7", "x").stderr
+    assert "tickets@1 is deleted" in graft("delete-version", "tickets@1").stdout
+    graft("promote", "tickets@2", "--alias", "canary")
+    assert "tickets@canary is deleted" in graft("delete-alias", "tickets@canary").stdout
+
+
+def test_predict_says_what_is_not_read(graft: Graft, publish: Publish) -> None:
+    publish("tickets")
+    long = "where is it " * 400
+    assert "longer than what the base reads" in graft("predict", "tickets", long).stderr
+    assert "1 of 2 inputs are longer" in graft("predict", "tickets", "short", long).stderr
+    assert "longer" not in graft("predict", "tickets", "short").stderr
+    lines = graft("predict", "tickets", "short", long, "--json").stdout.splitlines()
+    assert [json.loads(line)["truncated"] for line in lines] == [False, True]
+    base = graft("predict", "minilm", "x").stderr
+    assert "graft train FILE --base minilm" in " ".join(base.split())
+
+
+def test_warnings_are_printed_as_soon_as_a_job_is_accepted(graft: Graft, tenant: Tenant, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text("text,label\n" + "".join(f"row {n % 11},{n % 11 % 2}\n" for n in range(12)))
+    options = ["--strategy", "head", "--hyperparameter", "n_epochs=3", "--hyperparameter", "lexical=false"]
+    started = graft("train", str(rows), *options, "--no-wait")
+    job = tenant.http.get(f"/v1/fine_tuning/jobs/{started.stdout.strip()}").json()
+    assert (job["hyperparameters"]["n_epochs"], job["hyperparameters"]["lexical"]) == (3, False)
+    assert {warning["code"] for warning in job["warnings"]} >= {"near_duplicates", "no_effect"}
+    for warning in job["warnings"]:
+        assert warning["message"] in started.stderr
+    assert "NAME=VALUE" in graft("train", str(rows), "--hyperparameter", "n_epochs").stderr
 
 
 def test_the_call_that_is_shown_fits_the_task(server: Server, tenant: Tenant, tmp_path: Path, publish: Publish) -> None:

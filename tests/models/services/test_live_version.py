@@ -110,7 +110,8 @@ def test_the_jobs_rule_comes_before_the_models(resources: Resources, bench: Benc
     _succeed(bench, acme, None)
     assert catalog.resolve(resources, acme.id, "tickets").number == 2
     catalog.set_promotion(resources, acme.id, "tickets", "never")
-    _succeed(bench, acme, BETTER)
+    kept = _succeed(bench, acme, BETTER)
+    assert any("version 3 waits to be promoted by hand. Version 2 stays live." in text for text in bench.said(kept))
     assert catalog.resolve(resources, acme.id, "tickets").number == 2
     _succeed(bench, acme, WORSE, promote="always", score=0.1)
     assert catalog.resolve(resources, acme.id, "tickets").number == 4

@@ -58,6 +58,12 @@ def test_the_other_rules_ask_nothing(live: Live | None, comparison: LiveComparis
     assert not decide("never", NEW, live, comparison).promoted
 
 
+@pytest.mark.parametrize(("rule", "new"), [("never", NEW), ("auto", replace(NEW, score=0.1))])
+def test_what_stays_live_is_said(rule: str, new: NewVersion) -> None:
+    assert decide(rule, new, LIVE, None, serving=1).reason.endswith("Version 1 stays live.")
+    assert decide(rule, new, None, None).reason.endswith("No version is live.")
+
+
 def test_many_labels_are_not_all_listed() -> None:
     lost = tuple(f"label {number:02}" for number in range(30))
     assert "'label 04' and 25 more" in decide("auto", NEW, LIVE, replace(EVEN, labels_lost=lost)).reason
