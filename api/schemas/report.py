@@ -136,7 +136,9 @@ class ReportObject(Part):
         None, description="How much data there is and how well the base model fits it, in numbers and by name."
     )
     lexical: dict[str, Any] | None = Field(None, description="What a head on the terms of the texts added.")
-    hyperparameters: dict[str, Any] | None = Field(None, description='What was "auto", as it became; null: without effect.')
+    hyperparameters: dict[str, Any] | None = Field(
+        None, description='What was "auto", as it became; null: without effect.'
+    )
     warnings: list[dict[str, Any]] | None = Field(
         None, description="What is worth a look: of the job's files, of its hyperparameters, of the run."
     )

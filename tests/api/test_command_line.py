@@ -228,9 +228,9 @@ def test_advice_is_given_in_options(
 
 
 def test_every_message_of_an_error_can_be_said_in_options() -> None:
-    import models.services.access.errors  # noqa: F401, PLC0415
-    import models.services.errors  # noqa: F401, PLC0415
-    from models.errors import GraftError  # noqa: PLC0415
+    import models.services.access.errors
+    import models.services.errors  # noqa: F401
+    from models.errors import GraftError
 
     kinds = [GraftError]
     for kind in kinds:
