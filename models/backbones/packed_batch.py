@@ -69,6 +69,11 @@ class PackedBatch:
         return int(self.ids_N.shape[0])
 
     @property
+    def device(self) -> torch.device:
+        """The device on which the tokens are."""
+        return self.ids_N.device
+
+    @property
     def used(self) -> int:
         """Number of tokens that belong to rows."""
         return self.runs[-1].end

@@ -18,7 +18,8 @@ from models.learning.contract.errors import UnsupportedTask
 from models.learning.finetuning.lora import merge
 from models.learning.heads import ngram_head
 from models.services.catalog import ResolvedVersion
-from models.serving.adapters.adapter import OVERHEAD_BYTES, Adapter, gather_lora
+from models.serving.adapters.adapter import LORA_MODULES, OVERHEAD_BYTES, Adapter
+from models.serving.adapters.low_rank import gather_lora
 from models.serving.encoders.input_modes import input_mode_of
 from models.serving.encoders.passes import packed_of
 from models.serving.errors import ArtifactBroken, DeviceMemoryFull
@@ -62,7 +63,8 @@ def _assemble(artifact: Artifact, backbone: Backbone) -> Adapter:
         network = _own_network(artifact, backbone)
     else:
         low_rank = artifact.find(LowRankWeights)
-        lora = None if low_rank is None else gather_lora(low_rank, encoder)
+        if low_rank is not None:
+            lora = gather_lora(low_rank, LORA_MODULES, device=encoder.device, dtype=encoder.dtype)
         own = _own_encoder(artifact, backbone, encoder)
         blocks = _own_blocks(artifact, backbone, encoder) if own is None else None  # a whole base has its blocks in it
     parts = (

@@ -20,7 +20,8 @@ import torch
 from models.backbones.backbone import Backbone
 from models.backbones.packed import PackedBlock, PackedEncoder
 from models.backbones.text import TextBackbone
-from models.serving.adapters.adapter import LORA_MODULES, Adapter, LoraWeights
+from models.serving.adapters.adapter import LORA_MODULES, Adapter
+from models.serving.adapters.low_rank import LoraWeights
 
 log = structlog.get_logger(__name__)
 

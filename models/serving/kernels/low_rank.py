@@ -11,15 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from models.backbones.packed_batch import PackedBatch
-from models.serving.adapters.adapter import Adapter, LoraWeights, LowRankPair
+from models.serving.adapters.low_rank import LoraWeights
 from models.serving.kernels import batched_products
-from models.serving.kernels.batched_products import FLOAT_BYTES, Ints, Products
+from models.serving.kernels.low_rank_by_address import ByAddress
 
 # From so many tokens on a customer's own product is as fast per token as a batched one, and needs no padding.
 ALONE_TOKENS = 96
@@ -32,6 +31,29 @@ GPU_STRETCH = 16.0
 GPU_GROUP = 256
 
 At = tuple[int, str]
+
+
+class HasLora(Protocol):
+    """A version that may have low-rank matrices."""
+
+    @property
+    def lora(self) -> LoraWeights | None:
+        """The matrices; None if it has none."""
+
+
+class Rows(Protocol):
+    """Rows of tokens that lie end to end."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+
+    @property
+    def device(self) -> torch.device:
+        """The device on which the tokens are."""
+
+    def span(self, row: int) -> range:
+        """Return the tokens of a row."""
 
 
 @dataclass(slots=True)
@@ -93,81 +115,7 @@ class _PaddedTiles:
         return torch.stack([weights.pairs[at].matrices()[matrix] for weights in self.weights])
 
 
-@dataclass(slots=True)
-class _Module:
-    """The two calls for one kind of module, and where their operands lie, in bytes from the first token's."""
-
-    down: Products
-    up: Products
-    x_S: Ints
-    ranks_S: Ints
-    ranks_Q: Ints  # Q: every stretch once per projection
-    y_Q: Ints
-
-
-class _ByAddress:
-    """Adapters of one shape, each on S stretches of tokens: nothing is padded, gathered or copied."""
-
-    def __init__(self, stretches: Sequence[tuple[LoraWeights, range]]) -> None:
-        stretches = sorted(stretches, key=lambda stretch: len(stretch[1]))
-        self._weights = [weights for weights, _ in stretches]  # keeps the memory at the addresses alive
-        self._addresses_MS = np.stack([weights.addresses for weights in self._weights], axis=1)
-        self._offsets_S = np.array([tokens.start for _, tokens in stretches], dtype=np.int64)
-        self._lengths_G, self._counts_G = np.unique([len(tokens) for _, tokens in stretches], return_counts=True)
-        self._modules: dict[tuple[object, ...], _Module] = {}
-        self._matrices: dict[At, int] = {}
-        matrix = 0
-        for at, pair in self._weights[0].pairs.items():
-            self._matrices[at] = matrix
-            matrix += 1 + len(pair.ups)
-
-    def add(self, at: At, x_NI: Tensor, y_NO: Tensor) -> None:
-        pair = self._weights[0].pairs.get(at)
-        if pair is None:  # all are of one shape
-            return
-        places = tuple((ranks.start, columns.start) for ranks, columns, _ in pair.ups)
-        kind = (*pair.down_IR.shape, places, y_NO.stride(0))
-        module = self._modules.get(kind)
-        if module is None:  # most blocks have the same
-            module = self._modules[kind] = self._prepare(pair, y_NO.stride(0))
-        x_NI = x_NI.contiguous()
-        ranks_NR = torch.empty(x_NI.shape[0], pair.down_IR.shape[1], dtype=x_NI.dtype)
-        down = self._matrices[at]
-        module.down.run(x_NI.data_ptr() + module.x_S, self._addresses_MS[down], ranks_NR.data_ptr() + module.ranks_S)
-        ups_Q = self._addresses_MS[down + 1 : down + 1 + len(pair.ups)].reshape(-1)
-        module.up.run(ranks_NR.data_ptr() + module.ranks_Q, ups_Q, y_NO.data_ptr() + module.y_Q)
-
-    def _prepare(self, pair: LowRankPair, y_stride: int) -> _Module:
-        inputs, width = pair.down_IR.shape
-        ups, groups = len(pair.ups), len(self._lengths_G)
-        outputs = pair.ups[0][2].shape[1]  # of a fused module's projections: all the same
-        ranks_at = np.array([ranks.start for ranks, _, _ in pair.ups])[:, None]
-        outputs_at = np.array([columns.start for _, columns, _ in pair.ups])[:, None]
-        return _Module(
-            down=Products(
-                self._lengths_G,
-                self._counts_G,
-                np.full(groups, inputs),
-                width,
-                strides=(inputs, width, width),
-                accumulate=False,
-            ),
-            up=Products(
-                np.tile(self._lengths_G, ups),
-                np.tile(self._counts_G, ups),
-                np.repeat([up_RO.shape[0] for *_, up_RO in pair.ups], groups),
-                outputs,
-                strides=(width, outputs, y_stride),
-                accumulate=True,
-            ),
-            x_S=self._offsets_S * (inputs * FLOAT_BYTES),
-            ranks_S=self._offsets_S * (width * FLOAT_BYTES),
-            ranks_Q=((self._offsets_S * width + ranks_at) * FLOAT_BYTES).ravel(),
-            y_Q=((self._offsets_S * y_stride + outputs_at) * FLOAT_BYTES).ravel(),
-        )
-
-
-_Part = _OneAdapter | _PaddedTiles | _ByAddress
+_Part = _OneAdapter | _PaddedTiles | ByAddress
 
 
 class LowRankPlan:
@@ -189,9 +137,7 @@ class LowRankPlan:
                 part.add(at, x_NI, y_NO)
 
 
-def plan_low_rank(
-    adapters: Sequence[Adapter], batch: PackedBatch, *, by_address: bool | None = None
-) -> LowRankPlan | None:
+def plan_low_rank(adapters: Sequence[HasLora], batch: Rows, *, by_address: bool | None = None) -> LowRankPlan | None:
     """Return what is added to which tokens of a batch, None if nothing is; `adapters` are in packed order.
 
     `by_address`: whether matrices are multiplied where they lie; by default where that is possible and fast.
@@ -218,7 +164,7 @@ def _multiplies_by_address(weights: LoraWeights) -> bool:
     return matrix.device.type == "cpu" and matrix.dtype is torch.float32 and batched_products.available()
 
 
-def _stretches(members: Sequence[tuple[LoraWeights, list[int]]], batch: PackedBatch) -> list[_Part]:
+def _stretches(members: Sequence[tuple[LoraWeights, list[int]]], batch: Rows) -> list[_Part]:
     stretches: dict[tuple[object, ...], list[tuple[LoraWeights, range]]] = {}
     for weights, rows in members:
         spans = [batch.span(row) for row in rows]
@@ -229,18 +175,18 @@ def _stretches(members: Sequence[tuple[LoraWeights, list[int]]], batch: PackedBa
             else:
                 joined.append(span)
         stretches.setdefault(weights.shape, []).extend((weights, span) for span in joined)
-    return [_ByAddress(same) for same in stretches.values()]
+    return [ByAddress(same) for same in stretches.values()]
 
 
-def _tiles(members: Sequence[tuple[LoraWeights, list[int]]], batch: PackedBatch) -> list[_Part]:
+def _tiles(members: Sequence[tuple[LoraWeights, list[int]]], batch: Rows) -> list[_Part]:
     parts: list[_Part] = []
     small: dict[tuple[object, ...], list[tuple[LoraWeights, list[int]]]] = {}
-    on_gpu = batch.ids_N.device.type != "cpu"
+    on_gpu = batch.device.type != "cpu"
     alone = GPU_ALONE_TOKENS if on_gpu else ALONE_TOKENS
     for weights, rows in members:
         tokens = [token for row in rows for token in batch.span(row)]
         if len(tokens) >= alone:
-            parts.append(_OneAdapter(weights, torch.tensor(tokens, device=batch.ids_N.device)))
+            parts.append(_OneAdapter(weights, torch.tensor(tokens, device=batch.device)))
         else:
             small.setdefault(weights.shape, []).append((weights, tokens))
     for same in small.values():
@@ -262,7 +208,7 @@ def _by_length(
     return groups
 
 
-def _pad(members: Sequence[tuple[LoraWeights, list[int]]], batch: PackedBatch) -> _PaddedTiles:
+def _pad(members: Sequence[tuple[LoraWeights, list[int]]], batch: Rows) -> _PaddedTiles:
     longest = max(len(tokens) for _, tokens in members)
     padded = [tokens + [tokens[0]] * (longest - len(tokens)) for _, tokens in members]
     held = sorted(
@@ -273,7 +219,7 @@ def _pad(members: Sequence[tuple[LoraWeights, list[int]]], batch: PackedBatch) -
     tokens = [token for token, _ in held]
     places = [place for _, place in held]
     neighbours = tokens[-1] - tokens[0] + 1 == len(tokens)
-    device = batch.ids_N.device
+    device = batch.device
     return _PaddedTiles(
         weights=[weights for weights, _ in members],
         index_GT=torch.tensor(padded, device=device),
