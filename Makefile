@@ -21,7 +21,7 @@ INPUTS := pyproject.toml constraints.txt Makefile
 TEST_ENV := PYTHONDONTWRITEBYTECODE= HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve install install-dev check format test test-fast test-slow bench bench-table bench-regret bench-carry-over bench-serving lint types imports settings clean distclean
+.PHONY: help demo serve install install-dev check format test test-fast test-slow bench bench-table bench-regret bench-carry-over bench-serving bench-faults lint types imports settings clean distclean
 
 help:  ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ bench-carry-over: $(VENV)/.installed-bench  ## Measure what the outcomes of earl
 
 bench-serving: $(VENV)/.installed-bench  ## Measure what serving claims (ROWS=1,3,6 for some, SECONDS= of an arm, QUICK=1 to try it)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.benchmarks.serving $(if $(ROWS),--rows $(ROWS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(QUICK),--quick)
+
+bench-faults: install-dev  ## Kill processes beneath 200 jobs and look at the books (JOBS=, SECONDS=, SEED=, DATABASE=sqlite)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.benchmarks.faults $(if $(filter-out auto,$(JOBS)),--jobs $(JOBS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(DATABASE),--database $(DATABASE))
 
 settings: install-dev  ## Write the settings into README.md, docker-compose.yml and compose.env.example
 	$(BIN)/python -m deploy.configuration README.md docker-compose.yml deploy/compose.env.example

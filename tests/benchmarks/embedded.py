@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import httpx
 from openai import OpenAI
@@ -23,6 +24,7 @@ class Embedded:
 
     url: str
     admin_key: str
+    pid: int  # of the launcher
 
     def new_customer(self, name: str) -> str:
         """A customer's API key."""
@@ -48,8 +50,11 @@ class Embedded:
 
 
 @contextlib.contextmanager
-def running(folder: Path, *, tree: Path | None = None, **settings: str) -> Iterator[Embedded]:
-    """Start `graft up` on a free port, wait until it is ready, stop it at the end. `tree`: of another checkout."""
+def running(folder: Path, *options: str, tree: Path | None = None, **settings: str) -> Iterator[Embedded]:
+    """Start `graft up` with these options on a free port, wait until it is ready, stop it at the end.
+
+    `tree`: of another checkout.
+    """
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("GRAFT_")},
         "XDG_CONFIG_HOME": str(folder / "config"),
@@ -58,7 +63,7 @@ def running(folder: Path, *, tree: Path | None = None, **settings: str) -> Itera
         **({"PYTHONPATH": str(tree)} if tree else {}),
         **settings,
     }
-    command = [sys.executable, "-m", "deploy.cli.main", "up", "--port", "0", "--data", str(folder / "data")]
+    command = [sys.executable, "-m", "deploy.cli.main", "up", "--port", "0", "--data", str(folder / "data"), *options]
     process = subprocess.Popen(
         command, env=environment, cwd=tree, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -68,9 +73,9 @@ def running(folder: Path, *, tree: Path | None = None, **settings: str) -> Itera
         for line in process.stdout:
             lines.append(line)
             if found := re.search(r"export GRAFT_SERVER=(\S+) GRAFT_ADMIN_KEY=(\S+)", line):
-                # Nobody reads on: a full pipe would stop the launcher.
-                threading.Thread(target=process.stdout.read, daemon=True).start()
-                yield Embedded(found[1], found[2])
+                # A full pipe would stop the launcher.
+                threading.Thread(target=_drain, args=(process.stdout, folder / "launcher.log"), daemon=True).start()
+                yield Embedded(found[1], found[2], process.pid)
                 return
         raise RuntimeError("graft up ended: " + "".join(lines))
     finally:
@@ -79,3 +84,9 @@ def running(folder: Path, *, tree: Path | None = None, **settings: str) -> Itera
             process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
+
+
+def _drain(lines: IO[str], log: Path) -> None:
+    with log.open("w", buffering=1) as file:
+        for line in lines:
+            file.write(line)
