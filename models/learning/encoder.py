@@ -9,15 +9,13 @@ from models.learning.comparison import live
 from models.learning.contract.errors import NoLinearLayers
 from models.learning.contract.events import Progress, TrainEvent, VersionReady
 from models.learning.contract.request import TrainRequest
-from models.learning.heads import encoding, first_version
+from models.learning.heads import default_head, encoding, first_version
 from models.learning.heads.encoding import EncodedRun
-from models.learning.heads.first_version import FirstVersion
 from models.learning.publishing import publish
 from models.learning.run import Run
 from models.learning.search import outcomes, search
 from models.learning.search import situation as situations
 from models.learning.search.budget import ENDS
-from models.learning.search.situation import Situation
 
 
 class EncoderLearner:
@@ -31,14 +29,8 @@ class EncoderLearner:
     def train(self, run: Run) -> Iterator[TrainEvent]:
         """Yield the head as soon as it is measured, and what the search finds better."""
         encoded = yield from encoding.encode(run)
-        yield Progress("fitting", encoding.share(run.request.strategy, 25, 60), "Fitting a head to frozen features")
-        first = first_version.measure(encoded, outcomes.head_prior(encoded))
-        situation = situations.measure(encoded, first)
-        run.report.state(situation=situation.as_dict())
-        percent = encoding.share(run.request.strategy, 30, 90)
-        yield Progress("fitting", percent, metrics={"score": first.trained.evaluation.score.value})
         best = ""
-        for event in self._versions(encoded, first, situation):
+        for event in self._versions(encoded):
             if isinstance(event, VersionReady):
                 live.record_rows(encoded, encoded.measured[event.name], event.artifact_dir)
                 best = event.name if event.improves else best
@@ -48,6 +40,21 @@ class EncoderLearner:
             run.report.keep_comparison(live.compare(encoded, run.request.live, encoded.measured[best]))
 
     @staticmethod
-    def _versions(run: EncodedRun, first: FirstVersion, situation: Situation) -> Iterator[TrainEvent]:
-        yield publish(run.run, first.trained, improves=True)
+    def _versions(run: EncodedRun) -> Iterator[TrainEvent]:
+        """Yield a default head where the search for the best takes long, that best one, and what beats it."""
+        strategy, prior = run.request.strategy, outcomes.head_prior(run)
+        began = encoding.share(strategy, 25, 60)
+        default = None
+        if default_head.takes_long_to_search(run):
+            yield Progress("fitting", began, "Fitting a head with default features and penalty")
+            default = default_head.measure(run, prior)
+            yield publish(run.run, default.trained, improves=True)
+        yield Progress("fitting", began, "Fitting a head to frozen features")
+        first = first_version.measure(run, prior)
+        situation = situations.measure(run, first)
+        run.report.state(situation=situation.as_dict())
+        score = first.trained.evaluation.score.value
+        yield Progress("fitting", encoding.share(strategy, 30, 90), metrics={"score": score})
+        improves = default is None or default.is_matched_by(run, first)
+        yield publish(run.run, first.trained, improves=improves)
         yield from search.refine(run, first, situation)

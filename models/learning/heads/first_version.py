@@ -65,7 +65,7 @@ def measure(run: EncodedRun, prior: HeadPrior) -> FirstVersion:
         names_table if len(corpus) <= _NAMED_ROWS * run.outputs else None,
         selection.default_first(sets, prior.features),
         fit_context(run),
-        _penalty_start(run, prior),
+        penalty_start(run, prior),
         corpus.duplicates_N,
     )
     run.run.check_stop()
@@ -107,7 +107,7 @@ def measure(run: EncodedRun, prior: HeadPrior) -> FirstVersion:
     return FirstVersion(trained, head, choice, stack, held, logits_NK, names_table)
 
 
-def _penalty_start(run: EncodedRun, prior: HeadPrior) -> PenaltyStart:
+def penalty_start(run: EncodedRun, prior: HeadPrior) -> PenaltyStart:
     """Return the penalty that the customer named, else where earlier jobs ended."""
     asked = run.request.hyperparameters.regularization
     if asked != "auto":
