@@ -12,7 +12,7 @@ its SHA-256 identifies the version. It is JSON with sorted keys:
 | `base` | `{"name", "revision"}` of the base model |
 | `temperature` | logits are divided by it |
 | `thresholds` | what a decision needs beside the outputs (one number per label, or a margin of error), or null |
-| `details` | whatever else is worth knowing: rank, first own block, versions of the libraries |
+| `details` | what else is worth knowing: rank, first own block, versions of libraries; `generation`: see `prompt` |
 | `files` | `{name: {"sha256", "bytes"}}` of every other file |
 
 The weights' tensors belong to parts (see `parts`). A tensor's name begins with its part's prefix:
