@@ -92,7 +92,10 @@ class Settings(BaseSettings):
     heartbeat_s: float = Field(2.0, gt=0, description="How often a worker renews its lease and reports progress.")
     sweep_s: float = Field(5.0, gt=0, description="How often lost messages and expired leases are looked for.")
     resend_after_s: float = Field(15.0, gt=0, description="A queued job whose message is older is sent again.")
-    max_attempts: int = Field(3, ge=1, description="Attempts before a job fails.")
+    max_attempts: int = Field(3, ge=1, description="Failed attempts before a job fails.")
+    max_interruptions: int = Field(
+        20, ge=1, description="Attempts that may end because their worker was lost, before a job fails."
+    )
     train_timeout_s: float = Field(3_600.0, gt=0, description="Longest run of one attempt.")
     stall_timeout_s: float = Field(300.0, gt=0, description="A trainer that reports nothing for so long is killed.")
     trainer_niceness: int = Field(

@@ -87,13 +87,14 @@ app = create_app(graft_settings.load().broker_url)
 
 @app.task(name=TASK_NAME)
 def train(job_id: str) -> None:
-    """Run one attempt at a job, if no other worker has it. The message may come late, twice, or for an ended job.
+    """Run one attempt at the job whose turn it is: a message says that there is work, the database says which.
 
-    A lost message is sent again by the sweeper.
+    It may come late, twice, or for a job that has ended. A lost message is sent again by the sweeper.
     """
     from worker import process_state  # noqa: PLC0415  # opens the database; importing the app must not
 
-    process_state.job_runner().run(job_id)
+    log.debug("message_received", job_id=job_id)
+    process_state.job_runner().run()
 
 
 @signals.setup_logging.connect

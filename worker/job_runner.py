@@ -49,20 +49,22 @@ class JobRunner:
         self._trainers.start()
         self._tasks.submit("clean cache", self._clean_cache)
 
-    def run(self, job_id: str) -> AttemptOutcome | Literal["not claimed"]:
-        """Claim the job and run one attempt; return its outcome. Safe to call any number of times.
+    def run(self) -> AttemptOutcome | Literal["not claimed"]:
+        """Claim the job whose turn it is and run one attempt; return its outcome. Safe to call any number of times.
 
-        `"not claimed"`: it has ended, or another worker has it. Raises DatabaseUnavailable if it cannot be claimed.
+        `"not claimed"`: none is queued. Raises DatabaseUnavailable if none can be claimed.
         """
-        with self._one_at_a_time, structlog.contextvars.bound_contextvars(job_id=job_id):
+        with self._one_at_a_time:
             if self._closing:
                 return "not claimed"
             begin = time.monotonic()
-            claim = claims.claim(self._resources, job_id, self.worker)
+            claim = claims.claim_next(self._resources, self.worker)
             if claim is None:
-                log.info("job_not_claimed")
+                log.info("no_job_queued")
                 return "not claimed"
-            with structlog.contextvars.bound_contextvars(attempt=claim.attempt, customer_id=claim.job.customer_id):
+            job = claim.job
+            context = {"job_id": job.id, "attempt": claim.attempt, "customer_id": job.customer_id}
+            with structlog.contextvars.bound_contextvars(**context):
                 log.info("attempt_started", base_model=claim.job.base_model, task=claim.job.task)
                 with monitoring.RUNNING.track_inprogress():
                     mailbox = self._mailbox = SimpleQueue()

@@ -17,6 +17,7 @@ def count_failed_by_blame(session: Session) -> dict[str, int]:
 
 
 def age_of_oldest_queued(session: Session) -> float:
-    """Return for how many seconds the oldest queued job exists; 0.0 if none is queued."""
-    created_at = session.scalar(select(func.min(Job.created_at)).where(Job.status == "queued"))
-    return 0.0 if created_at is None else max(0.0, read_clock(session) - created_at)
+    """Return for how many seconds the job that waits longest is queued; 0.0 if none is."""
+    since = func.min(func.coalesce(Job.queued_at, Job.created_at))
+    queued_at = session.scalar(select(since).where(Job.status == "queued"))
+    return 0.0 if queued_at is None else max(0.0, read_clock(session) - queued_at)

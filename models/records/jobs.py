@@ -50,13 +50,17 @@ class Job(Base):
     seconds_remaining: Mapped[float | None]
     stop_requested: Mapped[str | None] = mapped_column(String(10))  # "cancel" or "pause", for a running job
     attempt: Mapped[int] = mapped_column(default=0)
-    # Attempts that ended without a failure (paused, worker shut down): they count as fences, not as failures.
+    # Attempts that ended without a failure of the job's (paused, worker shut down, worker lost): they count as fences,
+    # not as failures.
     excused: Mapped[int] = mapped_column(default=0)
+    interruptions: Mapped[int] = mapped_column(default=0)  # attempts whose worker was lost
     worker: Mapped[str | None] = mapped_column(String(128))
     lease_until: Mapped[float | None]
     sent_at: Mapped[float | None]  # when its message was last handed to the broker
     created_at: Mapped[float]
+    queued_at: Mapped[float | None]  # since when it waits; None: since it was created
     started_at: Mapped[float | None]
+    claimed_at: Mapped[float | None]  # when the attempt began that runs
     finished_at: Mapped[float | None]
 
     # The result
@@ -136,13 +140,27 @@ def find_latest_of_model(session: Session, customer_id: str, model_id: str) -> J
     return session.scalar(statement.order_by(Job.created_at.desc(), Job.id.desc()).limit(1))
 
 
-def claim(session: Session, job_id: str, worker: str, lease_s: float) -> Job | None:
-    """Take a queued job: next attempt, owner, lease, in one statement. None: another worker has it, or it is gone."""
+def find_oldest_queued(session: Session, customer_id: str) -> str | None:
+    """Return the id of the customer's job that is the next of its own."""
+    statement = select(Job.id).where(Job.customer_id == customer_id, Job.status == "queued")
+    return session.scalar(statement.order_by(Job.created_at, Job.id).limit(1))
+
+
+def claim(session: Session, job_id: str, worker: str, lease_s: float, *, skip_locked: bool = False) -> Job | None:
+    """Take a queued job: next attempt, owner, lease. None: another worker has it, or it is gone.
+
+    With `skip_locked` a job whose row somebody else holds right now is passed over, not waited for.
+    """
+    if skip_locked:
+        free = select(Job.id).where(Job.id == job_id).with_for_update(skip_locked=True, key_share=True)
+        if session.scalar(free) is None:
+            return None
     values = {
         "attempt": Job.attempt + 1,
         "worker": worker,
         "lease_until": clock() + lease_s,
         "started_at": func.coalesce(Job.started_at, clock()),
+        "claimed_at": clock(),
         "stop_requested": None,
         "step": None,
         "percent": 0.0,

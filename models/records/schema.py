@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from models.records import audit, changes, customers, files, idempotency, jobs, keys, outcomes, usage, versions
+from models.records import (
+    audit,
+    changes,
+    customers,
+    files,
+    idempotency,
+    jobs,
+    keys,
+    outcomes,
+    training_shares,
+    usage,
+    versions,
+)
 from models.records.base import Base
 
 TABLES = (
@@ -15,6 +27,7 @@ TABLES = (
     versions.ModelVersion,
     versions.Alias,
     usage.UsageRecord,
+    training_shares.TrainingShare,
     idempotency.IdempotentAnswer,
     changes.Change,
     outcomes.OutcomeRecord,

@@ -16,6 +16,7 @@ from models.records.idempotency import IdempotentAnswer
 from models.records.jobs import Job, JobEvent
 from models.records.keys import ApiKey
 from models.records.pages import Page
+from models.records.training_shares import TrainingShare
 from models.records.usage import UsageRecord
 from models.records.versions import Alias, Model, ModelVersion
 from models.services.errors import NameTaken
@@ -90,6 +91,7 @@ def delete(resources: Resources, customer_id: str) -> DeletionReport:
             File: File.customer_id == customer_id,
             ApiKey: ApiKey.customer_id == customer_id,
             UsageRecord: UsageRecord.customer_id == customer_id,
+            TrainingShare: TrainingShare.customer_id == customer_id,
             IdempotentAnswer: IdempotentAnswer.scope == customer_id,
             Customer: Customer.id == customer_id,
         }

@@ -202,6 +202,7 @@ def resume(resources: Resources, customer_id: str, job_id: str) -> Job:
         _note(session, resources, job, "job.resumed")
         _move(session, resources, job, "queued")
         job.sent_at = None
+        job.queued_at = resources.database.now(session)
         jobs.add_event(session, job.id, "Job resumed; it waits for a worker.")
     wake(resources, [job.id])
     return job

@@ -1,4 +1,7 @@
-"""Messages to workers through the broker: `{job_id}`, a hint. The database is the truth, a lost message is re-sent."""
+"""Messages to workers through the broker: `{job_id}`, a hint that there is work, one for each queued job.
+
+The database is the truth: it says whose job is next, and a lost message is sent again.
+"""
 
 from __future__ import annotations
 

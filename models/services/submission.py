@@ -127,6 +127,7 @@ def write(session: Session, resources: Resources, customer: Customer, checked: C
         ],
         status="queued",  # its files were validated when they were uploaded
         created_at=now,
+        queued_at=now,
     )
     session.add(job)
     session.flush()

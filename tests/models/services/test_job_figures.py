@@ -10,7 +10,7 @@ from sqlalchemy import update
 from models.errors import JobError
 from models.records.customers import Customer
 from models.records.jobs import Job
-from models.services import claims, job_figures
+from models.services import claims, job_figures, jobs
 from models.services.resources import Resources
 
 from .conftest import Bench
@@ -39,6 +39,17 @@ def test_the_oldest_queued_job_is_the_one_that_waits_longest(
     running, old, _ = (bench.job(acme).id for _ in range(3))
     with resources.database.transaction() as session:
         for job_id, age_s in ((running, 9_000), (old, 600)):
-            session.execute(update(Job).where(Job.id == job_id).values(created_at=time.time() - age_s))
+            session.execute(update(Job).where(Job.id == job_id).values(queued_at=time.time() - age_s))
     assert claims.claim(resources, running, "worker") is not None
     assert 590 < job_figures.measure(resources).oldest_queued_s < 700
+
+
+def test_a_job_that_was_paused_for_long_has_not_waited_for_a_worker(
+    resources: Resources, bench: Bench, customer: MakeCustomer
+) -> None:
+    job = bench.job(customer("acme"))
+    jobs.pause(resources, job.customer_id, job.id)
+    with resources.database.transaction() as session:
+        session.execute(update(Job).values(created_at=time.time() - 9_000, queued_at=time.time() - 9_000))
+    jobs.resume(resources, job.customer_id, job.id)
+    assert job_figures.measure(resources).oldest_queued_s < 600

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
+from models.errors import JobError
 from models.records.changes import Change
 from models.records.clock import clock
 from models.records.customers import Customer
 from models.records.files import File
-from models.services import changes, customers, jobs, orphans, sweeping
+from models.services import changes, claims, customers, jobs, orphans, sweeping
 from models.services.queue import QUEUE_NAME
 from models.services.resources import Resources
 from models.storage.filesystem import DirectoryStore
@@ -76,18 +77,36 @@ def test_a_dead_workers_job_goes_to_the_next(resources: Resources, bench: Bench,
     assert bench.claim(job, "worker-2").attempt == 2
 
 
-def test_a_job_that_kills_its_workers_fails(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
+def test_lost_workers_use_up_no_attempts_and_yet_not_for_ever(
+    resources: Resources, bench: Bench, customer: MakeCustomer
+) -> None:
     job = bench.job(customer())
-    for _ in range(3):
+    for number in range(1, resources.settings.max_interruptions + 1):
+        assert bench.read(job).status == "queued", number
         bench.claim(job)
         bench.expire(job.id)
         assert sweeping.reclaim_dead(resources) == [job.id]
     now = bench.read(job)
-    assert now.status == "failed"
+    assert (now.status, now.attempt, now.excused, now.interruptions) == ("failed", 20, 20, 20)
     assert now.error is not None
-    assert (now.error["code"], now.error["blame"]) == ("worker_lost", "server")
+    assert (now.error["code"], now.error["blame"]) == ("interrupted_too_often", "server")
+    assert "after 20 interruptions" in now.error["message"]
     assert "not billed" in now.error["message"]
     assert now.finished_at is not None
+
+
+def test_interruptions_and_failures_are_counted_apart(
+    resources: Resources, bench: Bench, customer: MakeCustomer
+) -> None:
+    job = bench.job(customer())
+    for failures in (1, 2):
+        for _ in range(2):
+            bench.claim(job)
+            bench.expire(job.id)
+            sweeping.reclaim_dead(resources)
+        assert claims.retry(resources, bench.claim(job), JobError("trainer_died", "Killed.")).status == "queued"
+        assert f"({failures} of 3 used)" in bench.said(job)[-1]
+    assert claims.retry(resources, bench.claim(job), JobError("trainer_died", "Killed.")).status == "failed"
 
 
 @pytest.mark.parametrize(("wish", "outcome"), [(jobs.cancel, "cancelled"), (jobs.pause, "paused")])
@@ -192,6 +211,7 @@ def test_deleting_a_customer_reports_what_went(resources: Resources, bench: Benc
         "files": 2,
         "api_keys": 1,
         "usage_records": 1,
+        "training_shares": 1,
         "idempotent_answers": 1,
         "customers": 1,
     }
