@@ -59,4 +59,4 @@ EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f\"http://127.0.0.1:{os.environ['GRAFT_PORT']}/healthz\", timeout=4)"]
 STOPSIGNAL SIGTERM
-CMD ["uvicorn", "--factory", "api.application:create_app", "--host", "0.0.0.0", "--port", "8000", "--timeout-graceful-shutdown", "20"]
+CMD ["python", "-m", "api.server"]

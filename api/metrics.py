@@ -21,6 +21,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.connections import Connections
 from api.logging import route_template
 from models.errors import Unavailable
 from models.services.job_figures import JobFigures
@@ -54,6 +55,18 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
+
+    def watch_connections(self, connections: Connections) -> None:
+        """Show how many connections there are, and why some were refused or cut off."""
+        ended = Counter(
+            "graft_http_connections_ended",
+            "Connections that were refused or cut off, by why.",
+            ["reason"],
+            registry=self.registry,
+        )
+        connections.on_end = lambda reason: ended.labels(reason).inc()
+        opened = Gauge("graft_http_connections", "Open connections.", registry=self.registry)
+        opened.set_function(lambda: connections.total)
 
     def watch_jobs(self, measure: Callable[[], JobFigures], queue_depth: Callable[[], int | None]) -> None:
         """Ask the database for the jobs and the broker for its messages at every scrape."""

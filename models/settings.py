@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -63,6 +64,31 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = Field("json", description="json, or console for people.")
     cors_origins: str = Field("", description="Origins whose pages may call the API, separated by commas; empty: none.")
     public_url: str = Field("", description="Where users reach the API, for links; empty: the request's own.")
+
+    # Connections
+    trusted_proxies: str = Field(
+        "127.0.0.1,::1",
+        description="Addresses or networks, separated by commas, whose `X-Forwarded-For` is believed; or none.",
+    )
+    header_timeout_s: float = Field(
+        10.0, gt=0, description="A request's headers arrive within so long, or it gets 408."
+    )
+    body_timeout_s: float = Field(
+        30.0, gt=0, description="In each so long a body brings `body_bytes_per_s` times as much, or it gets 408."
+    )
+    body_bytes_per_s: float = Field(1_000.0, ge=0, description="The slowest body: below a modem's 2,000.")
+    idle_timeout_s: float = Field(
+        65.0,
+        gt=0,
+        description="A connection without a request, or whose client reads nothing of its answer, is closed after so "
+        "long: later than proxies close theirs (60).",
+    )
+    max_connections: int = Field(4_000, ge=1, description="Connections to one process; 503 beyond.")
+    max_connections_per_address: int = Field(
+        512, ge=1, description="Connections of one address that is no trusted proxy; 429 beyond."
+    )
+    max_streams: int = Field(200, ge=1, description="Event streams of one customer to one process; 429 beyond.")
+    max_streams_per_key: int = Field(100, ge=1, description="Event streams of one key to one process; 429 beyond.")
 
     # Base models
     base_model: str = Field("minilm", description="The base model of jobs and embeddings that name none.")
@@ -134,6 +160,19 @@ class Settings(BaseSettings):
             )
         return key
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, text: str) -> str:
+        try:
+            networks_of(text)
+        except ValueError as error:
+            raise PydanticCustomError(
+                "networks",
+                "{reason}. Write addresses and networks as in 10.0.0.7,172.16.0.0/12",
+                {"reason": str(error)},
+            ) from None
+        return text
+
     @property
     def resolved_database_url(self) -> str:
         """The database's URL, SQLite in the data folder by default."""
@@ -148,6 +187,19 @@ class Settings(BaseSettings):
     def cache_dir(self) -> Path:
         """Local, rebuildable files: feature caches, adapters on disk, the trainer's scratch folders."""
         return self.data_dir.absolute() / "cache"
+
+
+@lru_cache(maxsize=8)
+def networks_of(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Return the networks of a list with commas, or of `none`; an address is a network of one. Raises ValueError."""
+    parts = [] if text == "none" else text.split(",")
+    return tuple(ip_network(part.strip()) for part in parts)
+
+
+def describe_faults(error: ValidationError) -> str:
+    """Return the variables that are wrong, and what is wrong with them; their values may be secrets."""
+    faults = [f"GRAFT_{'_'.join(map(str, fault['loc'])).upper()}: {fault['msg']}" for fault in error.errors()]
+    return "; ".join(faults)
 
 
 @lru_cache(maxsize=1)

@@ -19,7 +19,7 @@ from deploy.cli.connection import DEFAULT_SERVER, Connection, normalise, write_c
 from deploy.cli.errors import ApiRefused, CommandError
 from deploy.cli.signals import interrupting, stop_event
 from deploy.local.launcher import Deployment, Plan, Role
-from models.settings import Settings
+from models.settings import Settings, describe_faults
 
 _SAMPLE = Path(__file__).parent / "samples" / "tickets.csv"
 
@@ -119,8 +119,8 @@ def read_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        faults = [f"GRAFT_{'_'.join(map(str, fault['loc'])).upper()}: {fault['msg']}" for fault in error.errors()]
-        raise CommandError(reason="The settings in the environment are wrong. " + "; ".join(faults)) from None
+        reason = f"The settings in the environment are wrong. {describe_faults(error)}"
+        raise CommandError(reason=reason) from None
 
 
 def _role(word: str) -> Role:

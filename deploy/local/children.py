@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -22,12 +23,16 @@ _TROUBLE = re.compile(
 class Child:
     """One supervised process. It is started again when it dies, later and later if it keeps dying."""
 
-    def __init__(self, name: str, command: Sequence[str], *, env: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], *, env: Mapping[str, str], log: Path, told: bytes = b""
+    ) -> None:
+        """Describe a process. `told` is what it reads from its standard input: no other process can look at that."""
         self.name = name
         self.log = log
         self.restarts = 0
         self._command = list(command)
         self._env = dict(env)
+        self._told = told
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at = 0.0
         self._start_again_at: float | None = None
@@ -52,11 +57,15 @@ class Child:
             self._process = subprocess.Popen(  # noqa: S603 - the command is ours
                 self._command,
                 env=self._env,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if self._told else subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        if self._process.stdin is not None:
+            # A line or two: the pipe takes them whether or not the child reads, or has died already.
+            with contextlib.suppress(BrokenPipeError), self._process.stdin as stdin:
+                stdin.write(self._told)
         self._started_at = time.monotonic()
         self._start_again_at = None
 

@@ -24,7 +24,6 @@ from deploy.local.folder import DataFolder
 from deploy.local.valkey import Valkey
 from models.settings import Settings
 
-_ROOT = Path(__file__).resolve().parents[2]
 # The file in which a launcher that runs the queue leaves its address for others on its folder.
 _BROKER_NOTE = "broker.url"
 
@@ -125,7 +124,7 @@ class Deployment:
         env = {**os.environ, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
         # A folder named `api` or `worker` in the user's current folder must not be imported instead of ours.
         env["PYTHONSAFEPATH"] = "1"
-        env.pop("GRAFT_ADMIN_KEY", None)  # the API's child alone gets it
+        env.pop("GRAFT_ADMIN_KEY", None)  # the API reads it from a pipe; no environment has it
         env["GRAFT_DATA_DIR"] = str(self.folder.path)
         env.setdefault("GRAFT_LOG_FORMAT", "console")
         if self.plan.serves_http:
@@ -176,13 +175,14 @@ class Deployment:
         logs, python = self.folder.logs, sys.executable
         if self.plan.serves_http:
             count = threads.share("api", workers=self.plan.workers, threads=threads_setting)
-            command = [python, "-m", "uvicorn", "--app-dir", str(_ROOT), "--factory", "api.application:create_app"]
-            command += ["--host", self.plan.host, "--port", str(port), "--timeout-graceful-shutdown", "10"]
+            command = [python, "-m", "api.server", "--grace", "10"]
             api_env = {**env, **threads.environment(count)}
+            told = b""
             if self.admin_key and self.plan.role != "predictor":
-                api_env["GRAFT_ADMIN_KEY"] = self.admin_key
+                command.append("--admin-key-on-stdin")
+                told = self.admin_key.encode() + b"\n"
             log = logs / ("api.log" if self.plan.role == "all" else f"{self.plan.role}-{port}.log")
-            self.children.append(Child("api", command, env=api_env, log=log))
+            self.children.append(Child("api", command, env=api_env, log=log, told=told))
         if self.plan.works:
             count = threads.share("worker", workers=self.plan.workers, threads=threads_setting)
             for number in range(1, self.plan.workers + 1):

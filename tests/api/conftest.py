@@ -23,7 +23,7 @@ import uvicorn
 from fastapi import FastAPI
 from sqlalchemy import Engine, text
 
-from api.application import create_app
+from api.server import configure
 from models.artifacts.folder import Artifact, write_artifact
 from models.artifacts.manifest import Manifest
 from models.artifacts.parts import HeadWeights
@@ -89,10 +89,11 @@ def serve(settings: Settings) -> Iterator[Server]:
     resources = open_resources(settings)
     resources.database.migrate()
     resources.close()
-    app = create_app(settings)
+    config = configure(settings, grace_s=5)
+    app: FastAPI = config.app
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    uvicorn_server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on", timeout_graceful_shutdown=5))
+    uvicorn_server = uvicorn.Server(config)
     thread = threading.Thread(target=uvicorn_server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     deadline = time.monotonic() + 120
@@ -197,7 +198,7 @@ def settings_for(tmp_path: Path, broker_url: str, new_database: Callable[[], str
     return lambda **changes: make_settings(tmp_path / "data", new_database(), **{"broker_url": broker_url, **changes})
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run_server() -> Callable[[Settings], contextlib.AbstractContextManager[Server]]:
     """Runs a server of the test's own."""
     return serve

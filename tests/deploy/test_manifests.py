@@ -139,6 +139,22 @@ def test_every_selector_selects_something() -> None:
     assert all(found.values()), found
 
 
+def test_prometheus_sends_the_token_that_the_processes_ask_for() -> None:
+    """Before, whoever asked for the token in a cluster had no scrape any more."""
+    objects = _built("cpu")
+    monitor = next(item for item in objects if item["kind"] == "ServiceMonitor")
+    sent = [endpoint["authorization"]["credentials"] for endpoint in monitor["spec"]["endpoints"]]
+    assert sent == [{"name": "graft-metrics", "key": "GRAFT_METRICS_TOKEN"}]
+    asking = {
+        name
+        for name, pod in _pods(objects).items()
+        if {"secretRef": {"name": "graft-metrics"}} in pod["containers"][0]["envFrom"]
+    }
+    assert asking == {"graft-api", "graft-predictor"}
+    secrets = [item for item in _objects() if item["kind"] == "Secret" and item["metadata"]["name"] == "graft-metrics"]
+    assert list(secrets[0]["stringData"]) == ["GRAFT_METRICS_TOKEN"]
+
+
 def test_predictions_go_to_one_predictor_by_model_and_key() -> None:
     objects = _built("cpu")
     routes = {item["metadata"]["name"]: item["spec"] for item in objects if item["kind"] == "HTTPRoute"}

@@ -92,7 +92,7 @@ class Deployment:
 
     def start(self, workers: int = 1) -> None:
         self.valkey.start()
-        app = ("-m", "uvicorn", "--factory", "api.application:create_app", "--port", str(self.port))
+        app = ("-m", "api.server", "--port", str(self.port))
         self._others.append(self._popen("api", *app))
         for _ in range(workers):
             self.start_worker()
