@@ -49,10 +49,24 @@ def write_artifact(artifact: Artifact, folder: Path) -> str:
     safetensors.torch.save_file({name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}, weights)
     stored = StoredFile(_sha256(weights), weights.stat().st_size)
     content = replace(artifact.manifest, files={WEIGHTS: stored}).encode()
-    temporary = folder / f"{MANIFEST}.tmp"
-    temporary.write_bytes(content)
-    temporary.replace(folder / MANIFEST)
+    _write(content, folder)
     return hashlib.sha256(content).hexdigest()
+
+
+def add_to_manifest(folder: Path, name: str) -> None:
+    """Name a file that lies beside the weights in the manifest, with its hash. Raises CorruptArtifact, OSError."""
+    manifest = Manifest.decode((folder / MANIFEST).read_bytes())
+    stored = StoredFile(_sha256(folder / name), (folder / name).stat().st_size)
+    _write(replace(manifest, files={**manifest.files, name: stored}).encode(), folder)
+
+
+def is_as_published(folder: Path, name: str, manifest: Manifest) -> bool:
+    """Return whether a file is the one that the manifest names, or one that it does not name: in older versions."""
+    expected = manifest.files.get(name)
+    try:
+        return expected is None or _sha256(folder / name) == expected.sha256
+    except OSError:
+        return False
 
 
 def read_artifact(folder: Path, *, manifest_sha256: str | None = None, map_bytes: int | None = None) -> Artifact:
@@ -74,6 +88,12 @@ def read_artifact(folder: Path, *, manifest_sha256: str | None = None, map_bytes
         raise CorruptArtifact(reason="its weights are not a safetensors file") from error
     except (KeyError, ValueError) as error:
         raise CorruptArtifact(reason=f"its tensors are not those of known parts ({error})") from error
+
+
+def _write(manifest: bytes, folder: Path) -> None:
+    temporary = folder / f"{MANIFEST}.tmp"
+    temporary.write_bytes(manifest)
+    temporary.replace(folder / MANIFEST)
 
 
 def _read_weights(path: Path, expected: StoredFile, map_bytes: int | None) -> dict[str, Tensor]:

@@ -154,6 +154,18 @@ class NumbersAsLabels(InvalidDataset):
     mend = 'To predict numbers, pass columns={{"value": "' + OWN + '"}}; to predict labels, write names that recur.'
 
 
+class JoinedLabels(InvalidDataset):
+    """Labels that are several others written as one, in a file that says nothing of how it is meant."""
+
+    reason = "{count} label{s} of column '{column}' {look} like several written as one, such as '{label}'."
+    mend = (
+        'To learn several labels per row, pass columns={{"labels": "'
+        + OWN
+        + '"}}; to learn each of them as a label of '
+        'its own, pass task="text-classification".'
+    )
+
+
 class TooSmall(InvalidDataset):
     """A file with so few rows that none can be held out."""
 

@@ -22,9 +22,11 @@ from models.datasets.errors import (
 from models.datasets.examples import DatasetProfile, Example
 from models.datasets.formats.format import Format, Row, size_of
 from models.datasets.limits import Limits
+from models.datasets.mojibake import Mojibake
 from models.datasets.one_hot import refuse_one_hot
 from models.datasets.problems import OWN, Problem, ProblemCollector, name_column
 from models.datasets.repeats import Repeats
+from models.datasets.tasks.classes import ClassStatistics
 from models.datasets.tasks.task import Statistics, Task
 from models.datasets.unread import Unread
 from models.datasets.word_counts import WordCounts
@@ -57,7 +59,7 @@ def inspect(
     found = _columns(path, filename, source, collected, limits)
     chosen = _arrange(path, filename, source, found, task, columns)
     statistics, repeats, unread = chosen.task.statistics(limits), Repeats(chosen.task.noun), Unread(chosen)
-    words = WordCounts()
+    words, mojibake = WordCounts(), Mojibake()
     rows = unpacked = 0
     for row in source.rows(path, chosen.columns):
         rows += 1
@@ -71,6 +73,7 @@ def inspect(
             statistics.add(outcome)
             repeats.add(outcome)
             words.add(outcome)
+            mojibake.add(outcome)
             unread.add(row)
         else:
             collected.add(name_column(problem, chosen.columns) for problem in outcome)
@@ -80,20 +83,20 @@ def inspect(
         raise NoRows(filename=filename)
     if source.free_answers and role == "training":
         _refuse_prose(statistics, rows)
-    warnings = [*unread.warnings(), *repeats.warnings()]
+    named: list[dict[str, object]] = []
     if role == "training":
-        _check(statistics, chosen.columns)
+        _check(statistics, chosen.columns, stated=task is not None)
         if rows < MINIMUM_ROWS:
             plural = "" if rows == 1 else "s"
             raise TooSmall(filename=filename, format=source.name, rows=rows, s=plural, minimum=MINIMUM_ROWS)
-        warnings = [*unread.warnings(), *_named(statistics, chosen.columns), *repeats.warnings()]
+        named = _named(statistics, chosen.columns)
     return DatasetProfile(
         format=source.name,
         task=chosen.task.name,
         rows=rows,
         columns=chosen.columns,
         labels=dict(statistics.labels),
-        warnings=warnings,
+        warnings=[*unread.warnings(), *mojibake.warnings(filename, source.name), *named, *repeats.warnings()],
         words=words.above,
         role=role,
     )
@@ -127,10 +130,12 @@ def _arrange(  # noqa: PLR0917
         raise
 
 
-def _check(statistics: Statistics, columns: dict[str, str]) -> None:
-    """Raise what makes the set unfit to learn from, with the file's own names of columns."""
+def _check(statistics: Statistics, columns: dict[str, str], *, stated: bool) -> None:
+    """Raise what makes the set unfit to learn from, with the file's own names of columns; `stated`: its task is."""
     try:
         statistics.check()
+        if not stated and isinstance(statistics, ClassStatistics):
+            statistics.check_joined()
     except InvalidDataset as error:
         raise _with_own_names(error, columns) from None
 

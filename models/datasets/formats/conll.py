@@ -10,14 +10,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from models.datasets.formats.encoding import (
-    MAX_LINE_CHARS,
-    OverlongLine,
-    check_encoding,
-    decode_head,
-    lines,
-    open_text,
-)
+from models.datasets.formats.encoding import OverlongLine, check_encoding, decode_head, numbered_lines
 from models.datasets.formats.format import Format, Row
 from models.datasets.problems import Problem, excerpt
 
@@ -54,36 +47,28 @@ def read_rows(path: Path, columns: dict[str, str]) -> Iterator[Row | Problem]:
         values = {"tokens": tokens, "tags": tags}
         return bad or Row(number, begins, {name: values[own] for name, own in columns.items()})
 
-    with open_text(path) as file:
-        numbered = enumerate(lines(file), start=1)
-        while True:
-            try:
-                line, text = next(numbered)
-            except StopIteration:
-                break
-            except OverlongLine:
-                reason = f"The line is longer than {MAX_LINE_CHARS} characters; nothing after it was read"
-                yield Problem(number + 1, None, None, reason, "Write one token and its tag per line.")
-                return
-            if not text.strip() and tokens:
-                yield sentence()
-                tokens, tags, bad = [], [], None
-            if _silent(text):
-                continue
-            if not tokens:
-                number, begins = number + 1, line
-            if len(tokens) >= MAX_TOKENS:
-                reason = f"The sentence has more than {MAX_TOKENS} lines; nothing after it was read"
-                yield Problem(number, begins, None, reason, "Write a blank line between two sentences.")
-                return
-            fields = text.split()
-            tokens.append(fields[0])
-            tags.append(fields[-1] if len(fields) > 1 else "O")
-            if len(fields) < 2:
-                reason = f"The line has no tag: {excerpt(text.strip(), 40)}"
-                bad = Problem(
-                    number, line, "tags", reason, "Write the token, a space, and its tag, such as O or B-city."
-                )
+    for found in numbered_lines(path):
+        if isinstance(found, OverlongLine):
+            yield Problem(number + 1, None, None, str(found), "Write one token and its tag per line.")
+            return
+        line, text = found
+        if not text.strip() and tokens:
+            yield sentence()
+            tokens, tags, bad = [], [], None
+        if _silent(text):
+            continue
+        if not tokens:
+            number, begins = number + 1, line
+        if len(tokens) >= MAX_TOKENS:
+            reason = f"The sentence has more than {MAX_TOKENS} lines; nothing after it was read"
+            yield Problem(number, begins, None, reason, "Write a blank line between two sentences.")
+            return
+        fields = text.split()
+        tokens.append(fields[0])
+        tags.append(fields[-1] if len(fields) > 1 else "O")
+        if len(fields) < 2:
+            reason = f"The line has no tag: {excerpt(text.strip(), 40)}"
+            bad = Problem(number, line, "tags", reason, "Write the token, a space, and its tag, such as O or B-city.")
     if tokens:
         yield sentence()
 

@@ -22,6 +22,9 @@ _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 class OverlongLine(ValueError):
     """A line beyond MAX_LINE_CHARS; reading cannot go on."""
 
+    def __init__(self) -> None:
+        super().__init__(f"The line is longer than {MAX_LINE_CHARS} characters; nothing after it was read")
+
 
 def encoding_of(head: bytes) -> str:
     """Return the codec for a file that starts with `head`, by its byte-order mark; UTF-8 without one."""
@@ -92,6 +95,15 @@ def open_text(path: Path) -> TextIO:
     with path.open("rb") as file:
         encoding = encoding_of(file.read(4))
     return path.open(encoding=encoding, newline="")
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, str] | OverlongLine]:
+    """Yield lines with their ends and their numbers, from 1; one that is too long is the last, as an error to name."""
+    with open_text(path) as file:
+        try:
+            yield from enumerate(lines(file), start=1)
+        except OverlongLine as error:
+            yield error
 
 
 def lines(file: TextIO) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from models.datasets.formats.encoding import MAX_LINE_CHARS, OverlongLine, check_encoding, decode_head, lines, open_text
+from models.datasets.formats.encoding import OverlongLine, check_encoding, decode_head, numbered_lines
 from models.datasets.formats.format import Format, Row
 from models.datasets.problems import Problem, excerpt
 
@@ -25,21 +25,15 @@ def recognise(head: bytes) -> bool:
 def read_objects(path: Path) -> Iterator[Row | Problem]:
     """Yield every non-blank line as a Row whose values are the object's own, or the problem with it."""
     number = 0
-    with open_text(path) as file:
-        numbered = enumerate(lines(file), start=1)
-        while True:
-            try:
-                line, text = next(numbered)
-            except StopIteration:
-                return
-            except OverlongLine:
-                reason = f"The line is longer than {MAX_LINE_CHARS} characters; nothing after it was read"
-                yield Problem(number + 1, None, None, reason, "Write one object per line, with shorter texts.")
-                return
-            if not text.strip():
-                continue
-            number += 1
-            yield _parse(number, line, text)
+    for found in numbered_lines(path):
+        if isinstance(found, OverlongLine):
+            yield Problem(number + 1, None, None, str(found), "Write one object per line, with shorter texts.")
+            return
+        line, text = found
+        if not text.strip():
+            continue
+        number += 1
+        yield _parse(number, line, text)
 
 
 def read_keys(path: Path) -> list[str]:

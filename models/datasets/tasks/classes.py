@@ -7,16 +7,16 @@ import unicodedata
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from models.datasets.errors import NoLabels, NumbersAsLabels, OneClass, TooFewRows, TooManyClasses
+from models.datasets.errors import JoinedLabels, NoLabels, NumbersAsLabels, OneClass, TooFewRows, TooManyClasses
 from models.datasets.examples import Example
 from models.datasets.limits import Limits
 from models.datasets.problems import OWN, SHOWN, Problem, excerpt
 from models.datasets.rare_labels import MINIMUM_ROWS, OTHER, RareLabels
+from models.datasets.tasks.joined_labels import is_joined
 
 FEW_ROWS = 10
 STRONG_IMBALANCE = 20.0
 _MANY_NUMBERS = 5
-_JOINTS = ("|", ";", ",", "#", "/", "+")
 _MOST_LEFT_OUT = 0.5  # of a file's rows, for want of rows with the same label
 
 
@@ -24,8 +24,15 @@ class ClassStatistics:
     """Counts rows per label, up to one label more than the limit."""
 
     def __init__(
-        self, limits: Limits, labels_of: Callable[[Example], tuple[str, ...]], *, column: str, minimum: int
+        self,
+        limits: Limits,
+        labels_of: Callable[[Example], tuple[str, ...]],
+        *,
+        column: str,
+        minimum: int,
+        several: bool = False,
     ) -> None:
+        """Count none yet; `several`: the same rows may be given as rows with several labels each."""
         self.labels: dict[str, int] = {}
         self.rows = 0
         self.overflow = False
@@ -33,6 +40,7 @@ class ClassStatistics:
         self._labels_of = labels_of
         self._column = column
         self._minimum = minimum
+        self._several = several
         self.together = False  # whether a row carries several
         self._sets: set[Hashable] = set()  # two different label sets prove that there is something to tell apart
 
@@ -64,27 +72,36 @@ class ClassStatistics:
         if rare and (kept < (1 if self.together else self._minimum) or len(rare) > _MOST_LEFT_OUT * self.rows):
             raise self._numbers() or self._too_few(list(rare))
 
+    def check_joined(self) -> None:
+        """Raise JoinedLabels where another task reads several labels per row, and some labels look like several."""
+        joined = self.joined() if self._several else []
+        if joined:
+            s, look = ("", "looks") if len(joined) == 1 else ("s", "look")
+            raise JoinedLabels(column=self._column, count=len(joined), s=s, look=look, label=excerpt(joined[0]))
+
+    def joined(self) -> list[str]:
+        """Return the labels that are several others written as one."""
+        if self._column != "label":
+            return []
+        return [label for label in self.labels if is_joined(label, self.labels)]
+
     def warnings(self) -> list[dict[str, Any]]:
         """Return warnings of labels that look alike, of numbers, of labels with few rows, of strong imbalance."""
         return [*self._similar(), *self._joined(), *self._numeric(), *self._rare(), *self._few(), *self._imbalance()]
 
     def _joined(self) -> list[dict[str, Any]]:
         """Return warnings of labels that are several others written as one."""
-        joined = [label for label in self.labels if self._column == "label" and self._is_joined(label)]
+        joined = self.joined()
         if not joined:
             return []
         message = (
             f"{len(joined)} label{'s look' if len(joined) > 1 else ' looks'} like several written as one, such as "
-            f"'{excerpt(joined[0])}'. Each is learned as a label of its own; to learn several labels per row, pass "
-            f'columns={{"labels": "{OWN}"}}.'
+            f"'{excerpt(joined[0])}'. Each is learned as a label of its own"
         )
+        if self._several:
+            message += f'; to learn several labels per row, pass columns={{"labels": "{OWN}"}}'
+        message += "."
         return [{"code": "joined_labels", "message": message, "column": self._column, "labels": joined[:SHOWN]}]
-
-    def _is_joined(self, label: str) -> bool:
-        if label.startswith(("['", '["')) and label.endswith("]"):
-            return True
-        split = ([part.strip() for part in label.split(mark)] for mark in _JOINTS if mark in label)
-        return any(all(part in self.labels for part in parts) for parts in split)
 
     def _numbers(self) -> NumbersAsLabels | None:
         if len(self.labels) < 3 or not all(map(_is_number, self.labels)):

@@ -7,7 +7,6 @@ no label applies says so with an empty list, `[]`; an empty cell is an error.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from models.datasets.errors import LabelsAsVectors
@@ -17,10 +16,10 @@ from models.datasets.limits import Limits
 from models.datasets.problems import OWN, BadValue, Problem, excerpt
 from models.datasets.tasks import cells
 from models.datasets.tasks.classes import ClassStatistics
+from models.datasets.tasks.joined_labels import separator_of
 from models.datasets.tasks.task import Task
 
 _NONE: tuple[str, ...] = ()
-_HASHED = re.compile(r"[^#\s](?:[^#]*[^#\s])?(?:#[^#\s](?:[^#]*[^#\s])?)+")
 
 
 def parse(row: Row, limits: Limits) -> Example | list[Problem]:
@@ -54,12 +53,6 @@ def _labels(value: Any, limits: Limits) -> tuple[str, ...]:
             reason = f"is a 0/1 vector of length {len(parts)} where the names of labels are expected: {zeros_and_ones}"
             raise BadValue(reason, _named(len(parts)))
     return tuple(dict.fromkeys(cells.label(part, limits) for part in parts))
-
-
-def separator_of(value: str) -> str:
-    """Return the sign between the labels of a cell: `|`, `;`, `,`, or `#` between two words."""
-    found = next((mark for mark in "|;," if mark in value), None)
-    return found or ("#" if _HASHED.fullmatch(value) else ";")
 
 
 def remarks(row: Row) -> list[str]:

@@ -20,7 +20,7 @@ def parse(row: Row, limits: Limits) -> Example | list[Problem]:
 
 
 def _statistics(limits: Limits) -> ClassStatistics:
-    return ClassStatistics(limits, lambda example: (str(example.target),), column="label", minimum=2)
+    return ClassStatistics(limits, lambda example: (str(example.target),), column="label", minimum=2, several=True)
 
 
 TEXT_CLASSIFICATION = Task("text-classification", "text", "encoder", (("text", "label"),), parse, _statistics)

@@ -16,7 +16,7 @@ import structlog
 from numpy.typing import NDArray
 
 from models.artifacts.errors import CorruptArtifact
-from models.artifacts.folder import Artifact, read_artifact
+from models.artifacts.folder import Artifact, add_to_manifest, is_as_published, read_artifact
 from models.learning.comparison import inference, labels
 from models.learning.contract.comparison import ROWS_FILE, LiveComparison, LiveVersion
 from models.learning.contract.errors import Stopped
@@ -71,6 +71,7 @@ def record_rows(run: EncodedRun, measured: Measured, folder: Path) -> None:
     if measured.held.validated:  # no training row was held out
         parts_NJ, rows = parts_NJ[:0], rows[:0]
     row_record.write(row_record.record(corpora, rows, parts_NJ), folder / ROWS_FILE)
+    add_to_manifest(folder, ROWS_FILE)
 
 
 def compare(run: EncodedRun, live: LiveVersion, measured: Measured) -> LiveComparison:
@@ -88,7 +89,7 @@ def compare(run: EncodedRun, live: LiveVersion, measured: Measured) -> LiveCompa
         problem = "the two share no label"
         return LiveComparison(live.number, labels_lost=lost, labels_added=added, problem=problem)
     try:
-        parts = _answer(run, artifact, row_record.read(live.folder / ROWS_FILE), measured)
+        parts = _answer(run, artifact, _read_record(live.folder, artifact), measured)
     except Stopped:
         raise
     except Exception:  # whatever it is, the new version is trained and must not be lost over it
@@ -114,6 +115,14 @@ def compare(run: EncodedRun, live: LiveVersion, measured: Measured) -> LiveCompa
         labels_lost=lost,
         labels_added=added,
     )
+
+
+def _read_record(folder: Path, artifact: Artifact) -> RowRecord | None:
+    """Return the live version's record of its rows; None if it has none, or not the one that was published."""
+    if not is_as_published(folder, ROWS_FILE, artifact.manifest):
+        log.warning("rows_not_as_published")
+        return None
+    return row_record.read(folder / ROWS_FILE)
 
 
 def _answer(run: EncodedRun, artifact: Artifact, record: RowRecord | None, measured: Measured) -> _RowParts:

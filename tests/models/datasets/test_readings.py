@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+from collections.abc import Iterator
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from models.datasets import rare_labels
-from models.datasets.errors import LabelsAsVectors, NumbersAsLabels, OneClass, TooSmall, TwoReadings, UnknownColumns
+from models.datasets.errors import (
+    JoinedLabels,
+    LabelsAsVectors,
+    NumbersAsLabels,
+    OneClass,
+    TooSmall,
+    TwoReadings,
+    UnknownColumns,
+)
 from models.datasets.examples import Example, Span, TextPair
+from models.datasets.mojibake import mend
 from models.datasets.rare_labels import RareLabels
 from models.datasets.word_counts import certainly_cut
 
@@ -22,6 +33,10 @@ def table(header: str, *rows: str) -> str:
 
 def jsonl(*rows: object) -> str:
     return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def each(content: bytes) -> Iterator[bytes]:
+    return (content[at : at + 1] for at in range(len(content)))
 
 
 def warned(found, code: str) -> list[dict]:
@@ -218,17 +233,97 @@ def test_values_beyond_what_can_be_learned(refusal, value):
     assert [(detail["row"], detail["column"]) for detail in error.details] == [(4, "value")]
 
 
-@pytest.mark.parametrize("joined", ["late, lost", "late#lost", "late|lost", "['late', 'lost']"])
-def test_labels_that_are_several_are_told_where_they_go(profile, joined):
-    rows = [f't{n},"{label}"' for n, label in enumerate(["late", "lost", joined] * 3)]
-    (warning,) = warned(profile(table("text,label", *rows)), "joined_labels")
-    assert (warning["labels"], 'columns={"labels": "label"}' in warning["message"]) == ([joined], True)
-    found = profile(table("text,label", *rows), columns={"labels": "label"})
-    assert found.labels == {"late": 6, "lost": 6}
-    assert (
-        warned(profile(table("text,label", *(f"t{n},{['a', 'b,', 'c'][n % 2]}" for n in range(6)))), "joined_labels")
-        == []
-    )
+@pytest.mark.parametrize("joined", ["late, lost", "late#lost", "late|lost", "lost;late", "['late', 'lost']"])
+def test_labels_that_are_several_can_be_read_in_two_ways(profile, refusal, joined):
+    content = table("text,topic", *(f't{n},"{label}"' for n, label in enumerate(["late", "lost", joined] * 3)))
+    error = refusal(content, columns={"label": "topic"})
+    assert isinstance(error, JoinedLabels)
+    assert joined in str(error)
+    # Both ways that it names, taken.
+    assert 'columns={"labels": "topic"}' in str(error)
+    assert profile(content, columns={"labels": "topic"}).labels == {"late": 6, "lost": 6}
+    assert 'task="text-classification"' in str(error)
+    kept = profile(content, columns={"label": "topic"}, task="text-classification")
+    assert kept.labels == {"late": 3, "lost": 3, joined: 3}
+    assert [warning["labels"] for warning in warned(kept, "joined_labels")] == [[joined]]
+
+
+def test_answers_that_are_several_labels_are_refused_with_a_way_that_works(profile, refusal):
+    def said(role: str, content: str) -> dict:
+        return {"role": role, "content": content}
+
+    answers = ["late", "lost", "late; lost"] * 3
+    rows = [{"messages": [said("user", f"t{n}"), said("assistant", answer)]} for n, answer in enumerate(answers)]
+    assert isinstance(refusal(jsonl(*rows)), JoinedLabels)
+    assert profile(jsonl(*rows), columns={"labels": "label"}).labels == {"late": 6, "lost": 6}
+
+
+@pytest.mark.parametrize("label", ["b,", "R&D", "C#", "late/lost", "late, gone", "[sic]", "24/7"])
+def test_labels_with_signs_of_their_own_are_names(profile, label):
+    labels = ["late", "lost", label] * 4
+    assert label in profile(table("text,label", *(f't{n},"{name}"' for n, name in enumerate(labels)))).labels
+
+
+def test_labels_of_pairs_and_of_files_to_score_on_are_not_refused(profile):
+    labels = ["late", "lost", "late, lost"] * 3
+    pairs = profile(table("text,text_pair,label", *(f't{n},u{n},"{name}"' for n, name in enumerate(labels))))
+    (warning,) = warned(pairs, "joined_labels")
+    assert "columns=" not in warning["message"]  # there is no task of pairs with several labels
+    content = table("text,label", *(f't{n},"{name}"' for n, name in enumerate(labels)))
+    assert profile(content, role="validation").rows == 9
+
+
+# Encodings that were mistaken before the file came here
+
+
+@pytest.mark.parametrize(
+    "text", ["Café crème", "Größe: 5 €", "Müßiggang, “so what”", "naïve – ¿qué?", "Привет", "日本語"]
+)
+def test_text_that_was_misread_before_is_named_and_the_mend_mends(profile, text):
+    content = table("text,label", *(f'"{text} {n}",{"ab"[n % 2]}' for n in range(6)))
+    assert warned(profile(content), "mojibake") == []
+    # As a program writes it that took the UTF-8 for windows-1252 (for Latin-1 where that has no such character).
+    misread = "".join(byte.decode("cp1252", "ignore") or byte.decode("latin-1") for byte in each(content.encode()))
+    (warning,) = warned(profile(misread, filename="it's.csv"), "mojibake")
+    assert (warning["count"], warning["rows"]) == (6, [1, 2, 3, 4, 5])
+    assert "iconv -f utf-8 -t windows-1252 'it'\"'\"'s.csv' > mended-file" in warning["message"]
+    assert mend(misread) == content
+
+
+def test_the_mend_of_misread_text_is_a_command_that_works(profile, tmp_path):
+    content = table("text,label", *(f"Où est ma clé n°{n} ?,{'ab'[n % 2]}" for n in range(6)))
+    broken = tmp_path / "broken.csv"
+    broken.write_text(content.encode().decode("cp1252"))
+    (warning,) = warned(profile(broken.read_text(), filename="broken.csv"), "mojibake")
+    command = warning["message"].partition("is so: ")[2].removesuffix(".")
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)
+    assert (tmp_path / "mended-file").read_text() == content
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "AMANHÃ” disse",
+        "voilà\u00a0»",
+        "clé\u00a0» et «\u00a0là",
+        "„Straß…“",
+        "Ärger – Öl",
+        "São João, às 8½",
+        "ΑΘΗΝΑ…",
+        "Ça coûte 5 £",
+    ],
+)
+def test_texts_with_many_signs_are_not_taken_for_misread_ones(profile, text):
+    content = table("text,label", *(f'"{text} {n}",{"ab"[n % 2]}' for n in range(6)))
+    assert warned(profile(content), "mojibake") == []
+
+
+def test_characters_that_were_lost_before_are_counted(profile):
+    found = profile(table("text,label", *(f"caf\ufffd {n},{'ab'[n % 2]}" for n in range(6))))
+    (warning,) = warned(found, "lost_characters")
+    assert (warning["count"], warning["rows"]) == (6, [1, 2, 3, 4, 5])
+    labels = profile(table("text,label", *(f"t{n},{['cafÃ©', 'thÃ©'][n % 2]}" for n in range(6))))
+    assert "'cafÃ©' for 'café'" in warned(labels, "mojibake")[0]["message"]
 
 
 # Rare labels and roles

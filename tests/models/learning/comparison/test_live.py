@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.artifacts.folder import is_as_published, read_artifact
 from models.artifacts.manifest import MANIFEST
 from models.backbones.text import TextBackbone
 from models.learning.contract.comparison import ROWS_FILE, LiveComparison, LiveVersion
@@ -147,10 +148,22 @@ def test_a_validation_file(
     assert (all_known.rows, all_known.seen) == (len(some), False)
 
 
-def test_a_version_without_a_record(
-    live: LiveVersion, make_request: RequestFactory, tickets: Rows, backbone: TextBackbone
+@pytest.mark.parametrize("damage", ["missing", "changed"])
+def test_a_version_without_the_record_that_was_published(
+    live: LiveVersion, make_request: RequestFactory, tickets: Rows, backbone: TextBackbone, damage: str
 ) -> None:
-    (live.folder / ROWS_FILE).unlink()
+    path = live.folder / ROWS_FILE
+    manifest = read_artifact(live.folder).manifest
+    assert is_as_published(live.folder, ROWS_FILE, manifest)
+    if damage == "missing":
+        path.unlink()
+    else:  # a record that can be read, and is not the one that was published
+        found = row_record.read(path)
+        assert found is not None
+        row_record.write(replace(found, input_keys_N=found.input_keys_N + 1), path)
+    assert not is_as_published(live.folder, ROWS_FILE, manifest)
+    # Versions of before name no record: what lies beside them is taken as it is.
+    assert is_as_published(live.folder, ROWS_FILE, replace(manifest, files={}))
     found, decision = _compared(make_request(tickets), live, backbone)
     assert (found.rows, found.seen) == (len(tickets), True)
     assert "may have been trained" in decision.reason
