@@ -8,14 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from transformers.utils import logging
-
 from models.backbones.errors import BaseModelUnreachable
 from models.backbones.registry import BackboneEntry, HubSource
 
 EncoderT = TypeVar("EncoderT")
-
-_library_log: Any = logging  # its functions carry no types
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +25,13 @@ class Checkpoint(Generic[EncoderT]):
 
 def from_pretrained(loader: Any, entry: BackboneEntry, folder: Path | None, **options: Any) -> Any:
     """Return what `loader` reads from the entry's source; raises BaseModelUnreachable."""
+    from transformers.utils import logging  # noqa: PLC0415 - most processes start without it
+
+    library_log: Any = logging  # its functions carry no types
     # The library reports unused weights (a pooler) on stderr as if something were wrong.
-    verbosity = _library_log.get_verbosity()
-    _library_log.set_verbosity_error()
-    _library_log.disable_progress_bar()
+    verbosity = library_log.get_verbosity()
+    library_log.set_verbosity_error()
+    library_log.disable_progress_bar()
     try:
         source = entry.source
         if isinstance(source, HubSource):
@@ -46,7 +45,7 @@ def from_pretrained(loader: Any, entry: BackboneEntry, folder: Path | None, **op
             mend="Check the source, or download it once while there is a network.",
         ) from error
     finally:
-        _library_log.set_verbosity(verbosity)
+        library_log.set_verbosity(verbosity)
 
 
 def revision_of(entry: BackboneEntry, folder: Path | None, files: Sequence[str], *settings: object) -> str:

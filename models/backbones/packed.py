@@ -174,11 +174,13 @@ class PackedEncoder:
 
 def is_packable(embeddings: nn.Module, blocks: nn.ModuleList) -> bool:
     """Return whether the network is what `PackedEncoder` computes: BERT with post-norm, GELU and absolute positions."""
-    return type(embeddings).__name__ == "BertEmbeddings" and all(
-        type(block).__name__ == "BertLayer"
-        and type(block.intermediate.intermediate_act_fn).__name__ == "GELUActivation"  # type: ignore[union-attr]
-        and not getattr(block, "is_decoder", False)
-        for block in blocks
+    if type(embeddings).__name__ != "BertEmbeddings" or any(type(block).__name__ != "BertLayer" for block in blocks):
+        return False
+    layers: list[Any] = list(blocks)
+    return all(
+        type(layer.intermediate.intermediate_act_fn).__name__ in ("GELU", "GELUActivation")
+        and not getattr(layer, "is_decoder", False)
+        for layer in layers
     )
 
 

@@ -12,12 +12,11 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from transformers import AutoModel, AutoTokenizer
 
+from models.backbones import bert, registry
 from models.backbones import encoder as encoding
 from models.backbones import packed_batch as packing
 from models.backbones import precision as formats
-from models.backbones import registry
 from models.backbones.batches import RowEncoding
 from models.backbones.checkpoint import Checkpoint, from_pretrained, revision_of
 from models.backbones.encoder import TextBatch, TextEncoder
@@ -239,6 +238,10 @@ def load(entry: BackboneEntry, *, device: torch.device, precision: str, threads:
 
 
 def _load_tokenizer(entry: BackboneEntry, folder: Path | None) -> Any:
+    if (own := bert.read_tokenizer(folder)) is not None:
+        return own
+    from transformers import AutoTokenizer  # noqa: PLC0415 - most processes start without it
+
     tokenizer = from_pretrained(AutoTokenizer, entry, folder, use_fast=True)
     if not getattr(tokenizer, "is_fast", False):
         raise UnsupportedBaseModel(name=entry.name, architecture=f"{type(tokenizer).__name__} (no fast tokenizer)")
@@ -246,6 +249,10 @@ def _load_tokenizer(entry: BackboneEntry, folder: Path | None) -> Any:
 
 
 def _load_encoder(entry: BackboneEntry, folder: Path | None) -> TextEncoder:
+    if (own := bert.read_network(folder)) is not None:
+        return TextEncoder(*own)
+    from transformers import AutoModel  # noqa: PLC0415 - it takes as long as the rest of the start
+
     model = from_pretrained(
         AutoModel, entry, folder, dtype=torch.float32, attn_implementation="sdpa", use_safetensors=True
     )
