@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from api import context
 from api.callers import OPERATOR, Operator, address_of
 from models.errors import Forbidden, Unauthenticated
-from models.services.access.errors import InsufficientScope
+from models.services.access.errors import CustomerSuspended, InsufficientScope
 from models.services.access.resolver import Principal
 from models.services.access.scopes import KeyScope
 
@@ -103,7 +103,7 @@ async def is_still_admitted(request: Request) -> bool:
     """Whether the key of a request is still valid, from the same cache: for answers that take long."""
     try:
         await context.of(request).authenticate(_bearer_token(request))
-    except Unauthenticated:
+    except (Unauthenticated, CustomerSuspended):
         return False
     return True
 

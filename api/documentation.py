@@ -36,11 +36,11 @@ SCOPES = "x-scopes"
 _REASONS = {
     400: "The request is wrong; `param` names the field, `details` holds one entry per bad row or field.",
     401: "No key, or one that is not valid.",
-    403: "The key is valid and not for this route, or lacks its scope.",
+    403: "The key is valid and not for this route, lacks its scope, or its customer is suspended or over a quota.",
     404: "It does not exist, or belongs to another customer.",
     409: "It cannot be done in the present state, or the `Idempotency-Key` had another body.",
     413: "The body is over the limit.",
-    429: "Too many requests, or too many rows waiting; `retry-after` is the time to wait.",
+    429: "Too many requests or rows waiting, or a quota is used up; `retry-after` is the time to wait.",
     507: "The server's disk is full; nothing was kept.",
     503: "Not right now; `retry-after` is the time to wait.",
 }

@@ -22,6 +22,8 @@ log = structlog.get_logger("graft.api")
 
 _DETAILS_SHOWN = 100
 _SHOWN_CHARS = 100
+# Longer waits are not for the openai SDK, which repeats a request after a second or two instead.
+_SDK_WAITS_S = 60.0
 # pydantic names the branch of a union in the location; callers have fields only.
 _UNION_BRANCHES = {"int", "float", "str", "bool", "dict", "list", "constrained-str", "constrained-int", "is-instance"}
 
@@ -87,8 +89,8 @@ def render(error: GraftError) -> Response:
         headers["retry-after"] = str(max(1, math.ceil(retry_after_s)))
     if error.status == 401:
         headers["www-authenticate"] = 'Bearer realm="graft"'
-    if isinstance(error, Conflict) and retry_after_s is None:
-        # The openai SDK repeats a 409 by itself, which helps against lock timeouts only.
+    if (isinstance(error, Conflict) and retry_after_s is None) or (retry_after_s or 0.0) > _SDK_WAITS_S:
+        # The openai SDK repeats a 409 by itself, which helps against lock timeouts only, and a 429 within seconds.
         headers["x-should-retry"] = "false"
     if isinstance(error, MethodNotAllowed):
         headers["allow"] = str(error.data["allowed"])

@@ -118,9 +118,9 @@ class JobError:
     details: tuple[dict[str, Any], ...] = ()
 
     @classmethod
-    def of(cls, error: GraftError) -> JobError:
-        """Describe a domain error: an InvalidRequest is the user's fault, any other the server's."""
-        blame: Blame = "user" if isinstance(error, InvalidRequest) else "server"
+    def of(cls, error: GraftError, *, blame: Blame | None = None) -> JobError:
+        """Describe a domain error: an InvalidRequest is the user's fault, any other the server's, unless it is said."""
+        blame = blame or ("user" if isinstance(error, InvalidRequest) else "server")
         return cls(error.code, str(error), blame, error.param, tuple(error.details))
 
     def as_dict(self) -> dict[str, Any]:

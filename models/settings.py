@@ -54,6 +54,14 @@ class Settings(BaseSettings):
     max_pixels: int = Field(40_000_000, ge=1, description="Largest picture.")
     max_seconds: float = Field(60.0, gt=0, description="Longest sound.")
     max_unfinished_jobs: int = Field(100, ge=1, description="Jobs of one customer that may wait or run at a time.")
+    quota_stored_bytes: int = Field(50 * 2**30, ge=0, description="Bytes of files and versions of one customer.")
+    quota_files: int = Field(10_000, ge=0, description="Files of one customer.")
+    quota_models: int = Field(1_000, ge=0, description="Models of one customer.")
+    quota_keys: int = Field(100, ge=0, description="Valid keys of one customer.")
+    quota_jobs_per_day: int | None = Field(None, ge=0, description="Jobs of one customer in 24 hours; empty: no limit.")
+    quota_training_seconds_per_month: int | None = Field(
+        None, ge=0, description="Seconds that workers train for one customer in a month (UTC); empty: no limit."
+    )
     max_inputs: int = Field(2_048, ge=1, description="Most inputs in one predict request.")
 
     # The API

@@ -18,10 +18,14 @@ from api.schemas.customers import (
     CreateCustomer,
     CustomerDeleted,
     CustomerObject,
+    QuotaObject,
+    UpdateCustomer,
+    account_change,
     customer_deleted,
     customer_object,
+    quota_object,
 )
-from models.services import customers
+from models.services import accounts, customers, quotas
 
 router = APIRouter(
     prefix="/v1/customers", tags=["operator"], route_class=OperatorRoute, responses=answers(401, 403, 404)
@@ -52,6 +56,21 @@ def list_all(resources: ControlPlane, after: After = None, limit: Limit = DEFAUL
 def retrieve(customer_id: CustomerId, resources: ControlPlane) -> CustomerObject:
     """Retrieve a customer."""
     return customer_object(customers.get(resources, customer_id))
+
+
+@router.patch("/{customer_id}", responses=answers(400))
+def update(customer_id: CustomerId, body: UpdateCustomer, resources: ControlPlane) -> CustomerObject:
+    """Change a customer's limits or metadata, suspend it, or resume it.
+
+    Suspended: its keys answer 403 `customer_suspended` in every process within seconds, its jobs are paused.
+    """
+    return customer_object(accounts.update(resources, customer_id, account_change(body)))
+
+
+@router.get("/{customer_id}/limits")
+def limits(customer_id: CustomerId, resources: ControlPlane) -> Listing[QuotaObject]:
+    """List a customer's quotas, each with its limit and what is used of it."""
+    return Listing.of([quota_object(state) for state in quotas.measure(resources, customer_id)])
 
 
 @router.delete("/{customer_id}")

@@ -1,4 +1,4 @@
-"""/v1/usage: what was used."""
+"""/v1/usage: what was used; /v1/limits: what may be."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from api.context import ControlPlane
 from api.documentation import answers
 from api.errors import InvalidBody
 from api.schemas.base import Listing
+from api.schemas.customers import QuotaObject, quota_object
 from api.schemas.usage import UsageBucket, usage_bucket
-from models.services import usage
+from models.services import quotas, usage
 
 router = APIRouter(tags=["usage"], route_class=CustomerRoute)
 
@@ -34,3 +35,9 @@ def summarise(
     if not 0 <= end - start <= _LONGEST_SPAN_S:
         raise InvalidBody(reason="start_time must lie before end_time, and at most 366 days.", param="start_time")
     return Listing.of([usage_bucket(row) for row in usage.summarise(resources, caller.customer_id, start, end)])
+
+
+@router.get("/v1/limits", responses=answers(401, 403, 429), dependencies=[needs("train", "manage")])
+def limits(caller: Caller, resources: ControlPlane) -> Listing[QuotaObject]:
+    """List your quotas, each with its limit and what is used of it."""
+    return Listing.of([quota_object(state) for state in quotas.measure(resources, caller.customer_id)])

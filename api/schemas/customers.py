@@ -10,7 +10,9 @@ from api.schemas.base import Body, Metadata, Object, UnixSeconds, check_display_
 from models.records.customers import Customer
 from models.records.keys import ApiKey
 from models.services.access.scopes import SCOPES, KeyScope
+from models.services.accounts import AccountChange
 from models.services.customers import DeletionReport
+from models.services.quotas import NAMES, QuotaName, QuotaState
 
 
 class CreateCustomer(Body):
@@ -22,6 +24,41 @@ class CreateCustomer(Body):
     metadata: Metadata = Field(default_factory=dict, description="Up to 16 pairs of your own.")
 
 
+Quota = Annotated[int | None, Field(ge=0, lt=2**53)]
+
+
+class CustomerLimits(Body):
+    """A customer's own limits. null: the operator's default, which `GET /v1/customers/{id}/limits` shows."""
+
+    stored_bytes: Quota = Field(None, description="Bytes of files and versions.")
+    files: Quota = Field(None, description="Files.")
+    models: Quota = Field(None, description="Models.")
+    keys: Quota = Field(None, description="Valid keys.")
+    unfinished_jobs: Quota = Field(None, description="Jobs that wait, run or are paused.")
+    jobs_per_day: Quota = Field(None, description="Jobs in 24 hours.")
+    training_seconds_per_month: Quota = Field(None, description="Seconds of training in a calendar month (UTC).")
+
+
+class UpdateCustomer(Body):
+    """What to change of a customer; what is left out stays as it is."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"limits": {"files": 500}, "suspended": False}]})
+
+    limits: CustomerLimits | None = Field(None, description="The limits that are named; null: the default again.")
+    suspended: bool | None = Field(None, description="true: refuse its keys and pause its jobs; false: resume it.")
+    metadata: Metadata | None = Field(None, description="Up to 16 pairs of your own, in the place of the present ones.")
+
+
+class QuotaObject(Object):
+    """A customer's quota, and what is used of it."""
+
+    object: Literal["quota"] = "quota"
+    name: QuotaName = Field(description="What is limited.")
+    limit: int | None = Field(description="How much there may be; null: no limit.")
+    used: int = Field(description="How much there is now, or was used in the time that the name says.")
+    default: bool = Field(description="Whether the limit is the operator's for every customer.")
+
+
 class CustomerObject(Object):
     """A tenant."""
 
@@ -29,6 +66,8 @@ class CustomerObject(Object):
     id: str = Field(description="`cus_…`.")
     name: str = Field(description="Part of its models' full names.")
     metadata: dict[str, str] = Field(description="The operator's own pairs.")
+    limits: CustomerLimits = Field(description="Its own limits; null: the operator's default.")
+    suspended_at: int | None = Field(description="Unix time in seconds; null: it is not suspended.")
     created_at: UnixSeconds
 
 
@@ -93,8 +132,26 @@ class IssuedKeyObject(KeyObject):
 def customer_object(customer: Customer) -> CustomerObject:
     """Return a row in its wire form."""
     return CustomerObject(
-        id=customer.id, name=customer.name, metadata=customer.meta, created_at=int(customer.created_at)
+        id=customer.id,
+        name=customer.name,
+        metadata=customer.meta,
+        limits=CustomerLimits(**customer.limits),
+        suspended_at=_seconds(customer.suspended_at),
+        created_at=int(customer.created_at),
     )
+
+
+def account_change(body: UpdateCustomer) -> AccountChange:
+    """Return what a body changes."""
+    limits: dict[QuotaName, int | None] | None = None
+    if body.limits is not None:
+        limits = {name: getattr(body.limits, name) for name in NAMES if name in body.limits.model_fields_set}
+    return AccountChange(limits=limits, suspended=body.suspended, metadata=body.metadata)
+
+
+def quota_object(state: QuotaState) -> QuotaObject:
+    """Return a quota in its wire form."""
+    return QuotaObject(name=state.name, limit=state.limit, used=state.used, default=state.default)
 
 
 def customer_deleted(customer_id: str, report: DeletionReport) -> CustomerDeleted:

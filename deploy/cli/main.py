@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from deploy.cli import audit, catalog, data, demo, prediction, running, tenants, training
+from deploy.cli import accounts, audit, catalog, data, demo, prediction, running, tenants, training
 from deploy.cli.console import out, show_error
 from models.errors import GraftError
 
@@ -88,6 +88,9 @@ app.command("usage", rich_help_panel=_SERVE)(data.usage)
 
 app.command("up", rich_help_panel=_RUN)(running.up)
 app.command("demo", rich_help_panel=_RUN)(demo.demo)
+tenants.customers.command("limit")(accounts.limit)
+tenants.customers.command("suspend")(accounts.suspend)
+tenants.customers.command("resume")(accounts.resume)
 app.add_typer(tenants.customers, name="customers", rich_help_panel=_RUN)
 app.add_typer(tenants.keys, name="keys", rich_help_panel=_RUN)
 app.command("audit", rich_help_panel=_RUN)(audit.audit)

@@ -13,7 +13,7 @@ from deploy.cli.connection import AdminKey, Server, as_operator, write_config
 from deploy.cli.console import out, show_table
 from deploy.cli.lookup import customer_id, key_id
 
-customers = typer.Typer(no_args_is_help=True, help="Create, list and delete customers (operator's key).")
+customers = typer.Typer(no_args_is_help=True, help="Create, limit, suspend and delete customers (operator's key).")
 keys = typer.Typer(no_args_is_help=True, help="Create, list, rotate and revoke a customer's keys (operator's key).")
 
 CustomerRef = Annotated[str, typer.Argument(help="A customer's id or name.", metavar="CUSTOMER")]

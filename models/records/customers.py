@@ -20,6 +20,8 @@ class Customer(Base):
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     name: Mapped[str] = mapped_column(String(64), unique=True)
     meta: Mapped[dict[str, str]] = mapped_column("metadata", default=dict)
+    limits: Mapped[dict[str, int]] = mapped_column(default=dict)  # its own, by the quota's name; else the default
+    suspended_at: Mapped[float | None]  # None: it is not
     created_at: Mapped[float]
 
 

@@ -49,6 +49,7 @@ class Job(Base):
     percent: Mapped[float] = mapped_column(default=0.0)
     seconds_remaining: Mapped[float | None]
     stop_requested: Mapped[str | None] = mapped_column(String(10))  # "cancel" or "pause", for a running job
+    held: Mapped[bool] = mapped_column(default=False)  # paused with its customer, and to be queued again with it
     attempt: Mapped[int] = mapped_column(default=0)
     # Attempts that ended without a failure of the job's (paused, worker shut down, worker lost): they count as fences,
     # not as failures.
@@ -113,6 +114,13 @@ def lock(session: Session, customer_id: str, job_id: str) -> Job:
     if job is None:
         raise NotFound(kind="job", id=job_id)
     return job
+
+
+def lock_unfinished(session: Session, customer_id: str) -> Sequence[Job]:
+    """Return the customer's jobs that have not ended, held against other writers, with their state after the wait."""
+    statement = select(Job).where(Job.customer_id == customer_id, Job.status.in_(UNFINISHED)).order_by(Job.id)
+    locked = statement.with_for_update(key_share=True).execution_options(populate_existing=True)
+    return session.scalars(locked).all()
 
 
 def count_unfinished(session: Session, customer_id: str) -> int:

@@ -46,11 +46,16 @@ def fetch_list(session: Session, customer_id: str, *, after: str | None, limit: 
     return fetch_page(session, statement, order, after=after, limit=limit)
 
 
-def find_by_hash(session: Session, secret_sha256: str) -> tuple[ApiKey, str] | None:
-    """Return the key with this hash and its customer's name: the one query without a customer."""
-    statement = select(ApiKey, Customer.name).join(Customer).where(ApiKey.hash == secret_sha256)
+def find_by_hash(session: Session, secret_sha256: str) -> tuple[ApiKey, Customer] | None:
+    """Return the key with this hash and its customer: the one query without a customer."""
+    statement = select(ApiKey, Customer).join(Customer).where(ApiKey.hash == secret_sha256)
     row = session.execute(statement).first()
     return None if row is None else (row[0], row[1])
+
+
+def fetch_hashes(session: Session, customer_id: str) -> Sequence[str]:
+    """Return the hashes of all of the customer's keys."""
+    return session.scalars(select(ApiKey.hash).where(ApiKey.customer_id == customer_id).order_by(ApiKey.id)).all()
 
 
 def touch(session: Session, used: Sequence[tuple[str, float]]) -> None:

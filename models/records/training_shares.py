@@ -82,6 +82,7 @@ def fetch_waiting(session: Session) -> Sequence[WaitingCustomer]:
             TrainingShare.ended_at,
         )
         .join(Customer, Customer.id == queued.c.customer_id)
+        .where(Customer.suspended_at.is_(None))
         .outerjoin(running, running.c.customer_id == queued.c.customer_id)
         .outerjoin(TrainingShare, TrainingShare.customer_id == queued.c.customer_id)
     )

@@ -11,6 +11,9 @@ from models.services.resources import Resources
 
 Action = Literal[
     "customer.created",
+    "customer.limited",
+    "customer.suspended",
+    "customer.resumed",
     "customer.deleted",
     "key.created",
     "key.rotated",

@@ -14,14 +14,14 @@ from sqlalchemy.orm import Session
 
 from models.errors import JobError, Unavailable
 from models.learning.contract.events import Finished, VersionReady
-from models.records import changes, customers, files, jobs, training_shares, usage, versions
+from models.records import changes, customers, files, jobs, usage, versions
 from models.records.clock import clock, read_clock
 from models.records.customers import Customer
 from models.records.files import File
 from models.records.jobs import Job
 from models.records.transitions import Released
 from models.records.versions import Model, ModelVersion
-from models.services import artifacts, attempt_outcome, fairness, live_version, priors
+from models.services import artifacts, attempt_outcome, live_version, priors, turns
 from models.services.errors import CandidateMissing, LeaseLost
 from models.services.jobs import wake
 from models.services.resources import Resources
@@ -53,21 +53,10 @@ def claim(resources: Resources, job_id: str, worker: str) -> Claim | None:
 
 
 def claim_next(resources: Resources, worker: str) -> Claim | None:
-    """Take the queued job whose customer's turn it is, that customer's oldest. None: none is queued.
-
-    Workers that choose at the same moment do not wait for one another: a customer whose next job another worker is
-    just taking is passed over. Only if nothing else is left do they wait, and look again.
-    """
+    """Take the queued job whose customer's turn it is. None: none is queued."""
     with resources.database.transaction() as session:
-        for skip_locked in (True, False, False):
-            for one in fairness.order(training_shares.fetch_waiting(session)):
-                job_id = jobs.find_oldest_queued(session, one.customer_id)
-                if job_id is None:
-                    continue
-                job = jobs.claim(session, job_id, worker, resources.settings.lease_s, skip_locked=skip_locked)
-                if job is not None:
-                    return _begin(session, job, worker)
-    return None
+        job = turns.take_next(session, resources, worker)
+        return None if job is None else _begin(session, job, worker)
 
 
 def _begin(session: Session, job: Job, worker: str) -> Claim:

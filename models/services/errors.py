@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.errors import Conflict, Forbidden, GraftError, InvalidRequest, NotFound, RateLimited
+from models.errors import Conflict, Forbidden, GraftError, InvalidRequest, NotFound, RateLimited, TooLarge
 
 
 class LeaseLost(GraftError):
@@ -102,12 +102,29 @@ class ModelMismatch(Conflict):
     )
 
 
-class TooManyJobs(RateLimited):
-    """The customer has as many unfinished jobs as one may have: 429."""
+class _QuotaError(GraftError):
+    """One code for every quota; `details` has its name and figures."""
 
     message = (
-        "You have {count} unfinished jobs and {limit} may wait or run at a time. Wait for one to end, or cancel one."
+        "You exceeded your current quota of {what}: the limit is {limit:,}, and {used:,} are used. {mend}, or ask the "
+        "operator for a higher limit."
     )
+
+    @property
+    def code(self) -> str:
+        return "quota_exceeded"
+
+
+class QuotaExceeded(_QuotaError, Forbidden):
+    """The customer has as many of something as it may have: 403."""
+
+
+class StorageQuotaExceeded(_QuotaError, TooLarge):
+    """The customer stores as many bytes as it may: 413."""
+
+
+class RateQuotaExceeded(_QuotaError, RateLimited):
+    """The customer has used up what it may use in a time: 429."""
 
 
 class JobEnded(InvalidRequest):

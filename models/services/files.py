@@ -20,7 +20,9 @@ from models.records import audit, customers, files, jobs
 from models.records.database import DatabaseUnavailable
 from models.records.files import File
 from models.records.pages import Page
+from models.services import quotas
 from models.services.errors import FileInUse
+from models.services.quotas import QuotaName
 from models.services.resources import Resources
 from models.settings import Settings
 from models.storage.errors import StorageUnavailable
@@ -46,11 +48,14 @@ class NewFile:
 def create(resources: Resources, customer_id: str, new: NewFile) -> File:
     """Validate a local file, store it, and write its row. The same content may be uploaded twice: two files.
 
-    Raises InvalidDataset for what is in it, InvalidRequest for its purpose, StorageUnavailable.
+    Raises InvalidDataset for what is in it, InvalidRequest for its purpose, QuotaExceeded,
+    StorageQuotaExceeded, StorageUnavailable.
     """
     if new.purpose not in PURPOSES:
         reason = f"purpose must be 'fine-tune', or 'validation' for a file to score on; it is '{new.purpose[:80]}'."
         raise InvalidRequest(reason=reason, param="purpose")
+    adding: dict[QuotaName, int] = {"files": 1, "stored_bytes": new.path.stat().st_size}
+    quotas.check_soon(resources, customer_id, adding)  # before the work of reading it
     name = _clean(new.filename)
     profile = inspect(resources.settings, replace(new, filename=name))
     with new.path.open("rb") as content:
@@ -60,7 +65,8 @@ def create(resources: Resources, customer_id: str, new: NewFile) -> File:
     resources.store.put_file(key, new.path)
     try:
         with resources.database.transaction() as session:
-            customers.lock(session, customer_id)
+            customer = customers.lock(session, customer_id)
+            quotas.check(session, resources.settings, customer, adding)
             file = File(
                 id=file_id,
                 customer_id=customer_id,

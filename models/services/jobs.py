@@ -18,10 +18,12 @@ from models.records.pages import Page
 from models.records.transitions import ENDED, JobStatus
 from models.records.versions import ModelVersion
 from models.services import idempotency as answers
-from models.services import submission
+from models.services import quotas, submission
+from models.services.access.errors import CustomerSuspended
 from models.services.audit import Action
-from models.services.errors import JobEnded, JobNotPaused, TooManyJobs
+from models.services.errors import JobEnded, JobNotPaused
 from models.services.idempotency import IdempotencyToken
+from models.services.quotas import QuotaName
 from models.services.resources import Resources
 from models.services.submission import JobRequest
 
@@ -41,6 +43,13 @@ __all__ = [
 ]
 
 _ALL = JobFilter()
+# What a job needs room for; its versions' bytes are known when they are there.
+_NEW_JOB: dict[QuotaName, int] = {
+    "unfinished_jobs": 1,
+    "jobs_per_day": 1,
+    "training_seconds_per_month": 1,
+    "stored_bytes": 1,
+}
 
 
 def submit(
@@ -58,10 +67,9 @@ def submit(
             replay = answers.find_in(session, customer_id, idempotency)
             if replay is not None:
                 return jobs.require(session, customer_id, str(replay.body["id"]))
-        limit = resources.settings.max_unfinished_jobs
-        unfinished = jobs.count_unfinished(session, customer_id)
-        if unfinished >= limit:
-            raise TooManyJobs(count=unfinished, limit=limit, retry_after_s=10.0)
+        if customer.suspended_at is not None:  # since its key was looked at
+            raise CustomerSuspended()
+        quotas.check(session, resources.settings, customer, _NEW_JOB)
         job = submission.write(session, resources, customer, checked)
         jobs.add_event(session, job.id, f"Created fine-tuning job: {job.id}")
         asked = {

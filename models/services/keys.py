@@ -10,6 +10,7 @@ from models.identifiers import new_id, new_secret
 from models.records import audit, changes, customers, keys
 from models.records.keys import ApiKey
 from models.records.pages import Page
+from models.services import quotas
 from models.services.access.scopes import SCOPES
 from models.services.errors import InvalidName, KeyNotActive, KeyOutreaches
 from models.services.resources import Resources
@@ -36,6 +37,7 @@ class KeyRecord:
     expires_at: float | None
     revoked_at: float | None
     scopes: frozenset[str]
+    suspended: bool = False  # its customer
 
 
 def hash_secret(secret: str) -> str:
@@ -60,7 +62,10 @@ def issue(
     expires_at: float | None = None,
     within: KeyLimits = KeyLimits(),
 ) -> IssuedKey:
-    """Make a key, with all that `within` allows unless less is asked for; raises NotFound, KeyOutreaches."""
+    """Make a key, with all that `within` allows unless less is asked for.
+
+    Raises NotFound, KeyOutreaches, QuotaExceeded.
+    """
     granted = _ordered(within.scopes if scopes is None else scopes)
     if within.expires_at is not None:
         expires_at = within.expires_at if expires_at is None else expires_at
@@ -71,7 +76,8 @@ def issue(
     if within.expires_at is not None and expires_at is not None and expires_at > within.expires_at:
         raise KeyOutreaches(reason="it ends before that", param="expires_at")
     with resources.database.transaction() as session:
-        customers.lock(session, customer_id)
+        customer = customers.lock(session, customer_id)
+        quotas.check(session, resources.settings, customer, {"keys": 1})
         issued = _make(customer_id, name, granted, expires_at, resources.database.now(session))
         session.add(issued.key)
         audit.record(session, resources.actor, "key.created", customer_id, issued.key.id, after={"scopes": granted})
@@ -129,8 +135,16 @@ def find(resources: Resources, secret_sha256: str) -> KeyRecord | None:
         found = keys.find_by_hash(session, secret_sha256)
     if found is None:
         return None
-    key, customer_name = found
-    return KeyRecord(key.id, key.customer_id, customer_name, key.expires_at, key.revoked_at, frozenset(key.scopes))
+    key, customer = found
+    return KeyRecord(
+        key_id=key.id,
+        customer_id=key.customer_id,
+        customer_name=customer.name,
+        expires_at=key.expires_at,
+        revoked_at=key.revoked_at,
+        scopes=frozenset(key.scopes),
+        suspended=customer.suspended_at is not None,
+    )
 
 
 def touch(resources: Resources, used: dict[str, float]) -> None:

@@ -23,7 +23,7 @@ from models.records.customers import Customer
 from models.records.files import File
 from models.records.jobs import Job
 from models.records.versions import Model
-from models.services import promotion
+from models.services import promotion, quotas
 from models.services.errors import ModelMismatch, NameTaken, UnknownLabels, UnusableFile
 from models.services.files import truncated_by
 from models.services.hyperparameters import check_hyperparameters, check_seed, check_strategy
@@ -106,7 +106,7 @@ def write(session: Session, resources: Resources, customer: Customer, checked: C
         _compare(training, validation)
     name = request.suffix or suggest_name(training.filename, checked.reserved)
     now = resources.database.now(session)
-    model = _adopt(session, customer, name, base=checked.base.name, task=task, now=now)
+    model = _adopt(session, resources.settings, customer, name, base=checked.base.name, task=task, now=now)
     job = Job(
         id=new_id("ftjob-"),
         customer_id=customer.id,
@@ -198,9 +198,12 @@ def _compare(training: File, validation: File) -> None:
         raise UnknownLabels(count=len(unknown), labels=shown)
 
 
-def _adopt(session: Session, customer: Customer, name: str, *, base: str, task: str, now: float) -> Model:
+def _adopt(
+    session: Session, settings: Settings, customer: Customer, name: str, *, base: str, task: str, now: float
+) -> Model:
     model = versions.find_model(session, customer.id, name)
     if model is None:
+        quotas.check(session, settings, customer, {"models": 1})
         model = Model(
             id=new_id("mod_"),
             customer_id=customer.id,

@@ -24,7 +24,7 @@ from models.learning.contract.request import STRATEGIES
 from models.records.customers import Customer
 from models.records.database import DatabaseUnavailable
 from models.services import customers, files, jobs, keys
-from models.services.errors import FileInUse, TooManyJobs
+from models.services.errors import FileInUse, RateQuotaExceeded
 from models.services.idempotency import IdempotencyToken
 from models.services.resources import Resources, open_resources
 from models.settings import Settings
@@ -80,7 +80,7 @@ def test_a_refused_job_takes_its_files_along(
     acme = customer()
     strict = replace(resources, settings=resources.settings.model_copy(update={"max_unfinished_jobs": 1}))
     job = job_creation.submit(strict, acme.id, asked, None)
-    with pytest.raises(TooManyJobs):
+    with pytest.raises(RateQuotaExceeded):
         job_creation.submit(strict, acme.id, asked, None)
     assert _files(resources, acme) == {job.training_file_id, job.validation_file_id}
 

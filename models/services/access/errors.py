@@ -30,3 +30,12 @@ class InsufficientScope(Forbidden):
         "This route needs a key with the scope {needed}; this key has {got}. "
         "A key with 'manage' issues others within its own scopes (POST /v1/keys), and the operator any."
     )
+
+
+class CustomerSuspended(Forbidden):
+    """The operator suspended the key's customer: 403."""
+
+    message = (
+        "The operator has suspended this customer. Its models, files and keys are kept; they work again when the "
+        "operator resumes it."
+    )

@@ -19,7 +19,7 @@ import structlog
 from models.errors import NotFound
 from models.records.changes import Changed
 from models.services import catalog, changes, keys
-from models.services.access.errors import InvalidKey, KeyExpired, KeyRevoked
+from models.services.access.errors import CustomerSuspended, InvalidKey, KeyExpired, KeyRevoked
 from models.services.access.lookup_cache import Entry, LookupCache
 from models.services.catalog import ResolvedVersion
 from models.services.keys import KeyRecord
@@ -116,7 +116,7 @@ class AccessResolver:
         return entry is not None and entry.value is not None
 
     async def authenticate(self, secret: str) -> Principal:
-        """Return the customer whose key this is; raises InvalidKey, KeyRevoked, KeyExpired."""
+        """Return the customer whose key this is; raises InvalidKey, KeyRevoked, KeyExpired, CustomerSuspended."""
         sha256 = _digest(secret)
         entry = self._keys.peek(sha256, "")
         if entry is None:
@@ -130,6 +130,8 @@ class AccessResolver:
             raise KeyRevoked()
         if _is_past(record.expires_at, now):
             raise KeyExpired()
+        if record.suspended:
+            raise CustomerSuspended()
         self._used[record.key_id] = now
         return Principal(record.customer_id, record.customer_name, record.key_id, record.scopes, record.expires_at)
 

@@ -19,7 +19,7 @@ from models.services.errors import (
     InvalidSeed,
     ModelMismatch,
     NameTaken,
-    TooManyJobs,
+    RateQuotaExceeded,
     UnknownHyperparameter,
     UnknownLabels,
     UnknownStrategy,
@@ -192,7 +192,7 @@ def test_unfinished_jobs_are_limited(resources: Resources, bench: Bench, custome
     def submit() -> None:
         try:
             results.append(jobs.submit(few, acme.id, JobRequest(training_file=file.id)))
-        except TooManyJobs as error:
+        except RateQuotaExceeded as error:
             results.append(error)
 
     threads = [threading.Thread(target=submit) for _ in range(6)]
@@ -200,7 +200,7 @@ def test_unfinished_jobs_are_limited(resources: Resources, bench: Bench, custome
         thread.start()
     for thread in threads:
         thread.join()
-    refused = [result for result in results if isinstance(result, TooManyJobs)]
+    refused = [result for result in results if isinstance(result, RateQuotaExceeded)]
     assert len(results) == 6
     assert len(refused) == 3
     assert refused[0].retry_after_s > 0
