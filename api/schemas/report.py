@@ -101,6 +101,10 @@ class DataReport(Part):
     rows_of_head: int = Field(description="Rows that the head was fitted on.")
     validation_rows: int = Field(description="Rows of the validation file.")
     validation_rows_in_training: int = Field(description="Those of them that are in the training file too.")
+    groups: dict[str, Any] | None = Field(
+        None,
+        description="Rows that are held out together, as rows of one document or template: `rows`, `groups`, `by`.",
+    )
     tokens: int = Field(description="Tokens of one pass over the rows.")
     labels: dict[str, int] = Field(description="Label → number of rows.")
 

@@ -11,7 +11,7 @@ from itertools import combinations
 from models.datasets.errors import ColumnTwice, TwoReadings, UnknownColumns
 from models.datasets.problems import excerpt
 from models.datasets.tasks import TASKS, find
-from models.datasets.tasks.task import Task
+from models.datasets.tasks.task import GROUP, Task
 
 # What people call these columns, for the nearest name when nothing is spelt alike.
 _SYNONYMS: dict[str, tuple[str, ...]] = {
@@ -28,7 +28,9 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
     "tags": ("ner_tags", "iob", "labels", "bio"),
 }  # fmt: skip
 _COMPARED_CHARS = 100
-_CANONICAL = frozenset(name for task in TASKS.values() for layout in task.layouts for name in (*layout, *task.optional))
+_CANONICAL = frozenset(
+    name for task in TASKS.values() for layout in task.layouts for name in (*layout, *task.optional, GROUP)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ def arrange(found: list[str], task: str | None, columns: dict[str, str] | None, 
 
 def _fit(task: Task, given: dict[str, str], known: dict[str, str]) -> Arrangement | None:
     for layout in task.layouts:
-        mapping = {name: given.get(name) or known.get(name, "") for name in (*layout, *task.optional)}
+        mapping = {name: given.get(name) or known.get(name, "") for name in (*layout, *task.optional, GROUP)}
         if all(mapping[name] for name in layout) and all(name in mapping for name in given):
             return Arrangement(task, {name: own for name, own in mapping.items() if own})
     return None
@@ -103,7 +105,7 @@ def _stated(task: str | None) -> list[Task]:
 
 
 def _given(found: list[str], columns: dict[str, str], wanted: list[Task]) -> dict[str, str]:
-    canonical = {name for task in wanted for layout in task.layouts for name in (*layout, *task.optional)}
+    canonical = {name for task in wanted for layout in task.layouts for name in (*layout, *task.optional, GROUP)}
     known = set(found)
     for name, own in columns.items():
         if not own.strip():
@@ -133,10 +135,10 @@ def _given(found: list[str], columns: dict[str, str], wanted: list[Task]) -> dic
 def _refuse_mixture(found: list[str], columns: dict[str, str], wanted: list[Task]) -> None:
     """Raise UnknownColumns for names of which no task has all."""
     tasks_of = {
-        name: {task.name for task in wanted for layout in task.layouts if name in (*layout, *task.optional)}
+        name: {task.name for task in wanted for layout in task.layouts if name in (*layout, *task.optional, GROUP)}
         for name in columns
     }
-    together = [{*layout, *task.optional} for task in wanted for layout in task.layouts]
+    together = [{*layout, *task.optional, GROUP} for task in wanted for layout in task.layouts]
     if not columns or any(set(columns) <= names for names in together):
         return
     apart = [

@@ -41,11 +41,15 @@ Target = str | tuple[str, ...] | float | tuple[Span, ...]
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One row: input, target, and its row number in the file (1-based, header not counted)."""
+    """One row: input, target, and its row number in the file (1-based, header not counted).
+
+    Rows of one `group` (a document, a patient, a film; empty: none) are held out together.
+    """
 
     input: Input
     target: Target
     row: int
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from models.datasets.errors import bad_rows
 from models.datasets.examples import Example
 from models.datasets.formats import FORMATS
+from models.datasets.formats.format import Row
 from models.datasets.limits import UNLIMITED
 from models.datasets.problems import Problem, ProblemCollector, name_column
 from models.datasets.tasks import TASKS
+from models.datasets.tasks.task import GROUP
 
 
 def read(path: Path, *, format: str, task: str, columns: dict[str, str]) -> Iterator[Example]:  # noqa: A002
@@ -25,4 +28,9 @@ def read(path: Path, *, format: str, task: str, columns: dict[str, str]) -> Iter
             collected = ProblemCollector()
             collected.add(name_column(problem, columns) for problem in outcome)
             raise bad_rows(collected, outcome[0].row or 0, filename=path.name)
-        yield outcome
+        yield replace(outcome, group=_group(row)) if GROUP in columns else outcome
+
+
+def _group(row: Row | Problem) -> str:
+    value = None if isinstance(row, Problem) else row.values.get(GROUP)
+    return "" if value is None else str(value).strip()

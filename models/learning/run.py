@@ -50,6 +50,7 @@ class Run:
                 "validation_rows": 0 if validation is None else len(validation),
                 "validation_rows_in_training": training.left_out.get("validation", {}).get("in_training", 0),
                 **training.left_out,
+                **training.groups.describe(),
                 "tokens": tokens,
                 "labels": {label: int(count) for label, count in zip(self.labels, supports_K, strict=True)},
             },

@@ -11,6 +11,8 @@ from models.datasets.formats.format import Row
 from models.datasets.limits import Limits
 from models.datasets.problems import Problem
 
+# Column of what rows belong to: those of one group are held out together.
+GROUP = "group"
 Modality = Literal["text", "image", "audio"]
 
 
@@ -51,7 +53,7 @@ class Task:
     layouts: tuple[tuple[str, ...], ...]
     parse: Callable[[Row, Limits], Example | list[Problem]]
     statistics: Callable[[Limits], Statistics]
-    optional: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()  # beside `GROUP`, which rows of all tasks may have
     verify: Callable[[Example, Limits], Example | Problem] | None = None
     remarks: Callable[[Row], list[str]] | None = None
     noun: str = "text"

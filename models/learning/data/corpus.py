@@ -16,6 +16,8 @@ from models.datasets.reading import read
 from models.datasets.repeats import normalised
 from models.learning.contract.errors import TooFewRows, UnknownLabel
 from models.learning.contract.request import DatasetSource
+from models.learning.data import groups
+from models.learning.data.groups import Groups
 from models.learning.tasks.task import Task
 
 
@@ -31,6 +33,7 @@ class Corpus:
     input_keys_N: NDArray[np.uint64]  # the same, but equal in every process
     row_keys_N: NDArray[np.uint64]  # of input and target
     digest: str
+    groups: Groups  # of rows that are held out together
     left_out: dict[str, Any] = field(default_factory=dict)  # of the file, and why: entries of the report
 
     def __len__(self) -> int:
@@ -47,6 +50,7 @@ class Corpus:
             input_keys_N=self.input_keys_N[rows],
             row_keys_N=self.row_keys_N[rows],
             digest=hashlib.sha256(self.digest.encode() + rows.tobytes()).hexdigest(),
+            groups=self.groups.take(rows),
             left_out=self.left_out,
         )
 
@@ -112,6 +116,7 @@ def _corpus(examples: list[Example], task: Task, labels: tuple[str, ...]) -> Cor
             [_key(normalised(example.input), repr(example.target)) for example in examples], dtype=np.uint64
         ),
         digest=digest.hexdigest(),
+        groups=groups.find(examples),
     )
 
 

@@ -19,17 +19,29 @@ def stratified_folds(strata_N: NDArray[np.int64], folds: int, *, seed: int) -> N
     return fold_N
 
 
-def keep_together(fold_N: NDArray[np.int64], duplicates_N: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the folds with rows of equal `duplicates_N` in one of them: a copy in training would be a leak.
+def keep_together(fold_N: NDArray[np.int64], group_N: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the folds with all rows of a group in one of them: a copy in training would be a leak.
 
-    Unchanged where that would leave a fold less than half of its share, as of a file that repeats a few inputs.
+    Where groups are so large that folds become uneven, they are dealt out anew, the largest first, each to the fold
+    that has the fewest rows. Unchanged if even so a fold has less than half of its share, as of a file that repeats a
+    few inputs.
     """
-    _, first_G, group_N = np.unique(duplicates_N, return_index=True, return_inverse=True)
-    if len(first_G) == len(duplicates_N):
+    _, first_G, number_N, size_G = np.unique(group_N, return_index=True, return_inverse=True, return_counts=True)
+    if len(first_G) == len(group_N):
         return fold_N
     folds = int(fold_N.max()) + 1
-    together_N = fold_N[first_G][group_N]
-    return together_N if np.bincount(together_N, minlength=folds).min() * 2 * folds >= len(fold_N) else fold_N
+
+    def is_even(dealt_N: NDArray[np.int64]) -> bool:
+        return bool(np.bincount(dealt_N, minlength=folds).min() * 2 * folds >= len(fold_N))
+
+    together_N = fold_N[first_G][number_N]
+    if is_even(together_N):
+        return together_N
+    fold_G, rows_of_fold = np.empty(len(first_G), dtype=np.int64), np.zeros(folds, dtype=np.int64)
+    for group in np.argsort(-size_G, kind="stable"):
+        fold_G[group] = rows_of_fold.argmin()
+        rows_of_fold[fold_G[group]] += size_G[group]
+    return fold_G[number_N] if is_even(fold_G[number_N]) else fold_N
 
 
 def splits(fold_N: NDArray[np.int64]) -> list[tuple[Rows, Rows]]:

@@ -23,6 +23,7 @@ class HeldOut:
     fold_N: NDArray[np.int64] | None
     validated: bool = False  # a validation file; else rows of the training file that were held out
     rows_N: NDArray[np.int64] | None = None  # their positions in that file's corpus; None: all of it, in order
+    group_N: NDArray[np.int64] | None = None  # their groups, which an interval counts as one; None: each stands alone
 
     @property
     def positions(self) -> NDArray[np.int64]:
@@ -79,4 +80,5 @@ def assess(
     else:
         chosen = task.decide(probabilities_NK, thresholds)
     tally = task.tally(held.targets, chosen)
-    return Assessment(temperature, thresholds, probabilities_NK, chosen, tally, scores.score(tally, seed=seed))
+    score = scores.score(tally.by_group(held.group_N), seed=seed)
+    return Assessment(temperature, thresholds, probabilities_NK, chosen, tally, score)

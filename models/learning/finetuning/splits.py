@@ -71,7 +71,7 @@ def _folds(run: EncodedRun, folds: int) -> Rows:
     """Return a fold number per row, (N,); others than those of the head's cross-validation."""
     corpus = run.training.corpus
     fold_N = stratified_folds(run.task.strata(corpus.targets), folds, seed=run.request.seed + 1)
-    return keep_together(fold_N, corpus.duplicates_N)
+    return keep_together(fold_N, corpus.groups.group_N)
 
 
 def _split(name: str, source: EncodedRows, train: Rows, held: Rows, *, with_extra_rows: bool = True) -> Split:

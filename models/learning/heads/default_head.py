@@ -57,12 +57,13 @@ def measure(run: EncodedRun, prior: HeadPrior) -> DefaultHead:
     """Fit the default head on a part of the rows and on all of them; state what a version has to beat."""
     began = time.monotonic()
     corpus, task, seed = run.training.corpus, run.task, run.request.seed
-    fold_N = keep_together(stratified_folds(task.strata(corpus.targets), _FOLDS, seed=seed), corpus.duplicates_N)
+    fold_N = keep_together(stratified_folds(task.strata(corpus.targets), _FOLDS, seed=seed), corpus.groups.group_N)
     everything, (train, held_rows) = np.arange(len(corpus)), splits(fold_N)[0]
     choice = _default_choice(run, prior, fold_N)
     if run.validation is None:
         # Two halves, each decided at the thresholds that suit the other.
-        held = HeldOut(corpus.targets[held_rows], np.arange(len(held_rows)) % 2, rows_N=held_rows)
+        held_groups = corpus.groups.take(held_rows).numbers
+        held = HeldOut(corpus.targets[held_rows], np.arange(len(held_rows)) % 2, rows_N=held_rows, group_N=held_groups)
         where = units(corpus.targets, held_rows)
         held_features = {name: values[where] for name, values in run.training.features.items()}
         measured_on, head = _fit(run, choice, [train, everything])

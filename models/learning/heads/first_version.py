@@ -66,16 +66,17 @@ def measure(run: EncodedRun, prior: HeadPrior) -> FirstVersion:
         selection.default_first(sets, prior.features),
         fit_context(run),
         penalty_start(run, prior),
-        corpus.duplicates_N,
+        corpus.groups.group_N,
     )
     run.run.check_stop()
     head = selection.fit_final(table, names_table, choice, fit_context(run))
     stack = _stack(run, choice)
-    out_of_fold = HeldOut(corpus.targets, choice.fold_N)
+    out_of_fold = HeldOut(corpus.targets, choice.fold_N, group_N=corpus.groups.numbers)
     held, logits_NK, assessment = out_of_fold, stack.logits_NK if stack else choice.logits_NK, None
     if run.validation is not None:
         tuned = (logits_NK, out_of_fold)
-        held = HeldOut(run.validation.corpus.targets, None, validated=True)
+        validation = run.validation.corpus
+        held = HeldOut(validation.targets, None, validated=True, group_N=validation.groups.numbers)
         logits_NK = head.logits(features.derive(run.validation.features, choice.names))
         if stack is not None:
             logits_NK = stack.mix(logits_NK, stack.answer(texts_of(run.validation.corpus)))

@@ -32,7 +32,7 @@ from models.learning.heads.cross_validation import (
 from models.learning.heads.linear import Floats, Head
 
 _FACTOR = 3.0
-_FURTHEST = 3  # steps away from the start
+_FURTHEST = 8  # steps away from the start: the search ends where it gets worse, long before that
 _COMPARISON_ROWS = 4_000
 # Where a row has features for each of its words, so many words are enough to compare feature sets, and penalties.
 _COMPARISON_UNITS, _PENALTY_UNITS = 12_000, 24_000
@@ -67,11 +67,11 @@ def choose(  # noqa: PLR0917
     sets: Mapping[str, tuple[str, ...]],
     context: FitContext,
     penalty: PenaltyStart,
-    duplicates_N: NDArray[np.int64],
+    group_N: NDArray[np.int64],
 ) -> Choice:
     """Pick from `sets` and from the penalties, with `label_names` or without.
 
-    Rows of equal `duplicates_N` are held out together.
+    Rows of one group are held out together.
     """
     strata_N = context.task.strata(table.targets)
     start, seed = penalty.inverse or context.task.link.default_inverse_penalty, context.seed
@@ -79,12 +79,12 @@ def choose(  # noqa: PLR0917
     best = next(iter(sets))
     if len(sets) > 1:
         rows = subsample(strata_N, min(_COMPARISON_ROWS, _rows_of(_COMPARISON_UNITS, table)), seed=seed)
-        compared_N = keep_together(stratified_folds(strata_N[rows], 3, seed=seed), duplicates_N[rows])
+        compared_N = keep_together(stratified_folds(strata_N[rows], 3, seed=seed), group_N[rows])
         trials = _compare_feature_sets(table.take(rows), sets, start, compared_N, context)
         best = _best(trials, prefer_first=True).features
     members = tuple(sets[name] for name in best.split(_AND))
     fold_N = stratified_folds(strata_N, 5 if len(strata_N) <= _COMPARISON_ROWS else 3, seed=seed)
-    fold_N = keep_together(fold_N, duplicates_N)
+    fold_N = keep_together(fold_N, group_N)
     # Drawn anew: the folds were dealt with `seed`, and the same draw may be a part of one of them.
     rows = subsample(strata_N, _rows_of(_PENALTY_UNITS, table), seed=seed + 1)
     tried_table, tried_fold_N = table.take(rows), fold_N[rows]

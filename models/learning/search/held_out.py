@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.learning.data.groups import Groups
 from models.learning.data.ragged import Ragged, flat, join
 from models.learning.evaluation import answer_count, calibration, scores
 from models.learning.evaluation.assessment import Assessment, HeldOut, assess
@@ -68,7 +69,16 @@ class _Moment:
 class HeldOutResults:
     """Held-out answers so far: by moment (epoch and blend), split after split."""
 
-    def __init__(self, task: EncoderTask, stack: Stack | None, *, seed: int, validated: bool = False) -> None:
+    def __init__(
+        self,
+        task: EncoderTask,
+        stack: Stack | None,
+        *,
+        seed: int,
+        validated: bool = False,
+        groups: Groups | None = None,
+    ) -> None:
+        self._groups = groups
         self._task = task
         self._stack = stack
         self._seed = seed
@@ -105,7 +115,9 @@ class HeldOutResults:
         targets = join(self._targets)
         fold_N = np.concatenate([np.full(len(split), fold) for fold, split in enumerate(self._targets)])
         folds_N = fold_N if len(self._targets) > 1 else None
-        held = HeldOut(targets, folds_N, self._validated, np.concatenate(self._rows))
+        rows_N = np.concatenate(self._rows)
+        group_N = None if self._groups is None else self._groups.take(rows_N).numbers
+        held = HeldOut(targets, folds_N, self._validated, rows_N, group_N)
         moments = [self._assess(*moment, np.concatenate(splits), held) for moment, splits in self._answers.items()]
         curve = [
             {
@@ -135,7 +147,9 @@ class HeldOutResults:
             curve=curve,
             new=best.assessment,
             old=old,
-            comparison=scores.compare(best.assessment.tally, old.tally, seed=self._seed),
+            comparison=scores.compare(
+                best.assessment.tally.by_group(held.group_N), old.tally.by_group(held.group_N), seed=self._seed
+            ),
             new_loss=best.loss,
             old_loss=float(old_losses_U.mean()),
             loss_noise=float((best.losses_U - old_losses_U).std() / len(best.losses_U) ** 0.5),

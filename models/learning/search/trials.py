@@ -41,7 +41,8 @@ class SearchContext:
         """Return an empty record of held-out answers."""
         run = self.run
         validated = run.validation is not None
-        return HeldOutResults(run.task, self.first.stack, seed=run.request.seed, validated=validated)
+        groups = (run.validation or run.training).corpus.groups
+        return HeldOutResults(run.task, self.first.stack, seed=run.request.seed, validated=validated, groups=groups)
 
     @contextmanager
     def metered(self, candidate: Candidate) -> Iterator[None]:

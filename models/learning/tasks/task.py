@@ -39,6 +39,15 @@ class Tally:
         """Return the tally of some rows."""
         return Tally(self.parts_NJ[rows], self.metric, None if self.hits_N is None else self.hits_N[rows])
 
+    def by_group(self, group_N: NDArray[np.int64] | None) -> Tally:
+        """Return the same tally with one row per group: rows of one group are drawn together, or not at all."""
+        if group_N is None:
+            return self
+        _, number_N = np.unique(group_N, return_inverse=True)
+        parts_GJ = np.zeros((int(number_N.max(initial=-1)) + 1, self.parts_NJ.shape[1]))
+        np.add.at(parts_GJ, number_N, self.parts_NJ)
+        return Tally(parts_GJ, self.metric)
+
 
 @dataclass(frozen=True, slots=True)
 class DecodeOptions:

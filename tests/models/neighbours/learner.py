@@ -32,7 +32,7 @@ class NeighbourLearner:
         corpus, seed = run.training, run.request.seed
         ids = [row.tolist() for row in run.backbone.tokenize(corpus.inputs)]
         strata_N = run.task.strata(corpus.targets)
-        fold_N = keep_together(stratified_folds(strata_N, 4, seed=seed), corpus.duplicates_N)
+        fold_N = keep_together(stratified_folds(strata_N, 4, seed=seed), corpus.groups.group_N)
         majority = run.task.tally(corpus.targets, run.task.majority(corpus.targets, corpus.targets)).score
         run.report.state(
             **run.describe(corpus, tokens=sum(map(len, ids))), baseline={"majority": majority, "gate": majority}

@@ -41,3 +41,10 @@ def test_words_are_learned_whatever_their_number(rows: int, words: int) -> None:
     choice = selection.choose(table, None, {"a": ("a",)}, context, PenaltyStart(), np.arange(rows))
     assert choice.logits_NK.shape == (rows * words, 3)
     assert (choice.logits_NK.argmax(1) == tags_U).mean() > 0.99
+
+
+def test_large_groups_are_dealt_out_evenly() -> None:
+    group_N = np.repeat(np.arange(7), [30, 20, 20, 10, 10, 5, 5])
+    fold_N = keep_together(stratified_folds(np.zeros(100, dtype=np.int64), 5, seed=0), group_N)
+    assert all(len(np.unique(fold_N[group_N == group])) == 1 for group in range(7))
+    assert np.bincount(fold_N).min() >= 10
