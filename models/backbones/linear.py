@@ -29,7 +29,7 @@ class Linear(Protocol):
 class PlainLinear:
     """A linear layer by torch's own product, on any device."""
 
-    def __init__(self, weight_OI: Tensor, bias_O: Tensor) -> None:
+    def __init__(self, weight_OI: Tensor, bias_O: Tensor | None) -> None:
         self._weight_OI = weight_OI
         self._bias_O = bias_O
 
@@ -49,7 +49,7 @@ class PlainLinear:
 class PrepackedLinear:
     """A linear layer by oneDNN's product, on weights in its own layout."""
 
-    def __init__(self, weight_OI: Tensor, bias_O: Tensor) -> None:
+    def __init__(self, weight_OI: Tensor, bias_O: Tensor | None) -> None:
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight_OI.contiguous())
         self._bias_O = bias_O
 
@@ -69,7 +69,7 @@ class PrepackedLinear:
         return y_NO
 
 
-def linear(weight_OI: Tensor, bias_O: Tensor) -> Linear:
+def linear(weight_OI: Tensor, bias_O: Tensor | None) -> Linear:
     """Return the fastest linear layer that this device has."""
     if weight_OI.device.type == "cpu" and _has_prepacked_linear(weight_OI.dtype):
         return PrepackedLinear(weight_OI, bias_O)

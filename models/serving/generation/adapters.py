@@ -1,0 +1,41 @@
+"""One customer's version of a model that writes, in memory: its prompt, low-rank matrices, blocks of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from models.backbones.decoder import LINEAR_LAYERS, Decoder
+from models.backbones.linear import Linear
+from models.serving.adapters.low_rank import LoraWeights
+
+Message = Mapping[str, Any]
+
+# The base fuses none of its projections.
+LORA_MODULES: Mapping[str, Sequence[str]] = {name: (name,) for name in LINEAR_LAYERS}
+OVERHEAD_BYTES = 4_096
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OwnNetwork:
+    """A network with blocks or embeddings of a version's own; what it did not change is the base's."""
+
+    decoder: Decoder
+    linears: Mapping[int, Linear]  # by the id of the layer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WritingAdapter:
+    """One version, ready to write; `key` tells apart what keys and values were computed by."""
+
+    task: str
+    key: str
+    customer_id: str = ""
+    system: str | None = None
+    examples: tuple[tuple[Message, ...], ...] = ()  # conversations that are shown before the user's
+    lora: LoraWeights | None = None
+    network: OwnNetwork | None = None
+    nbytes: int = OVERHEAD_BYTES
+    labels: tuple[str, ...] = ()
+    thresholds: tuple[float, ...] = ()
