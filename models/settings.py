@@ -117,6 +117,14 @@ class Settings(BaseSettings):
     adapter_disk_bytes: int = Field(10 * 2**30, ge=1, description="Adapters that each predictor keeps on local disk.")
     batch_tokens: int = Field(8_192, ge=1, description="Token budget of one pass through the base.")
     queue_per_customer: int = Field(4_096, ge=1, description="Rows one customer may have waiting; 429 beyond.")
+    generation_memory_bytes: int = Field(
+        2**30, ge=1, description="Keys and values of a base that writes; memory is taken as it is written to."
+    )
+    generation_sequences: int = Field(32, ge=1, description="Answers that are written at a time on one base.")
+    generation_max_tokens: int = Field(1_024, ge=1, description="Longest answer of a request that names no max_tokens.")
+    generation_queue_per_customer: int = Field(
+        256, ge=1, description="Answers one customer may have unfinished; 429 beyond."
+    )
     directory_poll_s: float = Field(
         1.0, gt=0, description="How often a predictor asks for changes of keys and aliases."
     )

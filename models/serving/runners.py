@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from models.backbones.registry import BackboneEntry
 from models.datasets import tasks as data_tasks
 from models.services.catalog import ResolvedVersion
 from models.serving.encoders.runner import EncoderRunner
 from models.serving.errors import ArtifactBroken
-from models.serving.runner import OpenRunner
+from models.serving.runner import OpenRunner, Runner
+from models.serving.shared_compute import SharedCompute
 
-RUNNERS: dict[str, OpenRunner] = {"encoder": EncoderRunner.open}
+
+def _open_generation(entry: BackboneEntry, shared: SharedCompute) -> Runner[Any]:
+    # Imported when something is to be written: a predictor that only classifies stays as small as it is.
+    from models.serving.generation.runner import GenerationRunner  # noqa: PLC0415
+
+    return GenerationRunner.open(entry, shared)
+
+
+RUNNERS: dict[str, OpenRunner] = {"encoder": EncoderRunner.open, "generation": _open_generation}
 
 # Opened at start on the default base, and the one whose bases give embeddings.
 DEFAULT_RUNNER = "encoder"
+# Whose answers are written token by token.
+WRITING_RUNNER = "generation"
 
 
 def runner_of(version: ResolvedVersion) -> str:

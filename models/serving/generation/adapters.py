@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
+from models.artifacts.prompt import Prompt
 from models.backbones.decoder import LINEAR_LAYERS, Decoder
 from models.backbones.linear import Linear
 from models.serving.adapters.low_rank import LoraWeights
-
-Message = Mapping[str, Any]
 
 # The base fuses none of its projections.
 LORA_MODULES: Mapping[str, Sequence[str]] = {name: (name,) for name in LINEAR_LAYERS}
@@ -32,8 +30,7 @@ class WritingAdapter:
     task: str
     key: str
     customer_id: str = ""
-    system: str | None = None
-    examples: tuple[tuple[Message, ...], ...] = ()  # conversations that are shown before the user's
+    prompt: Prompt = field(default_factory=Prompt)
     lora: LoraWeights | None = None
     network: OwnNetwork | None = None
     nbytes: int = OVERHEAD_BYTES

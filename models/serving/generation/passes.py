@@ -57,14 +57,6 @@ class _Rows:
         return self.spans[row]
 
 
-class PackedLinears:
-    """The linear layers of a base as this device multiplies them fastest."""
-
-    def __init__(self, network: Decoder) -> None:
-        """Lay out all layers of the blocks and the head."""
-        self.by_id: dict[int, Linear] = {id(layer): pack(layer) for layer in _layers(network)}
-
-
 def pack(layer: nn.Linear) -> Linear:
     """Return one layer, laid out."""
     return linear(layer.weight.detach(), None if layer.bias is None else layer.bias.detach())
@@ -80,7 +72,7 @@ class Writer:
     def __init__(self, backbone: DecoderBackbone, memory: KeyValueMemory) -> None:
         self._backbone = backbone
         self._memory = memory
-        self._linears = PackedLinears(backbone.network).by_id
+        self.linears: dict[int, Linear] = {id(layer): pack(layer) for layer in _layers(backbone.network)}
         config = backbone.config
         self._ratio = config.heads // config.key_value_heads
 
@@ -101,7 +93,7 @@ class Writer:
     def _compute(self, stretches: Sequence[Stretch]) -> list[Floats | None]:
         device, own = self._backbone.device, stretches[0].adapter.network
         network = self._backbone.network if own is None else own.decoder
-        linears = self._linears if own is None else own.linears
+        linears = self.linears if own is None else own.linears
         ends = np.cumsum([len(stretch.tokens) for stretch in stretches]).tolist()
         spans = [range(end - len(stretch.tokens), end) for end, stretch in zip(ends, stretches, strict=True)]
         padding = _padding(ends[-1])
@@ -147,17 +139,31 @@ class Writer:
 
 
 class _Project:
-    """Implements `backbones.decoder.Project`: the base's layer, and every version's low-rank product beside it."""
+    """Implements `backbones.decoder.Project`: the base's layer, and every version's low-rank product beside it.
+
+    On a processor those products are fp32, whatever the base is: by address, and their rounding does not depend on
+    which adapters share a pass.
+    """
 
     def __init__(self, linears: Mapping[int, Linear], plan: LowRankPlan | None) -> None:
         self._linears = linears
         self._plan = plan
+        self._narrow: Tensor | None = None  # the last input, and the same in fp32: three layers have it in common
+        self._wide = torch.empty(0)
 
     def __call__(self, block: int, name: str, layer: nn.Linear, input_NI: Tensor) -> Tensor:
         output_NO = self._linears[id(layer)].plain(input_NI)
-        if self._plan is not None:
-            self._plan.add(block, name, input_NI, output_NO)
-        return output_NO
+        plan = self._plan
+        if plan is None or not plan.touches(block, name):
+            return output_NO
+        if input_NI.dtype is torch.float32 or input_NI.device.type != "cpu":
+            plan.add(block, name, input_NI, output_NO)
+            return output_NO
+        if self._narrow is not input_NI:
+            self._narrow, self._wide = input_NI, input_NI.float()
+        wide_NO = output_NO.float()
+        plan.add(block, name, self._wide, wide_NO)
+        return wide_NO.to(output_NO.dtype)
 
 
 def _padding(rows: int) -> int:

@@ -6,28 +6,15 @@ The choice depends on the answer's own logits, seed and tokens alone, never on w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.serving.writing import SamplingParams
+
 Floats = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class SamplingParams:
-    """What a request asks for, in OpenAI's words."""
-
-    max_tokens: int
-    temperature: float = 1.0
-    top_p: float = 1.0
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-    presence_penalty: float = 0.0
-    frequency_penalty: float = 0.0
-    logit_bias: Mapping[int, float] = field(default_factory=dict)
-    logprobs: int | None = None  # how many of the best tokens beside the chosen one; None: no probabilities at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +68,8 @@ class Sampler:
         return adjusted_V
 
     def _draw(self, logits_V: Floats) -> int:
-        scaled_V = (logits_V - logits_V.max()).astype(np.float64) / self.params.temperature
-        weights_V = np.exp(scaled_V)
-        total = weights_V.sum()
+        weights_V = np.exp((logits_V - logits_V.max()) / np.float32(self.params.temperature))
+        total = float(weights_V.sum(dtype=np.float64))
         uniform = self._random.random()
         if self.params.top_p >= 1:
             return _pick(weights_V, uniform * total)
@@ -91,13 +77,13 @@ class Sampler:
         # All that are lighter than this weigh no more than what top_p leaves out: only the others are sorted.
         likely = np.flatnonzero(weights_V >= (total - wanted) / len(weights_V))
         likely = likely[np.argsort(-weights_V[likely], kind="stable")]
-        kept = int(np.searchsorted(np.cumsum(weights_V[likely]), wanted)) + 1
+        kept = int(np.searchsorted(np.cumsum(weights_V[likely], dtype=np.float64), wanted)) + 1
         likely = likely[:kept]
-        return int(likely[_pick(weights_V[likely], uniform * weights_V[likely].sum())])
+        return int(likely[_pick(weights_V[likely], uniform * float(weights_V[likely].sum(dtype=np.float64)))])
 
 
-def _pick(weights: NDArray[np.float64], point: float) -> int:
-    cumulative = np.cumsum(weights)
+def _pick(weights: Floats, point: float) -> int:
+    cumulative = np.cumsum(weights, dtype=np.float64)
     return int(min(np.searchsorted(cumulative, point, side="right"), np.flatnonzero(weights)[-1]))
 
 

@@ -1,0 +1,237 @@
+"""The runner of models that write: one base, and every customer's prompt, low-rank matrices or blocks beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from models.artifacts.folder import Artifact
+from models.backbones.registry import BackboneEntry
+from models.backbones.writing import DecoderBackbone, load_decoder
+from models.datasets.examples import Input
+from models.datasets.limits import Limits
+from models.services.catalog import ResolvedVersion
+from models.serving.errors import ContextLengthExceeded, InvalidInput
+from models.serving.generation.adapters import WritingAdapter
+from models.serving.generation.assembly import assemble
+from models.serving.generation.blocks import BLOCK_TOKENS, BlockPool, root_digest
+from models.serving.generation.constraints import Constraint, ConstraintCompiler
+from models.serving.generation.engine import Engine, EngineLimits
+from models.serving.generation.memory import KeyValueMemory, block_bytes
+from models.serving.generation.passes import Writer
+from models.serving.generation.requests import Choice, OpenWriting
+from models.serving.generation.sampling import Sampler
+from models.serving.generation.scheduler import Sequence as TokenSequence
+from models.serving.generation.token_bytes import TextStream, TokenBytes
+from models.serving.inputs import read_text
+from models.serving.pass_counts import PassCounts
+from models.serving.shared_compute import SharedCompute
+from models.serving.writing import SamplingParams, WriteRequest
+from models.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+# Answers to `predict` are the same every time.
+_GREEDY = SamplingParams(temperature=0.0)
+
+
+@dataclass(slots=True, eq=False)
+class Written:
+    """Implements `models.serving.runner.Answered`: texts that were written to inputs."""
+
+    inputs: Sequence[Input]
+    outputs: list[str]
+    tokens: int = 0
+    compute_s: float = 0.0
+    seconds: float = 0.0
+    truncated: tuple[int, ...] = ()  # what is too long is refused
+    rows: Mapping[int, Any] = field(default_factory=dict)
+
+    @property
+    def values(self) -> int:
+        """Number of texts."""
+        return len(self.outputs)
+
+    def timings_ms(self) -> dict[str, float]:
+        """Return how long it took; steps of many requests are not told apart."""
+        spent = {"queue": 0.0, "tokenize": 0.0, "compute": self.compute_s, "total": self.seconds}
+        return {name: seconds * 1e3 for name, seconds in spent.items()}
+
+
+class GenerationRunner:
+    """Implements `models.serving.writing.WritingRunner` by an engine."""
+
+    base_adapter = None  # a base that writes gives no embeddings
+
+    def __init__(self, backbone: DecoderBackbone, settings: Settings, shared: SharedCompute | None = None) -> None:
+        """Create the runner and start its engine."""
+        self.backbone = backbone
+        self._settings = settings
+        config, device = backbone.config, backbone.device
+        count = max(1, settings.generation_memory_bytes // block_bytes(config, backbone.dtype))
+        self.most_tokens = min(config.max_tokens, count * BLOCK_TOKENS)
+        memory = KeyValueMemory(config, count, device=device, dtype=backbone.dtype)
+        self._writer = Writer(backbone, memory)
+        described = (backbone.folder / "tokenizer.json").read_text("utf-8")
+        self._token_bytes = TokenBytes(described)
+        self._compiler = ConstraintCompiler(described, vocabulary=config.vocabulary, ends=config.ends)
+        on_cpu = device.type == "cpu"
+        limits = EngineLimits(settings.generation_sequences, settings.generation_queue_per_customer)
+        self.engine = Engine(
+            self._writer.compute,
+            BlockPool(count),
+            self._token_bytes,
+            limits,
+            device=shared.processor if on_cpu and shared is not None else None,
+            one_thread=on_cpu,
+            name=backbone.entry.name,
+        )
+        self.engine.start()
+
+    @classmethod
+    def open(cls, entry: BackboneEntry, shared: SharedCompute) -> GenerationRunner:
+        """Load the base and start its engine; blocks. Raises BaseModelUnreachable and UnsupportedDecoder."""
+        settings = shared.settings
+        backbone = load_decoder(entry, device=settings.device, precision=settings.precision, threads=settings.threads)
+        log.info("engine.started", base_model=entry.name, device=str(backbone.device), precision=str(backbone.dtype))
+        return cls(backbone, settings, shared)
+
+    @property
+    def waiting_rows(self) -> int:
+        """Number of answers that no step has begun."""
+        return self.engine.waiting
+
+    @property
+    def alive(self) -> bool:
+        """Whether the engine's thread runs."""
+        return self.engine.alive
+
+    @property
+    def busy(self) -> bool:
+        """True while a step is computed."""
+        return self.engine.busy
+
+    @property
+    def counts(self) -> PassCounts:
+        """Counts of what it has computed so far; rows are tokens that were written."""
+        engine = self.engine
+        return PassCounts(
+            base_model=self.backbone.entry.name,
+            passes=engine.steps,
+            rows=engine.written,
+            tokens=engine.rows,
+            waiting_rows=engine.waiting,
+            queue_wait_s=engine.queue_wait_s,
+        )
+
+    def assemble(self, artifact: Artifact, version: ResolvedVersion) -> WritingAdapter:
+        """Return the version in memory. Raises ArtifactBroken and DeviceMemoryFull."""
+        return assemble(artifact, version, self.backbone, self._writer.linears)
+
+    def plain_adapter(self) -> WritingAdapter:
+        """Return the base as it is, for whoever asks for it by its own name."""
+        return WritingAdapter(task="text-generation", key=self.backbone.revision)
+
+    def read(self, adapter: WritingAdapter, value: Any, param: str, limits: Limits) -> Input:  # noqa: ARG002
+        """Return a text: the user's message; raises InvalidInput."""
+        return read_text(value, param, limits)
+
+    async def submit(self, customer_id: str, adapter: WritingAdapter, inputs: Sequence[Input]) -> Written:
+        """Write an answer to each input, greedily. Raises what `write` raises; leaves with its caller."""
+        began_at = time.perf_counter()
+        # As many at a time as are written at a time: a long list would fill the customer's queue.
+        places = asyncio.Semaphore(
+            min(self._settings.generation_sequences, self._settings.generation_queue_per_customer)
+        )
+        written = Written(inputs, [""] * len(inputs))
+
+        async def answer(index: int, message: str) -> None:
+            async with places:
+                request = WriteRequest([{"role": "user", "content": message}], _GREEDY)
+                writing = await self.write(customer_id, adapter, request)
+                try:
+                    written.outputs[index] = await _whole(writing)
+                finally:
+                    writing.close()
+                    written.tokens += writing.prompt_tokens + writing.completion_tokens
+                    written.compute_s += writing.compute_s
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for index, each in enumerate(inputs):
+                    tasks.create_task(answer(index, str(each)))
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        written.seconds = time.perf_counter() - began_at
+        return written
+
+    async def write(self, customer_id: str, adapter: WritingAdapter, request: WriteRequest) -> OpenWriting:
+        """Begin to answer. Raises InvalidInput, ContextLengthExceeded, QueueFull, ShuttingDown."""
+        tokens, constraints = await asyncio.to_thread(self._prepare, adapter, request)
+        most = self._completion(len(tokens), request.params.max_tokens)
+        loop = asyncio.get_running_loop()
+        writing = OpenWriting(customer_id, loop, prompt_tokens=len(tokens), left=request.choices)
+        choices = []
+        for index in range(request.choices):
+            sequence = TokenSequence(customer_id, list(tokens), len(tokens), root_digest(customer_id, adapter.key))
+            sequence.owner = Choice(
+                owner=writing,
+                index=index,
+                adapter=adapter,
+                sequence=sequence,
+                sampler=Sampler(request.params, choice=index),
+                stream=TextStream(self._token_bytes, request.params.stop),
+                most=most,
+                ends=frozenset(self.backbone.config.ends),
+                constraint=constraints[index] if constraints else None,
+            )
+            choices.append(sequence.owner)
+        self.engine.submit(choices)
+        return writing
+
+    def forget_customer(self, customer_id: str) -> None:
+        """Drop the customer's prefixes."""
+        self.engine.forget_customer(customer_id)
+
+    async def close(self) -> None:
+        """Finish what is being written, then stop."""
+        await self.engine.close()
+
+    def _prepare(self, adapter: WritingAdapter, request: WriteRequest) -> tuple[list[int], list[Constraint]]:
+        """Return the prompt's tokens and the choices' constraints; blocks."""
+        prompt, own = request.prompt, adapter.prompt
+        if isinstance(prompt, str) and (own.form == "chat" and adapter.customer_id):
+            prompt = [{"role": "user", "content": prompt}]  # as it was taught
+        if isinstance(prompt, str):
+            tokens = self.backbone.encode_text(prompt)
+        else:
+            try:
+                tokens = self.backbone.encode_chat(own.before(prompt), tools=request.tools, add_generation_prompt=True)
+            except ValueError as error:
+                raise InvalidInput(reason=f"These messages cannot be read: {error}.", param="messages") from error
+        if not tokens:
+            raise InvalidInput(reason="The prompt is empty.", param="prompt")
+        schema = request.schema
+        return tokens, [] if schema is None else [self._compiler.compile(schema) for _ in range(request.choices)]
+
+    def _completion(self, prompt: int, asked: int | None) -> int:
+        """Return how many tokens an answer may have; raises ContextLengthExceeded."""
+        room = self.most_tokens - prompt
+        if room < 1 or (asked is not None and asked > room):
+            completion = asked or 1
+            raise ContextLengthExceeded(
+                most=self.most_tokens, asked=prompt + completion, prompt=prompt, completion=completion, param="messages"
+            )
+        return asked or min(room, self._settings.generation_max_tokens)
+
+
+async def _whole(writing: OpenWriting) -> str:
+    parts: list[str] = []
+    while (piece := await writing.next()) is not None:
+        parts.append(piece.text)
+    return "".join(parts)
