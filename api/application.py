@@ -18,7 +18,8 @@ from starlette.middleware.cors import CORSMiddleware
 
 from api import documentation, errors, uploads
 from api.context import Context
-from api.limits import FailedLogins, RateLimitHeaders, RateLimits
+from api.job_feed import JobFeed
+from api.limits import FailedLogins, OpenStreams, RateLimitHeaders, RateLimits
 from api.logging import AccessLog, configure
 from api.metrics import Metrics, RequestMetrics
 from api.request_ids import RequestIds
@@ -79,6 +80,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         metrics=metrics,
         limits=RateLimits(settings.rate_limit),
         failed_logins=FailedLogins(settings.failed_logins),
+        streams=OpenStreams(per_customer=settings.max_streams, per_key=settings.max_streams_per_key),
+        feed=JobFeed(),
     )
     errors.register(app)
     # Flat, and before the documentation: an included router would be searched as a tree, at every request's cost.

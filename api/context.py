@@ -14,7 +14,8 @@ from models.services.resources import Resources
 from models.settings import Settings
 
 if TYPE_CHECKING:
-    from api.limits import FailedLogins, RateLimits
+    from api.job_feed import JobFeed
+    from api.limits import FailedLogins, OpenStreams, RateLimits
     from api.metrics import Metrics
     from models.services.access.resolver import AccessResolver, Principal
     from models.serving.predictor import Predictor
@@ -33,6 +34,8 @@ class Context:
     metrics: Metrics
     limits: RateLimits
     failed_logins: FailedLogins
+    streams: OpenStreams
+    feed: JobFeed
     resources: Resources | None = None
     access: AccessResolver | None = None
     predictor: Predictor | None = None

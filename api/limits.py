@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
+from collections.abc import Callable
 
 from limits import parse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -83,6 +85,40 @@ class FailedLogins:
             raise RateLimited(
                 reason=f"Too many wrong keys came from this address. Try again in {reset_s} s.", retry_after_s=reset_s
             )
+
+
+class TooManyStreams(RateLimited):
+    """A key or a customer follows as many jobs as it may: 429."""
+
+    message = (
+        "{whose} has {count} open event streams, as many as one may have. Close some, or follow jobs by "
+        "GET /v1/fine_tuning/jobs, which lists all of them in one answer."
+    )
+
+
+class OpenStreams:
+    """Event streams per key, customer and process: each one holds a connection and memory for as long as it likes."""
+
+    def __init__(self, *, per_customer: int, per_key: int) -> None:
+        self._per_customer = per_customer
+        self._per_key = per_key
+        self._counts: Counter[str] = Counter()
+
+    def open(self, customer_id: str, key_id: str) -> Callable[[], None]:
+        """Count a stream, on the event loop; return what is to be called at its end. Raises TooManyStreams."""
+        for name, most, whose in (
+            (key_id, self._per_key, "This key"),
+            (customer_id, self._per_customer, "Your account"),
+        ):
+            if self._counts[name] >= most:
+                raise TooManyStreams(whose=whose, count=most, retry_after_s=10.0)
+        self._counts.update((key_id, customer_id))
+
+        def close() -> None:
+            self._counts.subtract((key_id, customer_id))
+            self._counts += Counter()  # forgets those that are at zero
+
+        return close
 
 
 class RateLimitHeaders:

@@ -120,7 +120,7 @@ async def events(
 ) -> object:
     """List what happened to a job, the newest first; or stream it, oldest first."""
     if stream:
-        return await stream_events(request, resources, caller.customer_id, job_id)
+        return await stream_events(request, resources, caller, job_id)
     fetch = jobs.events_page if order == "desc" else jobs.events_after
     page = await run_in_threadpool(fetch, resources, caller.customer_id, job_id, after=after, limit=limit)
     return listing(page, event_object)

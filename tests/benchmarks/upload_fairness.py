@@ -39,16 +39,16 @@ def measure(
     with running(folder, tree=tree, GRAFT_EXPERIENCE="false") as embedded:
         loud, quiet = embedded.new_customer("loud"), embedded.new_customer("quiet")
         with embedded.client(quiet) as client, embedded.client(quiet) as uploader:
-            model = _train(client)
-            _repeat(lambda: _predict(client, model), until=_after(2.0))
+            model = train(client)
+            repeat(lambda: predict(client, model), until=after(2.0))
             idle_small = [_timed(lambda: _upload_small(uploader)) for _ in range(10)]
-            idle_predict = _repeat(lambda: _predict(client, model), until=_after(_IDLE_S))
+            idle_predict = repeat(lambda: predict(client, model), until=after(_IDLE_S))
             with _loading(embedded, loud, body, files) as load:
                 began = time.perf_counter()
                 small: list[float] = []
                 thread = threading.Thread(target=lambda: small.extend(_uploads(uploader, load)))
                 thread.start()
-                predict = _repeat(lambda: _predict(client, model), until=lambda: not _alive(load))
+                predict = repeat(lambda: predict(client, model), until=lambda: not _alive(load))
                 took = time.perf_counter() - began
                 thread.join()
             assert all(process.exitcode == 0 for process in load), "a large upload was refused"
@@ -56,10 +56,10 @@ def measure(
         "files": files,
         "megabytes": megabytes,
         "all_large_s": took,
-        "small_idle_s": _summary(idle_small),
-        "small_s": _summary(small),
-        "predict_idle_ms": _summary([1e3 * value for value in idle_predict]),
-        "predict_ms": _summary([1e3 * value for value in predict]),
+        "small_idle_s": summary(idle_small),
+        "small_s": summary(small),
+        "predict_idle_ms": summary([1e3 * value for value in idle_predict]),
+        "predict_ms": summary([1e3 * value for value in predict]),
     }
 
 
@@ -75,7 +75,7 @@ def lines(found: dict[str, Any]) -> list[list[str]]:
     ]
 
 
-def _train(client: httpx.Client) -> str:
+def train(client: httpx.Client) -> str:
     job = client.post(
         "/v1/fine_tuning/jobs",
         files={"file": ("small.csv", _small())},
@@ -90,7 +90,7 @@ def _train(client: httpx.Client) -> str:
     return "quiet"
 
 
-def _predict(client: httpx.Client, model: str) -> None:
+def predict(client: httpx.Client, model: str) -> None:
     answer = client.post(f"/v1/models/{model}/predict", json={"input": "Where is the card that I ordered?"})
     answer.raise_for_status()
 
@@ -162,14 +162,14 @@ def _write_form(path: Path, size: int) -> Path:
     return path
 
 
-def _repeat(work: Callable[[], None], *, until: Callable[[], bool]) -> list[float]:
+def repeat(work: Callable[[], None], *, until: Callable[[], bool]) -> list[float]:
     found = [_timed(work)]
     while not until():
         found.append(_timed(work))
     return found
 
 
-def _after(seconds: float) -> Callable[[], bool]:
+def after(seconds: float) -> Callable[[], bool]:
     end = time.monotonic() + seconds
     return lambda: time.monotonic() > end
 
@@ -184,7 +184,7 @@ def _alive(load: list[Any]) -> bool:
     return any(process.is_alive() for process in load)
 
 
-def _summary(values: list[float]) -> dict[str, float]:
+def summary(values: list[float]) -> dict[str, float]:
     cuts = statistics.quantiles(values, n=100) if len(values) > 1 else values * 99
     return {"n": len(values), "first": values[0], "p50": cuts[49], "p99": cuts[98], "max": max(values)}
 
