@@ -26,6 +26,7 @@ from api.request_ids import RequestIds
 from api.routes import audit, catalog, customers, files, health, jobs, keys, own_keys, usage
 from api.security_headers import SecurityHeaders
 from api.serving_metrics import ServingMetrics
+from api.uploads_under_way import UploadsUnderWay
 from models import settings as process_settings
 from models.services import job_figures
 from models.services.access.resolver import AccessResolver, RefreshTiming
@@ -82,6 +83,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         failed_logins=FailedLogins(settings.failed_logins),
         streams=OpenStreams(per_customer=settings.max_streams, per_key=settings.max_streams_per_key),
         feed=JobFeed(),
+        uploads=UploadsUnderWay(settings.uploads_per_customer),
     )
     errors.register(app)
     # Flat, and before the documentation: an included router would be searched as a tree, at every request's cost.
@@ -147,6 +149,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
                 gc.freeze()
                 context.predictor = predictor
                 context.metrics.registry.register(ServingMetrics(predictor))
+            if settings.role != "predictor":
+                # They import what they need while the process answers already, stepping back for it.
+                await run_in_threadpool(resources.validations.start)
             log.info("started", role=settings.role)
             yield
             context.predictor = context.access = None

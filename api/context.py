@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated, TypeVar, cast
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, cast
 
-from anyio import CapacityLimiter, from_thread, to_thread
+from anyio import from_thread
 from fastapi import Depends, Request
 
 from api.callers import actor_of
@@ -17,13 +16,9 @@ if TYPE_CHECKING:
     from api.job_feed import JobFeed
     from api.limits import FailedLogins, OpenStreams, RateLimits
     from api.metrics import Metrics
+    from api.uploads_under_way import UploadsUnderWay
     from models.services.access.resolver import AccessResolver, Principal
     from models.serving.predictor import Predictor
-
-
-Answer = TypeVar("Answer")
-
-_VALIDATIONS = 8
 
 
 @dataclass(slots=True)
@@ -36,14 +31,10 @@ class Context:
     failed_logins: FailedLogins
     streams: OpenStreams
     feed: JobFeed
+    uploads: UploadsUnderWay
     resources: Resources | None = None
     access: AccessResolver | None = None
     predictor: Predictor | None = None
-    validations: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_VALIDATIONS))
-
-    async def validate(self, work: Callable[[], Answer]) -> Answer:
-        """Run work that reads a whole upload on a thread; few at a time, so that threads for short work stay free."""
-        return await to_thread.run_sync(work, limiter=self.validations)
 
     def note_change(self, customer_id: str, model_name: str) -> None:
         """Drop this process's cache of a model that it has just changed. Called on a request's worker thread."""

@@ -31,6 +31,7 @@ from models.services.files import NewFile
 from models.services.idempotency import IdempotencyToken
 from models.services.jobs import JobRequest
 from models.services.resources import Resources
+from models.services.validation.cancellation import Cancellation
 from models.settings import Settings
 
 log = structlog.get_logger("graft.api")
@@ -59,11 +60,16 @@ class AskedJob:
 
 
 @contextlib.asynccontextmanager
-async def read(request: Request, settings: Settings) -> AsyncIterator[AskedJob]:
-    """Read the body, whichever form it has; its files are removed when the context ends."""
+async def read(
+    request: Request, settings: Settings, one_more: contextlib.AbstractAsyncContextManager[None]
+) -> AsyncIterator[AskedJob]:
+    """Read the body, whichever form it has; its files are removed when the context ends.
+
+    `one_more` is entered when a file or rows come along: the customer has one more upload under way.
+    """
     folder = uploads.folder_of(settings)
     if uploads.is_multipart(request):
-        async with uploads.receive(request, folder=folder, limit=settings.upload_limit_bytes) as form:
+        async with one_more, uploads.receive(request, folder=folder, limit=settings.upload_limit_bytes) as form:
             yield _from_form(form)
         return
     parsed = JsonRequest(request.scope, request.receive)
@@ -80,12 +86,20 @@ async def read(request: Request, settings: Settings) -> AsyncIterator[AskedJob]:
         return
     if body.training_file is not None:
         raise InvalidBody(reason="training_file and training_data exclude each other.", param="training_data")
-    await run_in_threadpool(folder.mkdir, parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="rows-", dir=folder) as scratch:
-        yield AskedJob(body, await run_in_threadpool(_write_rows, body.training_data, Path(scratch) / _INLINE_NAME))
+    async with one_more:
+        await run_in_threadpool(folder.mkdir, parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="rows-", dir=folder) as scratch:
+            path = Path(scratch) / _INLINE_NAME
+            yield AskedJob(body, await run_in_threadpool(_write_rows, body.training_data, path))
 
 
-def submit(resources: Resources, customer_id: str, asked: AskedJob, token: IdempotencyToken | None) -> Job:
+def submit(
+    resources: Resources,
+    customer_id: str,
+    asked: AskedJob,
+    token: IdempotencyToken | None,
+    gone: Cancellation | None = None,
+) -> Job:
     """Store the files that came along and submit the job; if it is refused, they are removed again."""
     body = asked.body
     stored: list[str] = []
@@ -93,8 +107,8 @@ def submit(resources: Resources, customer_id: str, asked: AskedJob, token: Idemp
     def file_id(upload: Upload | None, named: str | None, role: Role) -> str | None:
         if upload is None:
             return named
-        new = NewFile(upload.path, upload.filename, PURPOSE, body.task, body.columns, role)
-        file = files.create(resources, customer_id, new)
+        new = NewFile(upload.path, upload.filename, PURPOSE, body.task, body.columns, role, upload.sha256)
+        file = files.create(resources, customer_id, new, gone)
         stored.append(file.id)
         return file.id
 

@@ -49,6 +49,14 @@ class Settings(BaseSettings):
     max_classes: int = Field(1_000, ge=2, description="Most classes in one data set.")
     max_text_chars: int = Field(100_000, ge=1, description="Longest text in one row.")
     max_label_chars: int = Field(256, ge=1, description="Longest label.")
+    uploads_per_customer: int = Field(16, ge=1, description="Uploads of one customer under way at a time; 429 beyond.")
+    validation_processes: int = Field(0, ge=0, description="Processes that read uploads; 0: half of the cores, 2 to 8.")
+    validation_seconds: float = Field(
+        300.0, gt=0, description="Computing time that reading one file may take; five times as long by the clock."
+    )
+    validation_memory_bytes: int = Field(
+        2 * 2**30, ge=2**28, description="Memory of one process that reads uploads, where the system enforces it."
+    )
     max_columns: int = Field(2_000, ge=1, description="Most columns of one file.")
     max_unpacked_bytes: int = Field(2 * 2**30, ge=1, description="What the rows of one file may unpack to.")
     max_pixels: int = Field(40_000_000, ge=1, description="Largest picture.")

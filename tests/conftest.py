@@ -31,6 +31,7 @@ from models.records.schema import METADATA
 from models.services import customers
 from models.services.queue import JobQueue
 from models.services.resources import Resources
+from models.services.validation.pool import ValidationPool
 from models.settings import Settings
 from models.storage import open_store
 from models.storage.store import ObjectStore
@@ -270,11 +271,21 @@ def store(settings: Settings) -> ObjectStore:
     return open_store(settings)
 
 
+@pytest.fixture(scope="session")
+def validations() -> Iterator[ValidationPool]:
+    """Processes that read uploads, one for all tests: the first upload starts it."""
+    pool = ValidationPool(processes=1, niceness=0)
+    yield pool
+    pool.close()
+
+
 @pytest.fixture
-def resources(settings: Settings, database: Database, store: ObjectStore) -> Iterator[Resources]:
+def resources(
+    settings: Settings, database: Database, store: ObjectStore, validations: ValidationPool
+) -> Iterator[Resources]:
     """Everything a use case needs."""
     queue = JobQueue(settings.broker_url)
-    yield Resources(settings=settings, database=database, store=store, queue=queue)
+    yield Resources(settings=settings, database=database, store=store, queue=queue, validations=validations)
     queue.close()
 
 

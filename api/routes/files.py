@@ -22,6 +22,7 @@ from api.schemas.files import FileObject, file_object
 from api.schemas.uploads import CreateFile
 from models.services import files
 from models.services.files import NewFile
+from models.services.validation.cancellation import Cancellation
 
 router = APIRouter(prefix="/v1/files", tags=["files"], route_class=CustomerRoute, responses=answers(401, 403, 404, 429))
 
@@ -43,15 +44,19 @@ async def create(
     request: Request, caller: Caller, resources: ControlPlane, settings: Configuration, once: OnceOnly
 ) -> Response:
     """Upload a data set. It is read whole: a file with bad rows is refused, and the answer names each of them."""
-    async with uploads.receive(request, folder=uploads.folder_of(settings), limit=settings.upload_limit_bytes) as form:
+    parts, folder = context.of(request), uploads.folder_of(settings)
+    async with (
+        parts.uploads.one_more(caller.customer_id),
+        uploads.receive(request, folder=folder, limit=settings.upload_limit_bytes) as form,
+    ):
         body, upload = body_of(CreateFile, form, files={"file"}), file_of(form)
 
-        def store() -> FileObject:
-            new = NewFile(upload.path, upload.filename, body.purpose, body.task, body.columns)
-            return file_object(files.create(resources, caller.customer_id, new))
+        def store(gone: Cancellation) -> FileObject:
+            new = NewFile(upload.path, upload.filename, body.purpose, body.task, body.columns, sha256=upload.sha256)
+            return file_object(files.create(resources, caller.customer_id, new, gone))
 
         asked = [body.model_dump(), upload.filename, upload.sha256]
-        return await context.of(request).validate(lambda: once.answer(asked, store))
+        return await parts.uploads.work(request, lambda gone: once.answer(asked, lambda: store(gone)))
 
 
 @router.get("", dependencies=[needs("train", "manage")])

@@ -29,8 +29,8 @@ router = APIRouter(tags=["health"])
 _PROBE_TIMEOUT_S = 2.0
 _PROBED_KEY = "readiness"
 # No reason to turn everybody away. Without the broker a POST still succeeds: the sweeper sends its message later. On a
-# full disk uploads get 507, and predictions and reads go on.
-_NAMED_ONLY = {"broker", "disk"}
+# full disk uploads get 507, where no process can be started to read them 503, and predictions and reads go on.
+_NAMED_ONLY = {"broker", "disk", "uploads"}
 _LEAST_FREE_BYTES = 64 * 2**20
 
 
@@ -72,6 +72,8 @@ async def readyz(request: Request) -> Response:
         # other predictor would be as unready, and a proxy's error is less clear than a predictor's 503.
         probes = _probes(parts.resources) | {"disk": lambda: _check_disk(parts.settings.data_dir.absolute())}
     results = dict(zip(probes, await asyncio.gather(*map(_probe, probes.values())), strict=True))
+    if probes and parts.resources is not None:
+        results["uploads"] = parts.resources.validations.trouble() or "ok"
     if parts.settings.role != "api":
         results["predictor"] = _state_of(parts.predictor)
     ready = all(result == "ok" for part, result in results.items() if part not in _NAMED_ONLY)

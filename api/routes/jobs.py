@@ -28,6 +28,7 @@ from api.schemas.jobs import (
 from models.records.transitions import JobStatus
 from models.services import jobs
 from models.services.jobs import JobFilter
+from models.services.validation.cancellation import Cancellation
 
 router = APIRouter(
     prefix="/v1/fine_tuning/jobs", tags=["jobs"], route_class=CustomerRoute, responses=answers(401, 403, 404, 429)
@@ -47,15 +48,16 @@ async def create(
     request: Request, caller: Caller, resources: ControlPlane, settings: Configuration, once: OnceOnly
 ) -> Response:
     """Start training: JSON that names an uploaded file or holds the rows, or one multipart form with the file in it."""
-    async with job_creation.read(request, settings) as asked:
+    under_way = context.of(request).uploads
+    async with job_creation.read(request, settings, under_way.one_more(caller.customer_id)) as asked:
 
-        def submit() -> Response:
+        def submit(gone: Cancellation | None = None) -> Response:
             return once.answer_job(
-                asked.fingerprint, lambda token: job_creation.submit(resources, caller.customer_id, asked, token)
+                asked.fingerprint, lambda token: job_creation.submit(resources, caller.customer_id, asked, token, gone)
             )
 
         # A job on a file that is stored already is short work: it does not wait for other people's uploads.
-        return await (context.of(request).validate(submit) if asked.brings_files else run_in_threadpool(submit))
+        return await (under_way.work(request, submit) if asked.brings_files else run_in_threadpool(submit))
 
 
 @router.get("", dependencies=[needs("train", "manage")])

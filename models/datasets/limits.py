@@ -23,9 +23,16 @@ class Limits:
     max_total_samples: int = 10_000_000_000
     # An archive
     max_entries: int = 100_000
-    max_ratio: float = 100.0  # of unpacked to packed bytes
+    # Of unpacked to packed bytes: a table or a silent recording may well shrink a hundredfold, and what unpacks to
+    # little may do what it likes.
+    max_ratio: float = 100.0
+    harmless_bytes: int = 64 * 2**20
     # What all rows of a file unpack to, texts and media
     max_unpacked_bytes: int = 2 * 2**30
+
+    def unpacked_bytes(self, packed: int) -> float:
+        """Return what the rows of a file of `packed` bytes may unpack to."""
+        return min(self.max_unpacked_bytes, max(self.harmless_bytes, self.max_ratio * packed))
 
 
 # For a file that was validated when it was uploaded, perhaps under other limits than today's.

@@ -60,14 +60,14 @@ def inspect(
     chosen = _arrange(path, filename, source, found, task, columns)
     statistics, repeats, unread = chosen.task.statistics(limits), Repeats(chosen.task.noun), Unread(chosen)
     words, mojibake = WordCounts(), Mojibake()
-    rows = unpacked = 0
+    rows, unpacked, most_unpacked = 0, 0, int(limits.unpacked_bytes(path.stat().st_size))
     for row in source.rows(path, chosen.columns):
         rows += 1
         if rows > limits.max_rows:
             raise TooManyRows(filename=filename, limit=limits.max_rows)
         unpacked += size_of(row)
-        if unpacked > limits.max_unpacked_bytes:  # a column may repeat one value a million times in a few kilobytes
-            raise _oversized(chosen.task, collected, rows, filename, limits)
+        if unpacked > most_unpacked:  # a column may repeat one value a million times in a few kilobytes
+            raise _oversized(chosen.task, collected, rows, filename, most_unpacked)
         outcome = _examine(row, chosen.task, limits)
         if isinstance(outcome, Example):
             statistics.add(outcome)
@@ -111,12 +111,12 @@ def _columns(path: Path, filename: str, source: Format, collected: ProblemCollec
     return found
 
 
-def _oversized(task: Task, collected: ProblemCollector, rows: int, filename: str, limits: Limits) -> InvalidDataset:
+def _oversized(task: Task, collected: ProblemCollector, rows: int, filename: str, limit: int) -> InvalidDataset:
     if task.modality != "text":
-        return TooMuchMedia(rows=rows, unit="bytes", limit=limits.max_unpacked_bytes)
+        return TooMuchMedia(rows=rows, unit="bytes", limit=limit)
     if collected.total:  # what is wrong with the rows so far says more
         return bad_rows(collected, rows, filename=filename)
-    return OversizedRows(filename=filename, rows=rows, limit=limits.max_unpacked_bytes)
+    return OversizedRows(filename=filename, rows=rows, limit=limit)
 
 
 def _arrange(  # noqa: PLR0917

@@ -10,9 +10,9 @@ from typing import Any, BinaryIO
 
 from models.backbones import registry
 from models.backbones.registry import BackboneEntry
-from models.datasets import validation
 from models.datasets.examples import DatasetProfile
 from models.datasets.limits import Limits
+from models.datasets.validation import Role
 from models.datasets.word_counts import certainly_cut
 from models.errors import InvalidRequest
 from models.identifiers import new_id
@@ -24,12 +24,14 @@ from models.services import quotas
 from models.services.errors import FileInUse
 from models.services.quotas import QuotaName
 from models.services.resources import Resources
+from models.services.validation.cancellation import Cancellation
+from models.services.validation.messages import Order
 from models.settings import Settings
 from models.storage.errors import StorageUnavailable
 from models.storage.keys import file_key
 
 # What a set to learn from needs is not asked of one to score on. OpenAI calls those `evals`.
-PURPOSES: dict[str, validation.Role] = {"fine-tune": "training", "validation": "validation", "evals": "validation"}
+PURPOSES: dict[str, Role] = {"fine-tune": "training", "validation": "validation", "evals": "validation"}
 _FILENAME_CHARS = 255
 
 
@@ -42,14 +44,15 @@ class NewFile:
     purpose: str = "fine-tune"
     task: str | None = None
     columns: dict[str, str] | None = None
-    role: validation.Role | None = None  # by its purpose, if None
+    role: Role | None = None  # by its purpose, if None
+    sha256: str | None = None  # of its content, where somebody has computed it already
 
 
-def create(resources: Resources, customer_id: str, new: NewFile) -> File:
+def create(resources: Resources, customer_id: str, new: NewFile, cancellation: Cancellation | None = None) -> File:
     """Validate a local file, store it, and write its row. The same content may be uploaded twice: two files.
 
-    Raises InvalidDataset for what is in it, InvalidRequest for its purpose, QuotaExceeded,
-    StorageQuotaExceeded, StorageUnavailable.
+    Blocks until the customer's turn has come. Raises InvalidDataset for what is in it, InvalidRequest for its purpose,
+    QuotaExceeded, StorageQuotaExceeded, StorageUnavailable, and ValidationAbandoned if it is cancelled before it was read.
     """
     if new.purpose not in PURPOSES:
         reason = f"purpose must be 'fine-tune', or 'validation' for a file to score on; it is '{new.purpose[:80]}'."
@@ -57,9 +60,10 @@ def create(resources: Resources, customer_id: str, new: NewFile) -> File:
     adding: dict[QuotaName, int] = {"files": 1, "stored_bytes": new.path.stat().st_size}
     quotas.check_soon(resources, customer_id, adding)  # before the work of reading it
     name = _clean(new.filename)
-    profile = inspect(resources.settings, replace(new, filename=name))
-    with new.path.open("rb") as content:
-        sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+    new = replace(new, filename=name)
+    found = resources.validations.inspect(customer_id, _order(resources.settings, new), cancellation)
+    profile = _with_warnings(found, resources.settings, name)
+    sha256 = new.sha256 or _digest(new.path)
     file_id = new_id("file-")
     key = file_key(customer_id, file_id)
     resources.store.put_file(key, new.path)
@@ -93,16 +97,17 @@ def create(resources: Resources, customer_id: str, new: NewFile) -> File:
 
 
 def inspect(settings: Settings, new: NewFile) -> DatasetProfile:
-    """Validate a local file as an upload does, with the warnings about the default base. Raises InvalidDataset."""
+    """Validate a local file as an upload does, in this process. Raises InvalidDataset."""
+    order = _order(settings, new)
     found = validation.inspect(
-        new.path,
-        filename=new.filename,
-        task=new.task,
-        columns=new.columns,
-        role=new.role or PURPOSES[new.purpose],
-        limits=limits_from(settings),
+        order.path,
+        filename=order.filename,
+        task=order.task,
+        columns=order.columns,
+        role=order.role,
+        limits=order.limits,
     )
-    return replace(found, warnings=[*found.warnings, *_default_truncates(found, settings, new.filename)])
+    return _with_warnings(found, settings, new.filename)
 
 
 def get(resources: Resources, customer_id: str, file_id: str) -> File:
@@ -165,6 +170,28 @@ def limits_from(settings: Settings) -> Limits:
         max_pixels=settings.max_pixels,
         max_seconds=settings.max_seconds,
     )
+
+
+def _order(settings: Settings, new: NewFile) -> Order:
+    return Order(
+        path=new.path.absolute(),
+        filename=new.filename,
+        task=new.task,
+        columns=new.columns,
+        role=new.role or PURPOSES[new.purpose],
+        limits=limits_from(settings),
+        seconds=settings.validation_seconds,
+    )
+
+
+def _with_warnings(found: DatasetProfile, settings: Settings, filename: str) -> DatasetProfile:
+    """Return the profile with the warnings about the default base."""
+    return replace(found, warnings=[*found.warnings, *_default_truncates(found, settings, filename)])
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _clean(filename: str) -> str:

@@ -54,6 +54,7 @@ def test_each_role_has_its_routes(settings_for: SettingsFor, run_server: Run) ->
             "store",
             "broker",
             "disk",
+            "uploads",
         }
         tenant = server.tenant("acme")
         assert tenant.http.post("/v1/models/x/predict", json={"input": "x"}).status_code == 404

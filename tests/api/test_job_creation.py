@@ -111,10 +111,13 @@ def test_a_job_on_a_stored_file_does_not_wait_for_validations(
         async with app.router.lifespan_context(app), _client(app, secret) as client:
             form = {"file": ("t.csv", table)}
             stored = (await client.post("/v1/files", files=form, data={"purpose": "fine-tune"})).json()
-            limiter = app.state.context.validations
-            for _ in range(int(limiter.total_tokens)):
-                limiter.acquire_on_behalf_of_nowait(object())
-            with anyio.fail_after(60):
+            under_way = app.state.context.uploads
+            async with contextlib.AsyncExitStack() as others:
+                for _ in range(settings.uploads_per_customer):
+                    await others.enter_async_context(under_way.one_more(acme.id))
+                refused = await client.post("/v1/files", files=form, data={"purpose": "fine-tune"})
+                assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_uploads")
+                assert refused.headers["retry-after"] == "5"
                 return await client.post("/v1/fine_tuning/jobs", json={"training_file": stored["id"]})
 
     answer = anyio.run(post_while_others_validate)

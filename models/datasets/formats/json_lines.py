@@ -60,6 +60,8 @@ def _parse(number: int, line: int, text: str) -> Row | Problem:
     try:
         value: Any = orjson.loads(text)
     except orjson.JSONDecodeError as error:
+        if error.msg.startswith("Not enough memory"):
+            raise MemoryError from None
         reason = f"The line is not valid JSON ({error.msg} at character {error.pos + 1}: {excerpt(text.strip(), 40)})"
         mend = 'Write one complete JSON object per line, such as {"text": "…", "label": "…"}.'
         return Problem(number, line, None, reason, mend)

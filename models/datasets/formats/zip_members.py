@@ -25,8 +25,6 @@ _ENCRYPTED, _UTF8 = 0x1 | 0x40 | 0x2000, 0x800
 _CHUNK = 2**20
 MAX_NAME_CHARS = 1_024  # with the folders
 MAX_NAMES_CHARS = 2**24
-# A table or a silent recording may well shrink a hundredfold; a small archive may do what it likes.
-_HARMLESS_BYTES = 64 * 2**20
 _DRIVE = re.compile(r"[A-Za-z]:")
 # What file managers leave in archives.
 _JUNK_NAMES = {"thumbs.db", "desktop.ini", ".ds_store"}
@@ -115,7 +113,7 @@ def judge(archive: Archive, path: Path, filename: str, limits: Limits) -> None:
     if declared > limits.max_unpacked_bytes:
         raise OversizedArchive(filename=filename, what=f"{declared} bytes", limit=f"{limits.max_unpacked_bytes} bytes")
     ratio = declared / max(path.stat().st_size, 1)
-    if ratio > limits.max_ratio and declared > _HARMLESS_BYTES:
+    if ratio > limits.max_ratio and declared > limits.harmless_bytes:
         what = f"{ratio:.0f} times its size"
         raise OversizedArchive(filename=filename, what=what, limit=f"{limits.max_ratio:g} times")
 
