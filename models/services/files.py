@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 from models.backbones import registry
 from models.backbones.registry import BackboneEntry
+from models.datasets import validation
 from models.datasets.examples import DatasetProfile
 from models.datasets.limits import Limits
 from models.datasets.validation import Role

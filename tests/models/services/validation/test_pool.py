@@ -129,6 +129,24 @@ def test_a_process_steps_back_and_knows_no_secret(pool, order, monkeypatch):
     assert "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text()
 
 
+def test_a_process_is_kept(pool, order):
+    pool.inspect("customer", order(GOOD))
+    (process,) = pool._idle
+    pool.inspect("customer", order(GOOD))
+    assert pool._idle == [process]
+
+
+@pytest.mark.slow
+def test_a_process_that_has_grown_is_replaced(pool, order):
+    pool.inspect("customer", order(GOOD))
+    (process,) = pool._idle
+    row = '{"text": "a question", "label": "card"}\n{"text": "another", "label": "refund"}\n'
+    grows = row * 4 + '{"text": "one more", "label": "card", "more": [' + "[]," * 5_000_000 + "[]]}\n"
+    assert pool.inspect("customer", order(grows, filename="rows.jsonl")).rows == 9
+    assert process not in pool._idle
+    assert len(pool._idle) == 1, "another has been started in its place"
+
+
 def test_a_process_that_was_killed_while_idle_is_replaced(pool, order):
     pool.inspect("customer", order(GOOD))
     (process,) = pool._idle
