@@ -53,7 +53,7 @@ def create(resources: Resources, customer_id: str, new: NewFile, cancellation: C
     """Validate a local file, store it, and write its row. The same content may be uploaded twice: two files.
 
     Blocks until the customer's turn has come. Raises InvalidDataset for what is in it, InvalidRequest for its purpose,
-    QuotaExceeded, StorageQuotaExceeded, StorageUnavailable, and ValidationAbandoned if it is cancelled before it was read.
+    QuotaExceeded, StorageQuotaExceeded, StorageUnavailable, and ValidationAbandoned if it is cancelled before then.
     """
     if new.purpose not in PURPOSES:
         reason = f"purpose must be 'fine-tune', or 'validation' for a file to score on; it is '{new.purpose[:80]}'."
