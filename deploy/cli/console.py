@@ -33,8 +33,14 @@ def show_error(error: GraftError) -> None:
     """Print an error with the details that say how to mend the data."""
     err.print(Text.assemble(("Error: ", "bold red"), in_commands(str(error))), soft_wrap=True)
     rows = collapse(detail for detail in error.details if isinstance(detail, dict))
+    # What the message says of all of them is not said again in every line.
+    said = {row.get("mend") for row in rows}
+    alike = len(said) == 1 and str(*said) in str(error)
+    if len(rows) == 1 and alike and rows[0].get("row") is None and str(rows[0].get("reason")) in str(error):
+        rows = []
     if rows:
-        names = [name for name in ("row", "column", "reason", "mend") if any(name in row for row in rows)]
+        columns = ("row", "column", "reason", *(() if alike else ("mend",)))
+        names = [name for name in columns if any(name in row for row in rows)]
         if not names:
             names = list(rows[0])
         table = Table(box=None, pad_edge=False, header_style="bold")

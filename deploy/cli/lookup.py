@@ -17,7 +17,7 @@ def job_id(client: Client, reference: str) -> str:
     """Return a job's id: itself, or that of a model's newest job; raises CommandError with what may have been meant."""
     if reference.startswith("ftjob-"):
         return reference
-    name = _without_pin(reference)
+    name = without_pin(reference)
     for job in client.each(JOBS, most=1, suffix=name):
         return str(job["id"])
     names = {str(job["suffix"]) for job in client.each(JOBS, most=_LOOKED_THROUGH)}
@@ -79,7 +79,7 @@ def suggesting_models(client: Client, reference: str) -> Iterator[None]:
     except ApiRefused as error:
         if error.code != "not_found" or error.error.get("param") != "model":
             raise
-        name = _without_pin(reference)
+        name = without_pin(reference)
         names = {str(model["name"]) for model in client.each("/v1/models") if model.get("kind") != "base"}
         hint = suggestion(name, names - {name})
         if not hint:
@@ -95,5 +95,6 @@ def suggestion(given: str, known: Collection[str]) -> str:
     return f" There are: {', '.join(sorted(known))}." if 0 < len(known) <= 10 else ""
 
 
-def _without_pin(reference: str) -> str:
+def without_pin(reference: str) -> str:
+    """Return the short name of a model: of `tickets@1`, of `ft:minilm:acme:tickets`."""
     return reference.partition("@")[0].rpartition(":")[2]

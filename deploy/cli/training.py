@@ -18,7 +18,7 @@ from deploy.cli.console import out, show_table
 from deploy.cli.data import ColumnPairs, columns_of
 from deploy.cli.errors import CommandError
 from deploy.cli.examples import call_of
-from deploy.cli.lookup import JOBS, job_id
+from deploy.cli.lookup import JOBS, job_id, without_pin
 from deploy.cli.progress import follow
 from deploy.cli.reports import refinement_line, score_of, show_report
 from deploy.cli.wording import in_commands
@@ -97,11 +97,10 @@ def jobs(
                 score_of(job.get("report")),
                 console.when(job["created_at"]),
             ]
-            for job in client.each(JOBS, most=limit, status=status, suffix=model)
+            for job in client.each(JOBS, most=limit, status=status, suffix=model and without_pin(model))
         ]
-    show_table(
-        ["id", "status", "step", "done", "model", "score", "created"], rows, empty="No jobs yet: graft train FILE"
-    )
+    empty = "No job is of this state and model." if status or model else "No jobs yet: graft train FILE"
+    show_table(["id", "status", "step", "done", "model", "score", "created"], rows, empty=empty)
 
 
 def watch(reference: JobRef, server: Server = None, key: Key = None) -> None:

@@ -36,6 +36,8 @@ _FORMS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]
         (r"hyperparameters \{" + _FLAG + r"\}", _hyperparameter),
         (r'"min_rows_per_label"', "--hyperparameter min_rows_per_label=N"),
         (r"upload it with purpose 'validation'", "check it with --validation, train with --validation FILE"),
+        (r"^(status|strategy|promote|suffix|seed|task)(?:\[\d+\])?: ", r"--\1: "),
+        (r"^hyperparameters\.(\w+): ", r"--hyperparameter \1: "),
         (r"\(POST /v1/fine_tuning/jobs\)", "(graft train FILE)"),
         (r"POST /v1/customers/\{id\}/keys issues a key", "graft keys create CUSTOMER issues a key"),
         (r"POST /v1/customers/\{id\}/keys", "graft keys create CUSTOMER"),

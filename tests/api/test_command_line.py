@@ -108,12 +108,16 @@ def test_lists_are_filtered_by_state(graft: Graft, tenant: Tenant, publish: Publ
         (["--status", "queued"], {waiting}),
         (["--status", "queued", "--status", "succeeded"], {done, waiting}),
         (["--model", "other"], {waiting}),
+        (["--model", f"ft:minilm:{tenant.name}:tickets@1"], {done}),
         (["--status", "failed"], set()),
     ):
         assert set(re.findall(r"ftjob-\w+", graft("jobs", *filters).stdout)) == shown
     wrong = graft("jobs", "--status", "done")
     assert wrong.exit_code == 1
+    assert "--status: Input should be" in wrong.stderr
     assert "'succeeded'" in wrong.stderr
+    assert "--hyperparameter n_epochs: must be" in graft("train", __file__, "--hyperparameter", "n_epochs=0").stderr
+    assert "No job is of this state" in graft("jobs", "--model", "never").stderr
 
 
 def test_watch_shows_every_event_in_order(graft: Graft, tenant: Tenant, publish: Publish) -> None:
@@ -166,6 +170,9 @@ def test_a_file_is_checked_here_as_an_upload_is_there(graft: Graft, tenant: Tena
     for detail in refused["details"]:
         assert detail["reason"] in local.stderr
         assert detail["mend"] in local.stderr
+    one = tmp_path / "one.csv"
+    one.write_text("text,label\n" + "a text,a\n" * 5)
+    assert graft("check", str(one)).stderr.count("All 5 rows carry the same label") == 1
     few = tmp_path / "few.csv"
     few.write_text("text,label\none,a\ntwo,a\n")
     assert graft("check", str(few)).exit_code == 1
