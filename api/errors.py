@@ -42,7 +42,9 @@ class UnsupportedMediaType(InvalidRequest):
     """The body's content type is not one that this route reads."""
 
     status = 415
-    message = "This route reads {expected}, but the content type is {got!r}."
+    message = (
+        "This route reads {expected}, but the content type is {got!r}. Send the header `content-type: {expected}`."
+    )
 
 
 class BodyTooLarge(TooLarge):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
 from api.admission import OperatorRoute
@@ -15,6 +15,7 @@ from api.logging import note_target
 from api.pagination import DEFAULT_LIMIT, After, Limit, listing
 from api.schemas.base import Listing
 from api.schemas.customers import IssuedKeyObject, IssueKey, KeyObject, RotateKey, issued_key_object, key_object
+from models.records.keys import KeyStatus
 from models.services import keys
 
 router = APIRouter(
@@ -25,6 +26,7 @@ router = APIRouter(
 )
 
 CustomerId = Annotated[str, Path(description="The customer's id: `cus_…`.")]
+Status = Annotated[list[KeyStatus] | None, Query(description="Only keys in this state; may be repeated for several.")]
 KeyId = Annotated[str, Path(description="The key's id: `key_…`.")]
 
 
@@ -49,10 +51,16 @@ def issue(
 
 @router.get("")
 def list_all(
-    customer_id: CustomerId, resources: ControlPlane, after: After = None, limit: Limit = DEFAULT_LIMIT
+    customer_id: CustomerId,
+    resources: ControlPlane,
+    *,
+    after: After = None,
+    limit: Limit = DEFAULT_LIMIT,
+    status: Status = None,
 ) -> Listing[KeyObject]:
     """List a customer's keys, without their secrets."""
-    return listing(keys.list_page(resources, customer_id, after=after, limit=limit), key_object)
+    page = keys.list_page(resources, customer_id, after=after, limit=limit, status=status or ())
+    return listing(page, key_object)
 
 
 @router.post("/{key_id}/rotate", response_model=IssuedKeyObject, responses=answers(400, 409))

@@ -13,7 +13,7 @@ from api.context import ControlPlane
 from api.documentation import answers
 from api.idempotency import OnceOnly
 from api.pagination import DEFAULT_LIMIT, After, Limit, listing
-from api.routes.keys import unstored, without_secret
+from api.routes.keys import Status, unstored, without_secret
 from api.schemas.base import Listing
 from api.schemas.customers import IssuedKeyObject, IssueKey, KeyObject, issued_key_object, key_object
 from models.services import keys
@@ -46,10 +46,16 @@ def issue(caller: Caller, resources: ControlPlane, once: OnceOnly, body: IssueKe
 
 @router.get("", dependencies=[needs("manage")])
 def list_all(
-    caller: Caller, resources: ControlPlane, after: After = None, limit: Limit = DEFAULT_LIMIT
+    caller: Caller,
+    resources: ControlPlane,
+    *,
+    after: After = None,
+    limit: Limit = DEFAULT_LIMIT,
+    status: Status = None,
 ) -> Listing[KeyObject]:
     """List your keys, without their secrets."""
-    return listing(keys.list_page(resources, caller.customer_id, after=after, limit=limit), key_object)
+    page = keys.list_page(resources, caller.customer_id, after=after, limit=limit, status=status or ())
+    return listing(page, key_object)
 
 
 @router.delete("/{key_id}", dependencies=[needs("manage")])

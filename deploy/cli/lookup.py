@@ -14,14 +14,27 @@ _LOOKED_THROUGH = 1_000  # names, before a suggestion is given up
 
 
 def job_id(client: Client, reference: str) -> str:
-    """Return a job's id: itself, or that of a model's newest job; raises CommandError with what may have been meant."""
+    """Return a job's id: itself, that of a model's newest job, or that of the job of a version (`tickets@1`).
+
+    Raises CommandError with what may have been meant.
+    """
     if reference.startswith("ftjob-"):
         return reference
+    if "@" in reference:
+        return _job_of_version(client, reference)
     name = without_pin(reference)
     for job in client.each(JOBS, most=1, suffix=name):
         return str(job["id"])
     names = {str(job["suffix"]) for job in client.each(JOBS, most=_LOOKED_THROUGH)}
     raise CommandError(reason=f"No job and no model with a job is called '{reference}'.{suggestion(name, names)}")
+
+
+def _job_of_version(client: Client, reference: str) -> str:
+    model = client.get(f"/v1/models/{reference}")
+    for version in client.each(f"/v1/models/{model['id']}/versions"):
+        if version["version"] == model["version"]:
+            return str(version["job"])
+    raise CommandError(reason=f"No job is known of '{reference}'.")
 
 
 def file_id(client: Client, reference: str) -> str:

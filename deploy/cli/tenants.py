@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import time
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
@@ -87,7 +88,15 @@ def create_key(
 
 
 @keys.command("list")
-def list_keys(customer: CustomerRef, server: Server = None, key: AdminKey = None) -> None:
+def list_keys(
+    customer: CustomerRef,
+    *,
+    status: Annotated[
+        list[str] | None, typer.Option(help="Only keys in this state: valid, expired, revoked. Repeat it for several.")
+    ] = None,
+    server: Server = None,
+    key: AdminKey = None,
+) -> None:
     """List a customer's keys."""
     with Client(as_operator(server, key)) as client:
         rows = [
@@ -99,9 +108,9 @@ def list_keys(customer: CustomerRef, server: Server = None, key: AdminKey = None
                 console.when(found["created_at"]),
                 console.when(found.get("last_used_at")) or "never",
                 console.when(found.get("expires_at")) or "never",
-                Text("revoked", style="red") if found.get("revoked_at") else Text("valid", style="green"),
+                _state(found),
             ]
-            for found in client.each(f"/v1/customers/{customer_id(client, customer)}/keys")
+            for found in client.each(f"/v1/customers/{customer_id(client, customer)}/keys", status=status)
         ]
     show_table(["id", "name", "key", "may", "created", "last used", "expires", ""], rows, empty="No keys yet.")
 
@@ -131,3 +140,10 @@ def revoke_key(customer: CustomerRef, reference: KeyRef, server: Server = None, 
         owner = customer_id(client, customer)
         found = client.delete(f"/v1/customers/{owner}/keys/{key_id(client, owner, reference)}")
     out.print(f"{found['id']} is revoked.")
+
+
+def _state(found: dict[str, Any]) -> Text:
+    if found.get("revoked_at"):
+        return Text("revoked", style="red")
+    expires_at = found.get("expires_at")
+    return Text("expired", style="yellow") if expires_at and expires_at <= time.time() else Text("valid", style="green")

@@ -72,8 +72,12 @@ def _read(
         corpus = replace(corpus, left_out={**corpus.left_out, "validation": held.left_out})
         held = held if len(held) else None
     report.add_seconds("reading", report.elapsed_s())
-    yield Progress("reading", 1.0, f"{len(corpus)} rows, {len(corpus.labels)} labels{_left_out(corpus)}")
+    yield Progress("reading", 1.0, f"{len(corpus)} rows{_labels(corpus)}{_left_out(corpus)}")
     return Run(request, backbone, task, corpus, held, stop, report)
+
+
+def _labels(corpus: Corpus) -> str:
+    return f", {len(corpus.labels)} labels" if corpus.labels else ""
 
 
 def _left_out(corpus: Corpus) -> str:

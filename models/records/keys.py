@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import Literal
 
-from sqlalchemy import Float, ForeignKey, String, bindparam, or_, select, update
+from sqlalchemy import ColumnElement, Float, ForeignKey, String, and_, bindparam, or_, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from models.errors import NotFound
 from models.records.base import Base
+from models.records.clock import clock
 from models.records.customers import Customer
 from models.records.pages import Order, Page, fetch_page
+
+KeyStatus = Literal["valid", "expired", "revoked"]
 
 
 class ApiKey(Base):
@@ -39,11 +43,23 @@ def require(session: Session, customer_id: str, key_id: str) -> ApiKey:
     return key
 
 
-def fetch_list(session: Session, customer_id: str, *, after: str | None, limit: int) -> Page[ApiKey]:
-    """Return the customer's keys, newest first."""
+def fetch_list(
+    session: Session, customer_id: str, *, after: str | None, limit: int, status: Collection[KeyStatus] = ()
+) -> Page[ApiKey]:
+    """Return the customer's keys in one of these states, in any if none is named, newest first."""
     statement = select(ApiKey).where(ApiKey.customer_id == customer_id)
+    if status:
+        statement = statement.where(or_(*(_is(each) for each in status)))
     order = Order("key", (ApiKey.created_at, ApiKey.id), ApiKey.id)
     return fetch_page(session, statement, order, after=after, limit=limit)
+
+
+def _is(status: KeyStatus) -> ColumnElement[bool]:
+    revoked, expired = (
+        ApiKey.revoked_at.is_not(None),
+        and_(ApiKey.expires_at.is_not(None), ApiKey.expires_at <= clock()),
+    )
+    return {"revoked": revoked, "expired": and_(~revoked, expired), "valid": and_(~revoked, ~expired)}[status]
 
 
 def find_by_hash(session: Session, secret_sha256: str) -> tuple[ApiKey, Customer] | None:

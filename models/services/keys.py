@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from models.identifiers import new_id, new_secret
 from models.records import audit, changes, customers, keys
-from models.records.keys import ApiKey
+from models.records.keys import ApiKey, KeyStatus
 from models.records.pages import Page
 from models.services import quotas
 from models.services.access.scopes import SCOPES
@@ -86,11 +86,18 @@ def issue(
     return issued
 
 
-def list_page(resources: Resources, customer_id: str, *, after: str | None = None, limit: int = 20) -> Page[ApiKey]:
-    """Return the customer's keys, newest first; raises NotFound."""
+def list_page(
+    resources: Resources,
+    customer_id: str,
+    *,
+    after: str | None = None,
+    limit: int = 20,
+    status: Collection[KeyStatus] = (),
+) -> Page[ApiKey]:
+    """Return the customer's keys in one of these states, in any if none is named, newest first; raises NotFound."""
     with resources.database.reading() as session:
         customers.require(session, customer_id)
-        return keys.fetch_list(session, customer_id, after=after, limit=limit)
+        return keys.fetch_list(session, customer_id, after=after, limit=limit, status=status)
 
 
 def rotate(resources: Resources, customer_id: str, key_id: str, *, grace_s: float = 0) -> IssuedKey:

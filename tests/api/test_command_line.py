@@ -49,6 +49,10 @@ def test_names_stand_for_ids(graft: Graft, tenant: Tenant, publish: Publish) -> 
     twice = graft("keys", "revoke", tenant.name, "tests")
     assert twice.exit_code == 1
     assert "2 keys are called 'tests'" in twice.stderr
+    later = publish("tickets", wait=False)["id"]
+    assert json.loads(graft("job", "tickets", "--json").stdout)["id"] == later
+    assert json.loads(graft("job", "tickets@1", "--json").stdout)["id"] == job["id"]
+    assert "it has 1, 2" in graft("job", "tickets@9").stderr
 
 
 @pytest.mark.parametrize(
@@ -117,6 +121,9 @@ def test_lists_are_filtered_by_state(graft: Graft, tenant: Tenant, publish: Publ
     assert "--status: Input should be" in wrong.stderr
     assert "'succeeded'" in wrong.stderr
     assert "--hyperparameter n_epochs: must be" in graft("train", __file__, "--hyperparameter", "n_epochs=0").stderr
+    keys = {status: graft("keys", "list", tenant.name, "--status", status).stdout for status in ("valid", "revoked")}
+    assert "tests" in keys["valid"]
+    assert keys["revoked"] == ""
     assert "No job is of this state" in graft("jobs", "--model", "never").stderr
 
 

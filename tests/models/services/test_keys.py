@@ -7,6 +7,7 @@ import pytest
 
 from models.errors import NotFound
 from models.records.customers import Customer
+from models.records.keys import KeyStatus
 from models.services import changes, customers, keys
 from models.services.errors import InvalidMetadata, InvalidName, KeyNotActive, NameTaken
 from models.services.resources import Resources
@@ -58,6 +59,22 @@ def test_rotation(resources: Resources, customer: MakeCustomer) -> None:
     with pytest.raises(KeyNotActive, match="expired"):
         keys.rotate(resources, acme.id, expired.key.id)
     assert keys.find(resources, keys.hash_secret(newest.secret)) is not None
+
+
+def test_keys_are_listed_by_their_state(resources: Resources, customer: MakeCustomer) -> None:
+    acme = customer()
+    valid = keys.issue(resources, acme.id, name="valid").key.id
+    later = keys.issue(resources, acme.id, name="later", expires_at=4e9).key.id
+    expired = keys.issue(resources, acme.id, name="expired", expires_at=1.0).key.id
+    revoked = keys.issue(resources, acme.id, name="revoked", expires_at=1.0).key.id
+    keys.revoke(resources, acme.id, revoked)
+
+    def listed(*status: KeyStatus) -> set[str]:
+        return {key.id for key in keys.list_page(resources, acme.id, status=status).data}
+
+    assert listed() == {valid, later, expired, revoked}
+    assert (listed("valid"), listed("expired"), listed("revoked")) == ({valid, later}, {expired}, {revoked})
+    assert listed("expired", "revoked") == {expired, revoked}
 
 
 def test_keys_of_others_do_not_exist(resources: Resources, customer: MakeCustomer) -> None:
