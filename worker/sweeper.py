@@ -1,4 +1,4 @@
-"""Repair of what crashes leave behind: lost messages, expired leases, orphaned objects.
+"""Repair of what crashes leave behind: lost messages, expired leases, orphaned objects; and what is stored, metered.
 
 Every worker sweeps; each step is a guarded write, so that any number may do it at once. A deployment without a
 worker that runs all the time (scaled to zero) runs `python -m worker.sweeper --once` from a cron job.
@@ -16,7 +16,7 @@ from collections.abc import Callable
 import structlog
 
 from models import settings as graft_settings
-from models.services import sweeping
+from models.services import sweeping, usage
 from models.services.resources import Resources, open_resources
 from worker import monitoring
 
@@ -62,6 +62,7 @@ def sweep_once(resources: Resources, *, orphans: bool) -> bool:
         steps += [
             ("orphans", lambda: sweeping.delete_orphans(resources)),
             ("expired_rows", lambda: sweeping.forget_expired(resources)),
+            ("storage_usage", lambda: usage.record_storage(resources)),
         ]
     succeeded = True
     for what, step in steps:

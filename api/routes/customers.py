@@ -25,6 +25,8 @@ from api.schemas.customers import (
     customer_object,
     quota_object,
 )
+from api.schemas.usage import UsageBucket
+from api.usage_query import AskedUsage
 from models.services import accounts, customers, quotas
 
 router = APIRouter(
@@ -71,6 +73,12 @@ def update(customer_id: CustomerId, body: UpdateCustomer, resources: ControlPlan
 def limits(customer_id: CustomerId, resources: ControlPlane) -> Listing[QuotaObject]:
     """List a customer's quotas, each with its limit and what is used of it."""
     return Listing.of([quota_object(state) for state in quotas.measure(resources, customer_id)])
+
+
+@router.get("/{customer_id}/usage", responses=answers(400))
+def usage(customer_id: CustomerId, resources: ControlPlane, query: AskedUsage) -> Listing[UsageBucket]:
+    """Sum up a customer's usage by day, kind and model, for invoices; the last seven days if no times are given."""
+    return query.answer(resources, customer_id, default_width="1d")
 
 
 @router.delete("/{customer_id}")

@@ -120,18 +120,27 @@ def usage(
     """Sum up what was used, by kind and model."""
     now = time.time()
     with Client(as_customer(server, key)) as client:
-        buckets = client.get("/v1/usage", start_time=now - days * _DAY_S, end_time=now)["data"]
+        width = "1h" if by_hour else "1d"
+        since = now - days * _DAY_S
+        buckets = list(client.each("/v1/usage", start_time=since, end_time=now, bucket_width=width))
     sums: dict[tuple[str, str, str], list[float]] = {}
     for bucket in buckets:
         hour = console.when(bucket["start_time"]) if by_hour else ""
-        total = sums.setdefault((hour, bucket["kind"], bucket["model"]), [0, 0, 0, 0.0])
-        for index, name in enumerate(("requests", "rows", "tokens", "seconds")):
+        total = sums.setdefault((hour, bucket["kind"], bucket["model"]), [0, 0, 0, 0.0, 0.0])
+        for index, name in enumerate(("requests", "rows", "tokens", "seconds", "byte_days")):
             total[index] += bucket[name]
     rows = [
-        [*([hour] if by_hour else []), kind, model, *(f"{value:,.0f}" for value in total[:3]), f"{total[3]:,.1f} s"]
+        [
+            *([hour] if by_hour else []),
+            kind,
+            model or "files",
+            *(f"{value:,.0f}" for value in total[:3]),
+            f"{total[3]:,.1f} s",
+            f"{total[4] / 1e6:,.3f}",
+        ]
         for (hour, kind, model), total in sums.items()
     ]
-    columns = [*(["hour"] if by_hour else []), "kind", "model", "requests", "rows", "tokens", "time"]
+    columns = [*(["hour"] if by_hour else []), "kind", "model", "requests", "rows", "tokens", "time", "MB days"]
     show_table(columns, rows, empty=f"Nothing was used in the last {days:g} days.")
 
 

@@ -1,15 +1,27 @@
-"""Usage: counts of predictors, and sums for customers."""
+"""Usage: counts of predictors, what is stored, and sums for customers and invoices."""
 
 from __future__ import annotations
 
+import hashlib
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import Literal, get_args
 
+from models.errors import NotFound
 from models.identifiers import new_id
 from models.records import customers, usage
+from models.records.pages import Page
+from models.records.usage import Bucket
 from models.services.resources import Resources
 
 HOUR_S = 3_600
+DAY_S = 86_400
+Group = Literal["kind", "model"]
+GROUPS: tuple[Group, ...] = get_args(Group)
+_HOURS_OF_A_DAY = 24
+_CURSOR_DIGITS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +47,21 @@ _FIELDS = tuple(UsageDelta.__dataclass_fields__)
 
 @dataclass(frozen=True, slots=True)
 class UsageSummary:
-    """Sums of one hour, kind and model."""
+    """Sums of one hour or day, kind and model; kind and model are empty where they were summed over."""
 
-    hour: int
+    start: int
     kind: str
     model: str
     requests: int
     rows: int
     tokens: int
     seconds: float
+    byte_days: float = 0.0
+
+    @property
+    def id(self) -> str:
+        """The cursor behind it in a list."""
+        return f"{self.start}/{self.kind}/{self.model}"
 
 
 def record_predictions(resources: Resources, deltas: list[UsageDelta]) -> None:
@@ -61,19 +79,86 @@ def record_predictions(resources: Resources, deltas: list[UsageDelta]) -> None:
         usage.add_once(session, records)
 
 
-def summarise(resources: Resources, customer_id: str, start: float, end: float) -> list[UsageSummary]:
-    """Return sums by hour, kind and model of the hours that begin in [start, end), oldest first."""
+def record_storage(resources: Resources) -> int:
+    """Write what every customer stores, once for this hour, whoever does it; return how many records there were.
+
+    The first sweep in an hour counts for all of it. An hour in which nobody sweeps is not counted.
+    """
+    with resources.database.transaction() as session:
+        now = resources.database.now(session)
+        hour = int(now // HOUR_S) * HOUR_S
+        found = usage.measure_storage(session)
+        present = customers.keep(session, {customer_id for customer_id, _, _ in found})
+        records = [
+            {
+                "id": _storage_id(customer_id, model, hour),
+                "customer_id": customer_id,
+                "hour": hour,
+                "kind": "storage",
+                "model": model,
+                "job_id": None,
+                "requests": 0,
+                "rows": 0,
+                "tokens": 0,
+                "seconds": 0.0,
+                "byte_days": stored / _HOURS_OF_A_DAY,
+                "created_at": now,
+            }
+            for customer_id, model, stored in found
+            if customer_id in present
+        ]
+        # In order: two sweepers that write the same records do not deadlock.
+        records.sort(key=itemgetter("id"))
+        if not records or usage.is_written(session, str(records[0]["id"])):
+            return 0
+        usage.add_once(session, records)
+    return len(records)
+
+
+def list_page(
+    resources: Resources,
+    customer_id: str,
+    start: float,
+    end: float,
+    *,
+    width_s: int = HOUR_S,
+    by: Collection[Group] = GROUPS,
+    after: str | None = None,
+    limit: int = 1_000,
+) -> Page[UsageSummary]:
+    """Return sums of the hours that begin in [start, end), oldest first: by hour or day, kind and model.
+
+    What `by` leaves out is summed over. Raises NotFound for the customer and for a cursor that is none.
+    """
+    position = None if after is None else _read_cursor(after)
     with resources.database.reading() as session:
-        rows = usage.summarise(session, customer_id, start, end)
-    return [
+        customers.require(session, customer_id)
+        hours = (start, end)
+        rows = usage.sum_up(session, customer_id, hours, width_s=width_s, by=by, after=position, limit=limit + 1)
+    found = [
         UsageSummary(
-            hour=int(row.hour),
-            kind=row.kind,
-            model=row.model,
-            requests=int(row.requests),
-            rows=int(row.rows),
-            tokens=int(row.tokens),
-            seconds=float(row.seconds),
+            row.bucket.start,
+            row.bucket.kind,
+            row.bucket.model,
+            row.requests,
+            row.rows,
+            row.tokens,
+            row.seconds,
+            row.byte_days,
         )
         for row in rows
     ]
+    return Page(found[:limit], has_more=len(found) > limit)
+
+
+def _storage_id(customer_id: str, model: str, hour: int) -> str:
+    digest = hashlib.sha256(f"{customer_id}/{model}/{hour}".encode()).hexdigest()
+    return f"storage-{digest[:32]}"
+
+
+def _read_cursor(after: str) -> Bucket:
+    start, _, rest = after.partition("/")
+    kind, slash, model = rest.partition("/")
+    if not slash or not start.isdecimal() or len(start) > _CURSOR_DIGITS:
+        raise NotFound(kind="usage bucket", id=after, param="after")
+    return Bucket(int(start), kind, model)

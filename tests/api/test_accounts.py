@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx
 from typer.testing import CliRunner
@@ -15,6 +15,8 @@ from tests.api.conftest import OPERATOR_KEY, serve
 
 if TYPE_CHECKING:
     from tests.api.conftest import Server, Tenant
+
+Publish = Callable[..., dict[str, Any]]
 
 
 def _until(ask: Callable[[], httpx.Response], status: int) -> httpx.Response:
@@ -86,3 +88,22 @@ def test_from_the_command_line(server: Server, tenant: Tenant) -> None:
     assert "refused" in graft("limit", tenant.name, "files=many")
     assert "is suspended" in graft("suspend", tenant.name)
     assert "works again" in graft("resume", tenant.name)
+
+
+def test_an_invoice_by_day_kind_and_model(server: Server, tenant: Tenant, publish: Publish) -> None:
+    publish("tickets")
+    path = f"/v1/customers/{tenant.id}/usage"
+    [bill] = server.operator.get(path, params={"group_by": ["kind", "model"]}).json()["data"]
+    day = bill["start_time"]
+    assert (day % 86_400, bill["end_time"] - day) == (0, 86_400)
+    assert (bill["kind"], bill["model"]) == ("training", f"ft:minilm:{tenant.name}:tickets")
+    assert (bill["requests"], bill["rows"], bill["tokens"], bill["seconds"]) == (1, 6, 60, 1.0)
+    by_kind = server.operator.get(path, params={"group_by": "kind"}).json()
+    assert (by_kind["data"][0]["model"], by_kind["has_more"]) == (None, False)
+    own = tenant.http.get("/v1/usage", params={"bucket_width": "1d"}).json()
+    assert own["data"] == [bill]
+    rest = server.operator.get(path, params={"after": own["last_id"]}).json()
+    assert (rest["data"], rest["has_more"]) == ([], False)
+    for wrong in ({"group_by": "day"}, {"bucket_width": "1m"}, {"limit": 0}, {"start_time": 20, "end_time": 10}):
+        assert server.operator.get(path, params=wrong).status_code == 400, wrong
+    assert server.operator.get("/v1/customers/cus_never/usage").status_code == 404

@@ -33,7 +33,7 @@ def test_failures_are_not_billed(resources: Resources, bench: Bench, customer: M
     )
     assert job.finished_at is not None
     assert bench.said(job)[-1] == "All rows carry the same label."
-    assert usage.summarise(resources, acme.id, 0, 1e11) == []
+    assert usage.list_page(resources, acme.id, 0, 1e11).data == []
 
 
 def test_messages_may_quote_anything(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
@@ -56,7 +56,7 @@ def test_retries_end(resources: Resources, bench: Bench, customer: MakeCustomer)
     assert (after.error["code"], after.error["blame"]) == ("trainer_died", "server")
     assert "Gave up after 3 attempts" in after.error["message"]
     assert claims.claim(resources, job.id, "worker") is None
-    assert usage.summarise(resources, job.customer_id, 0, 1e11) == []
+    assert usage.list_page(resources, job.customer_id, 0, 1e11).data == []
 
 
 def test_a_worker_that_shuts_down_does_not_use_up_attempts(

@@ -207,7 +207,7 @@ def test_deleting_a_model(resources: Resources, bench: Bench, customer: MakeCust
     # What was run and billed stays on record.
     assert jobs.get(resources, acme.id, done.id).status == "succeeded"
     assert jobs.checkpoints_page(resources, acme.id, done.id).data == []
-    assert len(usage.summarise(resources, acme.id, 0, 1e11)) == 2
+    assert len(usage.list_page(resources, acme.id, 0, 1e11).data) == 2
     # The name is free again.
     bench.succeed(acme, suffix="tickets")
     assert catalog.resolve(resources, acme.id, "tickets").number == 1

@@ -131,7 +131,7 @@ def test_a_first_job_makes_a_live_version_and_is_billed_once(
     for _ in range(3):  # the answer was lost, and the worker tries again
         done = claims.finish(resources, claim, bench.finished())
     assert (done.status, done.percent, done.lease_until, done.resolved) == ("succeeded", 100.0, None, {"n_epochs": 3})
-    [bill] = usage.summarise(resources, acme.id, 0, 1e11)
+    [bill] = usage.list_page(resources, acme.id, 0, 1e11).data
     assert (bill.kind, bill.requests, bill.rows, bill.tokens, bill.seconds) == ("training", 1, 20, 200, 1.5)
     assert bench.said(job) == [
         f"Created fine-tuning job: {job.id}",

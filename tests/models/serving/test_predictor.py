@@ -201,14 +201,14 @@ def test_usage_is_flushed_at_close(
             for _ in range(3):
                 await predictor.predict(call(acme))
             await predictor.embed(TEXTS, "minilm", customer_id=other.id)
-            assert usage.summarise(resources, acme.id, 0, 1e12) == []
+            assert usage.list_page(resources, acme.id, 0, 1e12).data == []
 
     asyncio.run(run())
     tokens = sum(len(row) for row in backbone.tokenize(TEXTS))
-    (theirs,) = usage.summarise(resources, acme.id, 0, 1e12)
+    (theirs,) = usage.list_page(resources, acme.id, 0, 1e12).data
     assert (theirs.requests, theirs.rows, theirs.tokens) == (3, 3 * len(TEXTS), 3 * tokens)
     assert theirs.seconds > 0
-    (embedded,) = usage.summarise(resources, other.id, 0, 1e12)
+    (embedded,) = usage.list_page(resources, other.id, 0, 1e12).data
     assert (embedded.kind, embedded.model, embedded.rows) == ("embedding", "minilm", len(TEXTS))
 
 
@@ -242,7 +242,7 @@ def test_requests_under_way_are_answered_at_close(
         assert all(len(answer.predictions) == 6 * len(TEXTS) for answer in answers)
 
     asyncio.run(run())
-    (summary,) = usage.summarise(resources, acme.id, 0, 1e12)
+    (summary,) = usage.list_page(resources, acme.id, 0, 1e12).data
     assert summary.requests == 5
 
 
