@@ -138,10 +138,10 @@ class Settings(BaseSettings):
     )
 
     # Training
-    lease_s: float = Field(30.0, gt=0, description="How long a worker owns a job without renewing.")
+    lease_s: float = Field(10.0, gt=0, description="How long a worker owns a job without renewing.")
     heartbeat_s: float = Field(2.0, gt=0, description="How often a worker renews its lease and reports progress.")
-    sweep_s: float = Field(5.0, gt=0, description="How often lost messages and expired leases are looked for.")
-    resend_after_s: float = Field(15.0, gt=0, description="A queued job whose message is older is sent again.")
+    sweep_s: float = Field(2.0, gt=0, description="How often lost messages and expired leases are looked for.")
+    resend_after_s: float = Field(5.0, gt=0, description="A queued job whose message is older is sent again.")
     max_attempts: int = Field(3, ge=1, description="Failed attempts before a job fails.")
     max_interruptions: int = Field(
         20, ge=1, description="Attempts that may end because their worker was lost, before a job fails."

@@ -6,9 +6,6 @@ This process never imports torch. It is small, starts at once, answers signals a
 from __future__ import annotations
 
 import contextlib
-import os
-import secrets
-import socket
 import threading
 import time
 from collections.abc import Sequence
@@ -21,7 +18,7 @@ from models.errors import Unavailable
 from models.records.transitions import AttemptOutcome
 from models.services import claims
 from models.services.resources import Resources
-from worker import monitoring, workspace
+from worker import identity, monitoring, workspace
 from worker.attempt import Attempt, Mailbox
 from worker.background_tasks import BackgroundTasks
 from worker.protocol import ShutDown
@@ -34,8 +31,7 @@ class JobRunner:
     """One per worker process. Runs one job at a time."""
 
     def __init__(self, resources: Resources, trainer_command: Sequence[str] = TRAINER_COMMAND) -> None:
-        # The last part is new with every start: a worker that comes back under an old host name and pid is another.
-        self.worker = f"{socket.gethostname()[:80]}:{os.getpid()}:{secrets.token_hex(6)}"
+        self.worker = identity.new_name()
         self._resources = resources
         self._trainers = TrainerSupervisor(resources.settings, trainer_command)
         self._tasks = BackgroundTasks()

@@ -18,7 +18,7 @@ import structlog
 from models import settings as graft_settings
 from models.services import sweeping, usage
 from models.services.resources import Resources, open_resources
-from worker import monitoring
+from worker import identity, monitoring
 
 log = structlog.get_logger(__name__)
 
@@ -44,8 +44,10 @@ class Sweeper:
 
     def _sweep(self) -> None:
         next_orphans = time.monotonic() + random.uniform(0.1, 1.0) * _ORPHANS_EVERY_S  # noqa: S311
-        # Workers that were started together should not sweep together.
-        while not self._stopped.wait(self._resources.settings.sweep_s * random.uniform(0.75, 1.25)):  # noqa: S311
+        pause_s = 0.0  # at the start: the worker before this one may have been killed in mid-job
+        while not self._stopped.wait(pause_s):
+            # Workers that were started together should not sweep together.
+            pause_s = self._resources.settings.sweep_s * random.uniform(0.75, 1.25)  # noqa: S311
             orphans = time.monotonic() >= next_orphans
             if orphans:
                 next_orphans = time.monotonic() + _ORPHANS_EVERY_S
@@ -55,7 +57,7 @@ class Sweeper:
 def sweep_once(resources: Resources, *, orphans: bool) -> bool:
     """Do every step once; return whether all succeeded. Errors are logged; one step's do not stop the others."""
     steps: list[tuple[str, Callable[[], int]]] = [
-        ("dead_leases", lambda: len(sweeping.reclaim_dead(resources))),
+        ("dead_leases", lambda: len(sweeping.reclaim_dead(resources, identity.is_dead))),
         ("lost_messages", lambda: sweeping.resend_lost(resources)),
     ]
     if orphans:

@@ -119,11 +119,13 @@ def main() -> int:
     os.set_inheritable(events_fd, False)
     die_with_parent(int(os.environ.pop(protocol.PARENT_VARIABLE)))
     settings = graft_settings.load()
-    _lower_priority(settings.trainer_niceness)
+    _step_back(settings.trainer_niceness // 2)
     monitoring.configure_logs(settings)
     outbox, inbox, backbones = Outbox(events_fd), Inbox(), WarmBackbones(settings)
     inbox.start()
     _warm_up(settings, backbones, outbox)
+    # Not before: on a busy machine a job waited half a minute for a trainer that had to start.
+    os.nice(settings.trainer_niceness - settings.trainer_niceness // 2)
     while True:
         command = inbox.next_run()
         with structlog.contextvars.bound_contextvars(**command.context):
@@ -133,7 +135,7 @@ def main() -> int:
             return 1
 
 
-def _lower_priority(niceness: int) -> None:
+def _step_back(niceness: int) -> None:
     """Let prediction on the same machine go first, and this process die first when memory runs out."""
     os.nice(niceness)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from pathlib import Path
@@ -21,6 +22,8 @@ from deploy.cli.signals import interrupting, stop_event
 from deploy.local.launcher import Deployment, Plan, Role
 from models.settings import Settings, describe_faults
 
+# How soon a process that ended is seen, and started again.
+_ROUND_S = 0.1
 _SAMPLE = Path(__file__).parent / "samples" / "tickets.csv"
 
 
@@ -53,16 +56,15 @@ def up(
         deployment.start()
     try:
         _show_banner(deployment)
-        while not stop.wait(0.25):
+        while not stop.wait(_ROUND_S):
             if verbose:
-                for child in deployment.children:
-                    for line in child.new_lines():
-                        console.err.print(Text.assemble((f"{child.name:<9} ", "dim"), line))
+                _show_logs(deployment)
             deployment.supervise()
     finally:
         with console.err.status("Stopping …"):
             deployment.stop()
-        console.err.print("Stopped.")
+        with contextlib.suppress(OSError):
+            console.err.print("Stopped.")
 
 
 def migrate(
@@ -129,6 +131,13 @@ def _role(word: str) -> Role:
             return word
         case _:
             raise CommandError(reason=f"--role is all, api, predictor or worker; got {word!r}.")
+
+
+def _show_logs(deployment: Deployment) -> None:
+    for child in deployment.children:
+        for line in child.new_lines():
+            with contextlib.suppress(OSError):  # standard error may be a file on a disk that is full
+                console.err.print(Text.assemble((f"{child.name:<9} ", "dim"), line))
 
 
 def _show_banner(deployment: Deployment) -> None:

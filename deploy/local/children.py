@@ -10,10 +10,15 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import psutil
 
 _LOG_LIMIT = 16 * 2**20
+# A process that lived for so long was not ended by what it does at its start: it comes back at once.
+_SOUND_LIFE_S = 10.0
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 10.0
 # Lines of level error and above in structlog's and Python's formats, and the last line of a traceback.
 _TROUBLE = re.compile(
     r"\[(error|critical) *\]|\b(ERROR|CRITICAL|FATAL)\b|\"level\": ?\"(error|critical)\"|^[\w.]*(Error|Exception)\b"
@@ -49,10 +54,11 @@ class Child:
         return self._process.poll() if self._process else None
 
     def start(self) -> None:
-        """Start it in a session of its own: Ctrl-C reaches the launcher only, which then stops all in order."""
-        if self.log.exists() and self.log.stat().st_size > _LOG_LIMIT:
-            self.log.replace(self.log.with_suffix(".1.log"))
-        with self.log.open("ab") as log:
+        """Start it in a session of its own: Ctrl-C reaches the launcher only, which then stops all in order.
+
+        Raises OSError when the system has no room for another process.
+        """
+        with self._open_log() as log:
             self._read_to = log.tell()
             self._process = subprocess.Popen(  # noqa: S603 - the command is ours
                 self._command,
@@ -75,16 +81,32 @@ class Child:
             return None
         now = time.monotonic()
         if self._start_again_at is None:
-            if now - self._started_at > 60:
+            if now - self._started_at > _SOUND_LIFE_S:
                 self.restarts = 0
-            pause = min(0.5 * 2**self.restarts, 30.0)
-            self._start_again_at = now + pause
+            said = self._wait_for_start(now)
             _stop_all(_group(self._process.pid))
-            return f"{self.name} ended with status {self.status}; starting it again in {pause:g} s ({self.log})"
+            return f"{self.name} ended with status {self.status}; {said} ({self.log})"
         if now >= self._start_again_at:
             self.restarts += 1
-            self.start()
+            try:
+                self.start()
+            except OSError as error:
+                return f"{self.name} cannot be started ({error.strerror}); {self._wait_for_start(now)}"
         return None
+
+    def _wait_for_start(self, now: float) -> str:
+        pause = min(_FIRST_PAUSE_S * 2 ** (self.restarts - 1), _LONGEST_PAUSE_S) if self.restarts else 0.0
+        self._start_again_at = now + pause
+        return f"starting it again in {pause:g} s" if pause else "starting it again"
+
+    def _open_log(self) -> BinaryIO:
+        """Open the log at its end. On a full disk there may be no room even for an empty file: the lines are lost."""
+        try:
+            if self.log.exists() and self.log.stat().st_size > _LOG_LIMIT:
+                self.log.replace(self.log.with_suffix(".1.log"))
+            return self.log.open("ab")
+        except OSError:
+            return Path(os.devnull).open("ab")
 
     def stop(self, grace_s: float) -> None:
         """Send SIGTERM, then SIGKILL to the rest of its tree after `grace_s`, its own process groups included."""

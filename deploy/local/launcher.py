@@ -5,6 +5,7 @@ Nothing here is a stand-in: the same API, worker and broker protocol run in prod
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -64,6 +65,7 @@ class Deployment:
         self.children: list[Child] = []
         self._report = report
         self._valkey: Valkey | None = None
+        self._noted: list[int] = []  # processes that a launcher after this one would find
 
     def __enter__(self) -> Deployment:
         self.start()
@@ -86,7 +88,8 @@ class Deployment:
             self._start_valkey(env)
             self._migrate(env)
             self._start_children(env, port)
-            self.folder.remember(self._pids())
+            self._noted = self._pids()
+            self.folder.remember(self._noted)
             if self.plan.serves_http:
                 self._wait_ready(ready_timeout_s)
         except BaseException:
@@ -94,16 +97,22 @@ class Deployment:
             raise
 
     def supervise(self) -> None:
-        """Start dead children again and show the errors in their logs; one round."""
-        before = self._pids()
+        """Start dead children again and show the errors in their logs; one round. No full disk ends it."""
         for child in self._all():
             for line in child.trouble():
-                self._report(f"{child.name}: {line}")
+                self._say(f"{child.name}: {line}")
             news = child.supervise()
             if news:
-                self._report(news)
-        if self._pids() != before:
-            self.folder.remember(self._pids())
+                self._say(news)
+        pids = self._pids()
+        if pids != self._noted:
+            with contextlib.suppress(OSError):  # noted in a later round
+                self.folder.remember(pids)
+                self._noted = pids
+
+    def _say(self, line: str) -> None:
+        with contextlib.suppress(OSError):  # standard error may be a file on the disk that is full
+            self._report(line)
 
     def stop(self) -> None:
         """Stop the front first, so that nothing new comes in; then workers; the broker last."""

@@ -186,9 +186,13 @@ def write_as_owner(session: Session, job_id: str, attempt: int, worker: str, val
     return _returning(session, update(Job).where(*owned, Job.lease_until > clock()).values(**values))
 
 
-def lock_dead(session: Session, job_id: str, attempt: int) -> Job | None:
-    """Lock and return a running job whose lease has expired. None: it was renewed, or another sweeper was first."""
-    dead = (Job.status == "running", or_(Job.lease_until.is_(None), Job.lease_until <= clock()))
+def lock_dead(session: Session, job_id: str, attempt: int, *, worker: str | None = None) -> Job | None:
+    """Lock and return a running job whose lease has expired, or that this worker has, which is known to be dead.
+
+    None: the lease was renewed, or another sweeper was first.
+    """
+    expired = or_(Job.lease_until.is_(None), Job.lease_until <= clock())
+    dead = (Job.status == "running", expired if worker is None else Job.worker == worker)
     statement = select(Job).where(Job.id == job_id, Job.attempt == attempt, *dead).with_for_update(key_share=True)
     return session.scalar(statement.execution_options(populate_existing=True))
 
@@ -233,6 +237,13 @@ def fetch_dead(session: Session, limit: int) -> Sequence[Job]:
     """Return running jobs whose lease has expired."""
     dead = (Job.status == "running", or_(Job.lease_until.is_(None), Job.lease_until <= clock()))
     return session.scalars(select(Job).where(*dead).order_by(Job.created_at).limit(limit)).all()
+
+
+def fetch_held(session: Session) -> Sequence[tuple[str, str, int, str]]:
+    """Return customer, id, attempt and worker of the running jobs whose lease has not expired."""
+    held = (Job.status == "running", Job.lease_until > clock(), Job.worker.is_not(None))
+    rows = session.execute(select(Job.customer_id, Job.id, Job.attempt, Job.worker).where(*held))
+    return [(row[0], row[1], row[2], row[3] or "") for row in rows]
 
 
 def storable(text: str) -> str:

@@ -5,6 +5,7 @@ Any number of sweepers may run at once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import islice
 
 from models.errors import JobError
@@ -42,18 +43,21 @@ def resend_lost(resources: Resources) -> int:
     return wake(resources, [*never_sent, *long_ago])
 
 
-def reclaim_dead(resources: Resources) -> list[str]:
-    """Take back running jobs whose lease has run out: queued again, stopped as their customer asked, or failed.
+def reclaim_dead(resources: Resources, is_dead: Callable[[str], bool] = lambda _worker: False) -> list[str]:
+    """Take back running jobs whose lease has run out, or whose worker `is_dead` knows to be gone.
 
-    Returns their ids.
+    They are queued again, stopped as their customer asked, or failed. Returns their ids.
     """
     with resources.database.reading() as session:
-        dead = [(job.customer_id, job.id, job.attempt) for job in jobs.fetch_dead(session, _BATCH)]
+        expired = jobs.fetch_dead(session, _BATCH)
+        held = jobs.fetch_held(session)
+    dead: list[tuple[str, str, int, str | None]] = [(job.customer_id, job.id, job.attempt, None) for job in expired]
+    dead += [(customer_id, job_id, attempt, worker) for customer_id, job_id, attempt, worker in held if is_dead(worker)]
     reclaimed: list[str] = []
-    for customer_id, job_id, attempt in dead:
+    for customer_id, job_id, attempt, worker in dead:
         with resources.database.transaction() as session:
             customers.keep(session, {customer_id})
-            job = jobs.lock_dead(session, job_id, attempt)
+            job = jobs.lock_dead(session, job_id, attempt, worker=worker)
             if job is None:
                 continue  # it came back to life, or another sweeper was faster
             attempt_outcome.interrupt(session, job, _WORKER_LOST, resources.settings.max_interruptions)

@@ -65,7 +65,7 @@ class World:
     def api(self) -> psutil.Process | None:
         """Return the process that serves HTTP."""
         port = int(self.graft.url.rpartition(":")[2])
-        for child in self.children("uvicorn"):
+        for child in self.children("api"):
             with contextlib.suppress(psutil.Error):
                 if any(c.laddr.port == port for c in child.net_connections("tcp") if c.status == psutil.CONN_LISTEN):
                     return child

@@ -62,23 +62,51 @@ def test_a_child_that_does_not_listen_is_killed(start: Callable[[str], Child], t
     assert not process.is_running()
 
 
-def test_a_dead_child_is_started_again_after_a_pause(start: Callable[[str], Child]) -> None:
+def test_a_dead_child_is_started_again_at_once_and_after_a_pause_if_it_dies_young(
+    start: Callable[[str], Child],
+) -> None:
     child = start("import time; time.sleep(600)")
-    first = child.pid
-    assert first is not None
-    psutil.Process(first).kill()
+    seen = set()
+    for number, said in enumerate(["starting it again (", "starting it again in 0.5 s", "starting it again in 1 s"]):
+        assert child.pid is not None
+        seen.add(child.pid)
+        psutil.Process(child.pid).kill()
+        until(lambda: child.status is not None)
+        news = child.supervise()
+        assert news is not None
+        assert said in news
+
+        def again() -> bool:
+            child.supervise()
+            return child.pid is not None
+
+        until(again)
+        assert child.restarts == number + 1
+    assert len(seen | {child.pid}) == 4
+
+
+def test_no_full_disk_and_no_missing_program_ends_the_one_that_supervises(tmp_path: Path) -> None:
+    """Without a log its lines are lost; what cannot be started is tried again later."""
+    log = tmp_path / "gone" / "child.log"
+    child = Child("child", [str(tmp_path / "program")], env=dict(os.environ), log=log)
+    with pytest.raises(FileNotFoundError):
+        child.start()
+    (tmp_path / "program").write_text("#!/bin/sh\nexec sleep 600\n")
+    (tmp_path / "program").chmod(0o700)
+    child.start()
+    assert child.tail() == ""
+    (tmp_path / "program").unlink()
+    assert child.pid is not None
+    psutil.Process(child.pid).kill()
     until(lambda: child.status is not None)
-    news = child.supervise()
-    assert news is not None
-    assert "starting it again in 0.5 s" in news
+    news: list[str] = []
 
-    def again() -> bool:
-        child.supervise()
-        return child.pid is not None
+    def refused() -> bool:
+        news.extend(filter(None, [child.supervise()]))
+        return len(news) == 2
 
-    until(again)
-    assert child.pid != first
-    assert child.restarts == 1
+    until(refused)
+    assert "cannot be started (No such file or directory); starting it again in 0.5 s" in news[1]
 
 
 def test_pauses_grow(start: Callable[[str], Child]) -> None:
@@ -88,9 +116,9 @@ def test_pauses_grow(start: Callable[[str], Child]) -> None:
         news = child.supervise()
         if news:
             assert "status 3" in news
-            pauses.append(news.split(" s (")[0].rsplit(" ", 1)[1])
+            pauses.append(news.split("; ")[1].split(" (")[0].removeprefix("starting it again"))
         time.sleep(0.01)
-    assert pauses == ["0.5", "1", "2"]
+    assert pauses == ["", " in 0.5 s", " in 1 s"]
 
 
 @pytest.mark.parametrize(

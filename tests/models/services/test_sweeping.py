@@ -11,11 +11,13 @@ import pytest
 from sqlalchemy import update
 
 from models.errors import JobError
+from models.records import jobs as records
 from models.records.changes import Change
 from models.records.clock import clock
 from models.records.customers import Customer
 from models.records.files import File
 from models.services import changes, claims, customers, jobs, orphans, sweeping
+from models.services.errors import LeaseLost
 from models.services.queue import QUEUE_NAME
 from models.services.resources import Resources
 from models.storage.filesystem import DirectoryStore
@@ -75,6 +77,25 @@ def test_a_dead_workers_job_goes_to_the_next(resources: Resources, bench: Bench,
     assert bench.messages() == 1
     assert "The worker that ran it was lost" in bench.said(job)[-1]
     assert bench.claim(job, "worker-2").attempt == 2
+
+
+def test_a_worker_that_is_known_to_be_dead_is_not_waited_for(
+    resources: Resources, bench: Bench, customer: MakeCustomer
+) -> None:
+    acme = customer()
+    killed, alive = bench.job(acme), bench.job(acme)
+    claim = bench.claim(killed, "killed")
+    bench.claim(alive, "alive")
+    assert sweeping.reclaim_dead(resources, lambda worker: worker == "killed") == [killed.id]
+    assert (bench.read(killed).status, bench.read(alive).status) == ("queued", "running")
+    # One that was no more than thought dead writes nothing.
+    with pytest.raises(LeaseLost):
+        claims.heartbeat(resources, claim)
+    # A sweeper that looked before the job went to another attempt takes nothing away.
+    bench.claim(killed, "other")
+    with resources.database.transaction() as session:
+        assert records.lock_dead(session, killed.id, 1, worker="killed") is None
+        assert records.lock_dead(session, killed.id, 2, worker="killed") is None
 
 
 def test_lost_workers_use_up_no_attempts_and_yet_not_for_ever(
