@@ -30,6 +30,7 @@ class ModelObject(Object):
     licence: str | None = Field(None, description="The licence of a base model's weights.")
     parameters: int | None = Field(None, description="Number of a base model's weights.")
     width: int | None = Field(None, description="Length of a base model's vectors.")
+    max_tokens: int | None = Field(None, description="How many tokens of a text a base model reads at a time.")
 
 
 class VersionObject(Object):
@@ -89,6 +90,7 @@ def base_model_object(entry: BackboneEntry) -> ModelObject:
         licence=entry.licence,
         parameters=entry.parameters,
         width=entry.width,
+        max_tokens=entry.max_tokens if entry.modality == "text" else None,
     )
 
 

@@ -163,7 +163,7 @@ def _show_model(client: Client, name: str, *, as_json: bool) -> None:
     model = client.get(f"/v1/models/{name}")
     if model.get("kind") == "base":
         console.show_lines(
-            [(field, model.get(field)) for field in ("id", "modality", "parameters", "width", "licence")]
+            [(field, model.get(field)) for field in ("id", "modality", "parameters", "width", "max_tokens", "licence")]
         )
         return
     every = list(client.each(f"/v1/models/{model['id']}/versions"))

@@ -25,6 +25,7 @@ def test_the_sdk_lists_reads_and_deletes_models(tenant: Tenant, publish: Publish
     assert listed[-1] == full
     base = tenant.openai.models.retrieve("minilm")
     assert base.owned_by == "graft"
+    assert base.model_dump()["max_tokens"] == 256
     for name in ("tickets", full):
         model = tenant.openai.models.retrieve(name)
         assert (model.id, model.owned_by) == (full, tenant.name)
