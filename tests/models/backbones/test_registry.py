@@ -119,7 +119,8 @@ def test_a_hub_that_does_not_answer_is_a_clear_error(tmp_path: Path) -> None:
 
 def test_the_default_base_is_the_first_that_reads_the_modality(tmp_path: Path) -> None:
     with pytest.raises(NoBaseModel, match="GRAFT_BASE_MODELS_FILE"):
-        registry.default_for(Settings(), "image")
+        registry.default_for(Settings(), "audio")
+    assert registry.default_for(Settings(), "image").name == "mobilenet-v2"
     sizes = {"licence": "MIT", "width": 8, "blocks": 2, "source": {"folder": "/none"}}
     settings = _settings(
         tmp_path,
