@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
-from models.records.clock import clock
+from models.records.clock import clock, read_clock
 from models.records.files import File
 from models.records.jobs import Job
 from models.records.keys import ApiKey
@@ -42,3 +42,10 @@ def count_jobs_of_a_day(session: Session, customer_id: str) -> int:
     """Count the jobs that the customer created in the last 24 hours."""
     recent = (Job.customer_id == customer_id, Job.created_at > clock() - DAY_S)
     return session.scalar(select(func.count()).select_from(Job).where(*recent)) or 0
+
+
+def seconds_until_a_job_is_a_day_old(session: Session, customer_id: str) -> float:
+    """Return when the first of those jobs no longer counts, from now."""
+    recent = (Job.customer_id == customer_id, Job.created_at > clock() - DAY_S)
+    first = session.scalar(select(func.min(Job.created_at)).where(*recent))
+    return DAY_S if first is None else max(0.0, first + DAY_S - read_clock(session))

@@ -5,6 +5,7 @@ Not what is billed: a run that was cancelled or that failed has used a worker, t
 
 from __future__ import annotations
 
+import calendar
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -66,6 +67,12 @@ def used_this_month(session: Session, customer_id: str) -> float:
     return share.month_s if share is not None and share.month == _month(read_clock(session)) else 0.0
 
 
+def seconds_until_next_month(session: Session, _customer_id: str) -> float:
+    """Return how long the month in UTC still lasts."""
+    now = read_clock(session)
+    return _next_month(now) - now
+
+
 def fetch_waiting(session: Session) -> Sequence[WaitingCustomer]:
     """Return the customers that have queued jobs."""
     now = read_clock(session)
@@ -99,6 +106,12 @@ def fetch_waiting(session: Session) -> Sequence[WaitingCustomer]:
 
 def _decayed(used_s: float, age_s: float) -> float:
     return float(used_s * 0.5 ** (max(0.0, age_s) / HALF_LIFE_S))
+
+
+def _next_month(now: float) -> float:
+    date = time.gmtime(now)
+    december = date.tm_mon == 12
+    return float(calendar.timegm((date.tm_year + december, 1 if december else date.tm_mon + 1, 1, 0, 0, 0)))
 
 
 def _month(now: float) -> int:

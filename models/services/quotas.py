@@ -19,7 +19,6 @@ QuotaName = Literal[
     "stored_bytes", "files", "models", "keys", "unfinished_jobs", "jobs_per_day", "training_seconds_per_month"
 ]
 NAMES: tuple[QuotaName, ...] = get_args(QuotaName)
-_DAY_S = 86_400.0
 # A job's end may be seconds away.
 _SOON_S = 10.0
 
@@ -31,7 +30,7 @@ class _Quota:
     mend: str
     measure: Callable[[Session, str], float]
     error: type[QuotaExceeded | StorageQuotaExceeded | RateQuotaExceeded] = QuotaExceeded
-    retry_after_s: float = _DAY_S  # where the error says when to try again
+    retry_after: Callable[[Session, str], float] = lambda _session, _customer_id: _SOON_S  # where the error says that
 
 
 _QUOTAS: dict[QuotaName, _Quota] = {
@@ -51,7 +50,6 @@ _QUOTAS: dict[QuotaName, _Quota] = {
         "Wait for one to end, or cancel one",
         jobs.count_unfinished,
         RateQuotaExceeded,
-        _SOON_S,
     ),
     "jobs_per_day": _Quota(
         "quota_jobs_per_day",
@@ -59,6 +57,7 @@ _QUOTAS: dict[QuotaName, _Quota] = {
         "Wait until the first of them is a day old",
         holdings.count_jobs_of_a_day,
         RateQuotaExceeded,
+        holdings.seconds_until_a_job_is_a_day_old,
     ),
     "training_seconds_per_month": _Quota(
         "quota_training_seconds_per_month",
@@ -66,6 +65,7 @@ _QUOTAS: dict[QuotaName, _Quota] = {
         "Wait for the next month (UTC)",
         training_shares.used_this_month,
         RateQuotaExceeded,
+        training_shares.seconds_until_next_month,
     ),
 }
 
@@ -97,7 +97,7 @@ def check(session: Session, settings: Settings, customer: Customer, adding: Mapp
             continue
         used = int(_QUOTAS[name].measure(session, customer.id))
         if used + more > limit:
-            raise _exceeded(name, limit, used)
+            raise _exceeded(session, customer, name, limit, used)
 
 
 def check_soon(resources: Resources, customer_id: str, adding: Mapping[QuotaName, int]) -> None:
@@ -115,7 +115,7 @@ def find_spent(session: Session, settings: Settings, customer: Customer) -> JobE
     used = int(_QUOTAS[name].measure(session, customer.id))
     if used < limit:
         return None
-    return JobError.of(_exceeded(name, limit, used), blame="user")
+    return JobError.of(_exceeded(session, customer, name, limit, used), blame="user")
 
 
 def measure(resources: Resources, customer_id: str) -> list[QuotaState]:
@@ -133,10 +133,12 @@ def measure(resources: Resources, customer_id: str) -> list[QuotaState]:
         ]
 
 
-def _exceeded(name: QuotaName, limit: int, used: int) -> QuotaExceeded | StorageQuotaExceeded | RateQuotaExceeded:
+def _exceeded(
+    session: Session, customer: Customer, name: QuotaName, limit: int, used: int
+) -> QuotaExceeded | StorageQuotaExceeded | RateQuotaExceeded:
     quota = _QUOTAS[name]
     data: dict[str, Any] = {"limit": limit, "used": used, "what": quota.what, "mend": quota.mend}
     details = [{"quota": name, "limit": limit, "used": used}]
     if issubclass(quota.error, RateQuotaExceeded):
-        return quota.error(**data, details=details, retry_after_s=quota.retry_after_s)
+        return quota.error(**data, details=details, retry_after_s=quota.retry_after(session, customer.id))
     return quota.error(**data, details=details)

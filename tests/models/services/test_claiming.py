@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable
+from datetime import datetime
 
 import pytest
 from sqlalchemy import select, update
 
 from models.errors import JobError
+from models.records import training_shares
 from models.records.clock import clock
 from models.records.customers import Customer
 from models.records.jobs import Job
@@ -180,3 +182,13 @@ def test_each_attempt_counts_once_and_whose_fault_it_was_decides_of_the_month(
     assert share is not None
     assert share.used_s == pytest.approx(250, abs=2)
     assert share.month_s == pytest.approx(180, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("now", "following"),
+    [("2026-11-29 23:59:59", "2026-12-01 00:00:00"), ("2026-12-31 12:00:00", "2027-01-01 00:00:00")],
+)
+def test_a_month_ends_in_utc(now: str, following: str) -> None:
+    moment, then = (datetime.fromisoformat(f"{one}+00:00").timestamp() for one in (now, following))
+    assert training_shares._next_month(moment) == then
+    assert training_shares._month(then) != training_shares._month(moment) == training_shares._month(then - 1)

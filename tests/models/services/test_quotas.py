@@ -14,6 +14,7 @@ from models.records.customers import Customer
 from models.records.jobs import Job
 from models.services import accounts, claims, jobs, keys, quotas
 from models.services.accounts import AccountChange
+from models.services.errors import RateQuotaExceeded
 from models.services.resources import Resources
 
 from .conftest import Bench
@@ -107,6 +108,11 @@ def test_jobs_of_yesterday_do_not_count(resources: Resources, bench: Bench, cust
     file = bench.file(acme)
     bench.job(acme, training_file=file.id)
     limit(resources, acme, jobs_per_day=1)
+    with resources.database.transaction() as session:
+        session.execute(update(Job).values(created_at=clock() - 80_000))
+    with pytest.raises(RateQuotaExceeded) as refused:
+        bench.job(acme, training_file=file.id)
+    assert refused.value.retry_after_s == pytest.approx(6_400, abs=60)
     with resources.database.transaction() as session:
         session.execute(update(Job).values(created_at=clock() - 86_500))
     bench.job(acme, training_file=file.id)
