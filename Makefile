@@ -82,9 +82,10 @@ bench-serving: $(VENV)/.installed-bench  ## Measure what serving claims (ROWS=1,
 bench-faults: install-dev  ## Kill processes beneath 200 jobs and look at the books (JOBS=, SECONDS=, SEED=, DATABASE=sqlite)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.benchmarks.faults $(if $(filter-out auto,$(JOBS)),--jobs $(JOBS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(DATABASE),--database $(DATABASE))
 
-bench-fairness: install-dev  ## Measure one customer beside the uploads, the event streams and the slow connections of others
+bench-fairness: install-dev  ## Measure one customer beside the uploads, jobs, event streams and slow connections of others
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.benchmarks.upload_fairness
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.benchmarks.stream_fairness
+	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.benchmarks.training_fairness
 
 settings: install-dev  ## Write the settings into README.md, docker-compose.yml and compose.env.example
 	$(BIN)/python -m deploy.configuration README.md docker-compose.yml deploy/compose.env.example

@@ -9,6 +9,17 @@ from models.records.clock import read_clock
 from models.records.jobs import Job
 
 
+def count_queued(session: Session) -> int:
+    """Count the jobs that wait for a worker, of all customers."""
+    return session.scalar(select(func.count()).select_from(Job).where(Job.status == "queued")) or 0
+
+
+def count_by_status(session: Session) -> dict[str, int]:
+    """Count the jobs of all customers by state."""
+    rows = session.execute(select(Job.status, func.count()).group_by(Job.status))
+    return {row[0]: row[1] for row in rows}
+
+
 def count_failed_by_blame(session: Session) -> dict[str, int]:
     """Return how many jobs failed through the user's and through the server's fault."""
     blame = Job.error["blame"].as_string()

@@ -222,17 +222,6 @@ def fetch_lost(session: Session, resend_after_s: float, limit: int) -> Sequence[
     return [(row[0], row[1]) for row in session.execute(statement.order_by(Job.created_at, Job.id).limit(limit))]
 
 
-def count_queued(session: Session) -> int:
-    """Count the jobs that wait for a worker, of all customers."""
-    return session.scalar(select(func.count()).select_from(Job).where(Job.status == "queued")) or 0
-
-
-def count_by_status(session: Session) -> dict[str, int]:
-    """Count the jobs of all customers by state."""
-    rows = session.execute(select(Job.status, func.count()).group_by(Job.status))
-    return {row[0]: row[1] for row in rows}
-
-
 def fetch_dead(session: Session, limit: int) -> Sequence[Job]:
     """Return running jobs whose lease has expired."""
     dead = (Job.status == "running", or_(Job.lease_until.is_(None), Job.lease_until <= clock()))

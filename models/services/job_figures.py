@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from models.errors import Blame
-from models.records import job_figures, jobs
+from models.records import job_figures
 from models.records.transitions import TRANSITIONS
 from models.services.resources import Resources
 
@@ -26,7 +26,7 @@ def measure(resources: Resources) -> JobFigures:
     """Count now. Raises DatabaseUnavailable."""
     with resources.database.reading() as session:
         return JobFigures(
-            by_status=dict.fromkeys(map(str, TRANSITIONS), 0) | jobs.count_by_status(session),
+            by_status=dict.fromkeys(map(str, TRANSITIONS), 0) | job_figures.count_by_status(session),
             failed_by_blame=dict.fromkeys(map(str, BLAMES), 0) | job_figures.count_failed_by_blame(session),
             oldest_queued_s=job_figures.age_of_oldest_queued(session),
         )

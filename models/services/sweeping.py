@@ -9,7 +9,7 @@ from collections.abc import Callable
 from itertools import islice
 
 from models.errors import JobError
-from models.records import changes, customers, idempotency, jobs, outcomes
+from models.records import changes, customers, idempotency, job_figures, jobs, outcomes
 from models.services import attempt_outcome, orphans
 from models.services.idempotency import KEEP_S
 from models.services.jobs import wake
@@ -32,7 +32,7 @@ def resend_lost(resources: Resources) -> int:
     """
     with resources.database.reading() as session:
         lost = jobs.fetch_lost(session, resources.settings.resend_after_s, _BATCH)
-        queued = jobs.count_queued(session)
+        queued = job_figures.count_queued(session)
     never_sent = [job_id for job_id, sent in lost if not sent]
     long_ago = [job_id for job_id, sent in lost if sent]
     if long_ago:
