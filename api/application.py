@@ -112,9 +112,14 @@ def _routers(settings: Settings) -> list[APIRouter]:
     routers: list[APIRouter] = []
     if settings.role in {"all", "predictor"}:
         # The only import of `serving`: a process that is control plane only never loads torch.
-        from api.routes import chat, embeddings, prediction  # noqa: PLC0415
+        from api.routes import chat, completions, embeddings, prediction  # noqa: PLC0415
 
-        routers += [prediction.router, chat.router, embeddings.router]  # first: the hot path is found first
+        routers += [
+            prediction.router,
+            chat.router,
+            completions.router,
+            embeddings.router,
+        ]  # first: the hot path is found first
     if settings.role in {"all", "api"}:
         routers += [files.router, jobs.router, catalog.router, usage.router, own_keys.router]
         routers += [customers.router, keys.router, audit.router]

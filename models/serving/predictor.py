@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import structlog
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from models.backbones import registry
 from models.datasets.examples import Input
-from models.errors import GraftError
+from models.errors import GraftError, NotFound
 from models.learning import tasks
 from models.learning.tasks.task import AnsweredTask
 from models.services.access.resolver import AccessResolver, Principal, RefreshTiming
@@ -28,8 +28,10 @@ from models.serving.errors import InvalidInput
 from models.serving.inputs import is_slow_to_read, read_text
 from models.serving.runner import Answered, Runner, ServedAdapter
 from models.serving.runner_pool import RunnerPool
-from models.serving.runners import DEFAULT_RUNNER, runner_of
+from models.serving.runners import DEFAULT_RUNNER, WRITING_RUNNER, runner_of
 from models.serving.usage import UsageMeter, Work
+from models.serving.writing import WritingRunner
+from models.serving.written_answer import WriteCall, WrittenAnswer
 from models.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -161,6 +163,40 @@ class Predictor:
             truncated=tuple(sorted(answered.truncated)),
         )
 
+    async def writes(self, customer_id: str, model_ref: str) -> bool:
+        """Return whether a model answers in words of its own. Raises NotFound and ModelNotReady."""
+        try:
+            return runner_of(await self.access.resolve(customer_id, model_ref)) == WRITING_RUNNER
+        except NotFound:
+            if self._writing_base(model_ref):
+                return True
+            raise
+
+    async def write(self, call: WriteCall) -> WrittenAnswer:
+        """Begin to write an answer; whoever listens closes it.
+
+        Raises NotFound, ModelNotReady, InvalidInput, ContextLengthExceeded, QueueFull, ArtifactBroken,
+        StorageUnavailable, BaseModelUnreachable, ShuttingDown.
+        """
+        customer_id, model, number = call.customer_id, call.model_ref, "base"
+        adapter: ServedAdapter
+        try:
+            version = await self.access.resolve(customer_id, model)
+        except NotFound:
+            if not self._writing_base(model):
+                raise
+            runner = cast("WritingRunner[Any]", await self._runners.get(WRITING_RUNNER, model))
+            adapter = runner.plain_adapter()
+        else:
+            if runner_of(version) != WRITING_RUNNER:
+                reason = f"'{model}' answers with {version.task}, not with text that it writes: ask it by predict."
+                raise InvalidInput(reason=reason, param="model")
+            runner = cast("WritingRunner[Any]", await self._runner(version))
+            adapter = await self.cache.get(version)
+            model, number = version.full_name, f"v{version.number}"
+        writing = await runner.write(customer_id, adapter, call.request)
+        return WrittenAnswer(writing, self.meter, customer_id=customer_id, model=model, version=number)
+
     async def embed(self, texts: Sequence[Any], base_model: str, *, customer_id: str = "") -> Embedded:
         """Return the base's own vectors: the L2-normalised mean of the last layer.
 
@@ -169,6 +205,8 @@ class Predictor:
         entry = registry.find(self._settings, base_model)
         if entry.modality != "text":
             raise InvalidInput(reason=f"{base_model} reads {entry.modality}, not text.", param="model")
+        if entry.kind == "decoder":
+            raise InvalidInput(reason=f"{base_model} writes; it has no embeddings.", param="model")
         runner = await self._runners.get(DEFAULT_RUNNER, base_model)
         inputs = [read_text(text, f"input[{at}]", self._limits) for at, text in enumerate(texts)]
         answered = await runner.submit(customer_id, runner.base_adapter, inputs)
@@ -191,6 +229,10 @@ class Predictor:
             ]
 
         return await asyncio.to_thread(read) if is_slow_to_read(adapter.task) else read()
+
+    def _writing_base(self, name: str) -> bool:
+        entry = registry.entries(self._settings).get(name)
+        return entry is not None and entry.kind == "decoder"
 
     def _count(self, customer_id: str, model: str, answered: Answered, *, kind: str) -> None:
         work = Work(len(answered.outputs), answered.tokens, answered.compute_s)

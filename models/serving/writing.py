@@ -94,6 +94,9 @@ AdapterT = TypeVar("AdapterT", bound=ServedAdapter)
 class WritingRunner(Runner[AdapterT], Protocol[AdapterT]):
     """A runner that writes."""
 
+    def plain_adapter(self) -> AdapterT:
+        """Return the base as it is, for whoever asks for it by its own name."""
+
     async def write(self, customer_id: str, adapter: AdapterT, request: WriteRequest) -> Writing:
         """Begin to answer.
 

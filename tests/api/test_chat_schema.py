@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from api.classified_chat import classified
+from api.errors import InvalidBody
 from api.schemas.chat import CreateChatCompletion
 
 
 def asked(*messages: dict[str, Any], **fields: Any) -> str:
-    return CreateChatCompletion.model_validate({"model": "tickets", "messages": messages, **fields}).classified
+    return classified(CreateChatCompletion.model_validate({"model": "tickets", "messages": messages, **fields}))
 
 
 def test_fields_that_are_null_are_as_good_as_absent() -> None:
@@ -47,7 +49,7 @@ def test_only_the_message_that_is_classified_has_to_be_text() -> None:
     picture = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}]}
     assert asked(picture, {"role": "assistant", "content": "x"}, {"role": "user", "content": "and now?"}) == "and now?"
     mixed = {"role": "user", "content": [*picture["content"], {"type": "text", "text": "this?"}]}
-    with pytest.raises(ValidationError, match="image_url"):
+    with pytest.raises(InvalidBody, match="image_url"):
         asked({"role": "user", "content": "hello"}, mixed)
     with pytest.raises(ValidationError, match="novel"):
         asked({"role": "user", "content": "hello", "novel": 1})
