@@ -26,6 +26,7 @@ from worker.protocol import Failed, Ready, Stop, Stopped, Train, TrainerEvent
 
 if TYPE_CHECKING:
     from models.backbones.loading import Backbone
+    from models.backbones.writing import DecoderBackbone
 
 log = structlog.get_logger(__name__)
 
@@ -95,20 +96,19 @@ class WarmBackbones:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._name: str | None = None
-        self._backbone: Backbone | None = None
+        self._backbone: Backbone | DecoderBackbone | None = None
 
-    def get(self, name: str) -> Backbone:
+    def get(self, name: str) -> Backbone | DecoderBackbone:
         """Return the base model `name`; raises what loading it raises."""
         if self._backbone is None or self._name != name:
             # torch is imported only after the process has set itself up.
-            from models.backbones import loading, registry  # noqa: PLC0415
+            from models.backbones import loading, registry, writing  # noqa: PLC0415
 
             settings = self._settings
             entry = registry.find(settings, name)
             self._backbone, self._name = None, None  # two may not fit
-            self._backbone = loading.load(
-                entry, device=settings.device, precision=settings.precision, threads=settings.threads
-            )
+            load = writing.load_decoder if entry.kind == "decoder" else loading.load
+            self._backbone = load(entry, device=settings.device, precision=settings.precision, threads=settings.threads)
             self._name = name
         return self._backbone
 

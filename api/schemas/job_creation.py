@@ -15,9 +15,10 @@ from models.services.promotion import Rule
 Auto = Literal["auto"]
 AutoFlag = Annotated[bool | Auto, auto_or("true or false", flag=True)]
 
-# OpenAI's other methods need pairs of answers or a grader, and a model that writes text.
+# OpenAI's other method needs a grader.
 _SETTINGS = "Settings, where `type` names this method."
-_NOT_OFFERED = {"dpo", "reinforcement"}
+_NOT_OFFERED = {"reinforcement"}
+_METHODS = ("supervised", "dpo")
 
 
 def within(name: str) -> WrapValidator:
@@ -65,6 +66,15 @@ class HyperparametersBody(Body):
     min_rows_per_label: Annotated[int | Auto, within("min_rows_per_label")] = Field(
         "auto", description=f"Labels with fewer training rows are rare: {RANGES['min_rows_per_label']}; 2 if not given."
     )
+    method: Literal["auto", "supervised", "dpo"] = Field(
+        "auto", description="Of models that write: learn answers, or preferences between two (`dpo`); by the file."
+    )
+    beta: Annotated[float | Auto, within("beta")] = Field(
+        "auto", description="Of `dpo`: how near it stays to the base."
+    )
+    long_rows: Literal["auto", "cut", "refuse"] = Field(
+        "auto", description="Of models that write: rows that exceed what the base reads; they are cut if not given."
+    )
     rare_labels: Literal["auto", "drop", "merge"] = Field(
         "auto", description="Leave rare labels out (`drop`, the default) or join them as `other` (`merge`)."
     )
@@ -81,16 +91,17 @@ class Method(Body):
 
     model_config = ConfigDict(validate_by_alias=True, validate_by_name=False)
 
-    type: str = Field("supervised", description="`supervised`, or a strategy.", max_length=40)
+    type: str = Field("supervised", description="`supervised`, `dpo`, or a strategy.", max_length=40)
     supervised: MethodSettings | None = Field(None, description=_SETTINGS)
     auto: MethodSettings | None = Field(None, description=_SETTINGS)
     zero_shot: MethodSettings | None = Field(None, alias="zero-shot", description=_SETTINGS)
+    few_shot: MethodSettings | None = Field(None, alias="few-shot", description=_SETTINGS)
     head: MethodSettings | None = Field(None, description=_SETTINGS)
     lora: MethodSettings | None = Field(None, description=_SETTINGS)
     partial: MethodSettings | None = Field(None, description=_SETTINGS)
     full: MethodSettings | None = Field(None, description=_SETTINGS)
     scratch: MethodSettings | None = Field(None, description=_SETTINGS)
-    dpo: Any = Field(None, description="Not offered.")
+    dpo: MethodSettings | None = Field(None, description=_SETTINGS)
     reinforcement: Any = Field(None, description="Not offered.")
 
     @model_validator(mode="after")
@@ -99,8 +110,8 @@ class Method(Body):
             raise _invalid(
                 "type", f"The method '{self.type}' is not offered; use 'supervised' or one of {_strategies()}."
             )
-        if self.type != "supervised" and self.type not in STRATEGIES:
-            raise _invalid("type", f"Unknown method '{self.type}'; use 'supervised' or one of {_strategies()}.")
+        if self.type not in _METHODS and self.type not in STRATEGIES:
+            raise _invalid("type", f"Unknown method '{self.type}'; use 'supervised', 'dpo' or one of {_strategies()}.")
         for name in type(self).model_fields:
             if name not in {"type", self._field} and getattr(self, name) is not None:
                 raise _invalid(name, f"method.type is '{self.type}', so method.{name} has no meaning.")
@@ -174,7 +185,10 @@ class CreateJob(Body):
     def chosen_hyperparameters(self) -> dict[str, Any]:
         """The hyperparameters that were set, from either field."""
         chosen = self.hyperparameters or (self.method.hyperparameters if self.method else None)
-        return chosen.model_dump(exclude_unset=True) if chosen else {}
+        values = chosen.model_dump(exclude_unset=True) if chosen else {}
+        if self.method is not None and self.method.type == "dpo":
+            values["method"] = "dpo"
+        return values
 
 
 def _strategies() -> str:

@@ -101,7 +101,7 @@ def nearest(name: str, candidates: Iterable[str]) -> str | None:
 
 
 def _stated(task: str | None) -> list[Task]:
-    return list(TASKS.values()) if task is None else [find(task)]
+    return [each for each in TASKS.values() if each.inferred] if task is None else [find(task)]
 
 
 def _given(found: list[str], columns: dict[str, str], wanted: list[Task]) -> dict[str, str]:

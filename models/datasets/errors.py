@@ -110,13 +110,20 @@ class TooManyClasses(InvalidDataset):
 
 
 class OpenAnswers(InvalidDataset):
-    """Chat data whose answers are free text, where a classifier needs a closed set."""
+    """Answers that are free text, where a classifier needs a closed set."""
 
     reason = "The assistants' answers are not a small closed set: {distinct} different answers in {rows} rows."
     mend = (
-        "Graft trains classifiers: the assistant's message after the last user message must be a label that "
-        "recurs, such as 'refund'. Replace free text by labels."
+        "A classifier's answers are labels that recur, such as 'refund': replace free text by labels. Or have a model "
+        "write such answers: task='text-generation'. {advice}"
     )
+
+
+class NothingToWrite(InvalidDataset):
+    """Rows that all have the same answer."""
+
+    reason = "All {rows} rows have the same answer."
+    mend = "Add rows with other answers."
 
 
 class OneValue(InvalidDataset):

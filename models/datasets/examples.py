@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,30 @@ class Span:
     label: str
 
 
-Input = str | TextPair | Media
-Target = str | tuple[str, ...] | float | tuple[Span, ...]
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Messages before an answer, as JSON: a list of {role, content, …}, and the tools that may be called.
+
+    An answer of the assistant among them is learned, too, unless its `weight` is 0. `text`: there are no messages, and
+    the answer is a text of which every next word is learned.
+    """
+
+    messages: str
+    tools: str = ""
+    form: Literal["chat", "text"] = "chat"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A text to be written; `calls` of tools as JSON; `rejected` is a worse one, where rows are pairs."""
+
+    text: str
+    calls: str = ""
+    rejected: str | None = None
+
+
+Input = str | TextPair | Media | Conversation
+Target = str | tuple[str, ...] | float | tuple[Span, ...] | Answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from models.datasets.examples import Example, Media, TextPair
+from models.datasets.examples import Conversation, Example, Media, TextPair
 
 _SHOWN = 5
 
@@ -50,15 +50,18 @@ class Repeats:
             else:
                 repeated.append(rows)
                 extra += len(rows) - 1
+        if self._noun == "prompt":  # a prompt may well have several answers
+            return _duplicates(self._noun, repeated, extra)
         return [*_duplicates(self._noun, repeated, extra), *_conflicts(self._noun, conflicting)]
 
 
 def _duplicates(noun: str, groups: list[list[int]], extra: int) -> list[dict[str, Any]]:
     if not groups:
         return []
-    alike = " (case and spaces aside)" if noun == "text" else ""
+    alike = " (case and spaces aside)" if noun in ("text", "prompt") else ""
+    target = "answer" if noun == "prompt" else "label"
     message = (
-        f"{extra} row{'s repeat' if extra > 1 else ' repeats'} the {noun} and label of an earlier row{alike}, "
+        f"{extra} row{'s repeat' if extra > 1 else ' repeats'} the {noun} and {target} of an earlier row{alike}, "
         f"first in rows {_listed(min(groups))}. Repeats make scores look better than they are."
     )
     return [{"code": "near_duplicates", "message": message, "count": extra, "rows": _first(groups)}]
@@ -89,4 +92,6 @@ def normalised(value: object) -> object:
         return " ".join(value.casefold().split())
     if isinstance(value, TextPair):
         return (normalised(value.first), normalised(value.second))
+    if isinstance(value, Conversation):
+        return (normalised(value.messages), value.tools)
     return value.data if isinstance(value, Media) else value

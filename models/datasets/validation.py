@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from models.datasets import free_answers
 from models.datasets.columns import Arrangement, arrange
 from models.datasets.detection import detect
 from models.datasets.errors import (
@@ -26,6 +27,7 @@ from models.datasets.mojibake import Mojibake
 from models.datasets.one_hot import refuse_one_hot
 from models.datasets.problems import OWN, Problem, ProblemCollector, name_column
 from models.datasets.repeats import Repeats
+from models.datasets.tasks import text_generation
 from models.datasets.tasks.classes import ClassStatistics
 from models.datasets.tasks.task import Statistics, Task
 from models.datasets.unread import Unread
@@ -57,7 +59,9 @@ def inspect(
     source.check(path, filename, limits)
     collected = ProblemCollector()
     found = _columns(path, filename, source, collected, limits)
-    chosen = _arrange(path, filename, source, found, task, columns)
+    taken = free_answers.decide(path, source, found, limits) if task is None and not columns else None
+    asked, columns = (task, columns) if taken is None else (taken.task, taken.columns)
+    chosen = _arrange(path, filename, source, found, asked, columns)
     statistics, repeats, unread = chosen.task.statistics(limits), Repeats(chosen.task.noun), Unread(chosen)
     words, mojibake = WordCounts(), Mojibake()
     rows, unpacked, most_unpacked = 0, 0, int(limits.unpacked_bytes(path.stat().st_size))
@@ -96,10 +100,20 @@ def inspect(
         rows=rows,
         columns=chosen.columns,
         labels=dict(statistics.labels),
-        warnings=[*unread.warnings(), *mojibake.warnings(filename, source.name), *named, *repeats.warnings()],
+        warnings=[
+            *unread.warnings(),
+            *mojibake.warnings(filename, source.name),
+            *named,
+            *repeats.warnings(),
+            *_note(taken),
+        ],
         words=words.above,
         role=role,
     )
+
+
+def _note(taken: free_answers.Taken | None) -> list[dict[str, str]]:
+    return [] if taken is None else [taken.warning()]
 
 
 def _columns(path: Path, filename: str, source: Format, collected: ProblemCollector, limits: Limits) -> list[str]:
@@ -122,6 +136,8 @@ def _oversized(task: Task, collected: ProblemCollector, rows: int, filename: str
 def _arrange(  # noqa: PLR0917
     path: Path, filename: str, source: Format, found: list[str], task: str | None, columns: dict[str, str] | None
 ) -> Arrangement:
+    if source.free_answers and task == text_generation.NAME:
+        found = list(text_generation.CHAT_COLUMNS)
     try:
         return arrange(found, task, columns, media=source.media)
     except UnknownColumns:
@@ -187,4 +203,4 @@ def _refuse_prose(statistics: Statistics, rows: int) -> None:
     """Refuse answers that hardly recur: they are free text, not labels."""
     once = sum(count == 1 for count in statistics.labels.values())
     if len(statistics.labels) > 2 and once * 2 > len(statistics.labels):
-        raise OpenAnswers(distinct=len(statistics.labels), rows=rows)
+        raise OpenAnswers(distinct=len(statistics.labels), rows=rows, advice="")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from models.datasets import tasks as data_tasks
 from models.learning.encoder import EncoderLearner
+from models.learning.generation.learner import GenerationLearner
 from models.learning.learner import Learner
 
-LEARNERS: dict[str, Learner] = {"encoder": EncoderLearner()}
+LEARNERS: dict[str, Learner] = {"encoder": EncoderLearner(), "generation": GenerationLearner()}
 
 
 def find(task: str) -> Learner:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
+from typing import cast
 
 import torch
 
 from models.backbones.loading import Backbone
 from models.backbones.parallel import one_thread_each
+from models.backbones.writing import DecoderBackbone
 from models.learning import learners, tasks
 from models.learning.activity import Activity
 from models.learning.activity import report as report_activity
@@ -22,14 +24,17 @@ from models.learning.tasks.task import Task
 __all__ = ["train"]
 
 
-def train(request: TrainRequest, backbone: Backbone, *, stop: Callable[[], bool]) -> Iterator[TrainEvent]:
+def train(
+    request: TrainRequest, backbone: Backbone | DecoderBackbone, *, stop: Callable[[], bool]
+) -> Iterator[TrainEvent]:
     """Train one model: `Progress* (VersionReady Progress*)+ Finished`.
 
     Artifacts are written below `request.output_dir`, one folder per candidate. Raises Stopped soon after `stop()`
     returns True, InvalidRequest errors for what the customer can mend, other GraftErrors for what is ours.
     """
     with one_thread_each():
-        yield from _train(request, backbone, stop)
+        # A learner asks for the kind of base that it needs: `Learner.check`.
+        yield from _train(request, cast("Backbone", backbone), stop)
 
 
 def _train(request: TrainRequest, backbone: Backbone, stop: Callable[[], bool]) -> Iterator[TrainEvent]:

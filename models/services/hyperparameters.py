@@ -55,7 +55,9 @@ RANGES = {
     "trainable_blocks": _Range(0, 1_000, whole=True),
     "regularization": _Range(0, 1e6, above=True),
     "min_rows_per_label": _Range(1, 10_000, whole=True),
+    "beta": _Range(0, 10, above=True),
 }
+_CHOICES = {"rare_labels": RULES, "method": ("supervised", "dpo"), "long_rows": ("cut", "refuse")}
 _NAMES = tuple(field.name for field in fields(Hyperparameters))
 
 
@@ -103,9 +105,9 @@ def _check(name: str, value: Any, base: BackboneEntry, param: str) -> Any:
         if not isinstance(value, str) or not 1 <= len(value) <= _NAME_CHARS or not value.isprintable():
             raise InvalidHyperparameter(name=name, expected="a name", got=got, param=param)
         return value
-    if name == "rare_labels":
-        if value not in RULES:
-            raise InvalidHyperparameter(name=name, expected=" or ".join(RULES), got=got, param=param)
+    if name in _CHOICES:
+        if value not in _CHOICES[name]:
+            raise InvalidHyperparameter(name=name, expected=" or ".join(_CHOICES[name]), got=got, param=param)
         return value
     if name == "lexical":
         if not isinstance(value, bool):

@@ -9,7 +9,6 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from models.datasets import tasks
-from models.datasets.tasks.task import Modality
 from models.errors import Unavailable
 from models.records import audit, customers, files, job_lists, jobs, versions
 from models.records.job_lists import JobFilter
@@ -60,7 +59,10 @@ def submit(
     Job and idempotency row are one transaction; the message leaves after it and may fail to. A repeated token returns
     the job of the first request. Raises NotFound for files, and the errors of `submission`.
     """
-    checked = submission.check(resources.settings, request, modality=_modality(resources, customer_id, request))
+    task = _task(resources, customer_id, request)
+    modality = None if task is None else tasks.find(task).modality
+    kind = "encoder" if task is None else submission.kind_of(task)
+    checked = submission.check(resources.settings, request, modality=modality, kind=kind)
     with resources.database.transaction() as session:
         customer = customers.lock(session, customer_id)
         if idempotency is not None:
@@ -85,13 +87,13 @@ def submit(
     return job
 
 
-def _modality(resources: Resources, customer_id: str, request: JobRequest) -> Modality | None:
-    """Return what the training file's task reads; None where the request names the base."""
+def _task(resources: Resources, customer_id: str, request: JobRequest) -> str | None:
+    """Return the training file's task; None where the request names the base."""
     if request.model:
         return None
     with resources.database.reading() as session:
         training = files.require(session, customer_id, request.training_file, param="training_file")
-    return tasks.find(str(training.profile["task"])).modality
+    return str(training.profile["task"])
 
 
 def get(resources: Resources, customer_id: str, job_id: str) -> Job:

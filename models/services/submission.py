@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from models.backbones import registry
-from models.backbones.registry import BackboneEntry
+from models.backbones.registry import BackboneEntry, Kind
 from models.datasets import tasks
 from models.datasets.rare_labels import RareLabels
 from models.datasets.tasks.task import Modality
@@ -66,12 +66,14 @@ class CheckedRequest:
     metadata: dict[str, str]
 
 
-def check(settings: Settings, request: JobRequest, *, modality: Modality | None) -> CheckedRequest:
+def check(
+    settings: Settings, request: JobRequest, *, modality: Modality | None, kind: Kind = "encoder"
+) -> CheckedRequest:
     """Judge what needs no database; `modality` is what the base has to read, None if the request names the base.
 
     Raises UnknownBaseModel, NoBaseModel, BaseModelUnreachable, UnknownStrategy, InvalidSeed, …
     """
-    base = registry.default_for(settings, modality) if modality else registry.find(settings, request.model or "")
+    base = registry.default_for(settings, modality, kind) if modality else registry.find(settings, request.model or "")
     registry.check(base)
     known = frozenset(registry.entries(settings))
     if request.suffix is not None:
@@ -156,6 +158,11 @@ def _task_of(training: File, asked: str | None, base: BackboneEntry) -> str:
     if asked is not None and asked != task:
         reason = f"The file '{training.id}' was validated for {task}. Upload it again with task='{asked[:80]}'."
         raise InvalidRequest(reason=reason, param="task")
+    if kind_of(task) != base.kind:
+        does = "writes" if base.kind == "decoder" else "reads, and does not write"
+        needs = "writes" if kind_of(task) == "decoder" else "reads"
+        reason = f"The base model '{base.name}' {does}; {task} needs one that {needs}."
+        raise UnusableFile(reason=reason, param="model")
     modality = tasks.find(task).modality
     if modality != base.modality:
         raise UnusableFile(
@@ -163,6 +170,11 @@ def _task_of(training: File, asked: str | None, base: BackboneEntry) -> str:
             param="model",
         )
     return task
+
+
+def kind_of(task: str) -> Kind:
+    """Return the kind of base that a task is learned on."""
+    return "decoder" if tasks.find(task).learner == "generation" else "encoder"
 
 
 def _check_training(training: File, rule: RareLabels) -> None:

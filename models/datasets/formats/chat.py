@@ -16,6 +16,7 @@ import orjson
 from models.datasets.formats.encoding import check_encoding, decode_head
 from models.datasets.formats.format import Format, Row
 from models.datasets.formats.json_lines import read_objects
+from models.datasets.formats.messages import plain_message
 from models.datasets.problems import Problem
 
 # The virtual columns of a chat file: each row's two ends of the conversation.
@@ -23,7 +24,6 @@ COLUMNS = ("text", "label")
 
 _KEYS = ("messages", "conversations")
 _LONG_LINE = re.compile(r'"(messages|conversations)"\s*:\s*\[\s*\{')
-_ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "model": "assistant"}  # ShareGPT's
 _ANSWERS = "Add the assistant's message: the label."
 
 
@@ -64,6 +64,9 @@ def read_rows(path: Path, columns: dict[str, str]) -> Iterator[Row | Problem]:
         if isinstance(row, Problem):
             yield row
             continue
+        if "messages" in columns:
+            yield _whole(row, columns["messages"])
+            continue
         key = next((key for key in _KEYS if key in row.values), _KEYS[0])
         try:
             text, label, unused = _ends(row.values.get(key))
@@ -76,13 +79,21 @@ def read_rows(path: Path, columns: dict[str, str]) -> Iterator[Row | Problem]:
         yield Row(row.number, row.line, {name: ends[own] for name, own in columns.items()}, unused=(*unused, *others))
 
 
+def _whole(row: Row, own: str) -> Row:
+    """Return a row with the whole conversation, for a model that writes."""
+    key = next((key for key in _KEYS if key in row.values), own)
+    kept = {"messages": row.values.get(key), "tools": row.values.get("tools")}
+    others = [name for name in row.values if name not in (key, "tools", "parallel_tool_calls")]
+    return Row(row.number, row.line, kept, unused=tuple(f"key '{name[:40]}'" for name in others))
+
+
 def _ends(messages: Any) -> tuple[str, str, list[str]]:
     """Return text, label, and what else a conversation holds."""
     if not isinstance(messages, list) or not messages:
         raise _Unusable("is not a list of messages", 'Write {"messages": [{"role": "user", …}, …]}.')
     if not all(isinstance(message, dict) for message in messages):
         raise _Unusable("holds something else than objects", 'Every message is {"role": …, "content": …}.')
-    messages = [_plain(message) for message in messages]
+    messages = [plain_message(message) for message in messages]
     asked: int | None = None
     chosen: tuple[int, int] | None = None
     weighed_out = False
@@ -100,14 +111,6 @@ def _ends(messages: Any) -> tuple[str, str, list[str]]:
         raise _Unusable("has no user message with an assistant's answer after it", _ANSWERS)
     unused = {_name(message, place, chosen) for place, message in enumerate(messages) if place not in chosen}
     return _content(messages[chosen[0]]), _content(messages[chosen[1]]), sorted(unused)
-
-
-def _plain(message: dict[str, Any]) -> dict[str, Any]:
-    """Return a message of ShareGPT's as one of OpenAI's."""
-    if "from" not in message or "role" in message:
-        return message
-    role = str(message["from"])
-    return {"role": _ROLES.get(role, role), "content": message.get("value"), "weight": message.get("weight")}
 
 
 def _is_call(message: dict[str, Any]) -> bool:

@@ -12,6 +12,7 @@ from models.datasets.tasks.pair_label import TEXT_PAIR_CLASSIFICATION
 from models.datasets.tasks.regression import TEXT_REGRESSION
 from models.datasets.tasks.single_label import TEXT_CLASSIFICATION
 from models.datasets.tasks.task import Task
+from models.datasets.tasks.text_generation import TEXT_GENERATION
 from models.datasets.tasks.token_labels import TOKEN_CLASSIFICATION
 
 # In the order in which a file's columns are tried when no task is stated.
@@ -25,6 +26,7 @@ TASKS: dict[str, Task] = {
         TOKEN_CLASSIFICATION,
         IMAGE_CLASSIFICATION,
         AUDIO_CLASSIFICATION,
+        TEXT_GENERATION,
     )
 }
 

@@ -44,6 +44,7 @@ class Task:
       once, when a file is uploaded.
     - `remarks(row)`: how the row was read where another reading is thinkable, in words; counted into a warning.
     - `noun`: what goes in, for messages.
+    - `inferred`: whether a file's columns alone can mean it.
     - `learned_as`: the task whose way of learning and answering it shares; empty if it has its own.
     """
 
@@ -57,4 +58,5 @@ class Task:
     verify: Callable[[Example, Limits], Example | Problem] | None = None
     remarks: Callable[[Row], list[str]] | None = None
     noun: str = "text"
+    inferred: bool = True
     learned_as: str = ""

@@ -9,13 +9,17 @@ from models.learning.contract.request import Hyperparameters, Strategy
 
 _HEAD = frozenset({"regularization", "features", "lexical"})
 _FITTED = _HEAD | {"n_epochs", "batch_size", "learning_rate", "learning_rate_multiplier"}
-_ROWS = frozenset({"min_rows_per_label", "rare_labels"})  # they decide what is read, whoever learns from it
+_WRITTEN = _FITTED | {"method", "beta"}  # strategies of models that write, too
+_ROWS = frozenset(
+    {"min_rows_per_label", "rare_labels", "long_rows"}
+)  # they decide what is read, whoever learns from it
 _USED: Mapping[Strategy, frozenset[str]] = {
     "zero-shot": frozenset(),
+    "few-shot": frozenset(),
     "head": _HEAD,
-    "lora": _FITTED | {"lora_rank"},
-    "partial": _FITTED | {"trainable_blocks"},
-    "full": _FITTED,
+    "lora": _WRITTEN | {"lora_rank"},
+    "partial": _WRITTEN | {"trainable_blocks"},
+    "full": _WRITTEN,
     "scratch": _FITTED,
 }
 

@@ -49,6 +49,32 @@ class Diverged(GraftError):
     message = "Training diverged in epoch {epoch} at learning rate {learning_rate:g}. A lower learning rate helps."
 
 
+class NotAWriter(InvalidRequest):
+    """A job on answers in words on a base, or by a strategy, that does not write."""
+
+    param = "model"
+    message = "A text-generation job needs a base model that writes: {reason}. Use one of: {known}."
+
+
+class RowsTooLong(InvalidRequest):
+    """Rows that exceed what the base reads, where they are not to be cut."""
+
+    param = "training_file"
+    message = (
+        "{count} rows have more than the {limit} tokens that the base model reads: rows {rows}. Shorten them, or pass "
+        "long_rows='cut'."
+    )
+
+
+class NothingFits(InvalidRequest):
+    """Rows that are too long for anything of their answers to be read."""
+
+    param = "training_file"
+    message = (
+        "Only {rows} rows have an answer within the {limit} tokens that the base model reads. Shorten the messages."
+    )
+
+
 class NoLinearLayers(InvalidRequest):
     """Low-rank adaptation stands beside linear layers, and the base has none: a network of convolutions."""
 

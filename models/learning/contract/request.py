@@ -10,7 +10,7 @@ from models.datasets.rare_labels import RareLabels, Rule
 from models.learning.contract.comparison import LiveVersion
 from models.learning.contract.outcomes import Outcome
 
-Strategy = Literal["auto", "zero-shot", "head", "lora", "partial", "full", "scratch"]
+Strategy = Literal["auto", "zero-shot", "few-shot", "head", "lora", "partial", "full", "scratch"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 
 
@@ -29,6 +29,11 @@ class Hyperparameters:
     lexical: bool | Literal["auto"] = "auto"  # an n-gram part beside the head
     min_rows_per_label: int | Literal["auto"] = "auto"  # labels with fewer are rare
     rare_labels: Rule | Literal["auto"] = "auto"
+
+    # Of models that write
+    method: Literal["supervised", "dpo", "auto"] = "auto"
+    beta: float | Literal["auto"] = "auto"  # of DPO
+    long_rows: Literal["cut", "refuse", "auto"] = "auto"  # rows that exceed what the base reads
 
     def rare(self) -> RareLabels:
         """Return the rule for labels of few rows."""

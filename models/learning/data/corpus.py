@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.datasets import rare_labels
-from models.datasets.examples import Example, Input, Media, TextPair
+from models.datasets.examples import Conversation, Example, Input, Media, TextPair
 from models.datasets.rare_labels import RareLabels, Replaced
 from models.datasets.reading import read
 from models.datasets.repeats import normalised
@@ -133,5 +133,7 @@ def _key(*values: object) -> int:
 def _parts(item: Input) -> tuple[bytes, ...]:
     if isinstance(item, Media):
         return (item.data,)
+    if isinstance(item, Conversation):
+        return (item.messages.encode(), item.tools.encode())
     texts = (item.first, item.second) if isinstance(item, TextPair) else (item,)
     return tuple(text.encode("utf-8", "surrogatepass") for text in texts)

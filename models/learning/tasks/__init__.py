@@ -11,6 +11,7 @@ from models.learning.tasks.multi_label import MultiLabel
 from models.learning.tasks.regression import Regression
 from models.learning.tasks.single_label import SingleLabel
 from models.learning.tasks.task import EncoderTask, Task
+from models.learning.tasks.text_generation import TextGeneration
 from models.learning.tasks.token_labels import TokenLabels
 
 TASKS: dict[str, Task] = {
@@ -22,6 +23,7 @@ TASKS: dict[str, Task] = {
         SingleLabel("audio-classification"),
         Regression(),
         TokenLabels(),
+        TextGeneration(),
     )
 }
 

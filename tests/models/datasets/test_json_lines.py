@@ -134,7 +134,7 @@ def test_chat_rows_that_cannot_be_used(refusal):
 
 def test_free_text_answers_are_no_labels(refusal):
     rows = [chat(("user", f"q{n}"), ("assistant", f"Well, the answer to number {n} is long.")) for n in range(40)]
-    assert isinstance(refusal(jsonl(*rows)), OpenAnswers)
+    assert isinstance(refusal(jsonl(*rows), task="text-classification"), OpenAnswers)
 
 
 @pytest.mark.parametrize("content", ["{", "{}"])

@@ -84,7 +84,6 @@ def test_more_rows_than_the_limit(refusal, profile):
         ("text,lable", 'columns={"label": "lable"}'),
         ("txet,label", 'columns={"text": "txet"}'),
         ("review,sentiment", 'columns={"text": "review", "label": "sentiment"}'),
-        ("prompt,completion", 'columns={"text": "prompt", "label": "completion"}'),
         ("sentence1,score", 'columns={"text": "sentence1", "value": "score"}'),
         ("foo,bar", "Name the columns text and label"),
     ],

@@ -1,0 +1,220 @@
+"""text-generation: messages and the answer to them, a prompt and its completion, pairs of answers, or texts alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from models.datasets.errors import NothingToWrite
+from models.datasets.examples import Answer, Conversation, Example
+from models.datasets.formats.format import Row
+from models.datasets.formats.messages import plain_message
+from models.datasets.limits import Limits
+from models.datasets.problems import BadValue, Problem, excerpt
+from models.datasets.tasks import cells
+from models.datasets.tasks.task import Task
+
+NAME = "text-generation"
+PAIRS = (("input", "preferred_output", "non_preferred_output"), ("prompt", "chosen", "rejected"))
+CHAT_COLUMNS = ("messages", "tools")  # of a chat file
+LAYOUTS = (("messages",), *PAIRS, ("prompt", "completion"), ("text",))
+
+_ROLES = {"system", "user", "assistant", "tool"}
+_SAME_ROLES = {"developer": "system", "function": "tool", "human": "user", "gpt": "assistant", "model": "assistant"}
+_FEW_ROWS = 50
+_PREFERENCE = ("preferred_output", "chosen")
+
+
+class AnswerCounts:
+    """Counts of a whole set: rows, distinct answers, rows with two answers."""
+
+    def __init__(self) -> None:
+        self.labels: dict[str, int] = {}
+        self._rows = 0
+        self._answers: set[int] = set()
+
+    def add(self, example: Example) -> None:
+        """Count one example."""
+        self._rows += 1
+        self._answers.add(hash(example.target))
+
+    def check(self) -> None:
+        """Check that there is more than one answer to learn."""
+        if len(self._answers) < 2:
+            raise NothingToWrite(rows=self._rows)
+
+    def warnings(self) -> list[dict[str, Any]]:
+        """Return a warning of few rows."""
+        if self._rows >= _FEW_ROWS:
+            return []
+        message = f"There are only {self._rows} rows. Examples in the prompt may do better than training on them."
+        return [{"code": "few_rows", "message": message}]
+
+
+def parse(row: Row, limits: Limits) -> Example | list[Problem]:
+    """Return the example of a row in any of the layouts, or its problems."""
+    values, taken = row.values, cells.Cells(row, limits)
+    tools = taken.take("tools", _tools, "")
+    conversation: Conversation | None
+    answer: Answer | None
+    if "messages" in values:
+        nothing: tuple[Conversation, Answer] | None = None
+        conversation, answer = taken.take("messages", _messages, nothing) or (None, None)
+    elif "input" in values:
+        conversation = taken.take("input", _input, None)
+        answer = _pair(taken, *PAIRS[0][1:])
+    elif "chosen" in values:
+        conversation = taken.take("prompt", _prompt, None)
+        answer = _pair(taken, *PAIRS[1][1:])
+    elif "completion" in values:
+        conversation = taken.take("prompt", _prompt, None)
+        answer = Answer(taken.take("completion", _answer_text, ""))
+    else:
+        conversation, answer = Conversation("[]", form="text"), Answer(taken.take("text", cells.text, ""))
+    if taken.problems or conversation is None or answer is None:
+        return taken.problems
+    if tools:
+        conversation = Conversation(conversation.messages, tools, conversation.form)
+    return Example(conversation, answer, row.number)
+
+
+def is_preference(columns: Mapping[str, str]) -> bool:
+    """Return whether the file's columns are those of pairs of answers."""
+    return any(name in columns for name in _PREFERENCE)
+
+
+def _messages(value: Any, limits: Limits) -> tuple[Conversation, Answer]:
+    """Split a conversation at its last answer that is to be learned."""
+    messages = [_message(each, limits) for each in _list(value)]
+    last = next((at for at in reversed(range(len(messages))) if _is_learned(messages[at])), None)
+    if last is None:
+        weighed = any(message["role"] == "assistant" for message in messages)
+        reason = "has only answers of weight 0" if weighed else "has no message of the assistant"
+        raise BadValue(reason, "Add the answer that is to be learned, as the assistant's message.")
+    return _conversation(messages[:last]), _answer(messages[last])
+
+
+def _input(value: Any, limits: Limits) -> Conversation:
+    value = _decoded(value)
+    if not isinstance(value, Mapping) or "messages" not in value:
+        raise BadValue("is not an object with messages", 'Write {"messages": [{"role": "user", "content": …}]}.')
+    found = _conversation([_message(each, limits) for each in _list(value["messages"])])
+    return Conversation(found.messages, _tools(value.get("tools"), limits))
+
+
+def _prompt(value: Any, limits: Limits) -> Conversation:
+    decoded = _decoded(value)
+    if isinstance(decoded, list):
+        return _conversation([_message(each, limits) for each in decoded])
+    return _conversation([{"role": "user", "content": cells.text(value, limits)}])
+
+
+def _pair(taken: cells.Cells, preferred: str, rejected: str) -> Answer | None:
+    better, worse = taken.take(preferred, _output, None), taken.take(rejected, _output, None)
+    if better is None or worse is None:
+        return None
+    return Answer(better.text, better.calls, rejected=worse.text)
+
+
+def _output(value: Any, limits: Limits) -> Answer:
+    decoded = _decoded(value)
+    if isinstance(decoded, list):
+        messages = [_message({"role": "assistant", **each}, limits) for each in _list(decoded)]
+        if len(messages) != 1 or messages[0]["role"] != "assistant":
+            raise BadValue("is not one message of the assistant", 'Write [{"role": "assistant", "content": …}].')
+        return _answer(messages[0])
+    return Answer(_answer_text(value, limits))
+
+
+def _answer_text(value: Any, limits: Limits) -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = str(value)
+    if isinstance(value, list):
+        return _output(value, limits).text
+    return cells.text(value, limits)
+
+
+def _answer(message: Mapping[str, Any]) -> Answer:
+    calls = message.get("tool_calls")
+    return Answer(str(message["content"]), orjson.dumps(calls).decode() if calls else "")
+
+
+def _conversation(messages: Sequence[Mapping[str, Any]]) -> Conversation:
+    if not any(message["role"] != "assistant" for message in messages):
+        raise BadValue("asks nothing before its answer", "Add the user's message, or a system message.")
+    return Conversation(orjson.dumps(messages).decode())
+
+
+def _message(value: Any, limits: Limits) -> dict[str, Any]:
+    """Return a message in OpenAI's form with its content as one text."""
+    if not isinstance(value, Mapping):
+        raise BadValue(f"holds {cells.kind(value)} where a message is expected", 'Write {"role": …, "content": …}.')
+    message = plain_message(dict(value))
+    role = str(message.get("role"))
+    role = _SAME_ROLES.get(role, role)
+    if role not in _ROLES:
+        known = ", ".join(sorted(_ROLES))
+        raise BadValue(f"has a message of the role '{excerpt(role, 40)}'", f"The roles are {known}.")
+    weight = message.get("weight")
+    if weight is not None and weight not in (0, 1):
+        raise BadValue(f"has a message with weight {weight!r}", "A weight is 0 (not learned) or 1.")
+    calls = message.get("tool_calls") if role == "assistant" else None
+    content = _content(message.get("content"), role, limits, may_be_empty=bool(calls))
+    kept: dict[str, Any] = {"role": role, "content": content}
+    if calls:
+        kept["tool_calls"] = [dict(call) for call in _list(calls)]
+    kept.update({key: message[key] for key in ("name", "tool_call_id") if isinstance(message.get(key), str)})
+    if role == "assistant" and weight == 0:
+        kept["weight"] = 0
+    return kept
+
+
+def _content(content: Any, role: str, limits: Limits, *, may_be_empty: bool) -> str:
+    if isinstance(content, list):
+        parts = [part.get("text") if isinstance(part, Mapping) else None for part in content]
+        if not all(isinstance(part, str) for part in parts):
+            raise BadValue("has content that is not text", "Only text parts can be used; remove pictures and sound.")
+        content = "\n".join(str(part) for part in parts)
+    if content is None or (isinstance(content, str) and not content.strip()):
+        if may_be_empty:
+            return ""
+        what = "an empty answer" if role == "assistant" else f"an empty message of the role '{role}'"
+        raise BadValue(f"has {what}", "Write its text as `content`, or remove the row.")
+    return cells.text(content, limits)
+
+
+def _is_learned(message: Mapping[str, Any]) -> bool:
+    return message["role"] == "assistant" and message.get("weight") != 0
+
+
+def _tools(value: Any, limits: Limits) -> str:  # noqa: ARG001  (the signature of a cell)
+    decoded = _decoded(value)
+    return orjson.dumps(decoded).decode() if isinstance(decoded, list) and decoded else ""
+
+
+def _list(value: Any) -> list[Any]:
+    decoded = _decoded(value)
+    if not isinstance(decoded, list) or not decoded:
+        raise BadValue("is not a list of messages", 'Write [{"role": "user", "content": …}, …].')
+    return decoded
+
+
+def _decoded(value: Any) -> Any:
+    """Return what a cell of CSV holds as JSON; other values, and texts that are no JSON, as they are."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        try:
+            return orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return value
+    return value
+
+
+def _statistics(limits: Limits) -> AnswerCounts:  # noqa: ARG001  (a Task's signature)
+    return AnswerCounts()
+
+
+TEXT_GENERATION = Task(
+    NAME, "text", "generation", LAYOUTS, parse, _statistics, optional=("tools",), noun="prompt", inferred=False
+)

@@ -1,0 +1,230 @@
+"""The training loop: rows packed end to end, the loss on what is to be learned of them, and nothing else computed.
+
+Each batch is cut into shards of like sizes, whose gradients are computed side by side on one thread each and then added
+in a fixed order: the result is the same bits whether one thread or two did it, and whether or not it was interrupted.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from models.backbones.parallel import in_parallel
+from models.learning.contract.errors import Diverged, Stopped
+from models.learning.generation import checkpoints as states
+from models.learning.generation.checkpoints import Checkpoint, Checkpoints
+from models.learning.generation.network import WritingNetwork
+from models.learning.generation.packing import pack
+from models.learning.generation.rows import TokenRow, shared_prefix
+from models.learning.generation.strategies import TrainingConfig
+
+_WARM_UP = 0.06  # of all steps
+_CLIP = 1.0
+_SHARDS = 2
+_SHARD_TOKENS = 1_024  # of one pass with gradients: 30 blocks keep 0.6 MB of each token in bf16
+_PATIENCE = 2  # measurements without a lower loss, then the fit ends
+_LOWER = 1e-3  # what counts as lower
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A better and a worse answer to the same messages, and how probable the base finds each."""
+
+    better: TokenRow
+    worse: TokenRow
+    margin: float  # of the base's log-probabilities
+
+    def __len__(self) -> int:
+        return len(self.better) + len(self.worse)
+
+
+Rows = Sequence[TokenRow] | Sequence[Pair]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step's loss per token (of pairs: per pair), and the held-out loss where it was measured."""
+
+    number: int  # from 1
+    total: int
+    loss: float
+    learning_rate: float
+    seconds: float
+    tokens: int
+    held_loss: float | None = None
+
+
+def train(
+    network: WritingNetwork,
+    config: TrainingConfig,
+    rows: Rows,
+    measure: Callable[[], float],
+    *,
+    seed: int,
+    threads: int,
+    stop: Callable[[], bool],
+    checkpoints: Checkpoints | None = None,
+    deadline: Callable[[], bool] = lambda: False,
+) -> Generator[Step, None, None]:
+    """Train in place; yields every step, and leaves the values of the lowest held-out loss that `measure` returned.
+
+    Ends early when that loss stops falling, or at the `deadline`. Raises Stopped, Diverged.
+    """
+    values = network.values
+    optimizer = torch.optim.AdamW(list(values.values()), lr=config.learning_rate, weight_decay=0.0, fused=True)
+    per_epoch = math.ceil(len(rows) / config.batch_size)
+    total = per_epoch * config.epochs
+    every = max(1, math.ceil(per_epoch / 2))
+    progress = _Progress(values)
+    done = 0
+    if checkpoints is not None and (found := checkpoints.load()) is not None:
+        states.restore(values, optimizer, found.tensors)
+        done = found.step
+        progress.restore(found)
+        for entry in progress.steps:
+            yield Step(total=total, seconds=0.0, **entry)
+    for number in range(done, total):
+        if stop():
+            raise Stopped
+        if progress.is_over() or (number and deadline()):
+            break
+        began = time.monotonic()
+        epoch, at = divmod(number, per_epoch)
+        batch = _order(len(rows), seed, epoch)[at * config.batch_size : (at + 1) * config.batch_size]
+        rate = config.learning_rate * _rate(number, total)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        loss, tokens = _step(network, optimizer, [rows[row] for row in batch], config, threads)
+        if not math.isfinite(loss):
+            raise Diverged(epoch=epoch + 1, learning_rate=config.learning_rate)
+        held = measure() if (number + 1) % every == 0 or number + 1 == total else None
+        progress.add(number + 1, loss, rate, tokens, held)
+        if checkpoints is not None and checkpoints.is_due():
+            checkpoints.save(Checkpoint(number + 1, progress.tensors(optimizer), progress.as_json()))
+        yield Step(number + 1, total, loss, rate, time.monotonic() - began, tokens, held)
+    if progress.best_at == 0:
+        progress.keep(measure())
+    progress.put_best()
+
+
+class _Progress:
+    """Losses so far, and the values of the lowest held-out one."""
+
+    def __init__(self, values: dict[str, Tensor]) -> None:
+        self._values = values
+        self._best: dict[str, Tensor] = {}
+        self._best_loss = math.inf
+        self._without_gain = 0
+        self.best_at = 0
+        self.steps: list[dict[str, Any]] = []
+
+    def add(self, number: int, loss: float, rate: float, tokens: int, held: float | None) -> None:
+        entry = {"number": number, "loss": loss, "learning_rate": rate, "tokens": tokens, "held_loss": held}
+        self.steps.append(entry)
+        if held is None:
+            return
+        self._without_gain = 0 if held < self._best_loss - _LOWER else self._without_gain + 1
+        if held < self._best_loss:
+            self.keep(held)
+
+    def keep(self, held: float) -> None:
+        self._best = {name: value.detach().clone() for name, value in self._values.items()}
+        self._best_loss, self.best_at = held, len(self.steps)
+
+    def is_over(self) -> bool:
+        return self._without_gain >= _PATIENCE
+
+    def put_best(self) -> None:
+        for name, value in self._best.items():
+            self._values[name].data.copy_(value)
+
+    def tensors(self, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+        best = {f"best.{name}": value for name, value in self._best.items()}
+        return {**states.capture(self._values, optimizer), **best}
+
+    def as_json(self) -> dict[str, Any]:
+        loss = self._best_loss if math.isfinite(self._best_loss) else None
+        return {"steps": self.steps, "best": loss, "best_at": self.best_at, "without_gain": self._without_gain}
+
+    def restore(self, found: Checkpoint) -> None:
+        history = found.history
+        self.steps = list(history["steps"])
+        self._best_loss = math.inf if history["best"] is None else float(history["best"])
+        self.best_at, self._without_gain = int(history["best_at"]), int(history["without_gain"])
+        self._best = {
+            name: found.tensors[f"best.{name}"].to(value.device)
+            for name, value in self._values.items()
+            if f"best.{name}" in found.tensors
+        }
+
+
+def _step(
+    network: WritingNetwork, optimizer: torch.optim.Optimizer, batch: list[Any], config: TrainingConfig, threads: int
+) -> tuple[float, int]:
+    """Update the network on one batch; return its loss per token or pair, and how many tokens were read."""
+    values = list(network.values.values())
+    device = network.decoder.head.weight.device
+    weight = len(batch) if config.beta else sum(row.learned for row in batch)
+
+    def differentiate(shard: list[Any]) -> tuple[float, tuple[Tensor, ...]]:
+        with torch.enable_grad():
+            if config.beta:
+                loss = _pair_losses(network, shard, config.beta).sum()
+            else:
+                loss = network.losses(pack(shard, shared_prefix(shard), device)).sum()
+            gradients = torch.autograd.grad(loss / max(weight, 1), values, materialize_grads=True)
+        return float(loss.detach()), gradients
+
+    shards = _shards(batch, _SHARD_TOKENS, count=_SHARDS if device.type == "cpu" else 1)
+    results = list(in_parallel(differentiate, shards, threads=threads))
+    summed = [gradient.float() for gradient in results[0][1]]
+    for _, gradients in results[1:]:
+        torch._foreach_add_(summed, [gradient.float() for gradient in gradients])
+    for value, gradient in zip(values, summed, strict=True):
+        value.grad = gradient
+    torch.nn.utils.clip_grad_norm_(values, _CLIP)
+    optimizer.step()
+    return sum(loss for loss, _ in results) / max(weight, 1), sum(map(len, batch))
+
+
+def _pair_losses(network: WritingNetwork, pairs: Sequence[Pair], beta: float) -> Tensor:
+    """Return DPO's loss of each pair: how little the better answer gained on the worse, against the base."""
+    rows = [row for pair in pairs for row in (pair.better, pair.worse)]
+    packed = pack(rows, shared_prefix(rows), network.decoder.head.weight.device)
+    losses_M = network.losses(packed)
+    log_B = losses_M.new_zeros(len(rows)).index_add(0, packed.rows_M, -losses_M)
+    base_P = torch.tensor([pair.margin for pair in pairs], device=losses_M.device)
+    return -F.logsigmoid(beta * (log_B[0::2] - log_B[1::2] - base_P))
+
+
+def _shards(batch: list[Any], size: int, *, count: int) -> list[list[Any]]:
+    """Return the rows in shards of about equal tokens, `count` of them or as many as keep each below `size`."""
+    wanted = max(count, math.ceil(sum(map(len, batch)) / size))
+    shards: list[list[Any]] = [[] for _ in range(min(wanted, len(batch)))]
+    loads = [0] * len(shards)
+    for row in sorted(batch, key=len, reverse=True):
+        lightest = loads.index(min(loads))
+        shards[lightest].append(row)
+        loads[lightest] += len(row)
+    return shards
+
+
+def _order(rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    return np.random.default_rng((seed, epoch)).permutation(rows)
+
+
+def _rate(step: int, total: int) -> float:
+    """Return the share of the full rate: linear warm-up, then half a cosine to zero."""
+    warm = max(1, round(_WARM_UP * total))
+    if step < warm:
+        return (step + 1) / warm
+    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))

@@ -1,0 +1,126 @@
+"""Rows of models that write: every layout, what is wrong in them, and when answers are labels instead."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from models.datasets.errors import NothingToWrite
+from models.datasets.examples import Answer
+
+TASK = "text-generation"
+
+
+def lines(*rows):
+    return "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+
+
+def chat(*messages, **more):
+    return {"messages": [{"role": role, "content": content} for role, content in messages], **more}
+
+
+def written(number):
+    return chat(("system", "Be brief."), ("user", f"fact {number}"), ("assistant", f"The answer to {number} is long."))
+
+
+def test_answers_that_hardly_recur_are_texts(profile):
+    found = profile(lines(*map(written, range(12))))
+    assert found.task == TASK
+    (note,) = [warning for warning in found.warnings if warning["code"] == "taken_for"]
+    assert "12 different answers in 12 rows" in note["message"]
+
+
+def test_answers_that_recur_are_labels_unless_the_task_is_stated(profile):
+    rows = [chat(("user", f"mail {number}"), ("assistant", ("spam", "ham")[number % 2])) for number in range(12)]
+    found = profile(lines(*rows))
+    assert (found.task, sorted(found.labels)) == ("text-classification", ["ham", "spam"])
+    assert "2 different answers" in found.warnings[-1]["message"]
+    assert profile(lines(*rows), task=TASK).task == TASK
+
+
+def test_a_prompt_and_its_completion(profile, examples):
+    table = "prompt,completion\n" + "".join(f"ask {n},say {n}\n" for n in range(6))
+    assert profile(table).task == TASK
+    first = examples(table)[0]
+    assert json.loads(first.input.messages) == [{"role": "user", "content": "ask 0"}]
+    assert first.target == Answer("say 0")
+
+
+def test_completions_that_recur_are_labels(profile):
+    table = "prompt,completion\n" + "".join(f"ask {n},{'yes' if n % 2 else 'no'}\n" for n in range(8))
+    found = profile(table)
+    assert (found.task, found.columns) == ("text-classification", {"text": "prompt", "label": "completion"})
+
+
+def test_texts_alone_are_learned_where_it_is_said(examples):
+    found = examples("text\nonce upon\na time\nthere was\nan end\n", task=TASK)
+    assert (found[0].input.form, found[0].target.text) == ("text", "once upon")
+
+
+def test_pairs_in_openais_form(profile, examples):
+    rows = [
+        {
+            "input": {"messages": [{"role": "user", "content": f"q{n}"}], "tools": [], "parallel_tool_calls": True},
+            "preferred_output": [{"role": "assistant", "content": f"good {n}"}],
+            "non_preferred_output": [{"role": "assistant", "content": f"bad {n}"}],
+        }
+        for n in range(5)
+    ]
+    assert profile(lines(*rows)).task == TASK
+    assert examples(lines(*rows))[0].target == Answer("good 0", rejected="bad 0")
+
+
+def test_the_last_answer_that_is_to_be_learned_ends_the_row(examples):
+    row = chat(("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"))
+    ignored = json.loads(json.dumps(row))
+    ignored["messages"][3]["weight"] = 0
+    found = examples(lines(row, ignored, written(1), written(2)), task=TASK)
+    assert [len(json.loads(example.input.messages)) for example in found[:2]] == [3, 1]
+    assert [example.target.text for example in found[:2]] == ["d", "b"]
+
+
+def test_calls_of_tools_are_answers(examples):
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    row = {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": [call]}], "tools": [call]}
+    found = examples(lines(row, *map(written, range(4))), task=TASK)[0]
+    assert json.loads(found.target.calls) == [call]
+    assert json.loads(found.input.tools) == [call]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (chat(("user", "a"), ("assistant", " ")), "an empty answer"),
+        (chat(("user", "a")), "no message of the assistant"),
+        (chat(("assistant", "a")), "asks nothing"),
+        (chat(("wizard", "a"), ("assistant", "b")), "role 'wizard'"),
+        (
+            {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 0}]},
+            "weight 0",
+        ),
+        (
+            {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 2}]},
+            "weight 2",
+        ),
+        ({"messages": "hello"}, "not a list of messages"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "not text"),
+    ],
+)
+def test_what_is_wrong_with_a_row_is_said(refusal, row, reason):
+    error = refusal(lines(*map(written, range(4)), row), task=TASK)
+    (detail,) = error.details
+    assert detail["row"] == 5
+    assert reason in detail["reason"]
+
+
+def test_one_answer_for_all_rows_teaches_nothing(refusal):
+    rows = [chat(("user", f"q{n}"), ("assistant", "the same")) for n in range(5)]
+    assert isinstance(refusal(lines(*rows), task=TASK), NothingToWrite)
+
+
+def test_rows_that_repeat_are_named(profile):
+    found = profile(lines(written(1), written(1), written(2), written(3), written(4)))
+    (note,) = [warning for warning in found.warnings if warning["code"] == "near_duplicates"]
+    assert note["rows"] == [[1, 2]]
+    assert "prompt and answer" in note["message"]
