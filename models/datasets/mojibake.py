@@ -10,7 +10,7 @@ import re
 import shlex
 from typing import Any
 
-from models.datasets.examples import Example, TextPair
+from models.datasets.examples import Answer, Conversation, Example, TextPair
 from models.datasets.problems import excerpt
 
 _SHOWN = 5
@@ -96,7 +96,11 @@ def _byte(char: str) -> bytes:
 def _texts(example: Example) -> list[str]:
     item, target = example.input, example.target
     texts = [item.first, item.second] if isinstance(item, TextPair) else [item] if isinstance(item, str) else []
-    if isinstance(target, str):
+    if isinstance(item, Conversation):
+        texts = [item.messages]
+    if isinstance(target, Answer):
+        texts.append(target.text)
+    elif isinstance(target, str):
         texts.append(target)
     elif isinstance(target, tuple):
         texts += [label for label in target if isinstance(label, str)]

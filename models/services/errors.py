@@ -67,6 +67,13 @@ class UnknownLabels(InvalidRequest):
     )
 
 
+class StrategyOfAnotherKind(InvalidRequest):
+    """A strategy of base models that write for one that reads, or the other way round."""
+
+    param = "strategy"
+    message = "The base model '{base}' {does}, and '{name}' is a strategy of those that {needs}. Use auto."
+
+
 class UnknownStrategy(InvalidRequest):
     """A strategy that does not exist."""
 

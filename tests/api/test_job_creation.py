@@ -136,4 +136,4 @@ def _files(resources: Resources, customer: Customer) -> set[str | None]:
 def test_every_strategy_may_be_a_method_with_settings_of_its_own() -> None:
     fields = Method.model_fields.items()
     own = {field.alias or name for name, field in fields if field.annotation == MethodSettings | None}
-    assert own == {"supervised", *STRATEGIES}
+    assert own == {"supervised", "dpo", *STRATEGIES}

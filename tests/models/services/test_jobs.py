@@ -20,6 +20,7 @@ from models.services.errors import (
     ModelMismatch,
     NameTaken,
     RateQuotaExceeded,
+    StrategyOfAnotherKind,
     UnknownHyperparameter,
     UnknownLabels,
     UnknownStrategy,
@@ -114,6 +115,12 @@ def test_low_rank_matrices_need_linear_layers() -> None:
         check_strategy("lora", base)
     assert check_strategy("partial", base) == "partial"
     assert check_strategy("lora", registry.MINILM) == "lora"
+
+
+@pytest.mark.parametrize(("strategy", "kind"), [("few-shot", "encoder"), ("head", "decoder"), ("scratch", "decoder")])
+def test_a_strategy_is_of_the_kind_of_its_base(strategy: str, kind: registry.Kind) -> None:
+    with pytest.raises(StrategyOfAnotherKind, match=strategy):
+        check_strategy(strategy, replace(registry.MINILM, kind=kind))
 
 
 def test_files_of_others_do_not_exist(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
