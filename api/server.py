@@ -7,6 +7,8 @@ believed, and as many open files as the connections need.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import resource
 import sys
 
@@ -19,6 +21,8 @@ from models.settings import Settings, describe_faults
 
 # Beside the connections: the database's, the store's, the broker's, uploads, libraries.
 _OTHER_FILES = 512
+# Modules that bring torch, and those that are imported by name when a base is loaded.
+_IMPORTED_LATER = ("api.routes.chat", "api.routes.embeddings", "models.serving.predictor", "models.backbones.text")
 
 
 def main() -> None:
@@ -30,16 +34,32 @@ def main() -> None:
     parser.add_argument(
         "--admin-key-on-stdin", action="store_true", help="read the operator's key from there: no environment shows it"
     )
+    parser.add_argument(
+        "--standby", action="store_true", help="import everything, then serve as soon as there is a line on stdin"
+    )
     asked = parser.parse_args()
+    line = _wait_for_line() if asked.standby or asked.admin_key_on_stdin else ""
     given = {name: getattr(asked, name) for name in ("host", "port") if getattr(asked, name) is not None}
     if asked.admin_key_on_stdin:
-        given["admin_key"] = SecretStr(sys.stdin.readline().strip())
+        given["admin_key"] = SecretStr(line.strip())
     try:
         settings = Settings(**given)
     except ValidationError as error:
         raise SystemExit(f"The settings are wrong. {describe_faults(error)}") from None
     _allow_files(settings.max_connections + _OTHER_FILES)
     uvicorn.Server(configure(settings, grace_s=asked.grace)).run()
+
+
+def _wait_for_line() -> str:
+    """Import what the first answer needs, which is most of a start, then wait; exit if the other end is closed."""
+    with contextlib.suppress(ValidationError):  # said below
+        if Settings().role != "api":
+            for module in _IMPORTED_LATER:
+                importlib.import_module(module)
+    line = sys.stdin.readline()
+    if not line:
+        raise SystemExit(0)
+    return line
 
 
 def configure(settings: Settings, *, grace_s: int = 20) -> uvicorn.Config:

@@ -76,6 +76,9 @@ class Settings(BaseSettings):
     role: Literal["all", "api", "predictor"] = Field("all", description="Which routes this process serves.")
     host: str = Field("127.0.0.1", description="Address that `graft up` listens on.")
     port: int = Field(8000, description="Port that `graft up` listens on.")
+    standby: bool = Field(
+        True, description="Whether `graft up` keeps a second API imported (230 MB), which takes over when one dies."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning, error.")
     log_format: Literal["console", "json"] = Field("json", description="json, or console for people.")
     cors_origins: str = Field("", description="Origins whose pages may call the API, separated by commas; empty: none.")

@@ -19,6 +19,7 @@ _LOG_LIMIT = 16 * 2**20
 _SOUND_LIFE_S = 10.0
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 10.0
+_SPARE_AFTER_S = 15.0
 # Lines of level error and above in structlog's and Python's formats, and the last line of a traceback.
 _TROUBLE = re.compile(
     r"\[(error|critical) *\]|\b(ERROR|CRITICAL|FATAL)\b|\"level\": ?\"(error|critical)\"|^[\w.]*(Error|Exception)\b"
@@ -29,16 +30,29 @@ class Child:
     """One supervised process. It is started again when it dies, later and later if it keeps dying."""
 
     def __init__(
-        self, name: str, command: Sequence[str], *, env: Mapping[str, str], log: Path, told: bytes = b""
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        log: Path,
+        told: bytes = b"",
+        standby: bool = False,
     ) -> None:
-        """Describe a process. `told` is what it reads from its standard input: no other process can look at that."""
+        """Describe a process. `told` is what it reads from its standard input: no other process can look at that.
+
+        `standby`: it does nothing before it is told, so a second one waits, imported, to take over.
+        """
         self.name = name
         self.log = log
         self.restarts = 0
         self._command = list(command)
         self._env = dict(env)
         self._told = told
+        self._standby = standby
         self._process: subprocess.Popen[bytes] | None = None
+        self._spare: subprocess.Popen[bytes] | None = None
+        self._spare_at = 0.0  # when one may be started
         self._started_at = 0.0
         self._start_again_at: float | None = None
         self._read_to = 0
@@ -47,6 +61,11 @@ class Child:
     def pid(self) -> int | None:
         """The process's number while it runs."""
         return self._process.pid if self._process and self._process.poll() is None else None
+
+    @property
+    def pids(self) -> list[int]:
+        """The numbers of the process and of the one that waits to take over, of those that run."""
+        return [process.pid for process in (self._process, self._spare) if process and process.poll() is None]
 
     @property
     def status(self) -> int | None:
@@ -58,9 +77,21 @@ class Child:
 
         Raises OSError when the system has no room for another process.
         """
+        spare, self._spare = self._spare, None
+        self._process = spare if spare is not None and spare.poll() is None else self._spawn()
+        if self._process.stdin is not None:
+            # A line or two: the pipe takes them whether or not the child reads, or has died already.
+            with contextlib.suppress(BrokenPipeError), self._process.stdin as stdin:
+                stdin.write(self._told)
+        self._started_at = time.monotonic()
+        self._spare_at = self._started_at + _SPARE_AFTER_S
+        self._start_again_at = None
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
         with self._open_log() as log:
-            self._read_to = log.tell()
-            self._process = subprocess.Popen(  # noqa: S603 - the command is ours
+            if self._process is None:
+                self._read_to = log.tell()  # what an earlier launcher's wrote is no news
+            return subprocess.Popen(  # noqa: S603 - the command is ours
                 self._command,
                 env=self._env,
                 stdin=subprocess.PIPE if self._told else subprocess.DEVNULL,
@@ -68,18 +99,15 @@ class Child:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        if self._process.stdin is not None:
-            # A line or two: the pipe takes them whether or not the child reads, or has died already.
-            with contextlib.suppress(BrokenPipeError), self._process.stdin as stdin:
-                stdin.write(self._told)
-        self._started_at = time.monotonic()
-        self._start_again_at = None
 
     def supervise(self) -> str | None:
         """Start it again if it died and its pause is over; return a line for the terminal when something happened."""
-        if self._process is None or self.status is None:
+        if self._process is None:
             return None
         now = time.monotonic()
+        if self.status is None:
+            self._keep_spare(now)
+            return None
         if self._start_again_at is None:
             if now - self._started_at > _SOUND_LIFE_S:
                 self.restarts = 0
@@ -94,6 +122,14 @@ class Child:
                 return f"{self.name} cannot be started ({error.strerror}); {self._wait_for_start(now)}"
         return None
 
+    def _keep_spare(self, now: float) -> None:
+        """Start a second process once the first has had the processor for itself."""
+        if not self._standby or now < self._spare_at or (self._spare is not None and self._spare.poll() is None):
+            return
+        self._spare_at = now + _SPARE_AFTER_S
+        with contextlib.suppress(OSError):  # tried again then
+            self._spare = self._spawn()
+
     def _wait_for_start(self, now: float) -> str:
         pause = min(_FIRST_PAUSE_S * 2 ** (self.restarts - 1), _LONGEST_PAUSE_S) if self.restarts else 0.0
         self._start_again_at = now + pause
@@ -104,12 +140,17 @@ class Child:
         try:
             if self.log.exists() and self.log.stat().st_size > _LOG_LIMIT:
                 self.log.replace(self.log.with_suffix(".1.log"))
+                self._read_to = 0
             return self.log.open("ab")
         except OSError:
             return Path(os.devnull).open("ab")
 
     def stop(self, grace_s: float) -> None:
         """Send SIGTERM, then SIGKILL to the rest of its tree after `grace_s`, its own process groups included."""
+        if self._spare is not None:
+            self._spare.kill()
+            self._spare.wait()
+            self._spare = None
         if self._process is None:
             return
         below = _descendants(self._process.pid)

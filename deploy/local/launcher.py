@@ -184,14 +184,14 @@ class Deployment:
         logs, python = self.folder.logs, sys.executable
         if self.plan.serves_http:
             count = threads.share("api", workers=self.plan.workers, threads=threads_setting)
-            command = [python, "-m", "api.server", "--grace", "10"]
+            command = [python, "-m", "api.server", "--grace", "10", "--standby"]
             api_env = {**env, **threads.environment(count)}
-            told = b""
+            told = b"\n"
             if self.admin_key and self.plan.role != "predictor":
                 command.append("--admin-key-on-stdin")
                 told = self.admin_key.encode() + b"\n"
             log = logs / ("api.log" if self.plan.role == "all" else f"{self.plan.role}-{port}.log")
-            self.children.append(Child("api", command, env=api_env, log=log, told=told))
+            self.children.append(Child("api", command, env=api_env, log=log, told=told, standby=Settings().standby))
         if self.plan.works:
             count = threads.share("worker", workers=self.plan.workers, threads=threads_setting)
             for number in range(1, self.plan.workers + 1):
@@ -234,7 +234,7 @@ class Deployment:
         return [*([self._valkey.child] if self._valkey else []), *self.children]
 
     def _pids(self) -> list[int]:
-        return [child.pid for child in self._all() if child.pid is not None]
+        return [pid for child in self._all() for pid in child.pids]
 
 
 def _reserve(host: str, port: int) -> int:

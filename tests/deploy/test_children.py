@@ -85,6 +85,37 @@ def test_a_dead_child_is_started_again_at_once_and_after_a_pause_if_it_dies_youn
     assert len(seen | {child.pid}) == 4
 
 
+def test_a_second_process_waits_and_takes_over_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deploy.local.children._SPARE_AFTER_S", 0.0)
+    log = tmp_path / "child.log"
+    code = "import os, sys; line = sys.stdin.readline() or sys.exit(0); print(os.getpid(), line, end='', flush=True);"
+    command = [sys.executable, "-c", f"{code} sys.stdin.read() or __import__('time').sleep(600)"]
+    child = Child("child", command, env=dict(os.environ), log=log, told=b"the key\n", standby=True)
+    child.start()
+    try:
+        child.supervise()
+        first, spare = child.pids
+        assert child.pid == first
+        until(lambda: log.read_text() == f"{first} the key\n")  # the other one waits, and nobody told it anything
+        psutil.Process(first).kill()
+        until(lambda: child.status is not None)
+        child.supervise()
+        child.supervise()
+        assert child.pid == spare
+        until(lambda: log.read_text() == f"{first} the key\n{spare} the key\n")
+        child.supervise()
+        third = child.pids[1]
+        psutil.Process(third).kill()
+        until(lambda: child.pids == [spare])
+        child.supervise()
+        assert third not in child.pids
+        assert len(child.pids) == 2
+        family = [psutil.Process(pid) for pid in child.pids]
+    finally:
+        child.stop(grace_s=1)
+    assert not any(process.is_running() for process in family)
+
+
 def test_no_full_disk_and_no_missing_program_ends_the_one_that_supervises(tmp_path: Path) -> None:
     """Without a log its lines are lost; what cannot be started is tried again later."""
     log = tmp_path / "gone" / "child.log"

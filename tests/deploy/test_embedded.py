@@ -60,7 +60,7 @@ class Up:
             except psutil.NoSuchProcess:
                 continue
             name = "api" if "api.server" in words else "worker" if "worker.app" in words else "valkey"
-            found[name] = process
+            found.setdefault(name, process)  # the oldest: a second API only waits to take over
         return found
 
 
