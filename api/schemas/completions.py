@@ -17,7 +17,7 @@ class CreateCompletion(Body):
     """OpenAI's request. A version that was taught by chats reads the prompt as a user's message."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"model": "smollm2", "prompt": "Once upon a time", "max_tokens": 32}]}
+        json_schema_extra={"examples": [{"model": "ft:smollm2:...", "prompt": "Once upon a time", "max_tokens": 32}]}
     )
 
     model: str = Field(

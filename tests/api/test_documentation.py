@@ -74,7 +74,7 @@ def test_the_examples_run_as_they_stand(server: Server, tenant: Tenant, publish:
             key_id = server.operator.get(f"/v1/customers/{tenant.id}/keys").json()["data"][0]["id"]
             target = path.format(customer_id=tenant.id, key_id=key_id, model="first-steps", alias="live")
             for example in _examples(schema, body):
-                if "file-..." in str(example):
+                if "file-..." in str(example) or "ft:smollm2:..." in str(example):
                     continue  # says of itself that an id goes there
                 answer = client.request(method, target, json=example)
                 assert answer.status_code == 200, (path, answer.text)
