@@ -48,7 +48,7 @@ def measure(
                 small: list[float] = []
                 thread = threading.Thread(target=lambda: small.extend(_uploads(uploader, load)))
                 thread.start()
-                predict = repeat(lambda: predict(client, model), until=lambda: not _alive(load))
+                beside = repeat(lambda: predict(client, model), until=lambda: not _alive(load))
                 took = time.perf_counter() - began
                 thread.join()
             assert all(process.exitcode == 0 for process in load), "a large upload was refused"
@@ -59,7 +59,7 @@ def measure(
         "small_idle_s": summary(idle_small),
         "small_s": summary(small),
         "predict_idle_ms": summary([1e3 * value for value in idle_predict]),
-        "predict_ms": summary([1e3 * value for value in predict]),
+        "predict_ms": summary([1e3 * value for value in beside]),
     }
 
 
