@@ -21,7 +21,7 @@ INPUTS := pyproject.toml constraints.txt Makefile
 TEST_ENV := PYTHONDONTWRITEBYTECODE= HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-pictures serve install install-dev check format test test-fast test-slow bench bench-table bench-regret bench-carry-over bench-serving bench-faults lint types imports settings clean distclean
+.PHONY: help demo demo-pictures serve install install-dev check format test test-fast test-slow bench bench-table bench-regret bench-carry-over bench-serving bench-faults bench-fairness lint types imports settings clean distclean
 
 help:  ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

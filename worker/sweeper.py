@@ -19,6 +19,7 @@ from models import settings as graft_settings
 from models.services import sweeping, usage
 from models.services.resources import Resources, open_resources
 from worker import identity, monitoring
+from worker.deletions import Deletions
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +32,7 @@ class Sweeper:
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
+        self._deletions = Deletions(resources)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._sweep, name="sweeper", daemon=True)
 
@@ -51,14 +53,15 @@ class Sweeper:
             orphans = time.monotonic() >= next_orphans
             if orphans:
                 next_orphans = time.monotonic() + _ORPHANS_EVERY_S
-            sweep_once(self._resources, orphans=orphans)
+            sweep_once(self._resources, orphans=orphans, deletions=self._deletions)
 
 
-def sweep_once(resources: Resources, *, orphans: bool) -> bool:
+def sweep_once(resources: Resources, *, orphans: bool, deletions: Deletions | None = None) -> bool:
     """Do every step once; return whether all succeeded. Errors are logged; one step's do not stop the others."""
     steps: list[tuple[str, Callable[[], int]]] = [
         ("dead_leases", lambda: len(sweeping.reclaim_dead(resources, identity.is_dead))),
         ("lost_messages", lambda: sweeping.resend_lost(resources)),
+        ("deletions", (deletions or Deletions(resources)).follow),
     ]
     if orphans:
         steps += [

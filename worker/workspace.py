@@ -22,7 +22,7 @@ from models.learning.contract.comparison import VERSION_FILES, LiveVersion
 from models.learning.contract.request import DatasetSource, Hyperparameters, TrainRequest
 from models.records.files import File
 from models.records.versions import ModelVersion
-from models.services import orphans, priors
+from models.services import caches, orphans, priors
 from models.services.claims import Claim
 from models.services.resources import Resources
 from models.storage.errors import ObjectCorrupt, ObjectMissing
@@ -41,8 +41,8 @@ class Workspace:
 
     def __init__(self, cache_dir: Path, *, customer_id: str, job_id: str, attempt: int, worker: str) -> None:
         self.scratch = cache_dir / "scratch" / f"{job_id}-{attempt}-{worker.rpartition(':')[2]}"
-        self.features = cache_dir / "features" / customer_id
-        self.checkpoints = cache_dir / "checkpoints" / job_id
+        self.features = caches.features_folder(cache_dir, customer_id)
+        self.checkpoints = caches.checkpoints_folder(cache_dir, job_id)
         self.output = self.scratch / "output"
         self._lock: int | None = None
 

@@ -50,3 +50,8 @@ def forget(session: Session, *, older_than_s: float) -> int:
     return len(
         session.execute(delete(Change).where(Change.created_at < clock() - older_than_s).returning(Change.seq)).all()
     )
+
+
+def forget_subject(session: Session, subject: str) -> None:
+    """Delete the changes of one subject: a later one of the same transaction makes them superfluous."""
+    session.execute(delete(Change).where(Change.subject == subject))

@@ -21,6 +21,7 @@ from models.records.clock import read_clock
 
 BUSY_TIMEOUT_S = 30.0
 _CONNECT_TIMEOUT_S = 5
+_LOG_TIMEOUT_MS = 1_000
 
 
 class DatabaseUnavailable(Unavailable):
@@ -96,6 +97,24 @@ class Database:
         needed = max(known_revisions())
         if found is None or (found in known_revisions() and found != needed):
             raise SchemaOutdated(found=f"at revision {found}" if found else "not there", needed=needed)
+
+    def empty_log(self) -> bool:
+        """Move SQLite's write-ahead log into the file and empty it: deleted rows stand in it until that is done.
+
+        False: a reader needs it for longer than a second. On a server there is nothing to do.
+        """
+        if self.dialect != "sqlite":
+            return True
+        with _translated():
+            pooled = self.engine.raw_connection()
+            try:
+                cursor = pooled.cursor()
+                cursor.execute(f"PRAGMA busy_timeout = {_LOG_TIMEOUT_MS}")
+                busy = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+                cursor.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
+            finally:
+                pooled.close()
+        return not busy
 
     def close(self) -> None:
         """Close every pooled connection."""
@@ -183,6 +202,8 @@ def _prepare_sqlite(connection: sqlite3.Connection, _entry: ConnectionPoolEntry)
     connection.isolation_level = None
     connection.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
     connection.execute("PRAGMA foreign_keys = ON")
+    # What is deleted is overwritten with zeros: it may be a customer's text.
+    connection.execute("PRAGMA secure_delete = ON")
     # The change to WAL does not wait for other connections as statements do, and lasts once it is made.
     deadline = time.monotonic() + BUSY_TIMEOUT_S
     while connection.execute("PRAGMA journal_mode").fetchone()[0] not in {"wal", "memory"}:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import String, delete, select
+from sqlalchemy import String, cast, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -61,3 +61,9 @@ def forget(session: Session, *, older_than_s: float) -> int:
     """Delete answers that are no longer replayed; return how many."""
     old = IdempotentAnswer.created_at < clock() - older_than_s
     return len(session.execute(delete(IdempotentAnswer).where(old).returning(IdempotentAnswer.key)).all())
+
+
+def forget_object(session: Session, scope: str, object_id: str) -> None:
+    """Delete the answers that speak of an object: they would be read and replayed after it is gone."""
+    speaks = cast(IdempotentAnswer.body, String).contains(object_id, autoescape=True)
+    session.execute(delete(IdempotentAnswer).where(IdempotentAnswer.scope == scope, speaks))

@@ -127,6 +127,11 @@ def list_numbers(session: Session, model_id: str) -> list[int]:
     return list(session.scalars(statement.order_by(ModelVersion.number)))
 
 
+def manifests_of(session: Session, model_id: str) -> list[str]:
+    """Return the hashes of the manifests of a model's versions."""
+    return list(session.scalars(select(ModelVersion.manifest_sha256).where(ModelVersion.model_id == model_id)))
+
+
 def find_candidate(session: Session, job_id: str, candidate: str) -> ModelVersion | None:
     """Return the version that a job's candidate became."""
     statement = select(ModelVersion).where(ModelVersion.job_id == job_id, ModelVersion.candidate == candidate)

@@ -16,7 +16,7 @@ from models.records import audit, changes, customers, jobs, versions
 from models.records.pages import Page
 from models.records.transitions import UNFINISHED
 from models.records.versions import LIVE, Alias, Model, ModelVersion
-from models.services import promotion
+from models.services import caches, promotion
 from models.services.errors import (
     AliasIsLive,
     AliasMoved,
@@ -95,6 +95,8 @@ def delete_model(resources: Resources, customer_id: str, name: str) -> Model:
         if job is not None:
             raise ModelInUse(name=model.name, job=job.id, status=job.status)
         versions.lock_model(session, model.id)
+        for manifest_sha256 in versions.manifests_of(session, model.id):
+            caches.announce_version(session, customer_id, manifest_sha256)
         for table in (Alias, ModelVersion):
             session.execute(sql_delete(table).where(table.model_id == model.id))
         session.delete(model)
@@ -102,6 +104,7 @@ def delete_model(resources: Resources, customer_id: str, name: str) -> Model:
         changes.record(session, "model", customer_id, model.name)
     with contextlib.suppress(StorageUnavailable):  # what stays behind is an orphan for the sweeper
         resources.store.delete_prefix(model_prefix(customer_id, model.id))
+    caches.empty(resources, customer_id)
     return model
 
 
@@ -211,10 +214,12 @@ def delete_version(resources: Resources, customer_id: str, name: str, number: in
                 reason = f"'{alias.name}' points at it. {advice}"
                 raise VersionInUse(number=number, model=model.name, reason=reason)
         versions.forget_version(session, version)
+        caches.announce_version(session, customer_id, version.manifest_sha256)
         audit.record(session, resources.actor, "version.deleted", customer_id, f"{model.id}@{number}")
         changes.record(session, "model", customer_id, model.name)
     with contextlib.suppress(StorageUnavailable):  # what stays behind is an orphan for the sweeper
         resources.store.delete_prefix(version.artifact_prefix)
+    caches.empty(resources, customer_id)
     return version
 
 

@@ -19,6 +19,7 @@ from models.records.pages import Page
 from models.records.training_shares import TrainingShare
 from models.records.usage import UsageRecord
 from models.records.versions import Alias, Model, ModelVersion
+from models.services import caches
 from models.services.errors import NameTaken
 from models.services.metadata import check_metadata, check_name
 from models.services.resources import Resources
@@ -81,6 +82,7 @@ def delete(resources: Resources, customer_id: str) -> DeletionReport:
         session.execute(jobs.order_by(Job.id).with_for_update()).all()
         session.execute(models.order_by(Model.id).with_for_update()).all()
         keys = select(ApiKey.hash).where(ApiKey.customer_id == customer_id)
+        job_ids = session.scalars(jobs).all()
         hashes = session.scalars(keys.order_by(ApiKey.id).with_for_update()).all()
         conditions = {
             JobEvent: JobEvent.job_id.in_(jobs),
@@ -99,11 +101,13 @@ def delete(resources: Resources, customer_id: str) -> DeletionReport:
         for table, condition in conditions.items():
             removed[table.__tablename__] = session.scalar(select(func.count()).select_from(table).where(condition)) or 0
             session.execute(sql_delete(table).where(condition).execution_options(synchronize_session=False))
+        changes.forget_subject(session, customer_id)  # names of models; what follows says more
         changes.record(session, "customer", customer_id)
         for secret_sha256 in hashes:
             changes.record(session, "key", secret_sha256)
         before = {table: count for table, count in removed.items() if count}
         audit.record(session, resources.actor, "customer.deleted", customer_id, customer_id, before=before)
+    caches.empty(resources, customer_id, job_ids)
     rows = sum(removed.values())
     try:
         objects = resources.store.delete_prefix(customer_prefix(customer_id))

@@ -17,11 +17,11 @@ from models.datasets.validation import Role
 from models.datasets.word_counts import certainly_cut
 from models.errors import InvalidRequest
 from models.identifiers import new_id
-from models.records import audit, customers, files, jobs
+from models.records import audit, customers, files, idempotency, jobs
 from models.records.database import DatabaseUnavailable
 from models.records.files import File
 from models.records.pages import Page
-from models.services import quotas
+from models.services import caches, quotas
 from models.services.errors import FileInUse
 from models.services.quotas import QuotaName
 from models.services.resources import Resources
@@ -139,11 +139,15 @@ def delete(resources: Resources, customer_id: str, file_id: str) -> File:
         if job is not None:
             raise FileInUse(id=file_id, job=job.id, status=job.status)
         session.delete(file)
+        # Its profile names labels and quotes rows.
+        idempotency.forget_object(session, customer_id, file_id)
+        caches.announce_file(session, customer_id)
         before = {"bytes": file.bytes, "sha256": file.sha256}
         audit.record(session, resources.actor, "file.deleted", customer_id, file_id, before=before)
     # The row is gone, so the file is; an object that stays behind is an orphan for the sweeper.
     with contextlib.suppress(StorageUnavailable):
         resources.store.delete(file.object_key)
+    caches.empty(resources, customer_id)
     return file
 
 

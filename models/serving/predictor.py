@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -86,6 +86,7 @@ class Predictor:
             RefreshTiming(poll_s=settings.directory_poll_s),
             on_change=self._prefetch,
             on_customer_gone=self._forget_customer,
+            on_version_gone=self._forget_version,
         )
         self.artifacts = artifacts or ArtifactDiskCache(
             self._resources.store, settings.cache_dir / "adapters", limit_bytes=settings.adapter_disk_bytes
@@ -268,7 +269,16 @@ class Predictor:
         self.cache.drop_customer(customer_id)
         for runner in self.runners():
             runner.forget_customer(customer_id)
-        task = asyncio.create_task(asyncio.to_thread(self.artifacts.remove_customer, customer_id), name="remove")
+        self._remove(lambda: self.artifacts.remove_customer(customer_id))
+
+    def _forget_version(self, customer_id: str, manifest_sha256: str) -> None:
+        self.cache.drop(customer_id, manifest_sha256)
+        for runner in self.runners():
+            runner.forget_customer(customer_id)
+        self._remove(lambda: self.artifacts.remove_version(customer_id, manifest_sha256))
+
+    def _remove(self, work: Callable[[], None]) -> None:
+        task = asyncio.create_task(asyncio.to_thread(work), name="remove")
         self._removals.add(task)
         task.add_done_callback(self._end_removal)
 

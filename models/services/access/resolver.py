@@ -73,16 +73,19 @@ class AccessResolver:
         *,
         on_change: Callable[[str, str, bool], None] | None = None,
         on_customer_gone: Callable[[str], None] | None = None,
+        on_version_gone: Callable[[str, str], None] | None = None,
     ) -> None:
         """Create a resolver that reports changes.
 
         `on_change` is called with the customer and the name of a model that changed, and whether that customer asked
-        for a model lately; `on_customer_gone` with a customer that was deleted.
+        for a model lately; `on_customer_gone` with a customer that was deleted, `on_version_gone` with the customer and
+        the hash of the manifest of a version that was.
         """
         self._resources = resources
         self._timing = timing
         self._on_change = on_change
         self._on_customer_gone = on_customer_gone
+        self._on_version_gone = on_version_gone
         self._keys: LookupCache[KeyRecord] = LookupCache(subjects=SUBJECTS, is_fresh=self._is_fresh)
         self._versions: LookupCache[ResolvedVersion] = LookupCache(subjects=SUBJECTS, is_fresh=self._is_fresh)
         self._used: dict[str, float] = {}  # key id → last use (Unix seconds), not written yet
@@ -206,6 +209,12 @@ class AccessResolver:
     def _apply(self, change: Changed) -> None:
         if change.kind == "key":
             self._keys.forget(change.subject)
+            return
+        if change.kind == "file_deleted":  # for workers
+            return
+        if change.kind == "version_deleted":
+            if self._on_version_gone is not None and change.name is not None:
+                self._on_version_gone(change.subject, change.name)
             return
         was_cached = change.subject in self._versions
         self._versions.forget(change.subject)

@@ -79,6 +79,12 @@ class AdapterCache(Generic[AdapterT]):
         if self.peek(version) is None:
             self._start(version)
 
+    def drop(self, customer_id: str, manifest_sha256: str) -> None:
+        """Drop one version."""
+        adapter = self._held.pop((customer_id, manifest_sha256), None)
+        if adapter is not None:
+            self.bytes -= adapter.nbytes
+
     def drop_customer(self, customer_id: str) -> None:
         """Drop everything of one customer."""
         for key in [key for key in self._held if key[0] == customer_id]:

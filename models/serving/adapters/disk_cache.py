@@ -94,6 +94,13 @@ class ArtifactDiskCache:
         for folder in self._parent.glob(f"*/{customer_id}"):
             shutil.rmtree(folder, ignore_errors=True)
 
+    def remove_version(self, customer_id: str, manifest_sha256: str) -> None:
+        """Remove one version."""
+        name = f"{customer_id}/{manifest_sha256}"
+        self._remove(name)
+        for copy in self._parent.glob(f"*/{name}"):  # as in `remove_customer`
+            shutil.rmtree(copy, ignore_errors=True)
+
     def close(self) -> None:
         """Stop fetching, and leave the folder to the next process."""
         self._fetchers.shutdown(wait=False, cancel_futures=True)
