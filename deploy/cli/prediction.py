@@ -100,8 +100,8 @@ def _task_of(client: Client, model: str) -> Task:
     """Return the task of a model; raises CommandError for one that this command does not know, or that has none."""
     found = client.get(f"/v1/models/{model}")
     if found.get("kind") == "base":
-        advice = f"train one on data of yours with `graft train FILE --base {found['id']}`"
-        raise CommandError(reason=f"'{model}' is a base model, which answers nothing by itself: {advice}.")
+        advice = f"train one from it with `graft train FILE --base {found['id']}`"
+        raise CommandError(reason=f"'{model}' is a base model, and predict asks models of your own: {advice}.")
     task = TASKS.get(str(found.get("task")))
     if task is None:
         reason = f"'{model}' is for {found.get('task')}, which this graft does not know: upgrade it, or use the API."
