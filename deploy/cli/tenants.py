@@ -39,9 +39,15 @@ def list_customers(server: Server = None, key: AdminKey = None) -> None:
     """List customers."""
     with Client(as_operator(server, key)) as client:
         rows = [
-            [found["id"], found["name"], console.when(found["created_at"])] for found in client.each("/v1/customers")
+            [
+                found["id"],
+                found["name"],
+                console.when(found["created_at"]),
+                Text("suspended", style="red") if found.get("suspended_at") else "",
+            ]
+            for found in client.each("/v1/customers")
         ]
-    show_table(["id", "name", "created"], rows, empty="No customers yet: graft customers create NAME")
+    show_table(["id", "name", "created", ""], rows, empty="No customers yet: graft customers create NAME")
 
 
 @customers.command("delete")

@@ -87,6 +87,7 @@ def test_from_the_command_line(server: Server, tenant: Tenant) -> None:
     assert "Did you mean 'files'" in graft("limit", tenant.name, "fils=3").replace("\n", " ")
     assert "refused" in graft("limit", tenant.name, "files=many")
     assert "is suspended" in graft("suspend", tenant.name)
+    assert "suspended" in graft("list")
     assert "works again" in graft("resume", tenant.name)
 
 
