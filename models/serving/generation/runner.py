@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import structlog
 from models.artifacts.folder import Artifact
 from models.backbones.registry import BackboneEntry
 from models.backbones.writing import DecoderBackbone, load_decoder
-from models.datasets.examples import Input
+from models.datasets.examples import Conversation, Input
 from models.datasets.limits import Limits
 from models.services.catalog import ResolvedVersion
 from models.serving.errors import ContextLengthExceeded, InvalidInput
@@ -31,7 +32,7 @@ from models.serving.generation.token_bytes import TextStream, TokenBytes
 from models.serving.inputs import read_text
 from models.serving.pass_counts import PassCounts
 from models.serving.shared_compute import SharedCompute
-from models.serving.writing import SamplingParams, WriteRequest
+from models.serving.writing import Message, SamplingParams, WriteRequest
 from models.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -138,8 +139,18 @@ class GenerationRunner:
         return WritingAdapter(task="text-generation", key=self.backbone.revision)
 
     def read(self, adapter: WritingAdapter, value: Any, param: str, limits: Limits) -> Input:  # noqa: ARG002
-        """Return a text: the user's message; raises InvalidInput."""
-        return read_text(value, param, limits)
+        """Return a user's message or a conversation; raises InvalidInput."""
+        messages = value.get("messages") if isinstance(value, dict) else value
+        if not isinstance(messages, list):
+            return read_text(value, param, limits)
+        for at, message in enumerate(messages):
+            if not isinstance(message, dict) or not {"role", "content"} <= set(message):
+                reason = f"{param}[{at}] must be a message such as {{'role': 'user', 'content': '…'}}."
+                raise InvalidInput(reason=reason, param=param)
+            read_text(message["content"], f"{param}[{at}].content", limits)
+        if not messages:
+            raise InvalidInput(reason=f"{param} holds no message.", param=param)
+        return Conversation(json.dumps(messages))
 
     async def submit(self, customer_id: str, adapter: WritingAdapter, inputs: Sequence[Input]) -> Written:
         """Write an answer to each input, greedily. Raises what `write` raises; leaves with its caller."""
@@ -150,10 +161,9 @@ class GenerationRunner:
         )
         written = Written(inputs, [""] * len(inputs))
 
-        async def answer(index: int, message: str) -> None:
+        async def answer(index: int, messages: Sequence[Message]) -> None:
             async with places:
-                request = WriteRequest([{"role": "user", "content": message}], _GREEDY)
-                writing = await self.write(customer_id, adapter, request)
+                writing = await self.write(customer_id, adapter, WriteRequest(messages, _GREEDY))
                 try:
                     written.outputs[index] = await _whole(writing)
                 finally:
@@ -164,7 +174,7 @@ class GenerationRunner:
         try:
             async with asyncio.TaskGroup() as tasks:
                 for index, each in enumerate(inputs):
-                    tasks.create_task(answer(index, str(each)))
+                    tasks.create_task(answer(index, _messages(each)))
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
         written.seconds = time.perf_counter() - began_at
@@ -228,6 +238,13 @@ class GenerationRunner:
                 most=self.most_tokens, asked=prompt + completion, prompt=prompt, completion=completion, param="messages"
             )
         return asked or min(room, self._settings.generation_max_tokens)
+
+
+def _messages(value: Input) -> list[Message]:
+    if isinstance(value, Conversation):
+        messages: list[Message] = json.loads(value.messages)
+        return messages
+    return [{"role": "user", "content": str(value)}]
 
 
 async def _whole(writing: OpenWriting) -> str:
