@@ -49,6 +49,7 @@ class EmbeddingList(Object):
     model: str = Field(description="The base model.")
     data: list[EmbeddingObject] = Field(description="One entry per text.")
     truncated: list[int] = Field(
-        description="Texts, from 0, that are longer than what the base reads: their vectors are of the beginning."
+        description="Texts, from 0, of more than 8,192 tokens: their vectors are of what comes before. Other texts "
+        "that are longer than the base's input are read in windows; their vector is the mean of all tokens."
     )
     usage: EmbeddingUsage = Field(description="What the request cost.")

@@ -96,7 +96,8 @@ class PredictionList(Object):
     task: str = Field(description="What it learned: it decides which form the predictions have.")
     predictions: list[Prediction] = Field(description="One per input, in the form of the task.")
     truncated: list[int] = Field(
-        description="Inputs, from 0, that are longer than what the base reads: their answers are about the beginning."
+        description="Inputs, from 0, that are not read to their end (more than 8,192 tokens; with versions of before "
+        "there were windows, more than the base's input): their answers are about what comes before."
     )
     usage: PredictionUsage = Field(description="What the request cost.")
     timings: dict[str, float] = Field(description="Milliseconds, by stage.")

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from models.artifacts.errors import CorruptArtifact
+from models.datasets.windowing import Windowing
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -34,6 +35,7 @@ class Manifest:
     base_revision: str
     temperature: float = 1.0  # logits are divided by it
     thresholds: tuple[float, ...] | None = None  # what a decision needs beside the outputs, see `Task.tune_thresholds`
+    windowing: Windowing | None = None  # how long texts are read; None, as in versions of before: their beginnings
     details: Mapping[str, Any] = field(default_factory=dict)  # JSON: rank, first own block, versions, …
     files: Mapping[str, StoredFile] = field(default_factory=dict, compare=False)  # filled in by the writer
 
@@ -48,6 +50,7 @@ class Manifest:
             "base": {"name": self.base, "revision": self.base_revision},
             "temperature": self.temperature,
             "thresholds": None if self.thresholds is None else list(self.thresholds),
+            "windowing": None if self.windowing is None else asdict(self.windowing),
             "details": dict(self.details),
             "files": {name: asdict(file) for name, file in self.files.items()},
         }
@@ -69,6 +72,7 @@ class Manifest:
                 base_revision=str(values["base"]["revision"]),
                 temperature=float(values["temperature"]),
                 thresholds=None if values["thresholds"] is None else tuple(map(float, values["thresholds"])),
+                windowing=Windowing(**windowing) if (windowing := values.get("windowing")) else None,
                 details=dict(values["details"]),
                 files={name: StoredFile(file["sha256"], file["bytes"]) for name, file in values["files"].items()},
             )

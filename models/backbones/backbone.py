@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.backbones.registry import BackboneEntry
+from models.datasets.windowing import Windowing
 
 Floats = NDArray[np.float32]
 
@@ -53,6 +54,10 @@ class Backbone(Protocol):
     dtype: torch.dtype
     threads: int
     linear: bool  # whether the blocks have linear layers, to which low-rank matrices can be added
+    windowing: Windowing | None  # how texts are read that are longer than the base's longest input
+
+    def with_windowing(self, windowing: Windowing | None) -> Any:
+        """Return the same base, its weights shared, that reads long texts so; None: only their beginnings."""
 
     def tokenize(self, inputs: Sequence[Any]) -> list[Any]:
         """Return one TokenizedInput per input."""

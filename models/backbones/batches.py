@@ -12,10 +12,17 @@ from numpy.typing import NDArray
 from models.backbones.backbone import Backbone, Floats
 from models.backbones.errors import Stopped
 from models.backbones.parallel import in_parallel
+from models.datasets.windowing import Windowing
 
 
 class RowEncoding:
     """Encodes inputs or rows, at once or step by step, by the base's `frozen_features`."""
+
+    windowing: Windowing | None = None  # None: what exceeds the base's longest input is not read
+
+    def with_windowing(self, windowing: Windowing | None) -> Any:  # noqa: ARG002
+        """Return the base itself: only texts have windows."""
+        return self
 
     def encode(
         self: Backbone,

@@ -13,10 +13,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
-from models.backbones import feature_names
+from models.backbones import feature_names, windows
 from models.backbones.feature_names import TEXT_POOLINGS
+from models.backbones.windows import RowParts
+
+# Tokens of a batch whose activations are kept for the gradients. In batches of more, as of one text in 20 windows, each
+# block is computed again when its gradients are (arXiv:1604.06174): a text may be as long as memory would not allow.
+_KEPT_TOKENS = 4_608
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,7 @@ class TextBatch:
     lengths: NDArray[np.int64]
     types_BT: Tensor | None  # 1 in the second text of a pair, None for single texts
     padded: bool
+    layout: RowParts | None = None  # of rows that have several windows, each a row of this batch; None: no such row
 
     @property
     def attention(self) -> Tensor | None:
@@ -63,9 +69,14 @@ class TextEncoder(nn.Module):
     ) -> tuple[Tensor, dict[int, Tensor]]:
         """Run blocks `start` to `stop - 1`; return the end and the tapped depths (d: the state after d blocks)."""
         attention = batch.attention
+        again = torch.is_grad_enabled() and batch.ids_BT.numel() > _KEPT_TOKENS
         tapped = {start: hidden_BTD} if start in taps else {}
         for depth in range(start, stop):
-            output = self.blocks[depth](hidden_BTD, attention)
+            if again:
+                block = self.blocks[depth]
+                output = checkpoint(block, hidden_BTD, attention, use_reentrant=False, preserve_rng_state=False)
+            else:
+                output = self.blocks[depth](hidden_BTD, attention)
             hidden_BTD = output[0] if isinstance(output, tuple) else output
             if depth + 1 in taps:
                 tapped[depth + 1] = hidden_BTD
@@ -77,9 +88,10 @@ def pool(hidden_BTD: Tensor, batch: TextBatch, kind: str) -> Tensor:
 
     With `unit_` in front it is scaled to length 1.
     """
-    unit, pooling = feature_names.split_unit(kind)
-    if unit:
-        return functional.normalize(pool(hidden_BTD, batch, pooling), dim=1)
+    return windows.pool(lambda pooling: _pool(hidden_BTD, batch, pooling), kind, batch.layout)
+
+
+def _pool(hidden_BTD: Tensor, batch: TextBatch, kind: str) -> Tensor:
     if kind == "cls":
         return hidden_BTD[:, 0].float()
     hidden_BTD = hidden_BTD.float()

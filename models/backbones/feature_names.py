@@ -49,6 +49,11 @@ class FeatureName:
         return UNIT + self.pooling if self.unit else self.pooling
 
     @property
+    def plain(self) -> str:
+        """The feature from which `single` follows by scaling: `mean.6`."""
+        return f"{self.pooling}.{self.depth}"
+
+    @property
     def single(self) -> str:
         """The feature of each text by itself: `unit_mean.6`."""
         return f"{self.single_kind}.{self.depth}"

@@ -23,6 +23,7 @@ from models.backbones.backbone import Backbone, Encoder
 from models.backbones.batches import RowEncoding
 from models.backbones.feature_names import split_pair
 from models.datasets.examples import TextPair
+from models.datasets.windowing import Windowing
 
 Comparison = Callable[[Tensor, Tensor], Tensor]
 
@@ -115,6 +116,11 @@ class PairBackbone(RowEncoding):
         self.dtype = texts.dtype
         self.threads = texts.threads
         self.linear = texts.linear
+        self.windowing = texts.windowing
+
+    def with_windowing(self, windowing: Windowing | None) -> PairBackbone:
+        """Return the same base, which reads long texts so."""
+        return PairBackbone(self._texts.with_windowing(windowing))
 
     def tokenize(self, inputs: Sequence[TextPair]) -> list[PairRow]:
         """Tokenise each text by itself."""

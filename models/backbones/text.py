@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence, Sized
+import copy
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,9 @@ import numpy as np
 import structlog
 import torch
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from models.backbones import bert, registry
+from models.backbones import bert, registry, windows
 from models.backbones import encoder as encoding
 from models.backbones import packed_batch as packing
 from models.backbones import precision as formats
@@ -23,12 +24,12 @@ from models.backbones.encoder import TextBatch, TextEncoder
 from models.backbones.errors import UnsupportedBaseModel
 from models.backbones.packed import PackedEncoder, is_packable
 from models.backbones.registry import BackboneEntry
+from models.backbones.text_tokenizer import TextRow, TextTokenizer
 from models.datasets.examples import TextPair
+from models.datasets.windowing import Windowing
 
-TokenIds = NDArray[np.int32]
 Floats = NDArray[np.float32]
 
-_TOKENIZE_CHUNK = 4_096
 _PARITY_COSINE = 0.999
 _FILES = ("config.json", "tokenizer.json", "vocab.txt", "model.safetensors")
 _PARITY_TEXTS = (
@@ -65,16 +66,9 @@ class TextBackbone(RowEncoding):
         parameter = next(encoder.parameters())
         self.device = parameter.device
         self.dtype = parameter.dtype
-        self._tokenizer = tokenizer.backend_tokenizer
+        self._tokenizer = TextTokenizer(tokenizer.backend_tokenizer, entry.max_tokens)
         self._read = checkpoint.read
         self.threads = threads if self.device.type == "cpu" else 1  # batches that `encode` computes side by side
-        # A text that spells "[SEP]" or "[PAD]" is a text: it must not become a control token.
-        self._tokenizer.encode_special_tokens = True
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
-        self._whole = Tokenizer.from_str(self._tokenizer.to_str())  # for the texts' full lengths
-        self._whole.encode_special_tokens = True
-        self._tokenizer.enable_truncation(entry.max_tokens, strategy="longest_first")
         self._pad_id: int = tokenizer.pad_token_id or 0
         has_types = getattr(encoder.embeddings, "token_type_embeddings", None)
         self._separator: int | None = tokenizer.sep_token_id if has_types and has_types.num_embeddings > 1 else None
@@ -91,46 +85,37 @@ class TextBackbone(RowEncoding):
         """The network on the fast path; None for a network that it cannot compute."""
         return self.network if isinstance(self.network, PackedEncoder) else None
 
-    def tokenize(self, inputs: Sequence[str | TextPair]) -> list[TokenIds]:
-        """Return one int32 array per input, special tokens included, truncated to `entry.max_tokens`."""
-        rows: list[TokenIds] = []
-        for start in range(0, len(inputs), _TOKENIZE_CHUNK):
-            chunk = [_tokenizer_input(item) for item in inputs[start : start + _TOKENIZE_CHUNK]]
-            encoded = self._tokenizer.encode_batch_fast(chunk)
-            rows.extend(np.asarray(item.ids, dtype=np.int32) for item in encoded)
-        return rows
+    def with_windowing(self, windowing: Windowing | None) -> TextBackbone:
+        """Return the same base, its weights shared, that reads long texts so; None: only their beginnings."""
+        if windowing == self.windowing:
+            return self
+        other = copy.copy(self)
+        other.windowing = windowing
+        return other
 
-    def cut_tokens(self, inputs: Sequence[str], rows: Sequence[Sized]) -> NDArray[np.int64]:
+    def tokenize(self, inputs: Sequence[str | TextPair]) -> list[TextRow]:
+        """Return one int32 array per input, special tokens included, and a WindowRow for a text of several windows."""
+        return self._tokenizer.tokenize(inputs, self.windowing)
+
+    def tokenize_with_offsets(self, inputs: Sequence[str]) -> list[tuple[TextRow, NDArray[np.int64]]]:
+        """Return the rows, and the characters (T, 2) that are to be pooled from each token; (0, 0): none."""
+        return self._tokenizer.tokenize_with_offsets(inputs, self.windowing)
+
+    def cut_tokens(self, inputs: Sequence[str], rows: Sequence[TextRow]) -> NDArray[np.int64]:
         """Return how many tokens of each text lie beyond its row and are not read, (N,)."""
-        cut_N = np.zeros(len(rows), dtype=np.int64)
-        # A row that is shorter than what the base reads is whole; only the others are counted anew.
-        full = [at for at, row in enumerate(rows) if len(row) >= self.entry.max_tokens]
-        for start in range(0, len(full), _TOKENIZE_CHUNK):
-            chosen = full[start : start + _TOKENIZE_CHUNK]
-            encoded = self._whole.encode_batch_fast([inputs[at] for at in chosen])
-            cut_N[chosen] = [len(item.ids) - len(rows[at]) for at, item in zip(chosen, encoded, strict=True)]
-        return cut_N
+        return self._tokenizer.cut_tokens(inputs, rows)
 
-    def tokenize_with_offsets(self, inputs: Sequence[str]) -> list[tuple[TokenIds, NDArray[np.int64]]]:
-        """Return what `tokenize` does, and the characters (T, 2) of each token; (0, 0) for special tokens."""
-        rows = []
-        for start in range(0, len(inputs), _TOKENIZE_CHUNK):
-            for item in self._tokenizer.encode_batch(list(inputs[start : start + _TOKENIZE_CHUNK])):
-                offsets_T2 = np.array(item.offsets, dtype=np.int64)
-                offsets_T2[np.array(item.special_tokens_mask, dtype=np.bool_)] = 0
-                rows.append((np.asarray(item.ids, dtype=np.int32), offsets_T2))
-        return rows
-
-    def units(self, rows: Sequence[TokenIds]) -> None:
+    def units(self, rows: Sequence[TextRow]) -> None:
         """Return None: one vector per row."""
 
-    def collate(self, rows: Sequence[TokenIds]) -> TextBatch:
-        """Pad to the longest row and move to the device."""
-        lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows))
+    def collate(self, rows: Sequence[TextRow]) -> TextBatch:
+        """Pad all windows to the longest and move to the device."""
+        parts, layout = windows.flatten(rows)
+        lengths = np.fromiter((len(part) for part in parts), dtype=np.int64, count=len(parts))
         longest = int(lengths.max())
-        ids_BT = np.full((len(rows), longest), self._pad_id, dtype=np.int64)
-        for index, row in enumerate(rows):
-            ids_BT[index, : len(row)] = row
+        ids_BT = np.full((len(parts), longest), self._pad_id, dtype=np.int64)
+        for index, part in enumerate(parts):
+            ids_BT[index, : len(part)] = part
         mask_BT = np.arange(longest) < lengths[:, None]
         return TextBatch(
             ids_BT=torch.from_numpy(ids_BT).to(self.device),
@@ -138,6 +123,7 @@ class TextBackbone(RowEncoding):
             lengths=lengths,
             types_BT=self._types(ids_BT, mask_BT),
             padded=bool(lengths.min() < longest),
+            layout=layout,
         )
 
     @torch.inference_mode()
@@ -146,16 +132,20 @@ class TextBackbone(RowEncoding):
         return encoding.pool(hidden_BTD, batch, kind)
 
     @torch.inference_mode()
-    def frozen_features(self, rows: Sequence[TokenIds], names: Collection[str]) -> dict[str, Tensor]:
+    def frozen_features(self, rows: Sequence[TextRow], names: Collection[str]) -> dict[str, Tensor]:
         """Return features of rows in one pass, on the fast path if there is one: (B, D) float32 each."""
         network = self.network
         if isinstance(network, TextEncoder):
             return encoding.features(network, self.collate(rows), names)
         wanted = {name: encoding.parse_feature(name) for name in names}
         depths = {depth for _, depth in wanted.values()}
-        batch = network.pack(rows)
+        parts, layout = windows.flatten(rows)
+        batch = network.pack(parts)
         _, tapped = network.run(batch, network.embed(batch), 0, max(depths), taps=depths)
-        return {name: packing.pool(tapped[depth], batch, kind) for name, (kind, depth) in wanted.items()}
+        return {
+            name: windows.pool(partial(packing.pool, tapped[depth], batch), kind, layout)
+            for name, (kind, depth) in wanted.items()
+        }
 
     def feature_sets(self) -> Mapping[str, tuple[str, ...]]:
         """Return sets of features worth trying, by the name that a customer may ask for; the default first."""
@@ -261,10 +251,6 @@ def _load_encoder(entry: BackboneEntry, folder: Path | None) -> TextEncoder:
         if isinstance(blocks, nn.ModuleList) and hasattr(model, "embeddings"):
             return TextEncoder(model.embeddings, blocks)
     raise UnsupportedBaseModel(name=entry.name, architecture=type(model).__name__)
-
-
-def _tokenizer_input(item: str | TextPair) -> str | tuple[str, str]:
-    return item if isinstance(item, str) else (item.first, item.second)
 
 
 def _cosine(left_NF: Floats, right_NF: Floats) -> float:

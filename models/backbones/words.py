@@ -19,12 +19,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.backbones import feature_names
+from models.backbones import feature_names, windows
 from models.backbones.backbone import Encoder
 from models.backbones.batches import RowEncoding
 from models.backbones.encoder import TextEncoder
 from models.backbones.feature_names import WORD_POOLINGS
-from models.backbones.text import TextBackbone, TokenIds
+from models.backbones.text import TextBackbone
+from models.backbones.windows import TokenIds, WindowRow
+from models.datasets.windowing import Windowing
 
 Ints = NDArray[np.int64]
 
@@ -36,14 +38,14 @@ _SPACE, _ALONE, _JOINED = range(3)
 
 @dataclass(frozen=True, slots=True)
 class WordRow:
-    """A text, tokenised. W words, those behind the base's longest input left out."""
+    """A text, tokenised. W words, those behind what is read left out."""
 
-    ids: TokenIds
-    word_T: Ints  # of each token, -1 for what belongs to none
+    tokens: TokenIds | WindowRow
+    word_T: Ints  # of each token of all windows, -1 for what belongs to none, or is pooled from another window
     spans_W2: Ints  # characters, end exclusive
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,32 +79,32 @@ def word_spans(text: str, last: int | None = None) -> Ints:
 def tokenize(backbone: TextBackbone, inputs: Sequence[str]) -> list[WordRow]:
     """Return token ids and the words that they are pieces of."""
     rows = []
-    for text, (ids, offsets_T2) in zip(inputs, backbone.tokenize_with_offsets(inputs), strict=True):
+    for text, (tokens, offsets_T2) in zip(inputs, backbone.tokenize_with_offsets(inputs), strict=True):
         # No further than the base reads: of a long text that is a small part.
         spans_W2 = word_spans(text, int(offsets_T2[:, 0].max(initial=0)))
         word_T = np.searchsorted(spans_W2[:, 1], offsets_T2[:, 0], side="right")  # the first that ends behind its begin
         # Tokens of no characters, or of white space at the end.
         word_T[(offsets_T2[:, 0] == offsets_T2[:, 1]) | (word_T == len(spans_W2))] = -1
         words = int(word_T.max(initial=-1)) + 1
-        rows.append(WordRow(ids, word_T, spans_W2[:words]))
+        rows.append(WordRow(tokens, word_T, spans_W2[:words]))
     return rows
 
 
-def locate(rows: Sequence[WordRow], starts: Sequence[int], texts: Any, device: torch.device) -> WordBatch:
-    """Return the places of the words of rows whose first tokens are at `starts`."""
+def locate(rows: Sequence[WordRow], starts_P: Ints, texts: Any, device: torch.device) -> WordBatch:
+    """Return the places of the words of rows whose windows, one row's after the other's, begin at `starts_P`."""
     counts_B = count_words(rows)
     firsts_B = np.cumsum(counts_B) - counts_B
     edge_W = np.zeros(int(counts_B.sum()) + 1, dtype=np.int64)
     edge_W[firsts_B] = 1
-    pieces = [np.flatnonzero(row.word_T >= 0) for row in rows]
-    place_M = np.concatenate([piece + start for piece, start in zip(pieces, starts, strict=True)])
-    word_M = np.concatenate(
-        [row.word_T[piece] + first for row, piece, first in zip(rows, pieces, firsts_B, strict=True)]
-    )
+    lengths_P = np.array([len(part) for row in rows for part in windows.parts_of(row.tokens)], dtype=np.int64)
+    place_N = np.arange(int(lengths_P.sum())) + np.repeat(starts_P - np.cumsum(lengths_P) + lengths_P, lengths_P)
+    word_N = np.concatenate([row.word_T for row in rows])
+    pieces = np.flatnonzero(word_N >= 0)
+    first_N = np.repeat(firsts_B, [len(row) for row in rows])
     return WordBatch(
         texts,
-        torch.from_numpy(place_M).to(device),
-        torch.from_numpy(word_M).to(device),
+        torch.from_numpy(place_N[pieces]).to(device),
+        torch.from_numpy((word_N + first_N)[pieces]).to(device),
         torch.from_numpy(edge_W[:-1]).to(device),
         len(edge_W) - 1,
     )
@@ -166,6 +168,11 @@ class WordBackbone(RowEncoding):
         self.dtype = texts.dtype
         self.threads = texts.threads
         self.linear = texts.linear
+        self.windowing = texts.windowing
+
+    def with_windowing(self, windowing: Windowing | None) -> WordBackbone:
+        """Return the same base, which reads long texts so."""
+        return WordBackbone(self._texts.with_windowing(windowing))
 
     def tokenize(self, inputs: Sequence[str]) -> list[WordRow]:
         """Return token ids and the words that they are pieces of."""
@@ -176,10 +183,10 @@ class WordBackbone(RowEncoding):
         return count_words(rows)
 
     def collate(self, rows: Sequence[WordRow]) -> WordBatch:
-        """Pad to the longest row and move to the device."""
-        longest = max(len(row) for row in rows)
-        starts = range(0, len(rows) * longest, longest)
-        return locate(rows, starts, self._texts.collate([row.ids for row in rows]), self.device)
+        """Pad all windows to the longest and move to the device."""
+        texts = self._texts.collate([row.tokens for row in rows])
+        parts, longest = texts.ids_BT.shape
+        return locate(rows, np.arange(parts) * longest, texts, self.device)
 
     def plan(self, lengths: Sequence[int] | NDArray[Any]) -> list[Ints]:
         """Return row indices in batches of similar length."""
@@ -225,10 +232,11 @@ class WordBackbone(RowEncoding):
             batch = self.collate(rows)
             _, tapped = network.run(batch.texts, network.embed(batch.texts), 0, max(depths), taps=depths)
         else:
-            texts = network.pack([row.ids for row in rows])
-            starts = np.empty(len(rows), dtype=np.int64)
-            starts[list(texts.order)] = texts.offsets
-            batch = locate(rows, starts.tolist(), texts, self.device)
+            parts, _ = windows.flatten([row.tokens for row in rows])
+            texts = network.pack(parts)
+            starts_P = np.empty(len(parts), dtype=np.int64)
+            starts_P[list(texts.order)] = texts.offsets
+            batch = locate(rows, starts_P, texts, self.device)
             _, tapped = network.run(texts, network.embed(texts), 0, max(depths), taps=depths)
         return {name: pool(tapped[depth], batch, kind) for name, (kind, depth) in wanted.items()}
 

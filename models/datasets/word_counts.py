@@ -1,6 +1,7 @@
 """Counts of long texts, in words: a token is no longer than a word, so that more words are more tokens at least.
 
-A base's tokeniser is not known when a file is uploaded, and not needed to say that a text will not be read to its end.
+A base's tokeniser is not known when a file is uploaded, and not needed to say that a text takes several windows, or
+will not be read to its end.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class WordCounts:
                 self.above[str(border)] = self.above.get(str(border), 0) + 1
 
 
-def certainly_cut(above: dict[str, int], max_tokens: int) -> int:
-    """Return how many texts have more tokens than a base reads, at least."""
-    border = next((border for border in BORDERS if border >= max_tokens - 2), None)
+def count_longer(above: dict[str, int], tokens: int) -> int:
+    """Return how many texts have more than so many tokens, two special ones included, at least."""
+    border = next((border for border in BORDERS if border >= tokens - 2), None)
     return 0 if border is None else above.get(str(border), 0)

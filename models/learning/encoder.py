@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from models.backbones.loading import Backbone
+from models.datasets.windowing import windowing_of
 from models.learning.comparison import live
 from models.learning.contract.errors import NoLinearLayers
 from models.learning.contract.events import Progress, TrainEvent, VersionReady
@@ -28,6 +30,9 @@ class EncoderLearner:
 
     def train(self, run: Run) -> Iterator[TrainEvent]:
         """Yield the head as soon as it is measured, and what the search finds better."""
+        if run.backbone.entry.modality == "text":
+            windowing = windowing_of(run.backbone.entry.max_tokens)
+            run = replace(run, backbone=run.backbone.with_windowing(windowing))
         encoded = yield from encoding.encode(run)
         best = ""
         for event in self._versions(encoded):

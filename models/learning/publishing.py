@@ -45,6 +45,7 @@ def publish(run: Run, trained: Trained, *, improves: bool) -> VersionReady:
         base_revision=run.backbone.revision,
         temperature=evaluation.temperature,
         thresholds=evaluation.thresholds,
+        windowing=run.backbone.windowing,
         details={**trained.details, "versions": versions()},
     )
     write_artifact(Artifact(manifest, trained.parts), output)

@@ -14,7 +14,8 @@ from models.datasets import validation
 from models.datasets.examples import DatasetProfile
 from models.datasets.limits import Limits
 from models.datasets.validation import Role
-from models.datasets.word_counts import certainly_cut
+from models.datasets.windowing import windowing_of
+from models.datasets.word_counts import count_longer
 from models.errors import InvalidRequest
 from models.identifiers import new_id
 from models.records import audit, customers, files, idempotency, jobs
@@ -33,6 +34,8 @@ from models.storage.keys import file_key
 
 # What a set to learn from needs is not asked of one to score on. OpenAI calls those `evals`.
 PURPOSES: dict[str, Role] = {"fine-tune": "training", "validation": "validation", "evals": "validation"}
+# Of warnings that depend on the base: a job's are by its own.
+LONG_TEXT_CODES = frozenset({"windows", "truncated"})
 _FILENAME_CHARS = 255
 
 
@@ -151,16 +154,26 @@ def delete(resources: Resources, customer_id: str, file_id: str) -> File:
     return file
 
 
-def truncated_by(base: BackboneEntry, words: dict[str, int], filename: str) -> list[dict[str, Any]]:
-    """Return the warning of texts that a base does not read to their end, if there are any for sure."""
-    cut = certainly_cut(words, base.max_tokens) if base.modality == "text" else 0
-    if not cut:
+def warn_of_long_texts(base: BackboneEntry, words: dict[str, int], filename: str) -> list[dict[str, Any]]:
+    """Return warnings of texts that a base reads in windows, and of those that it does not read to their end."""
+    if base.modality != "text":
         return []
-    message = (
-        f"{cut} texts or more in '{filename}' are longer than the {base.max_tokens} tokens that the base model "
-        f"'{base.name}' reads: what is behind is not read. Split them over several rows."
-    )
-    return [{"code": "truncated", "message": message, "count": cut, "base": base.name}]
+    most = windowing_of(base.max_tokens).tokens
+    long, cut = count_longer(words, base.max_tokens), count_longer(words, most)
+    warnings = []
+    if long:
+        message = (
+            f"{long} texts or more in '{filename}' are longer than the {base.max_tokens} tokens that the base model "
+            f"'{base.name}' reads at once: they are read in windows, and take as many times as long."
+        )
+        warnings.append({"code": "windows", "message": message, "count": long, "base": base.name})
+    if cut:
+        message = (
+            f"{cut} texts or more in '{filename}' are longer than {most} tokens: what is behind is not read. "
+            "Split them over several rows."
+        )
+        warnings.append({"code": "truncated", "message": message, "count": cut, "base": base.name})
+    return warnings
 
 
 def limits_from(settings: Settings) -> Limits:
@@ -191,7 +204,7 @@ def _order(settings: Settings, new: NewFile) -> Order:
 
 def _with_warnings(found: DatasetProfile, settings: Settings, filename: str) -> DatasetProfile:
     """Return the profile with the warnings about the default base."""
-    return replace(found, warnings=[*found.warnings, *_default_truncates(found, settings, filename)])
+    return replace(found, warnings=[*found.warnings, *_warn_by_default(found, settings, filename)])
 
 
 def _digest(path: Path) -> str:
@@ -207,7 +220,7 @@ def _clean(filename: str) -> str:
     return name[-_FILENAME_CHARS:] or "upload"
 
 
-def _default_truncates(profile: DatasetProfile, settings: Settings, filename: str) -> list[dict[str, Any]]:
+def _warn_by_default(profile: DatasetProfile, settings: Settings, filename: str) -> list[dict[str, Any]]:
     if not profile.words:
         return []
-    return truncated_by(registry.default_for(settings, "text"), profile.words, filename)
+    return warn_of_long_texts(registry.default_for(settings, "text"), profile.words, filename)

@@ -25,7 +25,7 @@ from models.records.jobs import Job
 from models.records.versions import Model
 from models.services import promotion, quotas
 from models.services.errors import ModelMismatch, NameTaken, UnknownLabels, UnusableFile
-from models.services.files import truncated_by
+from models.services.files import LONG_TEXT_CODES, warn_of_long_texts
 from models.services.hyperparameters import check_hyperparameters, check_seed, check_strategy
 from models.services.metadata import check_metadata, check_name
 from models.services.resources import Resources
@@ -137,12 +137,12 @@ def write(session: Session, resources: Resources, customer: Customer, checked: C
 
 
 def _warnings(training: File, validation: File | None, base: BackboneEntry) -> list[dict[str, Any]]:
-    """Return the warnings of both files, each with its file's id; of texts that are cut, by the job's own base."""
+    """Return the warnings of both files, each with its file's id; of long texts, by the job's own base."""
     found = []
     for file in [training] if validation is None else [training, validation]:
-        warnings = [warning for warning in file.profile.get("warnings") or [] if warning["code"] != "truncated"]
-        cut = truncated_by(base, file.profile.get("words") or {}, file.filename)
-        found += [{"file": file.id, **warning} for warning in [*warnings, *cut]]
+        warnings = [warning for warning in file.profile.get("warnings") or [] if warning["code"] not in LONG_TEXT_CODES]
+        long = warn_of_long_texts(base, file.profile.get("words") or {}, file.filename)
+        found += [{"file": file.id, **warning} for warning in [*warnings, *long]]
     return found
 
 

@@ -58,7 +58,7 @@ class PredictAnswer:
     predictions: list[dict[str, Any]]
     usage: dict[str, int]  # rows, tokens
     timings: dict[str, float]  # milliseconds: queue, tokenize, compute, total
-    truncated: tuple[int, ...] = ()  # inputs of which the base reads only the beginning
+    truncated: tuple[int, ...] = ()  # inputs that are not read to their end
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Embedded:
 
     vectors_ND: NDArray[np.float32]
     tokens: int  # that were read
-    truncated: tuple[int, ...]  # texts of which the base reads only the beginning
+    truncated: tuple[int, ...]  # texts that are not read to their end
 
 
 class Predictor:

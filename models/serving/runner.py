@@ -56,7 +56,7 @@ class Answered(Protocol):
 
     @property
     def truncated(self) -> Sequence[int]:
-        """Indices of the inputs of which the base reads only the beginning."""
+        """Indices of the inputs that are not read to their end."""
 
     @property
     def tokens(self) -> int:

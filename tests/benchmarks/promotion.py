@@ -22,6 +22,7 @@ import numpy as np
 from models.artifacts.folder import read_artifact
 from models.backbones import loading, registry
 from models.backbones.loading import Backbone
+from models.datasets.windowing import Windowing
 from models.learning.contract.comparison import LiveVersion
 from models.learning.contract.events import Finished
 from models.learning.contract.request import DatasetSource, Hyperparameters, TrainRequest
@@ -73,6 +74,10 @@ class Remembering:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backbone, name)
+
+    def with_windowing(self, windowing: Windowing | None) -> Remembering:
+        """Return itself: none of the texts is long."""
+        return self
 
     def encode_tokens(self, rows: Sequence[Any], names: Sequence[str]) -> Any:
         """Return features_NF; only what is not known is computed."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from models.artifacts.folder import Artifact
 from models.artifacts.parts import HeadWeights, LowRankWeights, NgramWeights
@@ -17,6 +18,8 @@ from models.learning.data.ragged import Ragged
 from models.learning.finetuning import lora
 from models.learning.heads import ngram_head, ngrams
 from models.learning.heads.linear import Floats
+
+_NEVER = -100.0  # a logit beside 0
 
 
 def logits(artifact: Artifact, backbone: Backbone, rows: Sequence[Any], inputs: Sequence[Input]) -> Floats:
@@ -38,7 +41,17 @@ def head_logits(artifact: Artifact, features_NF: Floats, inputs: Sequence[Input]
     logits_NK: Floats = features_NF @ head.weight_KF.numpy().T + head.bias_K.numpy()
     if weights is None:
         return logits_NK
-    return logits_NK + ngram_head.load(weights).logits(ngrams.read([str(text) for text in inputs]))
+    most = ngrams.most_characters(artifact.manifest.windowing)
+    return logits_NK + ngram_head.load(weights).logits(ngrams.read([str(text) for text in inputs], most=most))
+
+
+def spread_words(logits_UK: Floats, counts_N: NDArray[np.int64], targets: Ragged) -> Floats:
+    """Return logits of all words of some rows from those of each row's first `counts_N`: the others carry no span."""
+    spread_UK = np.full((len(targets.values), logits_UK.shape[1]), _NEVER, dtype=np.float32)
+    spread_UK[:, 0] = 0.0
+    within = np.arange(len(logits_UK)) - np.repeat(np.cumsum(counts_N) - counts_N, counts_N)
+    spread_UK[np.repeat(targets.starts[:-1], counts_N) + within] = logits_UK
+    return spread_UK
 
 
 def changes_base(artifact: Artifact) -> bool:

@@ -20,10 +20,10 @@ from models.artifacts.folder import Artifact, add_to_manifest, is_as_published, 
 from models.learning.comparison import inference, labels
 from models.learning.contract.comparison import ROWS_FILE, LiveComparison, LiveVersion
 from models.learning.contract.errors import Stopped
-from models.learning.data import features, row_record
+from models.learning.data import features, long_texts, row_record
 from models.learning.data.corpus import Corpus
 from models.learning.data.folds import subsample
-from models.learning.data.ragged import units
+from models.learning.data.ragged import Ragged, units
 from models.learning.data.row_record import RowRecord
 from models.learning.evaluation import calibration, scores
 from models.learning.evaluation.assessment import HeldOut
@@ -175,14 +175,20 @@ def _decide(run: EncodedRun, artifact: Artifact, source: EncodedRows, rows: Indi
     """Return the live version's answers for some rows, in its own labels."""
     corpus, manifest = source.corpus, artifact.manifest
     inputs = [corpus.inputs[row] for row in rows]
+    tokens = [source.tokens[row] for row in rows]
     plain = {features.plain([name])[0] for name in manifest.features}
-    if not inference.changes_base(artifact) and plain <= set(source.features):
+    alike = manifest.windowing == run.backbone.windowing or not long_texts.has_windows(tokens)
+    if alike and not inference.changes_base(artifact) and plain <= set(source.features):
         taken = units(corpus.targets, rows)
         found = {name: source.features[name][taken] for name in plain}
         logits_NK = inference.head_logits(artifact, features.derive(found, manifest.features), inputs)
     else:
         run.run.check_stop()
-        logits_NK = inference.logits(artifact, run.backbone, [source.tokens[row] for row in rows], inputs)
+        backbone = run.backbone.with_windowing(manifest.windowing)
+        read = tokens if alike else backbone.tokenize(inputs)
+        logits_NK = inference.logits(artifact, backbone, read, inputs)
+        if isinstance(corpus.targets, Ragged) and not alike:
+            logits_NK = inference.spread_words(logits_NK, backbone.units(read), corpus.targets[rows])
     probabilities_NK = calibration.probabilities(logits_NK, run.task.link, manifest.temperature)
     thresholds = None if manifest.thresholds is None else np.array(manifest.thresholds, dtype=np.float32)
     return run.task.decide(probabilities_NK, thresholds)

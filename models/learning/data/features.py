@@ -87,7 +87,7 @@ def compute(
 
 
 def _key(corpus: Corpus, names: Sequence[str], backbone: Backbone) -> str:
-    parts = (backbone.revision, str(backbone.dtype), corpus.digest, *names)
+    parts = (backbone.revision, str(backbone.dtype), repr(backbone.windowing), corpus.digest, *names)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:40]
 
 

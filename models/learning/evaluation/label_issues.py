@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.learning.data.corpus import Corpus
 from models.learning.data.ragged import Ragged
@@ -14,8 +15,13 @@ from models.learning.tasks.task import Floats
 _MOST = 50
 
 
-def find(corpus: Corpus, probabilities_NK: Floats, labels: Sequence[str]) -> list[dict[str, Any]]:
-    """At most 50 rows, the most doubtful first, from calibrated out-of-fold probabilities. Single labels only."""
+def find(
+    corpus: Corpus, probabilities_NK: Floats, labels: Sequence[str], *, truncated_N: NDArray[np.bool_]
+) -> list[dict[str, Any]]:
+    """At most 50 rows, the most doubtful first, from calibrated out-of-fold probabilities. Single labels only.
+
+    Rows that are not read to their end are none: what their label is about may be what was not read.
+    """
     if isinstance(corpus.targets, Ragged) or corpus.targets.ndim != 1:
         return []
     given_N = corpus.targets
@@ -28,6 +34,7 @@ def find(corpus: Corpus, probabilities_NK: Floats, labels: Sequence[str]) -> lis
     rival_N = over_NK.argmax(1)
     doubt_N = over_NK[every, rival_N] - own_N
     doubt_N[(rival_N == given_N) | (over_NK[every, rival_N] == 0)] = -1.0
+    doubt_N[truncated_N] = -1.0
     order = np.argsort(-doubt_N, kind="stable")[:_MOST]
     return [
         {

@@ -82,6 +82,7 @@ def _checkpoints(run: EncodedRun, job: FitJob) -> Checkpoints | None:
         "targets": hashlib.sha256(flat(run.training.corpus.targets).tobytes()).hexdigest(),
         "base": run.backbone.revision,
         "precision": str(run.backbone.dtype),
+        "windowing": repr(run.backbone.windowing),
         "config": repr(job.config),
         "seed": run.request.seed,
         "fit": job.name,

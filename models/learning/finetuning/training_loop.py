@@ -36,6 +36,9 @@ _WARM_UP = 0.1  # of all steps
 _CLIP = 1.0
 _BUCKET = 8  # batches that are sorted by length together
 _SHARDS = 2
+# Tokens of a shard that are differentiated at once, as many as 16 rows of one full window: their activations take 1 GB.
+# Rows of several windows come to more; then gradients are added up.
+_MICRO_BATCH = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +159,15 @@ def _step(
     trained, masters = list(network.trained.values()), list(network.masters.values())
 
     def differentiate(shard: NDArray[np.int64]) -> tuple[float, tuple[Tensor, ...]]:
-        with torch.enable_grad():
-            logits_BK = frozen_activations.logits(network, [rows.tokens[row] for row in shard], backbone)
-            loss = link.losses(logits_BK, torch.from_numpy(flat(rows.targets[shard])).to(backbone.device)).sum()
-            gradients = torch.autograd.grad(loss / len(batch), trained, materialize_grads=True)
-        return float(loss.detach()), gradients
+        total, summed = 0.0, tuple[Tensor, ...]()
+        for some in _micro_batches(rows.tokens, shard):
+            with torch.enable_grad():
+                logits_BK = frozen_activations.logits(network, [rows.tokens[row] for row in some], backbone)
+                loss = link.losses(logits_BK, torch.from_numpy(flat(rows.targets[some])).to(backbone.device)).sum()
+                gradients = torch.autograd.grad(loss / len(batch), trained, materialize_grads=True)
+            total += float(loss.detach())
+            summed = tuple(map(torch.add, summed, gradients)) if summed else gradients
+        return total, summed
 
     shards = [batch[part::_SHARDS] for part in range(_SHARDS)] if backbone.device.type == "cpu" else [batch]
     with _attention(backbone):
@@ -187,6 +194,17 @@ def _batches(tokens: Sequence[TokenizedInput], size: int, *, seed: int, epoch: i
         bucket = bucket[np.argsort(lengths[bucket], kind="stable")]
         batches += [bucket[at : at + size] for at in range(0, len(bucket), size)]
     return [batches[index] for index in generator.permutation(len(batches))]
+
+
+def _micro_batches(tokens: Sequence[TokenizedInput], shard: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Divide a shard where its rows, padded to the longest, would have more than `_MICRO_BATCH` tokens."""
+    lengths = [len(tokens[row]) for row in shard]
+    found, start = [], 0
+    for end in range(1, len(shard) + 1):
+        if end == len(shard) or (end + 1 - start) * max(lengths[start : end + 1]) > _MICRO_BATCH:
+            found.append(shard[start:end])
+            start = end
+    return found
 
 
 def _rate(step: int, total: int) -> float:

@@ -17,7 +17,7 @@ from models.learning.data import features as frozen
 from models.learning.data.folds import splits
 from models.learning.data.ragged import Ragged, flat, join, units
 from models.learning.evaluation import calibration
-from models.learning.heads import linear
+from models.learning.heads import linear, ngrams
 from models.learning.heads.linear import Floats
 from models.learning.tasks.task import EncoderTask, Targets
 
@@ -64,6 +64,7 @@ class FitContext:
     threads: int
     seed: int
     stop: Callable[[], bool]
+    characters: int = ngrams.most_characters(None)  # of a text from which n-grams are read
 
     def check_stop(self) -> None:
         """Raise Stopped if the caller asked for it."""

@@ -15,7 +15,7 @@ from models.datasets.examples import Input
 from models.learning.contract.errors import InvalidHyperparameters
 from models.learning.contract.events import Progress, TrainEvent
 from models.learning.contract.request import TrainRequest
-from models.learning.data import features, truncation
+from models.learning.data import features, long_texts
 from models.learning.data.corpus import Corpus
 from models.learning.data.folds import subsample
 from models.learning.evaluation.assessment import Assessment, HeldOut
@@ -149,10 +149,11 @@ class _Encoder:
         """Return the rows with features, as many as fit into memory, and the others without."""
         run, backbone = self._run, self._backbone
         tokens = self._tokenize(corpus.inputs)
-        if (cut := truncation.describe(run.backbone, corpus, tokens)) is not None:
-            corpus = replace(corpus, left_out={**corpus.left_out, "truncated": cut})
-            yield Progress("encoding", begins, truncation.message(cut))
-        corpus = replace(corpus, targets=self._task.align(corpus.targets, tokens))
+        long = long_texts.describe(run.backbone, corpus, tokens)
+        for message in long_texts.messages(long):
+            yield Progress("encoding", begins, message)
+        targets = self._task.align(corpus.targets, tokens)
+        corpus = replace(corpus, targets=targets, left_out={**corpus.left_out, **long})
         corpus, tokens, extra_rows = self._divide(corpus, tokens)
         cache_dir = run.request.feature_cache_dir
         steps = features.compute(corpus, tokens, self._names, backbone, cache_dir=cache_dir, stop=run.stop)

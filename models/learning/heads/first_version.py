@@ -11,12 +11,12 @@ from typing import Any
 
 import structlog
 
-from models.learning.data import features
+from models.learning.data import features, long_texts
 from models.learning.data.corpus import Corpus
 from models.learning.data.ragged import Ragged
 from models.learning.evaluation import label_issues
 from models.learning.evaluation.assessment import HeldOut, assess
-from models.learning.heads import baselines, linear, selection, stacking, zero_shot
+from models.learning.heads import baselines, linear, ngrams, selection, stacking, zero_shot
 from models.learning.heads.cross_validation import DesignMatrix, FitContext
 from models.learning.heads.encoding import EncodedRun, Measured, asked_features
 from models.learning.heads.linear import Floats, Head
@@ -118,7 +118,16 @@ def penalty_start(run: EncodedRun, prior: HeadPrior) -> PenaltyStart:
 
 def fit_context(run: EncodedRun) -> FitContext:
     """Return the settings that all fits of this run's heads share."""
-    return FitContext(run.task, run.outputs, run.backbone.device, run.backbone.threads, run.request.seed, run.stop)
+    backbone = run.backbone
+    return FitContext(
+        run.task,
+        run.outputs,
+        backbone.device,
+        backbone.threads,
+        run.request.seed,
+        run.stop,
+        ngrams.most_characters(backbone.windowing),
+    )
 
 
 def _stack(run: EncodedRun, choice: Choice) -> Stack | None:
@@ -168,5 +177,10 @@ def _facts(run: EncodedRun, choice: Choice, stack: Stack | None) -> dict[str, An
     return {
         **run.run.describe(corpus, tokens=run.training.token_count),
         **({"lexical": stack.describe()} if stack else {}),
-        "suspects": label_issues.find(corpus, calibrated.probabilities_NK, run.labels),
+        "suspects": label_issues.find(
+            corpus,
+            calibrated.probabilities_NK,
+            run.labels,
+            truncated_N=long_texts.truncated_rows(run.training.tokens),
+        ),
     }

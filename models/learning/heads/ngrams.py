@@ -16,11 +16,15 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from models.datasets.windowing import Windowing
+
 # Of 24-bit buckets, two n-grams of a vocabulary of 50,000 share one with a chance of 0.3 % each.
 _BUCKET_BITS = 24
 _RUNS = (3, 4, 5)
-# What is read of a text: about as much as a base of 512 tokens sees.
+# What is read of a text where its base reads only the beginning: about as much as one of 512 tokens sees.
 _MOST_CHARACTERS = 2_000
+# Of a text in windows, per token of what the base reads: an English token has four to five with the space behind it.
+_CHARACTERS_PER_TOKEN = 5
 # Characters that are hashed at once: 40 MB of arrays.
 _CHUNK = 2**18
 # Scripts without spaces between words are read sign by sign, as tokenisers do it; else words, and runs of other signs.
@@ -72,9 +76,14 @@ def join(parts: Sequence[Ngrams]) -> Ngrams:
     )
 
 
-def read(texts: Sequence[str]) -> Ngrams:
-    """Return the n-grams of every text."""
-    parts = [_count(chunk) for chunk in _chunks([_normalise(text) for text in texts])]
+def most_characters(windowing: Windowing | None) -> int:
+    """Return how many characters of a text are read beside a base that reads long texts so."""
+    return _MOST_CHARACTERS if windowing is None else max(_MOST_CHARACTERS, _CHARACTERS_PER_TOKEN * windowing.tokens)
+
+
+def read(texts: Sequence[str], *, most: int = _MOST_CHARACTERS) -> Ngrams:
+    """Return the n-grams of the first `most` characters of every text."""
+    parts = [_count(chunk) for chunk in _chunks([_normalise(text[:most]) for text in texts])]
     lengths = np.concatenate([np.zeros(1, dtype=np.int64), *(lengths for lengths, _, _ in parts)])
     return Ngrams(
         starts=np.cumsum(lengths),
@@ -83,14 +92,8 @@ def read(texts: Sequence[str]) -> Ngrams:
     )
 
 
-def size(text: str) -> int:
-    """Return how many characters of a text are read."""
-    return min(len(text), _MOST_CHARACTERS)
-
-
 def _normalise(text: str) -> str:
     """Return the words between single spaces, a space before the first and after the last."""
-    text = text[:_MOST_CHARACTERS]
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
     return f" {' '.join(_WORD.findall(text.casefold()))} "

@@ -36,6 +36,8 @@ _PROBE_ROWS = 2_000
 _ALL_ROWS = 4_000
 # Of all rows together: a hundred million n-grams would not fit beside the features.
 _MOST_CHARACTERS = 2**24
+# As many rows of the longest texts are within that.
+_FEWEST_ROWS = 400
 # Standard errors by which the mean loss of a row must fall.
 _CLEAR = 2.0
 
@@ -62,10 +64,11 @@ class Stack:
     both: ScoreAndLoss
     ngrams_beat_head: bool  # the n-gram part alone is clearly better than the head alone
     might_help: bool  # both together have less loss than the head alone, be it by noise
+    characters: int  # of a text that the n-gram part reads
 
     def answer(self, inputs: Sequence[str]) -> Floats | None:
         """Return the n-gram part's logits, (N, K); None if there is none."""
-        return None if self.part is None else self.part.logits(ngrams.read(inputs))
+        return None if self.part is None else self.part.logits(ngrams.read(inputs, most=self.characters))
 
     def mix(self, head_NK: Floats, ngram_NK: Floats | None) -> Floats:
         """Return the logits of both together, (N, K)."""
@@ -115,11 +118,12 @@ def measure(
         return _find_share([inputs[row] for row in rows], targets[rows], head_NK[rows], fold_N[rows], context, wanted)
 
     # Drawn anew: the folds were dealt with `seed`, and the same draw would be one of them.
+    affordable = _affordable(inputs, context.characters)
     if len(inputs) > _ALL_ROWS:
-        stack = find_share_on(subsample(strata_N, _PROBE_ROWS, seed=seed + 1))
+        stack = find_share_on(subsample(strata_N, min(_PROBE_ROWS, affordable), seed=seed + 1))
         if stack.part is None and not stack.might_help:
             return replace(stack, logits_NK=head_NK)
-    rows = subsample(strata_N, _affordable(inputs), seed=seed + 1)
+    rows = subsample(strata_N, affordable, seed=seed + 1)
     stack = find_share_on(rows)
     logits_NK = head_NK.copy()
     if stack.part is not None:
@@ -136,9 +140,9 @@ def refit(
     """Fit the stack's n-gram part to these rows alone and return its logits of `held`; None if it has none."""
     if stack.part is None:
         return None
-    rows = subsample(context.task.strata(targets), _affordable(inputs), seed=context.seed)
+    rows = subsample(context.task.strata(targets), _affordable(inputs, context.characters), seed=context.seed)
     _, part = _fit([inputs[row] for row in rows], targets[rows], context)
-    return part().scaled(stack.part.factor).logits(ngrams.read(held))
+    return part().scaled(stack.part.factor).logits(ngrams.read(held, most=context.characters))
 
 
 def parts_of(task: EncoderTask, head: Head, stack: Stack | None) -> tuple[Part, ...]:
@@ -153,10 +157,10 @@ def parts_of(task: EncoderTask, head: Head, stack: Stack | None) -> tuple[Part, 
     return HeadWeights(weight_KF * scale, bias_K * scale + offset), part.weights()
 
 
-def _affordable(inputs: Sequence[str]) -> int:
-    """Return how many rows may be fitted: their n-grams have to fit into memory."""
-    characters = sum(ngrams.size(text) for text in inputs)
-    return max(_PROBE_ROWS, len(inputs) * _MOST_CHARACTERS // max(characters, 1))
+def _affordable(inputs: Sequence[str], most: int) -> int:
+    """Return how many rows may be fitted, `most` characters of each: their n-grams have to fit into memory."""
+    characters = sum(min(len(text), most) for text in inputs)
+    return max(_FEWEST_ROWS, len(inputs) * _MOST_CHARACTERS // max(characters, 1))
 
 
 def _find_share(  # noqa: PLR0917
@@ -183,7 +187,19 @@ def _find_share(  # noqa: PLR0917
     beaten = ngram.score > head.score and _clearly_less(ngram.losses_N, head.losses_N)
     if not (wanted or (both.score >= head.score and _clearly_less(both.losses_N, head.losses_N))):
         less = bool(both.losses_N.mean() < head.losses_N.mean())
-        return Stack(0.0, 1.0, None, head_NK, len(inputs), head.measured, ngram.measured, head.measured, beaten, less)
+        return Stack(
+            0.0,
+            1.0,
+            None,
+            head_NK,
+            len(inputs),
+            head.measured,
+            ngram.measured,
+            head.measured,
+            beaten,
+            less,
+            context.characters,
+        )
     return Stack(
         share=share,
         head_factor=(1 - share) * head_factor,
@@ -195,12 +211,13 @@ def _find_share(  # noqa: PLR0917
         both=both.measured,
         ngrams_beat_head=beaten,
         might_help=True,
+        characters=context.characters,
     )
 
 
 def _fit(inputs: Sequence[str], targets: NDArray[Any], context: FitContext) -> tuple[Fits, Callable[[], NgramHead]]:
     """Return the rows prepared for fits, and the function that fits an n-gram part to all of them."""
-    found = ngrams.read(inputs)
+    found = ngrams.read(inputs, most=context.characters)
     vocabulary = NgramVocabulary.learn(found, outputs=context.outputs)
     fits = Fits(
         vocabulary.weigh(found),

@@ -61,7 +61,7 @@ def class_mean_head(last_NF: Floats, targets: Targets, link: LinkFunction, *, ou
         return _direction_head(last_NF, targets)
     members_NK = _members(targets, outputs)
     counts_K = np.maximum(members_NK.sum(0), 1.0)
-    unit_NF = last_NF / _norms(last_NF)
+    unit_NF = last_NF / np.maximum(_norms(last_NF), 1e-12)  # a word of control characters alone has no token
     return _cosine_head((members_NK.T @ unit_NF) / counts_K[:, None], last_NF, link, members_NK)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from models.backbones.backbone import Encoder
 from models.backbones.packed import PackedBlock, PackedEncoder
+from models.datasets.windowing import Windowing
 from models.learning.heads.ngram_head import NgramHead
 from models.learning.tasks.link_functions import LinkFunction
 from models.serving.adapters.low_rank import LoraWeights
@@ -38,6 +39,7 @@ class Adapter:
     weight_KF: Tensor | None  # the temperature is folded in
     bias_K: Tensor | None
     input_mode: InputMode = "whole"
+    windowing: Windowing | None = None  # how long texts are read; None: their beginnings
     ngram_head: NgramHead | None = None  # adds to the logits by the n-grams of a text; the temperature is folded in
     thresholds: tuple[float, ...] = ()
     lora: LoraWeights | None = None
@@ -61,6 +63,14 @@ class Adapter:
         return min(self.blocks) if self.blocks else NO_OWN_BLOCK
 
 
-def embedding_adapter(depth: int) -> Adapter:
+def embedding_adapter(depth: int, windowing: Windowing | None = None) -> Adapter:
     """Return the adapter of no customer, which answers with the L2-normalised mean of the last layer."""
-    return Adapter(task="embedding", labels=(), link=None, features=(f"mean.{depth}",), weight_KF=None, bias_K=None)
+    return Adapter(
+        task="embedding",
+        labels=(),
+        link=None,
+        features=(f"mean.{depth}",),
+        weight_KF=None,
+        bias_K=None,
+        windowing=windowing,
+    )

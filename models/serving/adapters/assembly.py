@@ -82,6 +82,7 @@ def _assemble(artifact: Artifact, backbone: Backbone) -> Adapter:
         features=features,
         weight_KF=weight_KF,
         input_mode=input_mode_of(features) if part is None else "ngrams",
+        windowing=manifest.windowing,
         ngram_head=part,
         bias_K=bias_K,
         thresholds=manifest.thresholds or (),

@@ -22,6 +22,7 @@ import torch
 
 from models.backbones.backbone import Backbone
 from models.datasets.examples import Input
+from models.datasets.windowing import windowing_of
 from models.serving.adapters.adapter import Adapter, embedding_adapter
 from models.serving.encoders.engine_parts import EngineLimits, EngineParts
 from models.serving.encoders.hot_adapter_merge import HotAdapterMerge
@@ -59,7 +60,8 @@ class Engine:
         parts = parts or EngineParts()
         self.backbone = backbone
         self.hot_adapter_merge = parts.hot_adapter_merge or HotAdapterMerge(backbone, limit_bytes=limits.merged_bytes)
-        self.embedding = embedding_adapter(backbone.blocks)
+        windowing = windowing_of(backbone.entry.max_tokens) if backbone.entry.modality == "text" else None
+        self.embedding = embedding_adapter(backbone.blocks, windowing)
         on_cpu = backbone.device.type == "cpu"
         self._budget = min(limits.batch_tokens, CPU_PASS_TOKENS) if on_cpu else limits.batch_tokens
         self._one_thread = on_cpu
@@ -118,7 +120,8 @@ class Engine:
             left=len(inputs),
         )
         if is_quick(inputs):
-            self._ready.put(customer_id, queued_inputs(request, most=self.backbone.entry.max_tokens))
+            most = self.backbone.entry.max_tokens if adapter.windowing is None else adapter.windowing.tokens
+            self._ready.put(customer_id, queued_inputs(request, most=most))
         else:
             self._raw.put(customer_id, queued_inputs(request))
         try:
@@ -175,7 +178,10 @@ class Engine:
         began_at = time.perf_counter()
         try:
             tokenized = self._tokenize_inputs(
-                self.backbone, [row.input for row in bare], [row.owner.adapter.input_mode for row in bare]
+                self.backbone,
+                [row.input for row in bare],
+                [row.owner.adapter.input_mode for row in bare],
+                [row.owner.adapter.windowing for row in bare],
             )
             cut = [is_cut(self.backbone, row.input, found) for row, found in zip(bare, tokenized, strict=True)]
         except BaseException as error:  # a panic of the Rust tokeniser too: these requests fail, the thread goes on

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from models.backbones.backbone import Backbone
+from models.datasets.windowing import Windowing
 from models.serving.adapters.adapter import Adapter
 from models.serving.encoders.hot_adapter_merge import HotAdapterMerge
 from models.serving.encoders.input_modes import InputMode, tokenize
@@ -15,7 +16,7 @@ from models.serving.encoders.passes import answer
 from models.serving.encoders.requests import Floats
 
 Answer = Callable[[Backbone, Sequence[Any], Sequence[Adapter]], list[Floats]]
-Tokenize = Callable[[Backbone, Sequence[Any], Sequence[InputMode]], list[Any]]
+Tokenize = Callable[[Backbone, Sequence[Any], Sequence[InputMode], Sequence[Windowing | None]], list[Any]]
 
 
 @dataclass(frozen=True, slots=True)

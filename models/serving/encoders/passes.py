@@ -13,7 +13,8 @@ from models.backbones import feature_names
 from models.backbones.backbone import Backbone
 from models.backbones.packed import Overrides, PackedEncoder
 from models.backbones.packed_batch import PackedBatch, pool, select
-from models.backbones.text import TextBackbone, TokenIds
+from models.backbones.text import TextBackbone
+from models.backbones.windows import TokenIds
 from models.serving.adapters.adapter import Adapter
 from models.serving.encoders.heads import apply_heads
 from models.serving.encoders.input_modes import Vectors, computed, hidden_states, parts_of
@@ -48,32 +49,32 @@ def packed_of(backbone: Backbone) -> PackedEncoder | None:
 
 def _vectors(backbone: Backbone, rows: Sequence[Any], adapters: Sequence[Adapter]) -> Vectors:
     """Return the features of rows that share a base: the frozen one, or one adapter's own."""
-    parts = [parts_of(row) for row in rows]
-    texts = [text for row_parts in parts for text in row_parts]
-    owners = [adapter for adapter, row_parts in zip(adapters, parts, strict=True) for _ in row_parts]
-    firsts = np.cumsum([0, *(len(row_parts) for row_parts in parts)])[:-1].tolist()
-    vectors = Vectors(rows, firsts)
+    by_row = [parts_of(row) for row in rows]
+    parts = [part for own in by_row for part in own]
+    owners = [adapter for adapter, own in zip(adapters, by_row, strict=True) for _ in own]
+    firsts = np.cumsum([0, *map(len, by_row)])[:-1].tolist()
+    vectors = Vectors(rows, firsts, parts)
     encoder = adapters[0].encoder or packed_of(backbone)
     if encoder is not None:
-        _run_packed(encoder, texts, owners, vectors)
+        _run_packed(encoder, parts, owners, vectors)
     else:
-        _run_padded(backbone, adapters[0].network, texts, owners, vectors)
+        _run_padded(backbone, adapters[0].network, parts, owners, vectors)
     return vectors
 
 
 def _names(adapters: Sequence[Adapter]) -> list[str]:
-    """Return the features that have to be computed for them, in a fixed order."""
+    """Return what has to be pooled for them, in a fixed order."""
     return sorted({computed(name) for adapter in set(adapters) for name in adapter.features})
 
 
 def _run_padded(
-    backbone: Backbone, network: Any, texts: Sequence[Any], adapters: Sequence[Adapter], vectors: Vectors
+    backbone: Backbone, network: Any, parts: Sequence[Any], adapters: Sequence[Adapter], vectors: Vectors
 ) -> None:
     """Run a base without the fast path, or an adapter's own network instead of it."""
     names = _names(adapters)
     tagged = [name for name in names if feature_names.parse(name).per_word]
     if network is None and not tagged:
-        vectors.pooled = backbone.frozen_features(texts, names)
+        vectors.pooled = backbone.frozen_features(parts, names)
         return
     if network is None:
         if not isinstance(backbone, TextBackbone):
@@ -81,20 +82,20 @@ def _run_padded(
         network = backbone.network
     wanted = {name: backbone.parse_feature(name) for name in names if name not in tagged}
     depths = {depth for _, depth in wanted.values()} | {feature_names.parse(name).depth for name in tagged}
-    batch = backbone.collate(texts)
+    batch = backbone.collate(parts)
     _, tapped = network.run(batch, network.embed(batch), 0, max(depths), taps=depths)
     vectors.pooled = {name: network.pool(tapped[depth], batch, kind) for name, (kind, depth) in wanted.items()}
     for name in tagged:
         hidden_BTD = tapped[feature_names.parse(name).depth]
         vectors.hidden[name] = hidden_BTD.flatten(0, 1)
-        vectors.starts = range(0, hidden_BTD.shape[0] * hidden_BTD.shape[1], hidden_BTD.shape[1])
+        vectors.starts = np.arange(hidden_BTD.shape[0]) * hidden_BTD.shape[1]
 
 
 def _run_packed(
-    encoder: PackedEncoder, texts: Sequence[TokenIds], adapters: Sequence[Adapter], vectors: Vectors
+    encoder: PackedEncoder, parts: Sequence[TokenIds], adapters: Sequence[Adapter], vectors: Vectors
 ) -> None:
-    """Fill tables of every feature that any text's adapter asks for; only the rows whose adapter asks are filled."""
-    batch = encoder.pack(texts)
+    """Fill tables of all that any part's adapter asks for; only the rows whose adapter asks are filled."""
+    batch = encoder.pack(parts)
     packed = [adapters[row] for row in batch.order]  # from here on in packed order
     names = _names(adapters)
     wanted: dict[int, list[tuple[str, str]]] = {}
@@ -108,7 +109,7 @@ def _run_packed(
         vectors.pooled[name] = torch.empty(batch.rows, encoder.width, device=encoder.device)
     starts = np.empty(batch.rows, dtype=np.int64)
     starts[list(batch.order)] = batch.offsets
-    vectors.starts = starts.tolist()
+    vectors.starts = starts
     taps = frozenset(wanted)
     stop = max(taps)
 

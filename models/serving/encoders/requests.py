@@ -38,7 +38,7 @@ class Request:
     left: int  # inputs without an output
     rows: dict[int, Any] = field(default_factory=dict)  # what the base made of the inputs, where decoding needs it
     tokens: int = 0
-    truncated: list[int] = field(default_factory=list)  # inputs of which the base reads only the beginning
+    truncated: list[int] = field(default_factory=list)  # inputs that are not read to their end
     error: BaseException | None = None
     # perf_counter seconds
     submitted_at: float = field(default_factory=time.perf_counter)

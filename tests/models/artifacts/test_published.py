@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from models.artifacts.folder import read_artifact
+from models.artifacts.parts import NgramWeights
 from models.backbones import loading
 from models.backbones.backbone import Backbone
 from models.datasets.examples import TextPair
+from models.datasets.windowing import windowing_of
 from tests.models.backbones import text_checkpoints
 from tests.models.learning import inference
 
@@ -48,6 +51,21 @@ def test_it_answers_as_it_did(kind: str, backbone: Backbone) -> None:
         told = dict(_leaves(prediction))
         for path, value in _leaves(answer["prediction"]):
             assert told[path] == (pytest.approx(value, rel=1e-5, abs=1e-5) if isinstance(value, float) else value), path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_a_long_text_it_reads_the_beginning_as_it_did(kind: str, backbone: Backbone) -> None:
+    artifact = read_artifact(PUBLISHED / kind)
+    assert artifact.manifest.windowing is None
+    beginning = ("lovely lamp " * 7)[:80]  # more than 62 letters, each a token: what the base reads at once
+    long: list[Any] = [f"{beginning} broken" * 3, f"{beginning} fine" * 2]
+    if kind == "partial":
+        long = [TextPair(text, text) for text in long]
+    artifact = replace(artifact, parts=tuple(part for part in artifact.parts if not isinstance(part, NgramWeights)))
+    said = inference.predict(artifact, backbone, long, top_k=2)
+    assert said[0] == said[1]
+    windowed = replace(artifact, manifest=replace(artifact.manifest, windowing=windowing_of(64)))
+    assert inference.predict(windowed, backbone, long, top_k=2)[0] != said[0]
 
 
 def _leaves(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:

@@ -24,7 +24,7 @@ from models.datasets.errors import (
 from models.datasets.examples import Example, Span, TextPair
 from models.datasets.mojibake import mend
 from models.datasets.rare_labels import RareLabels
-from models.datasets.word_counts import certainly_cut
+from models.datasets.word_counts import count_longer
 
 
 def table(header: str, *rows: str) -> str:
@@ -430,4 +430,4 @@ def test_conversations_of_sharegpt_are_read(profile, examples):
 def test_long_texts_are_counted_by_words(profile):
     rows = [{"text": "word " * (300 if n < 3 else 20), "label": "ab"[n % 2]} for n in range(8)]
     assert profile(jsonl(*rows)).words == {"64": 3, "128": 3, "256": 3}
-    assert [certainly_cut({"64": 3, "256": 2}, most) for most in (66, 256, 258, 512)] == [3, 2, 2, 0]
+    assert [count_longer({"64": 3, "256": 2}, most) for most in (66, 256, 258, 512)] == [3, 2, 2, 0]

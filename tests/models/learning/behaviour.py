@@ -326,7 +326,9 @@ def _serve(names: Sequence[str], found: Mapping[str, Any], folder: Path, backbon
             asked += [(row, f"{name}/{candidate}", adapter, item) for row, item in enumerate(_inputs(JOBS[name].data))]
     asked.sort(key=lambda each: each[0])
     adapters = [adapter for _, _, adapter, _ in asked]
-    rows = input_modes.tokenize(backbone, [item for *_, item in asked], [adapter.input_mode for adapter in adapters])
+    modes = [adapter.input_mode for adapter in adapters]
+    windowings = [adapter.windowing for adapter in adapters]
+    rows = input_modes.tokenize(backbone, [item for *_, item in asked], modes, windowings)
     outputs: dict[str, Any] = {}
     for (_, whose, _, _), output in zip(asked, passes.answer(backbone, rows, adapters), strict=True):
         outputs.setdefault(whose, []).append(output.tolist())

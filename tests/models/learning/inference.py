@@ -20,7 +20,7 @@ from models.learning.tasks.task import DecodeOptions
 def predict(artifact: Artifact, backbone: Backbone, inputs: Sequence[Input], *, top_k: int = 1) -> list[dict[str, Any]]:
     """One prediction per input, as the API answers it."""
     task = tasks.encoder_task(tasks.find(artifact.manifest.task))
-    backbone = task.view(backbone, inputs)
+    backbone = task.view(backbone.with_windowing(artifact.manifest.windowing), inputs)
     manifest = artifact.manifest
     probabilities_NK = calibration.probabilities(logits(artifact, backbone, inputs), task.link, manifest.temperature)
     rows = backbone.tokenize(inputs)

@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from models.backbones.text import TextBackbone
 from models.learning.contract.events import Finished
 from models.learning.contract.request import DatasetSource, TrainRequest
@@ -68,11 +70,12 @@ def test_pairs_are_compared(small_backbone: TextBackbone, make_request: RequestF
     assert report["score"] > 0.95  # the label is whether both are equal; one text alone says nothing
 
 
-def test_spans_behind_the_cut_count_as_missed(
-    small_backbone: TextBackbone, make_request: RequestFactory, tmp_path: Path
+def test_spans_beyond_what_is_read_count_as_missed(
+    small_backbone: TextBackbone, make_request: RequestFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("models.datasets.windowing.MOST_TOKENS", 100)
     path = tmp_path / "spans.jsonl"
-    filler = "and so on " * small_backbone.entry.max_tokens
+    filler = "and so on " * 20
     with path.open("w", encoding="utf-8") as file:
         for n in range(12):
             text = f"Rome{n} {filler}Oslo{n}"
@@ -80,6 +83,7 @@ def test_spans_behind_the_cut_count_as_missed(
             file.write(json.dumps({"text": text, "spans": ends}) + "\n")
     source = DatasetSource(path, "jsonl", {"text": "text", "spans": "spans"})
     report = report_of(replace(make_request(rows(4)), training=source, task="token-classification"), small_backbone)
+    assert report["data"]["windows"]["texts"] == 12
     cut = report["data"]["truncated"]
     assert (cut["texts"], cut["of"], cut["spans"], cut["of_spans"]) == (12, 12, 12, 24)
     assert report["score"] <= 2 / 3  # half of the truth cannot be found
@@ -88,12 +92,16 @@ def test_spans_behind_the_cut_count_as_missed(
 
 
 def test_texts_that_are_not_read_to_their_end_are_counted(
-    small_backbone: TextBackbone, make_request: RequestFactory
+    small_backbone: TextBackbone, make_request: RequestFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    long = [(f"{text} {'again ' * small_backbone.entry.max_tokens}", label) for text, label in rows(3)]
-    data = report_of(make_request([*rows(8), *long]), small_backbone)["data"]
-    assert (data["truncated"]["texts"], data["truncated"]["of"]) == (3, 11)
-    assert "truncated" not in report_of(make_request(rows(8)), small_backbone)["data"]
+    monkeypatch.setattr("models.datasets.windowing.MOST_TOKENS", 150)
+    long = [(f"{text} {'a ' * 100}", label) for text, label in rows(3)]
+    longer = [(f"{text} {'a ' * 150}", label) for text, label in rows(2)]
+    data = report_of(make_request([*rows(8), *long, *longer]), small_backbone)["data"]
+    assert (data["windows"]["texts"], data["windows"]["of"]) == (5, 13)
+    assert (data["truncated"]["texts"], data["truncated"]["of"], data["truncated"]["read_tokens"]) == (2, 13, 150)
+    data = report_of(make_request(rows(8)), small_backbone)["data"]
+    assert not {"windows", "truncated"} & data.keys()
 
 
 def test_cut_tokens_are_those_behind_the_row(small_backbone: TextBackbone) -> None:

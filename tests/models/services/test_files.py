@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from models.backbones import registry
 from models.datasets.errors import InvalidDataset
 from models.errors import InvalidRequest, NotFound
 from models.records.customers import Customer
@@ -27,6 +29,18 @@ def store_kind(request: pytest.FixtureRequest) -> str:
 def _write(path: Path) -> Path:
     path.write_text("text,label\n" + "".join(f"text {n},{'ab'[n % 2]}\n" for n in range(20)))
     return path
+
+
+def test_long_texts_are_warned_of_by_the_base_that_reads_them() -> None:
+    words = {"64": 9, "128": 7, "256": 5, "384": 4, "512": 4, "8192": 1}
+    long, cut = files.warn_of_long_texts(registry.MINILM, words, "mails.csv")
+    assert (long["code"], long["count"]) == ("windows", 5)
+    assert "5 texts or more in 'mails.csv' are longer than the 256 tokens" in long["message"]
+    assert (cut["code"], cut["count"]) == ("truncated", 1)
+    assert [each["code"] for each in files.warn_of_long_texts(registry.MINILM, {"256": 1}, "a.csv")] == ["windows"]
+    assert files.warn_of_long_texts(registry.MINILM, {"64": 9, "128": 7}, "a.csv") == []
+    media = replace(registry.MINILM, modality="image", max_tokens=0)
+    assert files.warn_of_long_texts(media, {}, "a.zip") == []
 
 
 def test_a_file_is_validated_hashed_and_kept(resources: Resources, customer: MakeCustomer, tmp_path: Path) -> None:

@@ -212,17 +212,22 @@ def test_usage_is_flushed_at_close(
     assert (embedded.kind, embedded.model, embedded.rows) == ("embedding", "minilm", len(TEXTS))
 
 
-def test_embeddings_are_normalised_means_of_the_last_layer(predicting: Any, backbone: TextBackbone) -> None:
+def test_embeddings_are_normalised_means_of_the_last_layer(
+    predicting: Any, backbone: TextBackbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.datasets.windowing.MOST_TOKENS", 350)
+
     async def run() -> None:
         async with predicting() as predictor:
             embedded = await predictor.embed(TEXTS, "minilm")
-            long = await predictor.embed(["short", "word " * 300], "minilm")
+            long = await predictor.embed(["short", "word " * 300, "word " * 351], "minilm")
             plain = backbone.encode(TEXTS, ["mean.6"])
             np.testing.assert_allclose(
                 embedded.vectors_ND, plain / np.linalg.norm(plain, axis=1, keepdims=True), atol=1e-5
             )
             assert embedded.tokens == sum(len(row) for row in backbone.tokenize(TEXTS))
-            assert (embedded.truncated, long.truncated) == ((), (1,))
+            assert (embedded.truncated, long.truncated) == ((), (2,))
+            assert long.tokens == 3 + (300 + 2 * 2) + (350 + 2 * 2)  # two windows each, with two special tokens
 
     asyncio.run(run())
 
