@@ -1,4 +1,4 @@
-"""Connections: how many there may be, and how slowly a client may send and read before it is cut off.
+"""Connections: how slowly a client may send and read before it is cut off. How many there may be: `connection_limits`.
 
 uvicorn itself bounds only the pause between two requests: a client that sends a byte of a header now and then, or of a
 body, keeps its connection for ever. The protocol here watches from outside of the application, so no route can forget
@@ -8,93 +8,21 @@ it, and a request that arrives whole, as nearly all do, starts no timer.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import Any, ClassVar, cast
 
 import orjson
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from api.connection_limits import Connections, HeadersTooLarge, RequestTooSlow
 from models.errors import GraftError, RateLimited, Unavailable
-from models.settings import Settings, networks_of
 
 # Of all headers of one request and its line: nginx' and Apache's limits are below.
 _HEADER_BYTES = 64 * 1024
 # After an early answer the rest of a body is thrown away for so long. Closed at once, the kernel would send a reset,
 # and clients that are still sending would not read the answer.
 _LINGER_S = 2.0
-
-
-class TooManyConnections(Unavailable):
-    """This process has as many connections as it may have: 503."""
-
-    message = "The server has too many connections. Try again."
-
-
-class TooManyFromAddress(RateLimited):
-    """One address has as many connections as it may have: 429."""
-
-    message = (
-        "Your address has {count} connections to this server, as many as one may have. "
-        "Close some, or send several requests over one."
-    )
-
-
-class RequestTooSlow(GraftError):
-    """A request arrived too slowly: 408."""
-
-    status = 408
-    type = "invalid_request_error"
-    message = "{reason}"
-
-
-class HeadersTooLarge(GraftError):
-    """A request's headers are over the limit: 431."""
-
-    status = 431
-    type = "invalid_request_error"
-    message = "The request's headers are longer than {limit} bytes."
-
-
-@dataclass(slots=True)
-class Connections:
-    """The open connections of one process and their bounds. `on_end` is told why one was refused or cut off."""
-
-    settings: Settings
-    on_end: Callable[[str], None] = lambda _: None
-    total: int = 0
-    by_address: Counter[str] = field(default_factory=Counter)
-
-    def open(self, address: str) -> GraftError | None:
-        """Count a new connection; return the error with which it is refused, if it is."""
-        self.total += 1
-        self.by_address[address] += 1
-        if self.total > self.settings.max_connections:
-            self.on_end("process_limit")
-            return TooManyConnections()
-        most = self.settings.max_connections_per_address
-        if self.by_address[address] > most and not self._is_proxy(address):
-            self.on_end("address_limit")
-            return TooManyFromAddress(count=most)
-        return None
-
-    def close(self, address: str) -> None:
-        """Count down."""
-        self.total -= 1
-        self.by_address[address] -= 1
-        if not self.by_address[address]:
-            del self.by_address[address]
-
-    def _is_proxy(self, address: str) -> bool:
-        """Whether many clients come from this address: only asked of one that has many connections."""
-        try:
-            found = ip_address(address)
-        except ValueError:  # a unix socket: whatever is on its other end is on this machine
-            return True
-        return any(found in network for network in networks_of(self.settings.trusted_proxies))
 
 
 def protocol_over(connections: Connections) -> type[asyncio.Protocol]:

@@ -21,7 +21,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.connections import Connections
+from api.connection_limits import Connections
 from api.logging import route_template
 from models.errors import Unavailable
 from models.services.job_figures import JobFigures

@@ -16,7 +16,8 @@ import uvicorn
 from pydantic import SecretStr, ValidationError
 
 from api.application import create_app
-from api.connections import Connections, protocol_over
+from api.connection_limits import Connections
+from api.connections import protocol_over
 from models.settings import Settings, describe_faults
 
 # Beside the connections: the database's, the store's, the broker's, uploads, libraries.

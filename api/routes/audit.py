@@ -12,9 +12,8 @@ from api.documentation import answers
 from api.pagination import DEFAULT_LIMIT, After, Limit, listing
 from api.schemas.audit import AuditEventObject, audit_event_object
 from api.schemas.base import Listing
-from models.records.audit import AuditFilter
+from models.records.audit import Action, AuditFilter
 from models.services import audit
-from models.services.audit import Action
 
 router = APIRouter(tags=["operator"], route_class=OperatorRoute, responses=answers(400, 401, 403, 404))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
 from api.admission import CustomerRoute, needs
@@ -12,6 +12,7 @@ from api.authentication import Caller
 from api.context import ControlPlane
 from api.documentation import answers
 from api.idempotency import OnceOnly
+from api.logging import note_target
 from api.pagination import DEFAULT_LIMIT, After, Limit, listing
 from api.routes.keys import Status, unstored, without_secret
 from api.schemas.base import Listing
@@ -25,7 +26,9 @@ KeyId = Annotated[str, Path(description="The key's id: `key_…`.")]
 
 
 @router.post("", response_model=IssuedKeyObject, responses=answers(400, 409), dependencies=[needs("manage")])
-def issue(caller: Caller, resources: ControlPlane, once: OnceOnly, body: IssueKey | None = None) -> Response:
+def issue(
+    request: Request, caller: Caller, resources: ControlPlane, once: OnceOnly, body: IssueKey | None = None
+) -> Response:
     """Issue a key of your own, with no more scopes than this one, and for no longer. Its secret is shown once."""
     asked = body or IssueKey()
     within = KeyLimits(caller.scopes, caller.expires_at)
@@ -39,6 +42,7 @@ def issue(caller: Caller, resources: ControlPlane, once: OnceOnly, body: IssueKe
             expires_at=asked.expires_at,
             within=within,
         )
+        note_target(request, key_id=issued.key.id)
         return issued_key_object(issued.key, issued.secret)
 
     return unstored(once.answer(asked.model_dump(), create, redact=without_secret))

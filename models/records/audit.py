@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from sqlalchemy import Index, String, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
@@ -12,6 +12,30 @@ from models.identifiers import new_id
 from models.records.base import Base
 from models.records.clock import clock
 from models.records.pages import Order, Page, fetch_page
+
+Action = Literal[
+    "customer.created",
+    "customer.limited",
+    "customer.suspended",
+    "customer.resumed",
+    "customer.deleted",
+    "key.created",
+    "key.rotated",
+    "key.revoked",
+    "file.created",
+    "file.deleted",
+    "job.created",
+    "job.cancelled",
+    "job.paused",
+    "job.resumed",
+    "model.changed",
+    "model.deleted",
+    "version.deleted",
+    "alias.moved",
+    "alias.rolled_back",
+    "alias.deleted",
+]
+ACTIONS: tuple[str, ...] = get_args(Action)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +82,7 @@ class AuditFilter:
 def record(
     session: Session,
     actor: Actor,
-    action: str,
+    action: Action,
     customer_id: str,
     target: str,
     *,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from models.records import audit, changes, customers, jobs, keys
+from models.records.audit import Action
 from models.records.customers import Customer
 from models.services.jobs import wake
 from models.services.metadata import check_metadata
@@ -54,7 +55,7 @@ def update(resources: Resources, customer_id: str, change: AccountChange) -> Cus
             customer.suspended_at = None
             resumed = _release_jobs(session, resources.database.now(session), customer_id)
         if was_suspended != (customer.suspended_at is not None):
-            action = "customer.resumed" if was_suspended else "customer.suspended"
+            action: Action = "customer.resumed" if was_suspended else "customer.suspended"
             audit.record(session, resources.actor, action, customer_id, customer_id)
             for secret_sha256 in keys.fetch_hashes(session, customer_id):
                 changes.record(session, "key", secret_sha256)

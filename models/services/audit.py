@@ -2,36 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 from models.records import audit
 from models.records.audit import AuditEvent, AuditFilter
 from models.records.pages import Page
 from models.services.resources import Resources
 
-Action = Literal[
-    "customer.created",
-    "customer.limited",
-    "customer.suspended",
-    "customer.resumed",
-    "customer.deleted",
-    "key.created",
-    "key.rotated",
-    "key.revoked",
-    "file.created",
-    "file.deleted",
-    "job.created",
-    "job.cancelled",
-    "job.paused",
-    "job.resumed",
-    "model.changed",
-    "model.deleted",
-    "version.deleted",
-    "alias.moved",
-    "alias.rolled_back",
-    "alias.deleted",
-]
-ACTIONS: tuple[str, ...] = get_args(Action)
 _ALL = AuditFilter()
 
 

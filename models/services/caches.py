@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
+from models.errors import Unavailable
 from models.records import changes
 from models.services.resources import Resources
 
@@ -48,4 +49,7 @@ def empty(resources: Resources, customer_id: str, job_ids: Iterable[str] = ()) -
     shutil.rmtree(features_folder(cache_dir, customer_id), ignore_errors=True)
     for job_id in job_ids:
         shutil.rmtree(checkpoints_folder(cache_dir, job_id), ignore_errors=True)
-    return resources.database.empty_log()
+    try:
+        return resources.database.empty_log()
+    except Unavailable:  # what is deleted is deleted, and its caller goes on
+        return False

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy import delete as sql_delete
-from sqlalchemy.orm import Session
 
 from models.backbones import registry
 from models.errors import NotFound
@@ -16,15 +15,13 @@ from models.records import audit, changes, customers, jobs, versions
 from models.records.pages import Page
 from models.records.transitions import UNFINISHED
 from models.records.versions import LIVE, Alias, Model, ModelVersion
-from models.services import caches, promotion
+from models.services import caches, promotion, references
 from models.services.errors import (
     AliasIsLive,
     AliasMoved,
     InvalidAlias,
     ModelInUse,
     ModelNotReady,
-    NoSuchAlias,
-    NoSuchVersion,
     NothingBefore,
     UntrainedBaseModel,
     VersionInUse,
@@ -32,9 +29,6 @@ from models.services.errors import (
 from models.services.resources import Resources
 from models.storage.errors import StorageUnavailable
 from models.storage.keys import model_prefix
-
-_NUMBER_DIGITS = 9
-_NAMED = 10  # names of what there is, in the message about what there is not
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +127,7 @@ def set_alias(resources: Resources, customer_id: str, name: str, alias: str, num
         raise InvalidAlias(alias=alias[:80], param="alias")
     with resources.database.transaction() as session:
         model = versions.require_model(session, customer_id, name)
-        version = _require_version(session, model, number)
+        version = references.require_version(session, model, number)
         # Customer, job, model: the order in which a publishing worker takes them.
         customers.keep(session, {customer_id})
         jobs.lock(session, customer_id, version.job_id)
@@ -167,14 +161,14 @@ def roll_back(resources: Resources, customer_id: str, name: str, alias: str) -> 
     """
     with resources.database.reading() as session:
         model = versions.require_model(session, customer_id, name)
-        seen = _require_alias(session, model, alias)
-        version = _require_version(session, model, _step_before(seen, model))
+        seen = references.require_alias(session, model, alias)
+        version = references.require_version(session, model, _step_before(seen, model))
     with resources.database.transaction() as session:
         customers.keep(session, {customer_id})
         jobs.lock(session, customer_id, version.job_id)
         if versions.lock_model(session, model.id) is None:
             raise NotFound(kind="model", id=name, param="model")
-        pointer = _require_alias(session, model, alias)
+        pointer = references.require_alias(session, model, alias)
         if (pointer.number, pointer.history) != (seen.number, seen.history):
             raise AliasMoved(alias=alias, model=model.name, number=pointer.number)
         left = pointer.number
@@ -202,7 +196,7 @@ def delete_version(resources: Resources, customer_id: str, name: str, number: in
     with resources.database.transaction() as session:
         customers.lock(session, customer_id)
         model = versions.require_model(session, customer_id, name)
-        version = _require_version(session, model, number)
+        version = references.require_version(session, model, number)
         job = jobs.lock(session, customer_id, version.job_id)
         if job.status in UNFINISHED:
             reason = f"its job '{job.id}' is {job.status}. Cancel it or wait for its end."
@@ -229,7 +223,7 @@ def delete_alias(resources: Resources, customer_id: str, name: str, alias: str) 
         customers.lock(session, customer_id)
         model = versions.require_model(session, customer_id, name)
         versions.lock_model(session, model.id)
-        pointer = _require_alias(session, model, alias)
+        pointer = references.require_alias(session, model, alias)
         if alias == LIVE:
             raise AliasIsLive(model=model.name)
         session.delete(pointer)
@@ -249,15 +243,19 @@ def resolve(resources: Resources, customer_id: str, model_ref: str) -> ResolvedV
         model = versions.find_model(session, customer_id, name)
         if model is None:
             if name in registry.entries(resources.settings):
-                raise UntrainedBaseModel(id=name, own=_own_models(session, customer_id))
+                raise UntrainedBaseModel(id=name, own=references.own_models(session, customer_id))
             raise NotFound(kind="model", id=model_ref, param="model")
-        version = _select(session, model, selector or LIVE)
+        version = references.select(session, model, selector or LIVE)
         if version is None:
             published = versions.has_versions(session, model.id)
             if not selector or not published:
-                hint = _none_live_hint(model) if published else _no_version_hint(session, customer_id, model)
+                hint = (
+                    references.none_live_hint(model)
+                    if published
+                    else references.no_version_hint(session, customer_id, model)
+                )
                 raise ModelNotReady(model=model.name, hint=hint, param="model")
-            raise _not_selected(session, model, selector)
+            raise references.not_selected(session, model, selector)
     return ResolvedVersion(
         customer_id=customer_id,
         model_id=model.id,
@@ -271,71 +269,7 @@ def resolve(resources: Resources, customer_id: str, model_ref: str) -> ResolvedV
     )
 
 
-def _select(session: Session, model: Model, selector: str) -> ModelVersion | None:
-    if _is_number(selector):
-        return versions.find_version(session, model.id, int(selector)) if len(selector) <= _NUMBER_DIGITS else None
-    alias = versions.find_alias(session, model.id, selector)
-    return versions.find_version(session, model.id, alias.number) if alias is not None else None
-
-
-def _is_number(selector: str) -> bool:
-    return selector.isascii() and selector.isdecimal()
-
-
-def _not_selected(session: Session, model: Model, selector: str) -> NotFound:
-    if _is_number(selector):
-        return _no_version(session, model, selector, param="model")
-    return _no_alias(session, model, selector, param="model")
-
-
-def _no_version(session: Session, model: Model, number: str, *, param: str) -> NoSuchVersion:
-    numbers = versions.list_numbers(session, model.id)
-    return NoSuchVersion(model=model.name, number=number[:80], known=_listed(map(str, numbers[-_NAMED:])), param=param)
-
-
-def _no_alias(session: Session, model: Model, alias: str, *, param: str) -> NoSuchAlias:
-    names = [each.name for each in versions.fetch_aliases(session, model.id)]
-    return NoSuchAlias(model=model.name, alias=alias[:80], known=_listed(names[:_NAMED]), param=param)
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names) or "none"
-
-
-def _own_models(session: Session, customer_id: str) -> str:
-    page = versions.fetch_models(session, customer_id, after=None, limit=_NAMED)
-    if not page.data:
-        return "You have no model yet."
-    return f"Your models: {_listed(model.name for model in page.data)}{', …' if page.has_more else ''}."
-
-
-def _require_version(session: Session, model: Model, number: int) -> ModelVersion:
-    version = versions.find_version(session, model.id, number) if 0 < number < 10**_NUMBER_DIGITS else None
-    if version is None:
-        raise _no_version(session, model, str(number), param="version")
-    return version
-
-
-def _require_alias(session: Session, model: Model, alias: str) -> Alias:
-    pointer = versions.find_alias(session, model.id, alias)
-    if pointer is None:
-        raise _no_alias(session, model, alias, param="alias")
-    return pointer
-
-
 def _step_before(alias: Alias, model: Model) -> int:
     if alias.previous is None:
         raise NothingBefore(alias=alias.name, model=model.name, number=alias.number)
     return alias.previous
-
-
-def _none_live_hint(model: Model) -> str:
-    return (
-        f" None of its versions has gone live: promote one of them, or call one by its number, as in "
-        f"'{model.name}@{model.last_number}'."
-    )
-
-
-def _no_version_hint(session: Session, customer_id: str, model: Model) -> str:
-    job = jobs.find_latest_of_model(session, customer_id, model.id)
-    return f" Its job '{job.id}' is {job.status}." if job is not None else ""

@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
 from models.identifiers import new_id
-from models.records import audit, changes, customers
+from models.records import audit, changes, customers, idempotency
 from models.records.customers import Customer
 from models.records.files import File
 from models.records.idempotency import IdempotentAnswer
@@ -25,6 +25,9 @@ from models.services.metadata import check_metadata, check_name
 from models.services.resources import Resources
 from models.storage.errors import StorageUnavailable
 from models.storage.keys import customer_prefix
+
+# The scope of the operator's answers.
+_OPERATOR = "operator"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,7 @@ def delete(resources: Resources, customer_id: str) -> DeletionReport:
         for table, condition in conditions.items():
             removed[table.__tablename__] = session.scalar(select(func.count()).select_from(table).where(condition)) or 0
             session.execute(sql_delete(table).where(condition).execution_options(synchronize_session=False))
+        idempotency.forget_object(session, _OPERATOR, customer_id)  # its name, as the operator was answered
         changes.forget_subject(session, customer_id)  # names of models; what follows says more
         changes.record(session, "customer", customer_id)
         for secret_sha256 in hashes:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from models.datasets import tasks
 from models.errors import Unavailable
 from models.records import audit, customers, files, job_lists, jobs, versions
+from models.records.audit import Action
 from models.records.job_lists import JobFilter
 from models.records.jobs import Job, JobEvent
 from models.records.pages import Page
@@ -19,7 +20,6 @@ from models.records.versions import ModelVersion
 from models.services import idempotency as answers
 from models.services import quotas, submission
 from models.services.access.errors import CustomerSuspended
-from models.services.audit import Action
 from models.services.errors import JobEnded, JobNotPaused
 from models.services.idempotency import IdempotencyToken
 from models.services.quotas import QuotaName

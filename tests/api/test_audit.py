@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from models.services.audit import ACTIONS
+from models.records.audit import ACTIONS
 
 if TYPE_CHECKING:
     from tests.api.conftest import Server, Tenant

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import ValidationError
 
-from api.connections import Connections
+from api.connection_limits import Connections
 from models.errors import RateLimited, Unavailable
 from models.settings import Settings
 

@@ -65,6 +65,8 @@ def test_nothing_of_a_deleted_customer_is_found(
     body = {"training_file": file["id"], "suffix": f"{_CANARY}-model", "metadata": {"of": _CANARY}}
     job = tenant.http.post("/v1/fine_tuning/jobs", json=body).json()
     publish(f"{_CANARY}-served", versions=2)
+    named = {"name": f"{_CANARY}-inc"}  # an answer that is kept to be replayed
+    other = server.operator.post("/v1/customers", json=named, headers={"idempotency-key": tenant.id}).json()
     predicted = tenant.http.post(f"/v1/models/{_CANARY}-served/predict", json={"input": f"Where is {_CANARY}?"})
     assert predicted.status_code == 200
     tenant.http.post("/v1/keys", json={"name": _CANARY})
@@ -73,6 +75,7 @@ def test_nothing_of_a_deleted_customer_is_found(
     found = _holders(folder)
     assert len(found) >= 3, found
     assert server.operator.delete(f"/v1/customers/{tenant.id}").json()["complete"] is True
+    assert server.operator.delete(f"/v1/customers/{other['id']}").status_code == 200
     assert not features.exists()  # at once
     _until_gone(folder)
 

@@ -1,0 +1,80 @@
+"""How many connections a process and an address may have, and the errors of those that are refused or cut off."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+
+from models.errors import GraftError, RateLimited, Unavailable
+from models.settings import Settings, networks_of
+
+
+class TooManyConnections(Unavailable):
+    """This process has as many connections as it may have: 503."""
+
+    message = "The server has too many connections. Try again."
+
+
+class TooManyFromAddress(RateLimited):
+    """One address has as many connections as it may have: 429."""
+
+    message = (
+        "Your address has {count} connections to this server, as many as one may have. "
+        "Close some, or send several requests over one."
+    )
+
+
+class RequestTooSlow(GraftError):
+    """A request arrived too slowly: 408."""
+
+    status = 408
+    type = "invalid_request_error"
+    message = "{reason}"
+
+
+class HeadersTooLarge(GraftError):
+    """A request's headers are over the limit: 431."""
+
+    status = 431
+    type = "invalid_request_error"
+    message = "The request's headers are longer than {limit} bytes."
+
+
+@dataclass(slots=True)
+class Connections:
+    """The open connections of one process and their bounds. `on_end` is told why one was refused or cut off."""
+
+    settings: Settings
+    on_end: Callable[[str], None] = lambda _: None
+    total: int = 0
+    by_address: Counter[str] = field(default_factory=Counter)
+
+    def open(self, address: str) -> GraftError | None:
+        """Count a new connection; return the error with which it is refused, if it is."""
+        self.total += 1
+        self.by_address[address] += 1
+        if self.total > self.settings.max_connections:
+            self.on_end("process_limit")
+            return TooManyConnections()
+        most = self.settings.max_connections_per_address
+        if self.by_address[address] > most and not self._is_proxy(address):
+            self.on_end("address_limit")
+            return TooManyFromAddress(count=most)
+        return None
+
+    def close(self, address: str) -> None:
+        """Count down."""
+        self.total -= 1
+        self.by_address[address] -= 1
+        if not self.by_address[address]:
+            del self.by_address[address]
+
+    def _is_proxy(self, address: str) -> bool:
+        """Whether many clients come from this address: only asked of one that has many connections."""
+        try:
+            found = ip_address(address)
+        except ValueError:  # a unix socket: whatever is on its other end is on this machine
+            return True
+        return any(found in network for network in networks_of(self.settings.trusted_proxies))
