@@ -28,6 +28,7 @@ from models.serving.encoders.engine_parts import EngineLimits, EngineParts
 from models.serving.encoders.hot_adapter_merge import HotAdapterMerge
 from models.serving.encoders.input_modes import is_cut
 from models.serving.encoders.pass_cost import next_pass
+from models.serving.encoders.pieces import divide, gather
 from models.serving.encoders.requests import NOTHING, QueuedInput, Request, is_quick, queued_inputs, settle
 from models.serving.encoders.waiting import WaitingRows
 from models.serving.errors import DeviceMemoryFull, PassFailed, ShuttingDown
@@ -43,6 +44,7 @@ TOKENIZE_COST = 4_096
 # Turns of deficit round-robin, in tokens: a short text; for a customer who had nothing waiting, a handful of them.
 QUANTUM = 16
 FIRST_TURN = 64
+_TOKEN_CHARS = 4  # of an English text
 
 
 class Engine:
@@ -119,8 +121,8 @@ class Engine:
             outputs=[NOTHING] * len(inputs),
             left=len(inputs),
         )
-        if is_quick(inputs):
-            most = self.backbone.entry.max_tokens if adapter.windowing is None else adapter.windowing.tokens
+        most = self.backbone.entry.max_tokens
+        if is_quick(inputs) if adapter.windowing is None else is_quick(inputs, longest=_TOKEN_CHARS * most):
             self._ready.put(customer_id, queued_inputs(request, most=most))
         else:
             self._raw.put(customer_id, queued_inputs(request))
@@ -161,7 +163,7 @@ class Engine:
             self._waiting.leave(row for row in rows if row.tokenized is None)
             by_customer: dict[str, list[QueuedInput]] = {}
             for row in kept:
-                by_customer.setdefault(row.owner.customer_id, []).append(row)
+                by_customer.setdefault(row.owner.customer_id, []).extend(divide(row, self._budget))
             for customer_id, theirs in by_customer.items():
                 self._ready.put(customer_id, theirs)
             # A caller that left while its rows were in no queue could not withdraw them.
@@ -235,6 +237,7 @@ class Engine:
             outputs = self._answer(self.backbone, [row.tokenized for row in rows], adapters)
             if len(outputs) != len(rows):
                 raise PassFailed()
+            outputs = gather(rows, outputs, self._counting)
         except BaseException as error:
             # Not the renderer's own traceback: it prints the frames' tensors.
             log.error("engine.pass_failed", rows=len(rows), error=repr(error), trace=traceback.format_exc(limit=-4))
@@ -248,16 +251,14 @@ class Engine:
         tokens = sum(row.cost for row in rows) or 1
         done: list[Request] = []
         with self._counting:
-            self._cost.observe(tokens, len(rows), spent_s)
+            inputs = sum(row.counted for row in rows)
+            self._cost.observe(tokens, inputs, spent_s)
             self.passes += 1
-            self.rows += len(rows)
+            self.rows += inputs
             self.tokens += tokens
             for row, output in zip(rows, outputs, strict=True):
                 owner = row.owner
-                owner.outputs[row.index] = output
-                owner.compute_s += spent_s * row.cost / tokens
-                owner.left -= 1
-                if not owner.left:
+                if owner.receive(row, output, spent_s * row.cost / tokens):
                     owner.finished_at = ended_at
                     self.queue_wait_s.observe(owner.queue_s)
                     done.append(owner)

@@ -13,9 +13,8 @@ from models.serving.encoders.hot_adapter_merge import HotAdapterMerge
 from models.serving.encoders.input_modes import InputMode, tokenize
 from models.serving.encoders.pass_cost import PassCost
 from models.serving.encoders.passes import answer
-from models.serving.encoders.requests import Floats
 
-Answer = Callable[[Backbone, Sequence[Any], Sequence[Adapter]], list[Floats]]
+Answer = Callable[[Backbone, Sequence[Any], Sequence[Adapter]], list[Any]]
 Tokenize = Callable[[Backbone, Sequence[Any], Sequence[InputMode], Sequence[Windowing | None]], list[Any]]
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from models.learning.heads import ngrams
 from models.serving.adapters.adapter import Adapter
-from models.serving.encoders.input_modes import Vectors
+from models.serving.encoders.input_modes import Piece, Vectors
 from models.serving.encoders.requests import NOTHING, Floats
 
 # From so many heads in a pass a GPU gathers them; so many factors at a time (4 bytes each, twice).
@@ -27,7 +27,7 @@ _GATHERED_PRODUCTS = 2**26
 
 
 def apply_heads(vectors: Vectors, adapters: Sequence[Adapter]) -> list[Floats]:
-    """Return one output per row; row b of `vectors` belongs to `adapters[b]`.
+    """Return one output per row, NOTHING for pieces of rows; row b of `vectors` belongs to `adapters[b]`.
 
     A row's output has as many entries as its adapter's head, and is a table (W, K) where words are what is predicted;
     without a head it is the L2-normalised feature.
@@ -35,6 +35,8 @@ def apply_heads(vectors: Vectors, adapters: Sequence[Adapter]) -> list[Floats]:
     outputs: list[Floats] = [NOTHING] * len(adapters)
     groups: dict[tuple[tuple[str, ...], int], list[int]] = {}
     for row, adapter in enumerate(adapters):
+        if isinstance(vectors.rows[row], Piece):
+            continue
         groups.setdefault((adapter.features, id(adapter.link)), []).append(row)
     for (names, _), rows in groups.items():
         link = adapters[rows[0]].link

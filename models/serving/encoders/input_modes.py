@@ -41,6 +41,17 @@ class NgramRow:
         return len(self.tokens)
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some windows of a row that leave in a pass of their own, see `pieces`."""
+
+    number: int
+    parts: tuple[Any, ...]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+
 def input_mode_of(features: Sequence[str]) -> InputMode:
     """Return the mode in which features are read. Raises ValueError if they do not go together."""
     found: set[InputMode] = set()
@@ -109,7 +120,9 @@ def texts_of(row: Any) -> tuple[Any, ...]:
 
 
 def parts_of(row: Any) -> tuple[Any, ...]:
-    """Return the windows of all texts of a row."""
+    """Return the windows of all texts of a row, or of a piece of it."""
+    if isinstance(row, Piece):
+        return row.parts
     return tuple(part for text in texts_of(row) for part in windows.parts_of(text))
 
 
@@ -123,6 +136,19 @@ class Vectors:
     pooled: dict[str, Tensor] = field(default_factory=dict)  # by name, one per part: (P, D)
     hidden: dict[str, Tensor] = field(default_factory=dict)  # by `word.<depth>`, of all tokens: (N, D)
     starts: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))  # of the parts in `hidden`
+
+    def of_piece(self, names: Sequence[str], row: int) -> Vectors:
+        """Return what was computed for the named features of one row's parts, without the other rows'."""
+        parts, first = parts_of(self.rows[row]), self.firsts[row]
+        found = Vectors([self.rows[row]], [0], parts)
+        for name in map(computed, names):
+            if name in self.pooled:
+                found.pooled[name] = self.pooled[name][first : first + len(parts)].clone()
+            else:
+                places = [np.arange(len(part)) + self.starts[first + at] for at, part in enumerate(parts)]
+                hidden_ND = self.hidden[name]
+                found.hidden[name] = hidden_ND[torch.from_numpy(np.concatenate(places)).to(hidden_ND.device)]
+        return found
 
     def take(self, names: Sequence[str], chosen: Sequence[int]) -> tuple[Tensor, list[int] | None]:
         """Return the named features of some rows side by side, and how many vectors each row has (None: one each)."""

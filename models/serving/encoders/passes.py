@@ -17,14 +17,14 @@ from models.backbones.text import TextBackbone
 from models.backbones.windows import TokenIds
 from models.serving.adapters.adapter import Adapter
 from models.serving.encoders.heads import apply_heads
-from models.serving.encoders.input_modes import Vectors, computed, hidden_states, parts_of
+from models.serving.encoders.input_modes import Piece, Vectors, computed, hidden_states, parts_of
 from models.serving.encoders.requests import NOTHING, Floats
 from models.serving.kernels.low_rank import plan_low_rank
 
 
 @torch.inference_mode()
-def answer(backbone: Backbone, inputs: Sequence[Any], adapters: Sequence[Adapter]) -> list[Floats]:
-    """Return the outputs of rows, in their order; tokenised row b is for `adapters[b]`.
+def answer(backbone: Backbone, inputs: Sequence[Any], adapters: Sequence[Adapter]) -> list[Floats | Vectors]:
+    """Return the outputs of rows, in their order; tokenised row b is for `adapters[b]`. Of a piece, its vectors.
 
     Rows of customers with own top blocks run with all others up to their first own block. A row whose adapter brings
     a whole base of its own takes its own pass.
@@ -32,12 +32,13 @@ def answer(backbone: Backbone, inputs: Sequence[Any], adapters: Sequence[Adapter
     by_network: dict[int, list[int]] = {}
     for row, adapter in enumerate(adapters):
         by_network.setdefault(id(adapter.encoder or adapter.network), []).append(row)
-    outputs: list[Floats] = [NOTHING] * len(adapters)
+    outputs: list[Floats | Vectors] = [NOTHING] * len(adapters)
     for rows in by_network.values():
         chosen = [adapters[row] for row in rows]
         vectors = _vectors(backbone, [inputs[row] for row in rows], chosen)
-        for row, output in zip(rows, apply_heads(vectors, chosen), strict=True):
-            outputs[row] = output
+        for at, (row, output) in enumerate(zip(rows, apply_heads(vectors, chosen), strict=True)):
+            is_piece = isinstance(inputs[row], Piece)
+            outputs[row] = vectors.of_piece(adapters[row].features, at) if is_piece else output
     return outputs
 
 

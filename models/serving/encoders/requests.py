@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import structlog
@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from models.datasets.examples import Input, Media, TextPair
 from models.serving.adapters.adapter import Adapter
+
+if TYPE_CHECKING:
+    from models.serving.encoders.pieces import LongInput
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +65,18 @@ class Request:
         """Seconds for which it waited: neither tokenised nor in a pass that had its inputs."""
         return max(0.0, self.started_at - self.submitted_at - self.tokenize_s)
 
+    def receive(self, row: QueuedInput, output: Floats | None, seconds: float) -> bool:
+        """Take the output of a row, None for a piece that completes no input; return whether it was the last one.
+
+        A pass that failed is run again: what was received before is not counted twice.
+        """
+        self.compute_s += seconds
+        if output is None or (row.long is not None and self.outputs[row.index] is not NOTHING):
+            return False
+        self.outputs[row.index] = output
+        self.left -= 1
+        return not self.left
+
     def timings_ms(self) -> dict[str, float]:
         """Return where the time went."""
         return {
@@ -81,6 +96,8 @@ class QueuedInput:
     input: Input
     cost: int
     tokenized: Any = None  # what the base made of it: a `backbones.backbone.TokenizedInput`
+    long: LongInput | None = None  # of which `tokenized` is a piece
+    counted: bool = True  # as one that waits: of several pieces the first
 
 
 def queued_inputs(request: Request, *, most: int | None = None) -> list[QueuedInput]:
@@ -91,14 +108,16 @@ def queued_inputs(request: Request, *, most: int | None = None) -> list[QueuedIn
     return [QueuedInput(request, index, item, _guess(item, most)) for index, item in enumerate(request.inputs)]
 
 
-def is_quick(inputs: Sequence[Input]) -> bool:
+def is_quick(inputs: Sequence[Input], *, longest: int = QUICK_CHARS) -> bool:
     """Return whether tokenising inputs takes next to nothing, and their cost follows from their size.
 
-    The cost of a picture or a sound does not: it is known when the base has read its header.
+    The cost of a picture or a sound does not: it is known when the base has read its header. Texts of more than
+    `longest` characters are tokenised before they leave, to see whether they leave in pieces.
     """
     if len(inputs) > QUICK_ROWS or any(isinstance(item, Media) for item in inputs):
         return False
-    return sum(map(_size, inputs)) <= QUICK_CHARS
+    sizes = [_size(item) for item in inputs]
+    return sum(sizes) <= QUICK_CHARS and max(sizes, default=0) <= longest
 
 
 def settle(requests: Iterable[Request]) -> None:

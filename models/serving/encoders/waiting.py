@@ -33,6 +33,8 @@ class WaitingRows:
         """Count rows no longer: a pass has taken them, or they were withdrawn."""
         with self._lock:
             for row in rows:
+                if not row.counted:
+                    continue
                 customer_id = row.owner.customer_id
                 self._counts[customer_id] -= 1
                 if not self._counts[customer_id]:

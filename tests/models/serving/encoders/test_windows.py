@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from models.datasets.examples import TextPair
 from models.datasets.windowing import windowing_of
 from models.serving.adapters.adapter import Adapter
 from models.serving.adapters.assembly import assemble
+from models.serving.encoders.engine import CPU_PASS_TOKENS
 from models.serving.encoders.input_modes import tokenize
 from models.serving.encoders.passes import answer
 from tests.models.learning import inference
@@ -110,3 +112,53 @@ def test_what_is_read_and_what_is_not_is_counted(backbone: TextBackbone) -> None
 def _logits(artifact: Any, backbone: TextBackbone, item: Any) -> Any:
     view = PairBackbone(backbone) if isinstance(item, TextPair) else WordBackbone(backbone)
     return inference.logits(artifact, view, [item])
+
+
+def test_a_long_text_leaves_in_pieces_and_is_answered_as_in_one_pass(windowed: TextBackbone) -> None:
+    names = ("word.5", "before.5", "after.2")
+    tagged = {"task": "token-classification", "labels": ("city", "name"), "features": names}
+    head = {"head.weight": torch.randn(5, len(names) * windowed.width), "head.bias": torch.zeros(5)}
+    tagger, _ = make(windowed, **tagged, more={**head, **lora_tensors(2)})
+    made = [tagger, *(adapter for adapter, _ in adapters_of_every_kind(windowed)[:8:2])]
+    adapters = [replace(adapter, windowing=windowed.windowing) for adapter in made]
+    longest: list[int] = []
+
+    def note_and_answer(base: Any, rows: Any, owners: Any) -> Any:
+        longest.append(max(map(len, rows)))
+        return answer(base, rows, owners)
+
+    async def run() -> None:
+        async with running(windowed, answer=note_and_answer) as engine:
+            found = await asyncio.gather(
+                *(engine.submit(str(at), adapter, [LONGER, *ALL]) for at, adapter in enumerate(adapters))
+            )
+            assert (engine.rows, engine.waiting_rows) == (len(adapters) * (1 + len(ALL)), 0)
+            assert all(not engine.waiting_of(str(at)) for at in range(len(adapters)))
+        for adapter, request in zip(adapters, found, strict=True):
+            modes = [adapter.input_mode] * (1 + len(ALL))
+            rows = tokenize(windowed, [LONGER, *ALL], modes, [windowed.windowing] * len(modes))
+            assert request.tokens == sum(map(len, rows))
+            for row, output in zip(rows, request.outputs, strict=True):
+                np.testing.assert_allclose(output, answer(windowed, [row], [adapter])[0], atol=1e-4)
+
+    asyncio.run(run())
+    assert max(longest) <= CPU_PASS_TOKENS
+
+
+def test_a_pass_that_fails_over_a_piece_is_run_again(windowed: TextBackbone) -> None:
+    ours, theirs = (replace(make(windowed)[0], windowing=windowed.windowing) for _ in range(2))
+    failures = iter([RuntimeError("once"), RuntimeError("twice")])
+
+    def fail_twice(base: Any, rows: Any, owners: Any) -> Any:
+        if len(set(owners)) > 1 and (failure := next(failures, None)):  # alone each of them goes through
+            raise failure
+        return answer(base, rows, owners)
+
+    async def run() -> None:
+        async with running(windowed, answer=fail_twice) as engine:
+            first, second = await asyncio.gather(
+                engine.submit("a", ours, [LONGER, "short"]), engine.submit("b", theirs, [LONGER])
+            )
+            np.testing.assert_allclose(first.outputs[0], second.outputs[0], atol=1e-5)
+
+    asyncio.run(run())

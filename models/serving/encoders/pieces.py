@@ -1,0 +1,82 @@
+"""Long texts in pieces: windows of one input that leave in several passes, so that none is longer than others.
+
+A text of 8,192 tokens in one pass would keep everybody waiting for as long as 32 full rows take. Its pieces wait like
+rows of their customer; what was computed of each is kept until all of them are there, and the head sees them as if they
+had left together.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.backbones.windows import WindowRow
+from models.serving.adapters.adapter import Adapter
+from models.serving.encoders.heads import apply_heads
+from models.serving.encoders.input_modes import Piece, Vectors, parts_of, texts_of
+from models.serving.encoders.requests import Floats, QueuedInput
+
+
+@dataclass(slots=True)
+class LongInput:
+    """An input whose pieces leave one by one, and what was computed of them so far."""
+
+    row: Any
+    count: int
+    computed: dict[int, Vectors] = field(default_factory=dict)  # by the number of the piece
+
+    def keep(self, number: int, vectors: Vectors) -> bool:
+        """Keep what was computed of a piece, for the first time or again; return whether all are there."""
+        self.computed[number] = vectors
+        return len(self.computed) == self.count
+
+    def finish(self, adapter: Adapter) -> Floats:
+        """Return the output of the whole input."""
+        vectors = [self.computed[number] for number in range(self.count)]
+        parts = [part for each in vectors for part in each.parts]
+        whole = Vectors([self.row], [0], parts)
+        whole.pooled = {name: torch.cat([each.pooled[name] for each in vectors]) for name in vectors[0].pooled}
+        whole.hidden = {name: torch.cat([each.hidden[name] for each in vectors]) for name in vectors[0].hidden}
+        whole.starts = np.cumsum([0, *map(len, parts)])[:-1]
+        with torch.inference_mode():
+            (output,) = apply_heads(whole, [adapter])
+        return output
+
+
+def divide(row: QueuedInput, most: int) -> list[QueuedInput]:
+    """Return the pieces of a long text with more than `most` tokens, each with up to so many, or one window.
+
+    Of any other row, the row.
+    """
+    if len(row.tokenized) <= most or not any(isinstance(text, WindowRow) for text in texts_of(row.tokenized)):
+        return [row]
+    pieces: list[list[Any]] = [[]]
+    for part in parts_of(row.tokenized):
+        if pieces[-1] and sum(map(len, pieces[-1])) + len(part) > most:
+            pieces.append([])
+        pieces[-1].append(part)
+    long = LongInput(row.tokenized, len(pieces))
+    found = []
+    for number, own in enumerate(pieces):
+        piece = Piece(number, tuple(own))
+        found.append(QueuedInput(row.owner, row.index, row.input, len(piece), piece, long, counted=number == 0))
+    return found
+
+
+def gather(rows: Sequence[QueuedInput], outputs: Sequence[Any], lock: threading.Lock) -> list[Floats | None]:
+    """Return the outputs of inputs; None for pieces of inputs of which others are missing."""
+    found: list[Floats | None] = []
+    for row, output in zip(rows, outputs, strict=True):
+        long = row.long
+        if long is None:
+            found.append(output)
+            continue
+        with lock:
+            is_complete = long.keep(row.tokenized.number, output)
+        found.append(long.finish(row.owner.adapter) if is_complete else None)
+    return found
