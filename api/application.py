@@ -168,6 +168,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 def _watch_control_plane(metrics: Metrics, resources: Resources) -> None:
     metrics.watch_jobs(lambda: job_figures.measure(resources), resources.queue.depth)
+    metrics.watch_uploads(resources.validations)
 
 
 def _openapi(app: FastAPI) -> Callable[[], dict[str, Any]]:

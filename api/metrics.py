@@ -17,7 +17,7 @@ from prometheus_client import (
     PlatformCollector,
     ProcessCollector,
 )
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -25,6 +25,7 @@ from api.connection_limits import Connections
 from api.logging import route_template
 from models.errors import Unavailable
 from models.services.job_figures import JobFigures
+from models.services.validation.pool import ValidationPool
 
 _SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
@@ -68,6 +69,10 @@ class Metrics:
         opened = Gauge("graft_http_connections", "Open connections.", registry=self.registry)
         opened.set_function(lambda: connections.total)
 
+    def watch_uploads(self, pool: ValidationPool) -> None:
+        """Show how many uploads wait and are read, and why processes that read them ended."""
+        self.registry.register(_Uploads(pool))
+
     def watch_jobs(self, measure: Callable[[], JobFigures], queue_depth: Callable[[], int | None]) -> None:
         """Ask the database for the jobs and the broker for its messages at every scrape."""
         self.registry.register(_Jobs(measure, queue_depth))
@@ -103,6 +108,23 @@ class _Jobs(Collector):
             )
         if depth is not None:
             yield GaugeMetricFamily("graft_queue_messages", "Messages that no worker has taken.", value=depth)
+
+
+class _Uploads(Collector):
+    def __init__(self, pool: ValidationPool) -> None:
+        self._pool = pool
+
+    def collect(self) -> Iterable[Metric]:
+        """Count now."""
+        counts = self._pool.counts()
+        states = {state: counts[state] for state in ("waiting", "running")}
+        yield _family("graft_uploads", "Uploads that wait to be read, or are read.", "state", states)
+        ended = CounterMetricFamily(
+            "graft_upload_readers_ended", "Processes that read uploads and ended, by why.", labels=["reason"]
+        )
+        for reason, number in self._pool.ended.items():
+            ended.add_metric([reason], number)
+        yield ended
 
 
 def _family(name: str, meaning: str, label: str, values: dict[str, int]) -> Metric:

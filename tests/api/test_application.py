@@ -146,6 +146,8 @@ def test_metrics_count_requests_by_route_and_jobs_by_state(server: Server) -> No
     assert 'graft_failed_jobs{blame="server"} 0.0' in text
     assert "graft_oldest_queued_job_age_seconds 0.0" in text
     assert 'graft_dependency_up{dependency="broker"} 1.0' in text
+    assert 'graft_uploads{state="waiting"} 0.0' in text
+    assert 'graft_upload_readers_ended_total{reason="timeout"} 0.0' in text
     assert "graft_queue_messages" in text
     assert "process_resident_memory_bytes" in text
     assert "process_start_time_seconds" in text

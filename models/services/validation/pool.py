@@ -53,6 +53,8 @@ class ValidationPool:
         self._busy: set[ReaderProcess] = set()
         self._failed_starts = 0
         self._closed = False
+        # Processes that ended, by why: for a metric.
+        self.ended = dict.fromkeys(("died", "timeout", "memory", "abandoned", "grown", "fault"), 0)
 
     def start(self) -> None:
         """Start all processes without waiting for them, so that the first upload needs not."""
@@ -111,17 +113,31 @@ class ValidationPool:
         for _ in range(_ATTEMPTS):
             with self._process() as process, cancellation.watched(process.kill):
                 try:
-                    return process.ask(order, clock_s=order.seconds * _CLOCK_TIMES)
-                except ReaderTimeout:
+                    answer = process.ask(order, clock_s=order.seconds * _CLOCK_TIMES)
+                except (ReaderTimeout, ReaderEnded) as error:
+                    reason = self._why(error, cancellation)
+                    self._count(reason)
                     self._refuse_cancelled(cancellation)
-                    raise ValidationTimeout(filename=order.filename, limit=order.seconds) from None
-                except ReaderEnded as error:
-                    self._refuse_cancelled(cancellation)
-                    if error.status == -signal.SIGXCPU:
+                    if reason == "timeout":
                         raise ValidationTimeout(filename=order.filename, limit=order.seconds) from None
                     log.warning("reader_ended", pid=process.pid, how=str(error), bytes=order.path.stat().st_size)
                     ends.append(str(error))
+                else:
+                    if answer.last:
+                        self._count("memory" if answer.out_of_memory else "fault" if answer.fault else "grown")
+                    return answer
         raise UnreadableFile(filename=order.filename, how=ends[-1])
+
+    @staticmethod
+    def _why(error: ReaderTimeout | ReaderEnded, cancellation: Cancellation) -> str:
+        if cancellation.cancelled:
+            return "abandoned"
+        spent = isinstance(error, ReaderTimeout) or error.status == -signal.SIGXCPU
+        return "timeout" if spent else "died"
+
+    def _count(self, reason: str) -> None:
+        with self._lock:
+            self.ended[reason] += 1
 
     def _refuse_cancelled(self, cancellation: Cancellation) -> None:
         if cancellation.cancelled:

@@ -144,6 +144,7 @@ def test_a_process_that_has_grown_is_replaced(pool, order):
     grows = row * 4 + '{"text": "one more", "label": "card", "more": [' + "[]," * 5_000_000 + "[]]}\n"
     assert pool.inspect("customer", order(grows, filename="rows.jsonl")).rows == 9
     assert process not in pool._idle
+    assert pool.ended["grown"] == 1
     assert len(pool._idle) == 1, "another has been started in its place"
 
 
@@ -182,6 +183,7 @@ def test_reading_begins_again_when_its_process_was_killed(pool, order, long_tabl
     reading = begin(pool, order(long_table))
     os.kill(reader(pool), signal.SIGKILL)
     assert reading.result(120).rows == 150_000
+    assert pool.ended["died"] == 1
 
 
 @pytest.mark.slow
@@ -201,6 +203,7 @@ def test_a_file_that_takes_too_long_ends_its_process(pool, order, long_table):
     # Before: as long as it took, on a thread that nothing can end.
     with pytest.raises(ValidationTimeout, match=r"within 0\.5 seconds of computing time"):
         pool.inspect("customer", order(long_table, seconds=0.5))
+    assert pool.ended["timeout"] == 1
     assert pool.inspect("customer", order(GOOD)).rows == 10
 
 
@@ -219,6 +222,7 @@ def test_reading_ends_when_nobody_waits_for_it(pool, order, long_table):
         reading.result(60)
     with pytest.raises(ProcessLookupError):
         os.kill(process, 0)
+    assert pool.ended["abandoned"] == 1
 
 
 @pytest.mark.slow
