@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 from typing import BinaryIO
 
 # The part of its access log that a killed process may lose, and the delay for a reader.
@@ -44,5 +45,6 @@ class LogLines:
         self._timer = None
         lines, self._lines = self._lines, []
         if lines:
-            self._file.write(b"".join(lines))
-            self._file.flush()
+            with contextlib.suppress(OSError):  # a full disk loses lines of the log, not the request
+                self._file.write(b"".join(lines))
+                self._file.flush()

@@ -67,6 +67,8 @@ def create_app(broker_url: str) -> Celery:
         broker_connection_retry=True,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # A broker whose disk is full refuses every write, acknowledgements too: no reason for the worker to end.
+        broker_channel_error_retry=True,
         broker_connection_timeout=4,
         broker_transport_options={
             "socket_connect_timeout": 4,

@@ -30,7 +30,7 @@ from worker.phases import STOPPABLE, WORKING, WRITING, Event, Phase, follow
 from worker.protocol import Died, Failed, ShutDown, Stopped, Train
 from worker.trainer_process import Termination, TrainerProcess
 from worker.trainer_supervisor import TrainerSupervisor
-from worker.workspace import Workspace, prepare, shrink_caches
+from worker.workspace import Workspace, await_room, prepare
 
 log = structlog.get_logger(__name__)
 
@@ -268,12 +268,12 @@ class Attempt:
 
         def retry() -> Job:
             if error.code == DiskFull().code:
-                # Everything there can be computed again; without free space the next attempt ends like this one.
-                shrink_caches(self._settings.cache_dir, 0)
-            return claims.retry(self._resources, self._claim, error)
+                # Without free space the next attempt would end like this one, and so would the last one.
+                await_room(self._settings.cache_dir, self._retry.pause)
+            return self._retry.call(lambda: claims.retry(self._resources, self._claim, error))
 
         self._move(Event.FAILED)
-        self._write("retry", retry)
+        self._submit("retry", retry)
 
     def _end(self, job: Job) -> None:
         self._move(Event.WRITTEN)

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import structlog
 
+from models import disk
 from models.errors import Unavailable
-from worker.errors import is_disk_full
 
 log = structlog.get_logger(__name__)
 
@@ -70,6 +70,10 @@ class Retry:
         """True if the result is no longer wanted."""
         return self._ended.is_set()
 
+    def pause(self, seconds: float) -> bool:
+        """Wait; return at once, and False, when the result is no longer wanted."""
+        return not self._ended.wait(seconds)
+
     def end(self) -> None:
         """Wait and repeat no longer: the next failure is final."""
         self._ended.set()
@@ -82,7 +86,7 @@ class Retry:
             try:
                 return write()
             except Unavailable as error:
-                if self.ended or is_disk_full(error) or time.monotonic() + pause_s > deadline:
+                if self.ended or disk.is_full(error) or time.monotonic() + pause_s > deadline:
                     raise
                 log.warning("storage_unavailable", reason=str(error), again_in_s=pause_s)
                 self._ended.wait(pause_s)

@@ -6,12 +6,12 @@ The rest of what is known about a failure goes to the log and leaves the service
 from __future__ import annotations
 
 import dataclasses
-import errno
 import signal
 import sys
 
 import structlog
 
+from models import disk
 from models.errors import GraftError, JobError, Unavailable
 
 log = structlog.get_logger(__name__)
@@ -82,7 +82,7 @@ def from_training(error: Exception) -> tuple[JobError, bool]:
         return JobError.of(DeviceOutOfMemory()), True
     if isinstance(error, MemoryError):
         return JobError.of(OutOfMemory()), True
-    if is_disk_full(error):
+    if disk.is_full(error):
         return JobError.of(DiskFull()), False
     return JobError.of(TrainingCrashed()), True
 
@@ -90,7 +90,7 @@ def from_training(error: Exception) -> tuple[JobError, bool]:
 def from_background(error: Exception | None) -> JobError:
     """Describe what failed in the worker's own work around a training: never the customer's fault."""
     log.error("background_task_failed", exc_info=error)
-    if is_disk_full(error):
+    if disk.is_full(error):
         return server_error(DiskFull())
     if error is None or isinstance(error, Unavailable):
         return server_error(StorageFailed())
@@ -113,15 +113,6 @@ def describe_exit(status: int) -> str:
     if -status == signal.SIGKILL:
         return "SIGKILL, often for lack of memory"
     return signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
-
-
-def is_disk_full(error: BaseException | None) -> bool:
-    """Return whether an error came from a disk without space, directly or as the cause of another error."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        error = error.__cause__
-    return False
 
 
 def _is_device_out_of_memory(error: Exception) -> bool:

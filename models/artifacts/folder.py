@@ -11,6 +11,7 @@ import safetensors.torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from models import disk
 from models.artifacts import parts as parts_
 from models.artifacts.errors import CorruptArtifact
 from models.artifacts.manifest import MANIFEST, WEIGHTS, Manifest, StoredFile
@@ -46,7 +47,10 @@ def write_artifact(artifact: Artifact, folder: Path) -> str:
     """Write the files, the manifest last; return the manifest's SHA-256. The same artifact gives the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     weights, tensors = folder / WEIGHTS, artifact.tensors
-    safetensors.torch.save_file({name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}, weights)
+    with disk.writing_tensors():
+        safetensors.torch.save_file(
+            {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}, weights
+        )
     stored = StoredFile(_sha256(weights), weights.stat().st_size)
     content = replace(artifact.manifest, files={WEIGHTS: stored}).encode()
     _write(content, folder)

@@ -22,12 +22,21 @@ from models.records.clock import read_clock
 BUSY_TIMEOUT_S = 30.0
 _CONNECT_TIMEOUT_S = 5
 _LOG_TIMEOUT_MS = 1_000
+_PG_DISK_FULL = "53100"
 
 
 class DatabaseUnavailable(Unavailable):
     """The database cannot be reached, is restarting, or is locked for too long: 503."""
 
     message = "The database cannot be reached right now. Try again."
+
+
+class DiskFull(DatabaseUnavailable):
+    """The database has no room for what was sent: 507. Nothing of it was kept."""
+
+    status = 507
+    retry_after_s = 30.0
+    message = "The database has no disk space left for this. Nothing was kept; try again later."
 
 
 class SchemaOutdated(Unavailable):
@@ -133,7 +142,7 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except (sql_errors.OperationalError, sql_errors.InterfaceError, sql_errors.TimeoutError) as error:
-        raise DatabaseUnavailable() from error
+        raise (DiskFull() if _is_full(error) else DatabaseUnavailable()) from error
     except sql_errors.DataError as error:
         raise UnstorableValue() from error
     except sql_errors.DBAPIError as error:
@@ -146,6 +155,14 @@ def _translated() -> Iterator[None]:
         raise
     except (UnicodeEncodeError, OverflowError) as error:
         raise UnstorableValue() from error
+
+
+def _is_full(error: sql_errors.SQLAlchemyError) -> bool:
+    origin = getattr(error, "orig", None)
+    return (
+        getattr(origin, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+        or getattr(origin, "sqlstate", None) == _PG_DISK_FULL
+    )
 
 
 def _dump_json(value: Any) -> str:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from models import disk
 from models.errors import GraftError, Unavailable
-
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class ObjectMissing(GraftError):
@@ -43,6 +41,6 @@ def refusing_when_full() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if not disk.is_full(error):
             raise
         raise DiskFull() from error

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -50,10 +50,16 @@ class Embedded:
 
 
 @contextlib.contextmanager
-def running(folder: Path, *options: str, tree: Path | None = None, **settings: str) -> Iterator[Embedded]:
+def running(
+    folder: Path,
+    *options: str,
+    tree: Path | None = None,
+    within: Callable[[list[str]], list[str]] = list,
+    **settings: str,
+) -> Iterator[Embedded]:
     """Start `graft up` with these options on a free port, wait until it is ready, stop it at the end.
 
-    `tree`: of another checkout.
+    `tree`: of another checkout; `within` makes the command that runs the command.
     """
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("GRAFT_")},
@@ -65,7 +71,7 @@ def running(folder: Path, *options: str, tree: Path | None = None, **settings: s
     }
     command = [sys.executable, "-m", "deploy.cli.main", "up", "--port", "0", "--data", str(folder / "data"), *options]
     process = subprocess.Popen(
-        command, env=environment, cwd=tree, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        within(command), env=environment, cwd=tree, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     assert process.stdout is not None
     try:

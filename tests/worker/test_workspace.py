@@ -97,6 +97,16 @@ def test_the_least_recently_used_features_go_first(tmp_path):
     assert workspace.shrink_caches(tmp_path, 250) == 0
 
 
+def test_whoever_waits_for_room_gives_up_the_caches_first(tmp_path):
+    cached = tmp_path / "features" / "cus_1" / "f"
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(b"x")
+    asked = []
+    workspace.await_room(tmp_path, asked.append)
+    assert not cached.exists()
+    assert asked == [1.0]  # nobody waits any more
+
+
 def test_what_is_kept_for_a_deleted_customer_goes(resources, submit, fetch):
     kept, gone = (fetch(submit("quick")) for _ in range(2))
     cache = resources.settings.cache_dir

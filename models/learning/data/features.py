@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from models import disk
 from models.backbones.backbone import TokenizedInput
 from models.backbones.feature_names import split_unit
 from models.backbones.loading import Backbone
@@ -113,7 +114,8 @@ def _write(path: Path, features: dict[str, Floats]) -> None:
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(features, temporary, metadata={"sha256": _digest(features)})
+        with disk.writing_tensors():
+            save_file(features, temporary, metadata={"sha256": _digest(features)})
         temporary.replace(path)
     except OSError as error:
         _log.warning("feature_cache_not_written", path=str(path), error=str(error))

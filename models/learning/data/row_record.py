@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from models import disk
 from models.learning.data.corpus import Corpus
 
 Keys = NDArray[np.uint64]
@@ -59,7 +60,8 @@ def record(corpora: list[Corpus], held_rows: NDArray[np.int64], parts_HJ: NDArra
 
 def write(found: RowRecord, path: Path) -> None:
     """Write a record; the same record gives the same bytes."""
-    save_file({"inputs": found.input_keys_N, "rows": found.row_keys_N, "parts": found.parts_NJ}, path)
+    with disk.writing_tensors():
+        save_file({"inputs": found.input_keys_N, "rows": found.row_keys_N, "parts": found.parts_NJ}, path)
 
 
 def read(path: Path) -> RowRecord | None:

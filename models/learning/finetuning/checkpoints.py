@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
+from models import disk
 from models.learning.finetuning.network import Network
 from models.learning.heads.linear import Floats
 
@@ -79,7 +80,8 @@ class Checkpoints:
             temporary.mkdir(parents=True)
             logits = {f"held.{index}": torch.from_numpy(array) for index, array in enumerate(checkpoint.held_logits)}
             tensors = {name: tensor.cpu().contiguous() for name, tensor in {**checkpoint.tensors, **logits}.items()}
-            save_file(tensors, temporary / _STATE)
+            with disk.writing_tensors():
+                save_file(tensors, temporary / _STATE)
             manifest = {
                 "fingerprint": self._fingerprint,
                 "epoch": checkpoint.epoch,

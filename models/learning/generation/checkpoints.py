@@ -17,6 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 from torch import Tensor
 
+from models import disk
+
 _MANIFEST, _STATE = "manifest.json", "state.safetensors"
 _SHARE = 0.05  # of the time, at most, that writing may take
 _log = structlog.get_logger(__name__)
@@ -54,7 +56,8 @@ class Checkpoints:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
             tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
-            save_file(tensors, temporary / _STATE)
+            with disk.writing_tensors():
+                save_file(tensors, temporary / _STATE)
             manifest = {
                 "fingerprint": self._fingerprint,
                 "step": checkpoint.step,

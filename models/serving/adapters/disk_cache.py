@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import tempfile
 import threading
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
@@ -20,13 +21,14 @@ from pathlib import Path
 
 import structlog
 
+from models import disk
 from models.artifacts.errors import CorruptArtifact
 from models.artifacts.folder import Artifact, read_artifact
 from models.artifacts.manifest import MANIFEST, WEIGHTS
 from models.identifiers import new_id
 from models.services.catalog import ResolvedVersion
 from models.serving.errors import ArtifactBroken
-from models.storage.errors import ObjectCorrupt, ObjectMissing
+from models.storage.errors import ObjectCorrupt, ObjectMissing, StorageUnavailable
 from models.storage.keys import manifest_key
 from models.storage.store import ObjectStore
 
@@ -35,6 +37,7 @@ log = structlog.get_logger(__name__)
 # Smaller files are read whole: a map of its own per head would run into the kernel's limit of maps per process.
 MAP_BYTES = 4 * 2**20
 _LOCK = ".owner"
+_MEMORY = "/dev/shm"  # noqa: S108 - Linux' own folder in memory
 
 
 class ArtifactDiskCache:
@@ -75,7 +78,12 @@ class ArtifactDiskCache:
             else:
                 self._note(name, None)
                 return artifact
-        self._fetch(version, path)
+        try:
+            self._fetch(version, path)
+        except (OSError, StorageUnavailable) as error:
+            if not disk.is_full(error):
+                raise
+            return self._read_past_disk(version)
         try:
             artifact = _read(path, version)
         except ArtifactBroken:
@@ -83,6 +91,14 @@ class ArtifactDiskCache:
             raise
         self._note(name, _size(path))
         return artifact
+
+    def _read_past_disk(self, version: ResolvedVersion) -> Artifact:
+        """Return an artifact that there is no room to keep: by way of a folder in memory, where there is one."""
+        log.warning("artifact_cache.disk_full", model=version.full_name)
+        memory = _MEMORY if os.access(_MEMORY, os.W_OK) else None
+        with tempfile.TemporaryDirectory(prefix="graft-", dir=memory) as folder:
+            self._fetch(version, Path(folder) / "version")
+            return _read(Path(folder) / "version", version)  # what is mapped stays valid when its file is removed
 
     def remove_customer(self, customer_id: str) -> None:
         """Remove everything of one customer."""

@@ -14,7 +14,7 @@ from sqlalchemy import inspect, text
 from models.errors import Unavailable
 from models.records import migrations, schema
 from models.records.customers import Customer
-from models.records.database import Database, DatabaseUnavailable, UnstorableValue
+from models.records.database import Database, DatabaseUnavailable, DiskFull, UnstorableValue
 
 
 def make_customer(name: str, **values: object) -> Customer:
@@ -192,6 +192,26 @@ def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path}")
     with pytest.raises(DatabaseUnavailable):
         database.ping()
+
+
+def test_a_database_without_room_says_so_and_works_again(tmp_path: Path) -> None:
+    """Before, it was a 503 that promised nothing."""
+    database = Database(f"sqlite:///{tmp_path / 'graft.db'}", pool_size=1)
+    database.migrate()
+
+    def write() -> None:
+        with database.transaction() as session:
+            pages = session.execute(text("PRAGMA page_count")).scalar_one()
+            session.execute(text(f"PRAGMA max_page_count = {pages if full else 2**30}"))
+            session.add(Customer(id="cus_1", name="x" * 100_000, created_at=0.0))
+
+    full = True
+    with pytest.raises(DiskFull) as raised:
+        write()
+    assert (raised.value.status, raised.value.code) == (507, "disk_full")
+    full = False
+    write()
+    database.close()
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"])  # the revisions are the same
