@@ -9,7 +9,7 @@ from models.errors import InvalidRequest, RateLimited, Unavailable
 class ValidationTimeout(InvalidDataset):
     """A file that takes longer to read than one may."""
 
-    reason = "'{filename}' could not be read within {limit:g} seconds of computing time."
+    reason = "'{filename}' could not be read within {limit:g} seconds of computing time ({clock:g} by the clock)."
     mend = "Split it over several files, or upload a random sample of its rows; smaller pictures read faster."
 
 

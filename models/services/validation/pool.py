@@ -110,16 +110,17 @@ class ValidationPool:
 
     def _read(self, order: Order, cancellation: Cancellation) -> Answer:
         ends: list[str] = []
+        clock_s = order.seconds * _CLOCK_TIMES
         for _ in range(_ATTEMPTS):
             with self._process() as process, cancellation.watched(process.kill):
                 try:
-                    answer = process.ask(order, clock_s=order.seconds * _CLOCK_TIMES)
+                    answer = process.ask(order, clock_s=clock_s)
                 except (ReaderTimeout, ReaderEnded) as error:
                     reason = self._why(error, cancellation)
                     self._count(reason)
                     self._refuse_cancelled(cancellation)
                     if reason == "timeout":
-                        raise ValidationTimeout(filename=order.filename, limit=order.seconds) from None
+                        raise ValidationTimeout(filename=order.filename, limit=order.seconds, clock=clock_s) from None
                     log.warning("reader_ended", pid=process.pid, how=str(error), bytes=order.path.stat().st_size)
                     ends.append(str(error))
                 else:

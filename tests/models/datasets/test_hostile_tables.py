@@ -5,6 +5,7 @@ Figures of before are seconds of computing at the commit before these checks; th
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import sys
@@ -68,7 +69,7 @@ def test_effort_grows_with_rows_and_members_and_no_faster(tmp_path):
         rows = "".join(f"{'pic' * 20}{place}.png,{'a' if place % 2 else 'b'}\n" for place in range(number))
         return archive({**dict.fromkeys(names, b"\xff\xd8\xff"), "table.csv": ("file,label\n" + rows).encode()})
 
-    small, large = refused_steps(tmp_path / "a", table(100)), refused_steps(tmp_path / "b", table(400))
+    small, large = refused_steps(tmp_path / "a", table(50)), refused_steps(tmp_path / "b", table(200))
     assert large < 4.5 * small
 
 
@@ -79,8 +80,66 @@ def test_effort_grows_with_columns_and_no_faster(tmp_path):
         names = ",".join(["sentence written here", *(f"kind{place}" for place in range(number))])
         return f"{names}\n{'some words,' + ','.join('01'[p % 2] for p in range(number))}\n".encode()
 
-    small, large = refused_steps(tmp_path / "a", wide(200)), refused_steps(tmp_path / "b", wide(800))
+    small, large = refused_steps(tmp_path / "a", wide(100)), refused_steps(tmp_path / "b", wide(400))
     assert large < 4.5 * small
+
+
+def _csv(number: int) -> str:
+    return "text,label\n" + "".join(
+        f'"question {n}\nof two lines, and ""quoted""",{"ab"[n % 2]}\n' for n in range(number)
+    )
+
+
+def _labels(number: int) -> str:
+    # Labels that look alike, are joined of others, and are rare: what warnings compare.
+    names = [f"label {n // 2}" if n % 4 < 2 else f"label {n // 4}|Label {n // 8}" for n in range(number)]
+    return "text,label\n" + "".join(f"question {n},{names[n]}\nquestion {n},{names[n - 1]}\n" for n in range(number))
+
+
+FORMS: dict[str, Callable[[int], str | bytes]] = {
+    "csv": _csv,
+    "csv of labels": _labels,
+    "csv of bad rows": lambda number: "text,label\n" + "a,b,c\n,\n" * number,
+    "tsv": lambda number: "text\tlabel\n" + "".join(f'"question" {n}\t{"ab"[n % 2]}\n' for n in range(number)),
+    "jsonl of spans": lambda number: "".join(
+        json.dumps({"text": "word " * 9, "spans": [[k * 5, k * 5 + 4, "a"] for k in range(9)]}) + "\n"
+        for _ in range(number)
+    ),
+    "jsonl of new keys": lambda number: "".join(
+        json.dumps({"text": f"q {n}", "label": "ab"[n % 2], f"key {n}": 1}) + "\n" for n in range(number)
+    ),
+    "chat": lambda number: "".join(
+        json.dumps(
+            {"messages": [{"role": "user", "content": f"q {n}"}, {"role": "assistant", "content": "ab"[n % 2]}] * 3}
+        )
+        + "\n"
+        for n in range(number)
+    ),
+    "conll": lambda number: "Berlin B-city\nis O\nnice O\n\n" * number,
+    "spans in one row": lambda number: json.dumps(
+        {"text": "word " * number, "spans": [[k * 5, k * 5 + 4, "a"] for k in range(number)]}
+    ),
+    "zip": lambda number: archive({f"{'ab'[n % 2]}/{n}.png": picture("PNG", size=(8, 8)) for n in range(number)}),
+    "zip of folders": lambda number: archive({f"{'x/' * 50}{n}/1.jpg": b"" for n in range(number)}),
+    "zip of wrong kinds": lambda number: archive({f"a/{n}.gif": b"GIF89a" for n in range(number)}),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_effort_is_linear(tmp_path, form):
+    def effort(number: int) -> int:
+        content = FORMS[form](number)
+        path = tmp_path / str(number)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+        def work() -> None:
+            with contextlib.suppress(InvalidDataset):
+                inspect(path, filename="upload", limits=Limits())
+
+        return steps(work)
+
+    effort(4)  # what happens once
+    assert effort(240) < 4.4 * effort(60)
 
 
 def test_wrong_names_in_a_table_are_still_answered_with_the_right_ones(refusal):

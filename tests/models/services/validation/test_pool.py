@@ -53,6 +53,14 @@ def pool() -> Iterator[ValidationPool]:
 
 
 @pytest.fixture(scope="module")
+def shared_pool() -> Iterator[ValidationPool]:
+    """The same for tests that leave it as it was: a process takes half a second to start."""
+    pool = ValidationPool(processes=1)
+    yield pool
+    pool.close()
+
+
+@pytest.fixture(scope="module")
 def long_table() -> str:
     """Rows that take a second or two to read."""
     return "text,label\n" + "".join(f"question {n} {'x' * (n % 90)},{'ab'[n % 2]}\n" for n in range(150_000))
@@ -129,11 +137,11 @@ def test_a_process_steps_back_and_knows_no_secret(pool, order, monkeypatch):
     assert "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text()
 
 
-def test_a_process_is_kept(pool, order):
-    pool.inspect("customer", order(GOOD))
-    (process,) = pool._idle
-    pool.inspect("customer", order(GOOD))
-    assert pool._idle == [process]
+def test_a_process_is_kept(shared_pool, order):
+    shared_pool.inspect("customer", order(GOOD))
+    (process,) = shared_pool._idle
+    shared_pool.inspect("customer", order(GOOD))
+    assert shared_pool._idle == [process]
 
 
 @pytest.mark.slow
@@ -148,12 +156,12 @@ def test_a_process_that_has_grown_is_replaced(pool, order):
     assert len(pool._idle) == 1, "another has been started in its place"
 
 
-def test_a_process_that_was_killed_while_idle_is_replaced(pool, order):
-    pool.inspect("customer", order(GOOD))
-    (process,) = pool._idle
+def test_a_process_that_was_killed_while_idle_is_replaced(shared_pool, order):
+    shared_pool.inspect("customer", order(GOOD))
+    (process,) = shared_pool._idle
     os.kill(process.pid, signal.SIGKILL)
-    assert pool.inspect("customer", order(GOOD)).rows == 10
-    assert pool.trouble() is None
+    assert shared_pool.inspect("customer", order(GOOD)).rows == 10
+    assert shared_pool.trouble() is None
 
 
 def test_the_parents_end_is_the_processes_end(pool, order):
