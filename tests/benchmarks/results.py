@@ -56,9 +56,9 @@ def path_of(name: str) -> Path:
     return FOLDER / f"{name}.json"
 
 
-def save(name: str, data: dict[str, Any]) -> Path:
-    """Write `results/{name}.json`."""
-    path = path_of(name)
+def save(name: str, data: dict[str, Any], folder: Path = FOLDER) -> Path:
+    """Write `{name}.json` into the folder of results, or into another one."""
+    path = folder / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"at": time.time(), "machine": machine(), **data}, indent=1))
     return path
