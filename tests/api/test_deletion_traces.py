@@ -73,7 +73,7 @@ def test_nothing_of_a_deleted_customer_is_found(
     assert tenant.http.get(f"/v1/fine_tuning/jobs/{job['id']}").status_code == 200
     folder = server.settings.data_dir
     found = _holders(folder)
-    assert len(found) >= 3, found
+    assert len(found) >= 2, found  # on SQLite the database as well
     assert server.operator.delete(f"/v1/customers/{tenant.id}").json()["complete"] is True
     assert server.operator.delete(f"/v1/customers/{other['id']}").status_code == 200
     assert not features.exists()  # at once
