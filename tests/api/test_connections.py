@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+import openai
 import pytest
 from pydantic import ValidationError
 
@@ -158,6 +159,12 @@ def test_the_body_of_a_wrong_key_is_not_read(connect: Callable[[], socket.socket
     said = _drip(connection, b"a" * 1000)
     assert said.startswith(b"HTTP/1.1 401 ")
     assert _error(said)["code"] == "invalid_key"
+
+
+def test_a_client_that_sends_on_after_the_answer_still_reads_it(impatient: Server) -> None:
+    """A connection that is closed at once is reset, and the client sees a broken pipe in the place of its 401."""
+    with pytest.raises(openai.AuthenticationError):
+        impatient.sdk("gr-wrong").files.create(file=("a.csv", b"a" * 20_000_000), purpose="fine-tune")
 
 
 def test_a_client_that_waits_to_be_asked_for_the_body_is_asked_only_with_a_key(

@@ -49,6 +49,7 @@ class AdapterCache(Generic[AdapterT]):
         self._broken: OrderedDict[Key, tuple[float, ArtifactBroken]] = OrderedDict()
         self._loaders = ThreadPoolExecutor(LOADERS, "adapters")
         self._gone: set[str] = set()  # customers that were deleted while something of theirs was loading
+        self._dropped: set[Key] = set()  # versions of which the same is true
         self.bytes = 0
         self.hits = 0
         self.loads = 0
@@ -81,9 +82,12 @@ class AdapterCache(Generic[AdapterT]):
 
     def drop(self, customer_id: str, manifest_sha256: str) -> None:
         """Drop one version."""
-        adapter = self._held.pop((customer_id, manifest_sha256), None)
+        key = (customer_id, manifest_sha256)
+        adapter = self._held.pop(key, None)
         if adapter is not None:
             self.bytes -= adapter.nbytes
+        if key in self._loading:
+            self._dropped.add(key)
 
     def drop_customer(self, customer_id: str) -> None:
         """Drop everything of one customer."""
@@ -116,7 +120,8 @@ class AdapterCache(Generic[AdapterT]):
 
     def _land(self, key: Key, loading: asyncio.Future[AdapterT], now: float) -> None:
         del self._loading[key]
-        gone = key[0] in self._gone
+        gone = key[0] in self._gone or key in self._dropped
+        self._dropped.discard(key)
         if gone and not any(other[0] == key[0] for other in self._loading):
             self._gone.discard(key[0])
         if loading.cancelled():

@@ -17,6 +17,7 @@ from models.records.customers import Customer
 from models.records.versions import ModelVersion
 from models.services import catalog
 from models.services.resources import Resources
+from models.serving.adapters.cache import AdapterCache
 from models.serving.adapters.disk_cache import ArtifactDiskCache
 from models.serving.errors import ArtifactBroken
 from models.settings import Settings
@@ -215,6 +216,7 @@ def test_disk_caches_on_one_folder_do_not_touch_each_others_files(
 _HOLDER = """
 import sys, time
 from pathlib import Path
+from models.serving.adapters.cache import AdapterCache
 from models.serving.adapters.disk_cache import ArtifactDiskCache
 cache = ArtifactDiskCache(None, Path(sys.argv[1]), limit_bytes=1)
 (cache.folder / "cus_1").mkdir()
@@ -258,5 +260,34 @@ def test_a_broken_artifact_is_not_fetched_by_every_request(
                 with pytest.raises(ArtifactBroken):
                     await predictor.predict(call(acme))
             assert predictor.cache.loads == 1
+
+    asyncio.run(run())
+
+
+def test_a_version_that_is_deleted_while_it_is_loaded_is_not_kept() -> None:
+    go_on = threading.Event()
+    version = catalog.ResolvedVersion("cus_1", "mod_1", "m", "ft:minilm:acme:m", 1, "p/", "sha", "minilm", "t")
+
+    class Adapter:
+        customer_id = "cus_1"
+        nbytes = 7
+
+    def load(_version: catalog.ResolvedVersion) -> Adapter:
+        assert go_on.wait(30)
+        return Adapter()
+
+    async def run() -> None:
+        cache = AdapterCache(load, limit_bytes=100)
+        waiting = asyncio.create_task(cache.get(version))
+        await until(lambda: cache.loads == 1)
+        cache.drop("cus_1", "sha")
+        go_on.set()
+        await waiting  # who has asked is answered
+        assert (len(cache), cache.bytes) == (0, 0)
+        await cache.get(version)
+        assert (len(cache), cache.bytes) == (1, 7)
+        cache.drop("cus_1", "sha")
+        assert (len(cache), cache.bytes) == (0, 0)
+        cache.close()
 
     asyncio.run(run())
