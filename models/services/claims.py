@@ -54,9 +54,13 @@ def claim(resources: Resources, job_id: str, worker: str) -> Claim | None:
 
 def claim_next(resources: Resources, worker: str) -> Claim | None:
     """Take the queued job whose customer's turn it is. None: none is queued."""
-    with resources.database.transaction() as session:
-        job = turns.take_next(session, resources, worker)
-        return None if job is None else _begin(session, job, worker)
+    while True:
+        with resources.database.transaction() as session:
+            job = turns.take_next(session, resources, worker)
+            if job is None:
+                return None
+            if not turns.is_refused(session, resources, job):
+                return _begin(session, job, worker)
 
 
 def _begin(session: Session, job: Job, worker: str) -> Claim:

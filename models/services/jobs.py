@@ -195,7 +195,10 @@ def pause(resources: Resources, customer_id: str, job_id: str) -> Job:
 
 
 def resume(resources: Resources, customer_id: str, job_id: str) -> Job:
-    """Queue a paused job again, or take back a pause that its worker has not read. Raises NotFound, JobNotPaused."""
+    """Queue a paused job again, or take back a pause that its worker has not read.
+
+    Raises NotFound, JobEnded, JobNotPaused, CustomerSuspended.
+    """
     with resources.database.transaction() as session:
         customers.keep(session, {customer_id})
         job = jobs.lock(session, customer_id, job_id)
@@ -207,6 +210,8 @@ def resume(resources: Resources, customer_id: str, job_id: str) -> Job:
             return job
         if job.status in ENDED:
             raise JobEnded(id=job_id, status=job.status, verb="resumed")
+        if customers.require(session, customer_id).suspended_at is not None:  # since its key was looked at
+            raise CustomerSuspended()
         if job.status != "paused":
             raise JobNotPaused(id=job_id, status=job.status)
         _note(session, resources, job, "job.resumed")

@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 
 from models.errors import GraftError, InvalidRequest, NotFound
 from models.records.customers import Customer
-from models.services import catalog, claims, customers, jobs, keys, sweeping, usage
+from models.services import accounts, catalog, claims, customers, jobs, keys, sweeping, usage
+from models.services.access.errors import CustomerSuspended
+from models.services.accounts import AccountChange
 from models.services.claims import Claim
 from models.services.errors import LeaseLost
 from models.services.resources import Resources
@@ -95,3 +97,43 @@ def test_one_customers_jobs_move_in_every_way_at_once(
     assert [bench.read(job).status for job in made] == ["succeeded"] * 2 + ["cancelled"] * 4
     numbers = [version.number for version in catalog.versions_page(resources, acme.id, "one", limit=50).data]
     assert sorted(numbers) == list(range(1, len(numbers) + 1))
+
+
+def test_a_customer_is_suspended_and_resumed_while_everybody_works_for_it(
+    resources: Resources, bench: Bench, customer: MakeCustomer
+) -> None:
+    acme = customer()
+    bench.succeed(acme, suffix="one")
+    file = bench.file(acme)
+    made = [bench.job(acme, training_file=file.id, suffix="one") for _ in range(8)]
+    running = [bench.claim(job) for job in made[:2]]
+
+    def work() -> None:
+        claim = claims.claim_next(resources, "worker")
+        if claim is not None:
+            _see_through(resources, bench, claim)
+
+    def suspend(suspended: bool) -> object:
+        return accounts.update(resources, acme.id, AccountChange(suspended=suspended))
+
+    acts: Acts = [
+        *((lambda claim=claim: _see_through(resources, bench, claim), (LeaseLost,)) for claim in running),
+        *[(work, (LeaseLost,))] * 3,
+        *[(lambda: suspend(True), ())] * 2,
+        *[(lambda: suspend(False), ())] * 2,
+        (lambda: bench.job(acme, training_file=file.id, suffix="one"), (CustomerSuspended,)),
+        (lambda: jobs.pause(resources, acme.id, made[6].id), (InvalidRequest,)),
+        (lambda: jobs.resume(resources, acme.id, made[6].id), (InvalidRequest, CustomerSuspended)),
+        (lambda: jobs.cancel(resources, acme.id, made[7].id), (InvalidRequest,)),
+    ]
+    assert _run_at_once(acts) == []
+    suspend(True)
+    statuses = {job.status for job in jobs.list_page(resources, acme.id).data}
+    assert statuses <= {"succeeded", "paused", "cancelled"}
+    suspend(False)
+    # What the suspension paused, and only that, waits again; all of it comes to its end.
+    held = [job for job in jobs.list_page(resources, acme.id).data if job.status == "paused"]
+    assert [job.id for job in held] in ([], [made[6].id])
+    while (claim := claims.claim_next(resources, "worker")) is not None:
+        _see_through(resources, bench, claim)
+    assert {job.status for job in jobs.list_page(resources, acme.id).data} <= {"succeeded", "cancelled", "paused"}
