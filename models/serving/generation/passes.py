@@ -1,13 +1,14 @@
 """One pass through the base for the new tokens of many sequences, each with its own version's weights.
 
-On a processor the linear layers are oneDNN's, whose result for a row does not depend on how many rows there are, if
-there are two or more: a sequence gets the same numbers, bit by bit, alone and among others. The pass is padded to a
+On a processor a sequence gets the same numbers, bit by bit, alone and among others. The linear layers are oneDNN's,
+whose result for a row does not depend on how many rows there are, if there are two or more; attention and low-rank
+products are computed block by block of each sequence, however many of its blocks a pass takes. A pass is padded to a
 multiple of four rows, for which four take less time than one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ from models.backbones.linear import Linear, linear
 from models.backbones.writing import DecoderBackbone
 from models.serving.generation.adapters import WritingAdapter
 from models.serving.generation.attention import NewTokens, attend_to
+from models.serving.generation.blocks import BLOCK_TOKENS
 from models.serving.generation.memory import KeyValueMemory
 from models.serving.kernels.low_rank import LowRankPlan, plan_low_rank
 
@@ -95,23 +97,20 @@ class Writer:
         network = self._backbone.network if own is None else own.decoder
         linears = self.linears if own is None else own.linears
         ends = np.cumsum([len(stretch.tokens) for stretch in stretches]).tolist()
-        spans = [range(end - len(stretch.tokens), end) for end, stretch in zip(ends, stretches, strict=True)]
+        pieces = [
+            piece
+            for end, stretch in zip(ends, stretches, strict=True)
+            for piece in _by_block(stretch, end - len(stretch.tokens))
+        ]
         padding = _padding(ends[-1])
         tokens = [token for stretch in stretches for token in stretch.tokens] + [0] * padding
         places = np.concatenate(
             [np.arange(stretch.start, stretch.start + len(stretch.tokens)) for stretch in stretches]
             + [np.zeros(padding, dtype=np.int64)]
         )
-        attend = attend_to(
-            self._memory,
-            [
-                NewTokens(slice(span.start, span.stop), stretch.start, stretch.blocks)
-                for span, stretch in zip(spans, stretches, strict=True)
-            ],
-            ratio=self._ratio,
-            device=device,
-        )
-        plan = plan_low_rank([stretch.adapter for stretch in stretches], _Rows(spans, device))
+        attend = attend_to(self._memory, [new for _, new in pieces], ratio=self._ratio, device=device)
+        spans = [range(new.rows.start, new.rows.stop) for _, new in pieces]
+        plan = plan_low_rank([adapter for adapter, _ in pieces], _Rows(spans, device), apart=True)
         hidden_ND = network.run(
             network.embed(torch.tensor(tokens, device=device)),
             torch.from_numpy(places).to(device),
@@ -164,6 +163,16 @@ class _Project:
         wide_NO = output_NO.float()
         plan.add(block, name, self._wide, wide_NO)
         return wide_NO.to(output_NO.dtype)
+
+
+def _by_block(stretch: Stretch, row: int) -> Iterator[tuple[WritingAdapter, NewTokens]]:
+    """Yield the tokens of a stretch, which begin with this row of the pass, cut where blocks begin."""
+    at, stop = stretch.start, stretch.start + len(stretch.tokens)
+    while at < stop:
+        until = min(stop, (at // BLOCK_TOKENS + 1) * BLOCK_TOKENS)
+        first = row + at - stretch.start
+        yield stretch.adapter, NewTokens(slice(first, first + until - at), at, stretch.blocks)
+        at = until
 
 
 def _padding(rows: int) -> int:

@@ -129,7 +129,9 @@ class Scheduler:
                 break
             if not self._adopt(sequence):
                 continue
-            stop = min(len(sequence.tokens), sequence.computed + prefill, self._shared_from(sequence))
+            # Whole blocks, but for the last: so a prompt is cut at the same places whoever else is there.
+            whole = max(1, prefill // BLOCK_TOKENS) * BLOCK_TOKENS
+            stop = min(len(sequence.tokens), sequence.computed + whole, self._shared_from(sequence))
             prompts.append(Slice(sequence, sequence.computed, stop))
             prefill -= prompts[-1].rows
         return [piece for piece in decoding if self._is_running(piece.sequence)] + prompts

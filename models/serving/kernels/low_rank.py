@@ -137,10 +137,14 @@ class LowRankPlan:
                 part.add(at, x_NI, y_NO)
 
 
-def plan_low_rank(adapters: Sequence[HasLora], batch: Rows, *, by_address: bool | None = None) -> LowRankPlan | None:
+def plan_low_rank(
+    adapters: Sequence[HasLora], batch: Rows, *, by_address: bool | None = None, apart: bool = False
+) -> LowRankPlan | None:
     """Return what is added to which tokens of a batch, None if nothing is; `adapters` are in packed order.
 
-    `by_address`: whether matrices are multiplied where they lie; by default where that is possible and fast.
+    `by_address`: whether matrices are multiplied where they lie; by default where that is possible and fast. `apart`:
+    each row has products of its own even beside others of its adapter, by address if at all possible: its numbers are
+    then the same, bit by bit, whatever else is in the batch.
     """
     rows_of: dict[int, list[int]] = {}
     weights_of: dict[int, LoraWeights] = {}
@@ -151,12 +155,14 @@ def plan_low_rank(adapters: Sequence[HasLora], batch: Rows, *, by_address: bool 
     if not rows_of:
         return None
     touched = frozenset(at for weights in weights_of.values() for at in weights.pairs)
-    if len(rows_of) == 1 and len(next(iter(rows_of.values()))) == batch.rows:
-        return LowRankPlan([_OneAdapter(next(iter(weights_of.values())), None)], touched)
     if by_address is None:
         by_address = _multiplies_by_address(next(iter(weights_of.values())))
-    group = _stretches if by_address else _tiles
-    return LowRankPlan(group([(weights_of[key], rows) for key, rows in rows_of.items()], batch), touched)
+    members = [(weights_of[key], rows) for key, rows in rows_of.items()]
+    if apart and by_address:
+        return LowRankPlan(_stretches([(weights, [row]) for weights, rows in members for row in rows], batch), touched)
+    if len(members) == 1 and len(members[0][1]) == batch.rows:
+        return LowRankPlan([_OneAdapter(members[0][0], None)], touched)
+    return LowRankPlan((_stretches if by_address else _tiles)(members, batch), touched)
 
 
 def _multiplies_by_address(weights: LoraWeights) -> bool:

@@ -11,10 +11,15 @@ import jsonschema
 import pytest
 
 from models.artifacts.prompt import Prompt
-from models.backbones.writing import DecoderBackbone
+from models.backbones.precision import bf16_is_fast
+from models.backbones.writing import DecoderBackbone, load_decoder
 from models.serving.errors import ContextLengthExceeded, PassFailed, QueueFull
+from models.serving.generation.adapters import WritingAdapter
 from models.serving.generation.blocks import BLOCK_TOKENS
+from models.serving.generation.runner import GenerationRunner
+from models.serving.kernels import batched_products
 from models.serving.writing import SamplingParams, WriteRequest
+from tests.device import DEVICE
 from tests.models.serving.conftest import until
 from tests.models.serving.generation.conftest import (
     GREEDY,
@@ -62,6 +67,36 @@ def test_every_customer_gets_the_answers_of_its_own_version(tiny: DecoderBackbon
                 tokens = tiny.encode_chat(chat(prompt), add_generation_prompt=True)
                 expected = tiny.decode(plain_greedy(tiny, tokens, 12, pairs[name]))
                 assert together[asked.index((name, prompt))] == expected
+
+    play(run())
+
+
+@pytest.mark.skipif(
+    DEVICE != "cpu" or not batched_products.available(), reason="elsewhere equal to rounding, not bit by bit"
+)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_neighbours_change_not_a_bit(tiny: DecoderBackbone, play: Play, precision: str) -> None:
+    if precision == "bf16" and not bf16_is_fast(tiny.device):
+        pytest.skip("oneDNN's bf16 layers need the processor's")
+    backbone = load_decoder(tiny.entry, device="cpu", precision=precision, threads=1)
+    params = SamplingParams(max_tokens=12, temperature=0.0, logprobs=0, logit_bias={2: -100.0})
+    prompts = ["Hi", "x" * 75, "Where is my card? " * 11]
+
+    async def scores(runner: GenerationRunner, version: WritingAdapter, prompt: str, customer: str) -> list[float]:
+        writing = await runner.write(customer, version, WriteRequest(chat(prompt), params))
+        return [token.logprob for piece in await collect(writing) for token in piece.logprobs]
+
+    async def run() -> None:
+        parts = [low_rank(backbone, seed) for seed in range(4)]
+        async with running(backbone) as runner:
+            versions = {f"c{at}": adapter(runner, f"c{at}", part) for at, part in enumerate(parts)}
+            asked = [(name, prompt) for name in versions for prompt in prompts for _ in range(2)]
+            together = await asyncio.gather(*(scores(runner, versions[name], text, name) for name, text in asked))
+        for name, prompt in asked[:: len(prompts) * 2 - 2]:
+            async with running(backbone) as runner:  # nothing is computed beforehand
+                version = adapter(runner, name, parts[int(name[1:])])
+                alone = await scores(runner, version, prompt, name)
+                assert alone == together[asked.index((name, prompt))]
 
     play(run())
 

@@ -40,6 +40,14 @@ def test_a_prompt_goes_in_slices_while_others_go_on() -> None:
     assert (long.computed, _generated(long)) == (200, 1)
 
 
+def test_slices_end_where_blocks_do() -> None:
+    scheduler = Scheduler(BlockPool(64), most=4)
+    sequence = _sequence("acme", 100)
+    scheduler.add(sequence)
+    stops = [_step(scheduler, prefill=prefill)[0].stop for prefill in (3, 40, 50)]
+    assert stops == [BLOCK_TOKENS, 3 * BLOCK_TOKENS, 6 * BLOCK_TOKENS]
+
+
 def test_a_flood_does_not_keep_a_newcomer_waiting() -> None:
     scheduler = Scheduler(BlockPool(256), most=4)
     flood = [_sequence("flood", 20, first=100 * number) for number in range(40)]
