@@ -89,7 +89,9 @@ class AccessResolver:
         self._keys: LookupCache[KeyRecord] = LookupCache(subjects=SUBJECTS, is_fresh=self._is_fresh)
         self._versions: LookupCache[ResolvedVersion] = LookupCache(subjects=SUBJECTS, is_fresh=self._is_fresh)
         self._used: dict[str, float] = {}  # key id → last use (Unix seconds), not written yet
-        self._applied: dict[int, float] = {}  # numbers of the changes that were applied, with when (monotonic)
+        # Changes that were applied, with when (monotonic). Not their numbers alone: SQLite gives the last row's number
+        # again once it is deleted, as a deleted customer's rows are in the transaction that tells of it.
+        self._applied: dict[Changed, float] = {}
         self._polled_at: float | None = None  # when the last successful poll began (monotonic)
         self._looked_back_at: float | None = None  # when the last one that read MAX_AGE_S began
         self._poller: asyncio.Task[None] | None = None
@@ -197,14 +199,14 @@ class AccessResolver:
             log.warning("access.poll_failed", error=str(error))
             return
         for row in rows:
-            if row.seq not in self._applied and not first:
+            if row not in self._applied and not first:
                 self._apply(row)
-            self._applied[row.seq] = began_at
+            self._applied[row] = began_at
         self._polled_at = began_at
         if looks_back:
             self._looked_back_at = began_at
             horizon = began_at - 2 * MAX_AGE_S
-            self._applied = {seq: at for seq, at in self._applied.items() if at > horizon}
+            self._applied = {change: at for change, at in self._applied.items() if at > horizon}
 
     def _apply(self, change: Changed) -> None:
         if change.kind == "key":
