@@ -9,7 +9,6 @@ from typing import Any
 import structlog
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM
 
 from models.backbones import causal, gguf, registry, sources
 from models.backbones import precision as formats
@@ -124,6 +123,8 @@ def fetch(entry: BackboneEntry) -> Path:
 
 def _read_network(entry: BackboneEntry, folder: Path, tokenizer: ChatTokenizer) -> Decoder:
     """Return the network in fp32, in the machine's own memory."""
+    from transformers import AutoModelForCausalLM  # noqa: PLC0415 - every trainer imports this module, few write
+
     model = from_pretrained(AutoModelForCausalLM, entry, folder, dtype=torch.float32, use_safetensors=True)
     found = model.config
     rotation = (getattr(found, "rope_parameters", None) or {}).get("rope_type", "default")
