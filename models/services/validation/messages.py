@@ -42,6 +42,7 @@ class Answer:
     profile: DatasetProfile | None = None
     refusal: InvalidRequest | None = None
     out_of_memory: bool = False
+    disk_full: bool = False
     fault: str | None = None  # a mistake in the program, as a traceback
     last: bool = False
 
@@ -71,6 +72,7 @@ def encode(message: Ready | Answer) -> bytes:
             "profile": asdict(message.profile) if message.profile else None,
             "refusal": _describe(message.refusal) if message.refusal else None,
             "out_of_memory": message.out_of_memory,
+            "disk_full": message.disk_full,
             "fault": message.fault,
             "last": message.last,
         }
@@ -86,6 +88,7 @@ def decode(line: bytes) -> Ready | Answer:
         profile=DatasetProfile(**body["profile"]) if body["profile"] else None,
         refusal=_restore(body["refusal"]) if body["refusal"] else None,
         out_of_memory=body["out_of_memory"],
+        disk_full=body["disk_full"],
         fault=body["fault"],
         last=body["last"],
     )

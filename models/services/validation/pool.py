@@ -24,6 +24,7 @@ from models.services.validation.messages import Answer, Order
 from models.services.validation.reader_process import ReaderEnded, ReaderProcess, ReaderTimeout
 from models.services.validation.turns import Turn, Turns
 from models.settings import Settings
+from models.storage.errors import DiskFull
 
 log = structlog.get_logger(__name__)
 
@@ -103,6 +104,8 @@ class ValidationPool:
             raise answer.refusal
         if answer.out_of_memory:
             raise ValidationMemory(filename=order.filename, limit=self._memory_bytes)
+        if answer.disk_full:
+            raise DiskFull()
         if answer.profile is None:
             log.error("validation_fault", traceback=answer.fault)
             raise RuntimeError("the validation of a file has failed")

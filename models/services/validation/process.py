@@ -52,6 +52,7 @@ def main() -> int:
 
 
 def _answer(order: Order) -> Answer:
+    from models import disk  # noqa: PLC0415
     from models.datasets import validation  # noqa: PLC0415
     from models.errors import InvalidRequest  # noqa: PLC0415
     from models.services.validation.messages import Answer  # noqa: PLC0415
@@ -69,7 +70,9 @@ def _answer(order: Order) -> Answer:
         return Answer(refusal=error, last=_has_grown())
     except MemoryError:
         return Answer(out_of_memory=True, last=True)
-    except Exception:
+    except Exception as error:
+        if disk.is_full(error):  # an archive's table is unpacked to a file
+            return Answer(disk_full=True)
         return Answer(fault=traceback.format_exc(), last=True)
     return Answer(profile=profile, last=_has_grown())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import threading
 import time
@@ -28,6 +29,7 @@ from models.services.validation.errors import (
 )
 from models.services.validation.messages import Order
 from models.services.validation.pool import ValidationPool
+from models.storage.errors import DiskFull
 from tests.models.datasets.media_files import archive, folders, picture
 
 GOOD = "text,label\n" + "".join(f"question {number},{'card' if number % 2 else 'refund'}\n" for number in range(10))
@@ -184,6 +186,21 @@ def test_a_cancelled_file_is_not_read(pool, order):
     with pytest.raises(ValidationAbandoned):
         pool.inspect("customer", order(GOOD), cancellation)
     assert pool.counts() == {"waiting": 0, "running": 0, "processes": 0}
+
+
+def test_a_disk_without_room_is_not_the_files_fault(pool, order):
+    if not hasattr(resource, "prlimit"):
+        pytest.skip("limits another process")
+    pool.inspect("customer", order(GOOD))
+    (process,) = pool._idle
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (10, resource.RLIM_INFINITY))
+    table = b"file,label\n" + b"".join(b"%d.jpg,%s\n" % (n, b"ab"[n % 2 : n % 2 + 1]) for n in range(8))
+    content = archive({"table.csv": table, **{f"{n}.jpg": picture(seed=n) for n in range(8)}})
+    with pytest.raises(DiskFull):
+        pool.inspect("customer", order(content, filename="p.zip"))
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert pool.inspect("customer", order(content, filename="p.zip")).rows == 8
+    assert pool._idle == [process]
 
 
 @pytest.mark.slow
