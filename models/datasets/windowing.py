@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 # As far as a text is read. OpenAI's embeddings end at 8,192 tokens, too, so that who comes from there loses nothing;
-# a pass over so many takes 0.4 s on a core with AMX, 4 s on one with AVX2.
+# so many take 0.4 s on a core with AMX and 6 s on one with AVX2, by what a token costs in short texts.
 MOST_TOKENS = 8_192
 # Share of a window that the next one repeats where words are what is predicted: each word then has at least half as
 # much text on both sides of it, unless the text ends there.

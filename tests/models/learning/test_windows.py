@@ -6,16 +6,21 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from models.artifacts.folder import Artifact, read_artifact
+from models.artifacts.folder import Artifact, read_artifact, write_artifact
 from models.backbones.text import TextBackbone
 from models.datasets.windowing import windowing_of
+from models.learning.comparison.inference import spread_words
+from models.learning.contract.comparison import LiveVersion
 from models.learning.contract.events import Finished, VersionReady
 from models.learning.contract.request import DatasetSource, TrainRequest
+from models.learning.data.ragged import Ragged
+from models.learning.evaluation import label_issues
 from models.learning.training import train
 from tests.models.learning import inference
 
@@ -69,6 +74,37 @@ def test_a_label_that_only_the_tail_says_is_learned(
     blind = [answer["label"] for answer in inference.predict(beginnings, small_backbone, [text for text, _ in unseen])]
     if not asked.get("lexical"):  # n-grams read 2,000 characters even then
         assert blind != [label for _, label in unseen]
+
+
+def test_a_live_version_of_before_is_compared_as_it_answers(
+    small_backbone: TextBackbone, make_request: RequestFactory, tmp_path: Path
+) -> None:
+    request = make_request(tails(48, seed=0), hyperparameters={"features": "last", "lexical": False})
+    artifact, _ = trained(request, small_backbone)
+    before = replace(artifact, manifest=replace(artifact.manifest, windowing=None))
+    write_artifact(before, tmp_path / "live")
+    again = replace(request, output_dir=tmp_path / "again", live=LiveVersion(1, tmp_path / "live"))
+    *_, end = train(again, small_backbone, stop=lambda: False)
+    assert isinstance(end, Finished)
+    assert end.comparison is not None
+    assert end.comparison.problem == ""
+    assert end.comparison.score > 0.9
+    assert end.comparison.live_score < 0.8  # it was trained on the whole texts, and answers about their beginnings
+
+
+def test_words_that_a_version_of_before_does_not_read_carry_no_span() -> None:
+    targets = Ragged.of(np.zeros(5, dtype=np.int64), np.array([3, 2]))
+    logits_UK = np.array([[1, 2], [3, 4], [5, 6]], dtype=np.float32)  # of two words of the first row, one of the second
+    spread_UK = spread_words(logits_UK, np.array([2, 1]), targets)
+    assert spread_UK[[0, 1, 3]].tolist() == logits_UK.tolist()
+    assert spread_UK[[2, 4]].argmax(1).tolist() == [0, 0]
+
+
+def test_rows_that_are_not_read_to_their_end_are_no_label_issues() -> None:
+    corpus: Any = SimpleNamespace(targets=np.array([0, 0, 1, 1]), rows=np.arange(4))
+    probabilities_NK = np.array([[0.9, 0.1], [0.1, 0.9], [0.1, 0.9], [0.9, 0.1]], dtype=np.float32)
+    found = label_issues.find(corpus, probabilities_NK, "ab", truncated_N=np.array([False, False, False, True]))
+    assert [each["row"] for each in found] == [1]
 
 
 def test_a_span_far_behind_the_first_window_is_found_where_it_is(
