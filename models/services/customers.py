@@ -105,8 +105,8 @@ def delete(resources: Resources, customer_id: str) -> DeletionReport:
             removed[table.__tablename__] = session.scalar(select(func.count()).select_from(table).where(condition)) or 0
             session.execute(sql_delete(table).where(condition).execution_options(synchronize_session=False))
         idempotency.forget_object(session, _OPERATOR, customer_id)  # its name, as the operator was answered
-        changes.forget_subject(session, customer_id)  # names of models; what follows says more
         changes.record(session, "customer", customer_id)
+        changes.forget_before(session, customer_id)
         for secret_sha256 in hashes:
             changes.record(session, "key", secret_sha256)
         before = {table: count for table, count in removed.items() if count}

@@ -56,3 +56,20 @@ def test_a_log_that_a_reader_holds_is_emptied_by_a_later_sweep(
     assert deletions.follow() == 0
     assert path.stat().st_size == 0
     assert b"kanarienvogel" not in path.with_name(path.name.removesuffix("-wal")).read_bytes()
+
+
+def test_changes_keep_their_numbers_when_a_customer_is_deleted(
+    resources: Resources, customer: Callable[..., Customer]
+) -> None:
+    """Or who has seen the last change would take the deletion for it."""
+    gone, other = customer(), customer()
+    with resources.database.transaction() as session:
+        changes.record(session, "model", other.id, "kept")
+        changes.record(session, "model", gone.id, "tickets")
+    with resources.database.reading() as session:
+        before = changes.since(session, 60)
+    customers.delete(resources, gone.id)
+    with resources.database.reading() as session:
+        after = changes.since(session, 60)
+    assert [(row.kind, row.name) for row in after] == [("model", "kept"), ("customer", None)]
+    assert after[-1].seq > before[-1].seq
