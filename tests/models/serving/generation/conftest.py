@@ -37,7 +37,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> DecoderBackbone:
 
 @asynccontextmanager
 async def running(backbone: DecoderBackbone, **changes: Any) -> AsyncIterator[GenerationRunner]:
-    runner = GenerationRunner(backbone, Settings(generation_memory_bytes=2**20, **changes))
+    runner = GenerationRunner(backbone, Settings(**{"generation_memory_bytes": 2**20, **changes}))
     try:
         yield runner
     finally:
