@@ -21,7 +21,7 @@ INPUTS := pyproject.toml constraints.txt Makefile
 TEST_ENV := PYTHONDONTWRITEBYTECODE= HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-pictures serve install install-dev check format test test-fast test-slow bench bench-table bench-regret bench-carry-over bench-serving bench-faults bench-fairness lint types imports settings clean distclean
+.PHONY: help demo demo-pictures serve install install-dev check format test test-fast test-slow bench bench-table bench-regret bench-carry-over bench-serving bench-generation-serving bench-faults bench-fairness lint types imports settings clean distclean
 
 help:  ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +86,9 @@ bench-fairness: install-dev  ## Measure one customer beside the uploads, jobs, e
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.benchmarks.upload_fairness
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.benchmarks.stream_fairness
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.benchmarks.training_fairness
+
+bench-generation-serving: $(VENV)/.installed-bench  ## Measure serving of models that write (ROWS=5,6,7,8,10 for some, REPEATS=)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.benchmarks.generation_serving $(if $(ROWS),--rows $(ROWS)) $(if $(REPEATS),--repeats $(REPEATS)) --data $(DATA)
 
 settings: install-dev  ## Write the settings into README.md, docker-compose.yml and compose.env.example
 	$(BIN)/python -m deploy.configuration README.md docker-compose.yml deploy/compose.env.example
