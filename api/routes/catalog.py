@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from api import context
 from api.admission import CustomerRoute, needs
@@ -26,7 +26,7 @@ from api.schemas.catalog import (
 )
 from models.backbones import registry
 from models.errors import NotFound
-from models.services import catalog
+from models.services import catalog, exports
 from models.services.resources import Resources
 
 router = APIRouter(
@@ -75,6 +75,14 @@ def retrieve(name: Name, caller: Caller, resources: ControlPlane, settings: Conf
         return model_object(model, caller.customer_name, pinned.number)
     model = catalog.get_model(resources, caller.customer_id, name)
     return model_object(model, caller.customer_name, catalog.live_numbers(resources, [model]).get(model.id))
+
+
+@router.get("/{model}/export", response_class=Response, responses=answers(400), dependencies=[needs("train", "manage")])
+def export(name: Name, caller: Caller, resources: ControlPlane) -> Response:
+    """Download a version of a model that writes as a PEFT adapter folder, in a zip."""
+    stem, content = exports.as_peft(resources, caller.customer_id, name)
+    headers = {"content-disposition": f'attachment; filename="{stem}.zip"'}
+    return Response(content, headers=headers, media_type="application/zip")
 
 
 @router.patch("/{model}", responses=answers(400), dependencies=[needs("manage")])

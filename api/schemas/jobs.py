@@ -115,7 +115,7 @@ def job_object(job: Job) -> JobObject:
         task=job.task,
         strategy=job.strategy,
         promote=job.promote or DEFAULT,
-        method={"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},
+        method={"type": _method(hyperparameters), _method(hyperparameters): {"hyperparameters": hyperparameters}},
         hyperparameters=hyperparameters,
         seed=job.seed,
         training_file=job.training_file_id,
@@ -137,6 +137,10 @@ def job_object(job: Job) -> JobObject:
         result_files=[],
         integrations=[],
     )
+
+
+def _method(hyperparameters: dict[str, Any]) -> str:
+    return "dpo" if hyperparameters.get("method") == "dpo" else "supervised"
 
 
 def event_object(event: JobEvent) -> EventObject:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
@@ -61,6 +62,21 @@ class Client:
         """POST a multipart form."""
         return self._send("POST", path, data=fields, files=files, timeout=_UPLOAD_TIMEOUT)
 
+    def download(self, path: str) -> bytes:
+        """GET a file."""
+        return self._request("GET", path, timeout=_UPLOAD_TIMEOUT).content
+
+    def stream(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """POST a JSON body and yield the data of each server-sent event."""
+        with self._http.stream("POST", path, json=body, timeout=_UPLOAD_TIMEOUT) as response:
+            if not response.is_success:
+                response.read()
+                raise self._refused(response)
+            for line in response.iter_lines():
+                data = line.removeprefix("data:").strip()
+                if line.startswith("data:") and data != "[DONE]":
+                    yield json.loads(data)
+
     def each(
         self, path: str, *, most: int | None = None, first_after: str | None = None, **params: Any
     ) -> Iterator[dict[str, Any]]:
@@ -76,21 +92,35 @@ class Client:
             after = page["data"][-1]["id"]
 
     def _send(self, method: str, path: str, **how: Any) -> dict[str, Any]:
+        response = self._request(method, path, **how)
+        body = _json_of(response)
+        if isinstance(body, dict):
+            return body
+        raise self._refused(response)
+
+    def _request(self, method: str, path: str, **how: Any) -> httpx.Response:
         try:
             response = self._http.request(method, path, **how)
         except httpx.TransportError as error:
             raise ServerUnreachable(server=self.server, reason=error or type(error).__name__) from None
         except httpx.InvalidURL as error:
             raise ServerUnreachable(server=self.server, reason=error) from None
-        try:
-            body = response.json()
-        except ValueError:
-            body = None
-        if response.is_success and isinstance(body, dict):
-            return body
+        if response.is_success:
+            return response
+        raise self._refused(response)
+
+    def _refused(self, response: httpx.Response) -> ApiRefused | NotGraft:
+        body = _json_of(response)
         if isinstance(body, dict) and isinstance(body.get("error"), dict):
-            raise ApiRefused(response.status_code, body["error"], response.headers.get("x-request-id"))
-        raise NotGraft(server=self.server, status=response.status_code, start=response.text[:200])
+            return ApiRefused(response.status_code, body["error"], response.headers.get("x-request-id"))
+        return NotGraft(server=self.server, status=response.status_code, start=response.text[:200])
+
+
+def _json_of(response: httpx.Response) -> Any:
+    try:
+        return response.json()
+    except ValueError:
+        return None
 
 
 def _is_local(server: str) -> bool:

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from deploy.cli import console, picture_demo
+from deploy.cli import console, picture_demo, writing_demo
 from deploy.cli.client import Client
 from deploy.cli.connection import Connection
 from deploy.cli.console import out
@@ -38,10 +38,13 @@ _QUESTIONS = (
 def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Keep the data folder, and say where it is.")] = False,
     pictures: Annotated[bool, typer.Option("--pictures", help="Train on drawings instead of tickets.")] = False,
+    generate: Annotated[bool, typer.Option("--generate", help="Train a model that writes.")] = False,
 ) -> None:
-    """Start Graft, train a model on sample tickets (or drawings), call it, and clean up."""
+    """Start Graft, train a model on sample tickets (or drawings, or facts to write about), call it, and clean up."""
     if pictures:
         registry.check(registry.mobilenet_v2(Settings()))
+    if generate:
+        registry.check(registry.smollm2(Settings()))
     began = time.monotonic()
     with interrupting(), _data_folder(keep) as folder, _deployment(folder) as deployment:
         _step(f"Graft is up after {console.duration(time.monotonic() - began)}: {deployment.url}")
@@ -52,6 +55,8 @@ def demo(
         with Client(Connection(deployment.url, issued["key"])) as client:
             if pictures:
                 picture_demo.run(client, folder, _step)
+            elif generate:
+                writing_demo.run(client, folder, _step)
             else:
                 _train(client)
                 _ask(client)

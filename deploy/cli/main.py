@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from deploy.cli import accounts, audit, catalog, data, demo, prediction, running, tenants, training
+from deploy.cli import accounts, audit, catalog, data, demo, exporting, prediction, running, tenants, training
 from deploy.cli.console import out, show_error
 from models.errors import GraftError
 
@@ -80,6 +80,7 @@ app.command("versions", rich_help_panel=_SERVE)(catalog.versions)
 app.command("aliases", rich_help_panel=_SERVE)(catalog.aliases)
 app.command("promote", rich_help_panel=_SERVE)(catalog.promote)
 app.command("rollback", rich_help_panel=_SERVE)(catalog.rollback)
+app.command("export", rich_help_panel=_SERVE)(exporting.export)
 app.command("delete-model", rich_help_panel=_SERVE)(catalog.delete_model)
 app.command("delete-version", rich_help_panel=_SERVE)(catalog.delete_version)
 app.command("delete-alias", rich_help_panel=_SERVE)(catalog.delete_alias)

@@ -67,6 +67,16 @@ class UnknownLabels(InvalidRequest):
     )
 
 
+class NotExportable(InvalidRequest):
+    """A version that has no form in which other programs could load it."""
+
+    param = "model"
+    message = (
+        "'{model}' was made by '{strategy}': only low-rank matrices of a model that writes become a PEFT adapter. "
+        "Train with strategy 'lora', or name such a version: {model}@N."
+    )
+
+
 class StrategyOfAnotherKind(InvalidRequest):
     """A strategy of base models that write for one that reads, or the other way round."""
 

@@ -60,7 +60,7 @@ def train(
         return request.strategy == "auto" and time.monotonic() - began > request.refine_budget_s
 
     curve: list[dict[str, float]] = []
-    tokens = 0
+    tokens = replayed = 0
     for step in training_loop.train(
         fitted,
         config,
@@ -74,7 +74,10 @@ def train(
     ):
         tokens += step.tokens
         curve.append(_point(step))
-        yield _progress(step, began, len(curve))
+        if not step.replayed:  # the attempt that took it has told it
+            yield _progress(step, began, step.number - replayed)
+        else:
+            replayed = step.number
     seconds = time.monotonic() - began
     run.report.add_tokens(tokens)
     run.report.add_seconds("training", seconds)

@@ -61,6 +61,7 @@ class Step:
     seconds: float
     tokens: int
     held_loss: float | None = None
+    replayed: bool = False  # by an earlier attempt
 
 
 def train(
@@ -91,7 +92,7 @@ def train(
         done = found.step
         progress.restore(found)
         for entry in progress.steps:
-            yield Step(total=total, seconds=0.0, **entry)
+            yield Step(total=total, seconds=0.0, replayed=True, **entry)
     for number in range(done, total):
         if stop():
             raise Stopped

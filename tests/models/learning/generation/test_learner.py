@@ -107,7 +107,7 @@ def test_a_killed_fit_resumes_to_the_same_bits(writer, ask, tmp_path, monkeypatc
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
     steps = [event.metrics["step"] for event in _steps(events)]
-    assert steps == list(range(1, len(steps) + 1))
+    assert steps[0] == len(seen) + 1
 
 
 def _pair(number):
