@@ -8,7 +8,19 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from deploy.cli import accounts, audit, catalog, data, demo, exporting, prediction, running, tenants, training
+from deploy.cli import (
+    accounts,
+    audit,
+    catalog,
+    data,
+    demo,
+    exporting,
+    openai_import,
+    prediction,
+    running,
+    tenants,
+    training,
+)
 from deploy.cli.console import out, show_error
 from models.errors import GraftError
 
@@ -66,6 +78,7 @@ _TRAIN, _SERVE, _RUN = "Train", "Models", "Run a Graft"
 
 app.command("check", rich_help_panel=_TRAIN)(data.check)
 app.command("train", rich_help_panel=_TRAIN)(training.train)
+app.command("import-openai", rich_help_panel=_TRAIN)(openai_import.import_openai)
 app.command("jobs", rich_help_panel=_TRAIN)(training.jobs)
 app.command("watch", rich_help_panel=_TRAIN)(training.watch)
 app.command("cancel", rich_help_panel=_TRAIN)(training.cancel)

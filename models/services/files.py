@@ -22,7 +22,7 @@ from models.records import audit, customers, files, idempotency, jobs
 from models.records.database import DatabaseUnavailable
 from models.records.files import File
 from models.records.pages import Page
-from models.services import caches, quotas
+from models.services import caches, quotas, token_counts
 from models.services.errors import FileInUse
 from models.services.quotas import QuotaName
 from models.services.resources import Resources
@@ -66,7 +66,7 @@ def create(resources: Resources, customer_id: str, new: NewFile, cancellation: C
     name = _clean(new.filename)
     new = replace(new, filename=name)
     found = resources.validations.inspect(customer_id, _order(resources.settings, new), cancellation)
-    profile = _with_warnings(found, resources.settings, name)
+    profile = _with_warnings(found, resources.settings, new)
     sha256 = new.sha256 or _digest(new.path)
     file_id = new_id("file-")
     key = file_key(customer_id, file_id)
@@ -111,7 +111,7 @@ def inspect(settings: Settings, new: NewFile) -> DatasetProfile:
         role=order.role,
         limits=order.limits,
     )
-    return _with_warnings(found, settings, new.filename)
+    return _with_warnings(found, settings, new)
 
 
 def get(resources: Resources, customer_id: str, file_id: str) -> File:
@@ -202,9 +202,10 @@ def _order(settings: Settings, new: NewFile) -> Order:
     )
 
 
-def _with_warnings(found: DatasetProfile, settings: Settings, filename: str) -> DatasetProfile:
-    """Return the profile with the warnings about the default base."""
-    return replace(found, warnings=[*found.warnings, *_warn_by_default(found, settings, filename)])
+def _with_warnings(found: DatasetProfile, settings: Settings, new: NewFile) -> DatasetProfile:
+    """Return the profile with the warnings about the default base. Raises OpenAnswers."""
+    tokens = token_counts.warnings(settings, new.path, found, stated=new.task is not None)
+    return replace(found, warnings=[*found.warnings, *_warn_by_default(found, settings, new.filename), *tokens])
 
 
 def _digest(path: Path) -> str:
