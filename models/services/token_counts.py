@@ -38,7 +38,9 @@ def warnings(settings: Settings, path: Path, found: DatasetProfile, *, stated: b
     folder = sources.installed(entry.source)
     if folder is None or not (folder / "tokenizer.json").is_file():
         return []  # it is not unpacked yet
-    tokenizer, long, counts = _tokenizer(folder), [], []
+    tokenizer = _tokenizer(folder)
+    long: list[int] = []
+    counts: list[int] = []
     for example in read(path, format=found.format, task=found.task, columns=found.columns):
         if len(counts) == _COUNTED:
             break
