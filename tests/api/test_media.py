@@ -121,10 +121,11 @@ def test_hostile_archives_are_refused_by_name_and_the_next_one_is_read(tenant: T
     assert upload(tenant, archive(folders())).status_code == 200
 
 
-def test_without_a_base_that_reads_pictures_the_job_is_refused_with_the_mend(tenant: Tenant) -> None:
-    file = upload(tenant, archive(folders())).json()
+def test_without_a_base_that_reads_sounds_the_job_is_refused_with_the_mend(tenant: Tenant) -> None:
+    sounds = {f"{label}/{n}.wav": sound(seed=n) for label in ("one", "two") for n in range(4)}
+    file = upload(tenant, archive(sounds)).json()
     answer = tenant.http.post("/v1/fine_tuning/jobs", json={"training_file": file["id"]})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "no_base_model")
     assert "GRAFT_BASE_MODELS_FILE" in answer.json()["error"]["message"]
     answer = tenant.http.post("/v1/fine_tuning/jobs", json={"training_file": file["id"], "model": "minilm"})
-    assert "needs one that reads image" in answer.json()["error"]["message"]
+    assert "needs one that reads audio" in answer.json()["error"]["message"]

@@ -90,6 +90,11 @@ class HeldOutResults:
         self._rows: list[NDArray[np.int64]] = []
         self._training_losses: dict[int, list[float]] = {}
 
+    @property
+    def empty(self) -> bool:
+        """Whether no split has answered yet."""
+        return not self._targets
+
     def begin_split(
         self,
         targets: Targets | Ragged,

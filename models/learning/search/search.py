@@ -29,6 +29,7 @@ from models.learning.search.held_out import Trial
 from models.learning.search.policy import Rung, TrialPlan, Verdict
 from models.learning.search.priors import Prior
 from models.learning.search.racing import Race, rung_work
+from models.learning.search.rates import LearningRates
 from models.learning.search.report import CandidateRecord, Expectations, SearchReport
 from models.learning.search.situation import Situation
 from models.learning.search.trials import SearchContext
@@ -58,12 +59,14 @@ def refine(run: EncodedRun, first: FirstVersion, situation: Situation) -> Iterat
     prior = outcomes.prior(run, situation, head_score)
     plan = _plan(run, situation, head_score, prior)
     expectations = _expectations(run, plan, prior, head_score)
+    asked = run.request.hyperparameters
     context = SearchContext(
         run=run,
         first=first,
         plan=plan.trials,
         budget=Budget(run.request.refine_budget_s if run.request.strategy == "auto" else None),
         report=SearchReport(_records(plan), expectations, tried_before=run.report.tried),
+        rates=LearningRates(asked.learning_rate != "auto" or asked.learning_rate_multiplier != "auto"),
     )
     if plan.entrants:
         yield from _search(context, plan)
@@ -177,6 +180,7 @@ def _try_and_train(context: SearchContext, candidate: Candidate) -> Iterator[Tra
     with context.metered(candidate):
         trial = yield from trials.run_trials(context, candidate)
     report.add_trial(candidate, trial)
+    candidate = context.rates.apply(candidate)
     _publish_report(context)
     improves = policy.improves(trial.figures)
     if not improves and run.request.strategy == "auto":

@@ -24,18 +24,20 @@ from models.learning.search.candidates import Candidate
 from models.learning.search.held_out import HeldOutResults, Trial
 from models.learning.search.policy import Rung, TrialPlan
 from models.learning.search.racing import RungTrials
+from models.learning.search.rates import SLOWER, LearningRates, LosesHead, check_first_epoch
 from models.learning.search.report import SearchReport
 
 
 @dataclass(frozen=True, slots=True)
 class SearchContext:
-    """Shared by the steps of one search. Of it only the budget and the report change."""
+    """Shared by the steps of one search. Of it only the budget, the report and the rates change."""
 
     run: EncodedRun
     first: FirstVersion
     plan: TrialPlan
     budget: Budget
     report: SearchReport
+    rates: LearningRates
 
     def held_out_results(self) -> HeldOutResults:
         """Return an empty record of held-out answers."""
@@ -114,12 +116,30 @@ def _fit_on_split(
     label: str,
 ) -> Generator[TrainEvent, None, None]:
     """Fit on a split and add the answers to its held-out rows to `results`. Raises OverBudget, Diverged."""
-    run = context.run
+    run, budget, rates = context.run, context.budget, context.rates
     rows = splits.rows_of(run, context.first, split)
-    job = FitJob(candidate.name, split.name, candidate.config, baseline.head, split.train, rows)
+    # All splits of a trial are answered at one rate.
+    may_slow = results.empty
+    while True:
+        slowed, epochs = rates.apply(candidate), list[Epoch]()
 
-    epochs: list[Epoch] = []
-    fitted = yield from fit_candidate(context, candidate, job, label, epochs.append)
+        def keep(epoch: Epoch, epochs: list[Epoch] = epochs) -> None:
+            if epoch.number == 1 and may_slow and rates.may_slow(candidate):
+                check_first_epoch(epoch, baseline, split, run.task.link)
+            epochs.append(epoch)
+
+        name = rates.name_of(candidate, split.name)
+        job = FitJob(candidate.name, name, slowed.config, baseline.head, split.train, rows)
+        try:
+            fitted = yield from fit_candidate(context, slowed, job, label, keep)
+            break
+        except LosesHead:
+            rates.slow(candidate)
+            lost = len(rows.tokens) * candidate.weight
+            budget.plan(lost)
+            budget.complete(lost)
+            run.report.add_tokens(sum(len(row) for row in rows.tokens))
+            yield budget.progress(0.0, f"{label}: begins again at {SLOWER:g} of the rate, which lost the head")
     # Only now: a split that the budget ended has answered for some epochs and not for others.
     results.begin_split(split.held_targets, split.held, baseline.logits_NK, baseline.ngram_logits_NK)
     for epoch in epochs:
