@@ -1,9 +1,9 @@
 """Long texts: what is read in windows beside what is cut off at the base's longest input, score and seconds.
 
-`python -m tests.benchmarks.windows [--rows 160] [--test 100] [--tokens 2000] [--sets …] [--strategies head …]`. A
-document has messages of a public set among messages of another, one at a random place, or as many as fill the last
-quarter; its label, or its spans, are those of the former. Both arms learn from and answer the same documents. Prints a
-table in Markdown.
+`python -m tests.benchmarks.windows [--rows 160] [--test 100] [--tokens 2000] [--sets …] [--strategies head …]
+[--features auto]`. A document has messages of a public set among messages of another, one at a random place, or as many
+as fill the last quarter; its label, or its spans, are those of the former. Both arms learn from and answer the same
+documents. Prints a table in Markdown.
 """
 
 from __future__ import annotations
@@ -61,19 +61,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--tokens", type=int, default=2_000, help="of a document")
     parser.add_argument("--sets", nargs="+", choices=_SETS, default=list(_SETS))
     parser.add_argument("--strategies", nargs="+", default=["head"])
+    parser.add_argument("--features", default="auto", help="of the head: fewer candidates take less time")
     asked = parser.parse_args(argv)
+    hyperparameters = Hyperparameters(features=asked.features)
     backbone: Any = loading.load(registry.MINILM)
     print("| documents | strategy | cut at 256 tokens | in windows | training, s | predict, s per document |")
     print("| --- | --- | ---: | ---: | ---: | ---: |")
     for name, strategy in itertools.product(asked.sets, asked.strategies):
         data = _documents(_SETS[name], backbone, rows=asked.rows, test=asked.test, tokens=asked.tokens)
-        cut, windows = (_measure(data, backbone, strategy, windows=windows) for windows in (False, True))
+        cut, windows = (
+            _measure(data, backbone, strategy, hyperparameters, windows=windows) for windows in (False, True)
+        )
         seconds = f"{cut.training_s:.0f} → {windows.training_s:.0f} | {cut.predict_s:.2f} → {windows.predict_s:.2f}"
         print(f"| {_SETS[name].title} | {strategy} | {cut.score} | {windows.score} | {seconds} |", flush=True)
     return 0
 
 
-def _measure(data: TaskSet, backbone: TextBackbone, strategy: Strategy, *, windows: bool) -> Measured:
+def _measure(
+    data: TaskSet, backbone: TextBackbone, strategy: Strategy, hyperparameters: Hyperparameters, *, windows: bool
+) -> Measured:
     with tempfile.TemporaryDirectory() as place:
         folder, columns = Path(place), {name: name for name in data.train[0]}
         request = TrainRequest(
@@ -81,7 +87,7 @@ def _measure(data: TaskSet, backbone: TextBackbone, strategy: Strategy, *, windo
             data.task,
             folder / "out",
             strategy=strategy,
-            hyperparameters=Hyperparameters(),
+            hyperparameters=hyperparameters,
         )
         began = time.monotonic()
         chosen = encoder.windowing_of if windows else lambda _: None  # the second as it was before there were windows
