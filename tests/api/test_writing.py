@@ -185,6 +185,12 @@ def test_what_cannot_be_written_is_refused_in_openais_words(
     )
 
 
+def test_a_prompt_that_is_too_long_is_named(acme: Tenant) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        acme.openai.completions.create(model=MODEL, prompt="x" * 600)
+    assert (caught.value.code, caught.value.param) == ("context_length_exceeded", "prompt")
+
+
 def test_a_classifier_does_not_write_on(acme: Tenant) -> None:
     for model, status in (("minilm", 404), ("never-was", 404)):
         answer = acme.http.post("/v1/completions", json={"model": model, "prompt": "x"})

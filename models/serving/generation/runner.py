@@ -183,7 +183,8 @@ class GenerationRunner:
     async def write(self, customer_id: str, adapter: WritingAdapter, request: WriteRequest) -> OpenWriting:
         """Begin to answer. Raises InvalidInput, ContextLengthExceeded, QueueFull, ShuttingDown."""
         tokens, constraints = await asyncio.to_thread(self._prepare, adapter, request)
-        most = self._completion(len(tokens), request.params.max_tokens)
+        param = "prompt" if isinstance(request.prompt, str) else "messages"
+        most = self._completion(len(tokens), request.params.max_tokens, param)
         loop = asyncio.get_running_loop()
         writing = OpenWriting(customer_id, loop, prompt_tokens=len(tokens), left=request.choices)
         choices = []
@@ -229,13 +230,13 @@ class GenerationRunner:
         schema = request.schema
         return tokens, [] if schema is None else [self._compiler.compile(schema) for _ in range(request.choices)]
 
-    def _completion(self, prompt: int, asked: int | None) -> int:
+    def _completion(self, prompt: int, asked: int | None, param: str) -> int:
         """Return how many tokens an answer may have; raises ContextLengthExceeded."""
         room = self.most_tokens - prompt
         if room < 1 or (asked is not None and asked > room):
             completion = asked or 1
             raise ContextLengthExceeded(
-                most=self.most_tokens, asked=prompt + completion, prompt=prompt, completion=completion, param="messages"
+                most=self.most_tokens, asked=prompt + completion, prompt=prompt, completion=completion, param=param
             )
         return asked or min(room, self._settings.generation_max_tokens)
 
