@@ -31,6 +31,8 @@ _log = structlog.get_logger(__name__)
 class DecoderBackbone:
     """A frozen base that writes, shared by all customers."""
 
+    windowing: None = None  # what is longer than the base reads is cut or refused, and never read in windows
+
     def __init__(
         self, entry: BackboneEntry, folder: Path, network: Decoder, tokenizer: ChatTokenizer, *, threads: int
     ) -> None:

@@ -25,7 +25,6 @@ from models.serving.errors import InvalidInput
 from models.serving.predictor import PredictCall, Predictor
 from models.settings import Settings
 from tests.models.neighbours.rows import NeighbourRows
-from tests.models.neighbours.tables import add_lines
 from tests.models.neighbours.task import NEAREST_ROW
 from tests.models.serving.conftest import make_artifact, until
 
@@ -43,12 +42,6 @@ ROWS = {
         ("We waited an hour at the table", "service"),
     ],
 }
-
-
-@pytest.fixture
-def tables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line per table, for the time of a test."""
-    add_lines(monkeypatch)
 
 
 @pytest.fixture(scope="session")
