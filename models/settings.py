@@ -151,6 +151,7 @@ class Settings(BaseSettings):
     )
     train_timeout_s: float = Field(3_600.0, gt=0, description="Longest run of one attempt.")
     stall_timeout_s: float = Field(300.0, gt=0, description="A trainer that reports nothing for so long is killed.")
+    room_wait_s: float = Field(60.0, ge=0, description="How long an attempt that found the disk full waits for room.")
     trainer_niceness: int = Field(
         10, ge=0, le=19, description="How far the trainer steps back for prediction on the same machine."
     )

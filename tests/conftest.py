@@ -237,6 +237,7 @@ def settings(
         "broker_url": valkey,
         "admin_key": SecretStr("operator-key-of-the-tests-0123456789"),
         "threads": 1,
+        "room_wait_s": 0.0,
     }
     if store_kind == "s3":
         bucket, endpoint = f"graft-{uuid4().hex}", request.getfixturevalue("s3_endpoint")

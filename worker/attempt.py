@@ -269,7 +269,7 @@ class Attempt:
         def retry() -> Job:
             if error.code == DiskFull().code:
                 # Without free space the next attempt would end like this one, and so would the last one.
-                await_room(self._settings.cache_dir, self._retry.pause)
+                await_room(self._settings.cache_dir, self._retry.pause, longest_s=self._settings.room_wait_s)
             return self._retry.call(lambda: claims.retry(self._resources, self._claim, error))
 
         self._move(Event.FAILED)

@@ -34,7 +34,6 @@ log = structlog.get_logger(__name__)
 
 _LOCK = ".owner"
 _STALE_CHECKPOINT_S = 7 * 86_400.0
-_ROOM_WAIT_S = 60.0
 _ROOM_BYTES = 2**20
 
 
@@ -189,14 +188,14 @@ def shrink_caches(cache_dir: Path, limit_bytes: int) -> int:
     return removed
 
 
-def await_room(cache_dir: Path, pause: Callable[[float], bool]) -> None:
-    """Remove every cached feature, then wait until the disk has more room than before, a minute at most.
+def await_room(cache_dir: Path, pause: Callable[[float], bool], *, longest_s: float) -> None:
+    """Remove every cached feature, then wait until the disk has more room than before, `longest_s` at most.
 
     `pause` waits for some seconds; it returns False when nobody waits for the result any more.
     """
     before = shutil.disk_usage(cache_dir).free
     shrink_caches(cache_dir, 0)
-    deadline = time.monotonic() + _ROOM_WAIT_S
+    deadline = time.monotonic() + longest_s
     # First wait, then look: what was freed just now is others' as well.
     while pause(1.0) and shutil.disk_usage(cache_dir).free < before + _ROOM_BYTES and time.monotonic() < deadline:
         pass

@@ -111,7 +111,8 @@ def test_what_is_not_there_is_told_from_what_is(tenant: Tenant, publish: Publish
     assert "POST /v1/fine_tuning/jobs" in message
     assert message.endswith("You have no model yet.")
     publish("tickets", versions=3)
-    assert refused("minilm")[1].endswith("Your models: tickets.")
+    # Another one: what there is not is remembered for a moment, message and all.
+    assert refused("mobilenet-v2")[1].endswith("Your models: tickets.")
     assert refused("tickets@7") == ("no_such_version", "'tickets' has no version 7; it has 1, 2, 3.")
     assert refused("tickets@canary") == ("no_such_alias", "'tickets' has no alias 'canary'; it has live.")
     assert refused("tikcets") == ("not_found", "No such model: 'tikcets'.")

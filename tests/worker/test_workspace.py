@@ -102,7 +102,7 @@ def test_whoever_waits_for_room_gives_up_the_caches_first(tmp_path):
     cached.parent.mkdir(parents=True)
     cached.write_bytes(b"x")
     asked = []
-    workspace.await_room(tmp_path, asked.append)
+    workspace.await_room(tmp_path, asked.append, longest_s=60.0)
     assert not cached.exists()
     assert asked == [1.0]  # nobody waits any more
 
