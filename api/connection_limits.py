@@ -42,6 +42,10 @@ class HeadersTooLarge(GraftError):
     message = "The request's headers are longer than {limit} bytes."
 
 
+# Why a connection was refused or cut off, as metrics name it.
+END_REASONS = ("slow_headers", "large_headers", "slow_body", "slow_reader", "address_limit", "total_limit")
+
+
 @dataclass(slots=True)
 class Connections:
     """The open connections of one process and their bounds. `on_end` is told why one was refused or cut off."""
@@ -56,7 +60,7 @@ class Connections:
         self.total += 1
         self.by_address[address] += 1
         if self.total > self.settings.max_connections:
-            self.on_end("process_limit")
+            self.on_end("total_limit")
             return TooManyConnections()
         most = self.settings.max_connections_per_address
         if self.by_address[address] > most and not self._is_proxy(address):

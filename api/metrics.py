@@ -21,7 +21,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.connection_limits import Connections
+from api.connection_limits import END_REASONS, Connections
 from api.logging import route_template
 from models.errors import Unavailable
 from models.services.job_figures import JobFigures
@@ -65,6 +65,8 @@ class Metrics:
             ["reason"],
             registry=self.registry,
         )
+        for reason in END_REASONS:  # a series that begins with its first event hides that event from a rate
+            ended.labels(reason)
         connections.on_end = lambda reason: ended.labels(reason).inc()
         opened = Gauge("graft_http_connections", "Open connections.", registry=self.registry)
         opened.set_function(lambda: connections.total)

@@ -219,7 +219,7 @@ def test_connections_are_counted_by_process_and_by_address() -> None:
     for _ in range(3):  # of many clients
         assert connections.open("10.1.2.3") is None
     assert isinstance(connections.open("10.1.2.3"), Unavailable)
-    assert ended == ["address_limit", "process_limit"]
+    assert ended == ["address_limit", "total_limit"]
     for address in ["192.0.2.1"] * 2 + ["10.1.2.3"] * 4:
         connections.close(address)
     assert (connections.total, dict(connections.by_address)) == (0, {})

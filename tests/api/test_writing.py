@@ -221,7 +221,7 @@ def test_a_flooded_queue_is_429_and_others_are_answered(
 ) -> None:
     tenant, engine, going_on = writer.tenant("flood"), _engine(writer), threading.Event()
     compute = engine._compute
-    monkeypatch.setattr(engine, "_compute", lambda stretches: going_on.wait(20) and compute(stretches))
+    monkeypatch.setattr(engine, "_compute", lambda stretches: going_on.wait(120) and compute(stretches))
     body = {"model": MODEL, "messages": HELLO, "n": 4, "max_tokens": 400, "logit_bias": {"2": -100}, "stream": True}
     with tenant.http.stream("POST", "/v1/chat/completions", json=body) as answer:
         next(answer.iter_lines())
