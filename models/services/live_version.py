@@ -64,7 +64,7 @@ def decide(
     if current is None or current.job_id == job.id:
         decision = promotion.decide(rule, _new(best), None, None, serving=serving)
     else:
-        live = promotion.Live(current.number, _rows(current))
+        live = promotion.Live(current.number, _rows(current), current.metrics.get("score"))
         if compared_with is None and comparison is None:
             comparison = LiveComparison(live=0)  # nothing was live when the job began
         decision = promotion.decide(rule, _new(best), live, comparison, serving=serving)

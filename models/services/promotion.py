@@ -36,6 +36,7 @@ class Live:
 
     number: int
     rows: int | None
+    score: float | None = None  # on held-out rows of its own job
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,8 @@ def decide(
 
     `serving`: the version that answers meanwhile, be it an earlier one of the same job, for the reason's words.
     `auto`: not below the majority, no label lost, and better than the live version on the same held-out rows, or no
-    worse on more data. Without a comparison, because the live version cannot be read, the majority alone decides.
+    worse on more data. Of a live version that cannot be read the majority alone decides; where a
+    learner makes no comparison, each version's own score does.
     """
     stays = f"Version {serving} stays live." if serving is not None else "No version is live."
     if rule == "never":
@@ -89,6 +91,12 @@ def is_below_majority(new: NewVersion) -> bool:
 
 def _replace(new: NewVersion, live: Live, comparison: LiveComparison | None) -> Decision:
     if comparison is None:
+        if new.score is not None and live.score is not None and new.score < live.score:
+            reason = (
+                f"Version {live.number} stays live: version {new.number} scores {new.score:.3f}, below its "
+                f"{live.score:.3f}, each on held-out rows of its own job; on the same rows they were not compared."
+            )
+            return Decision(False, reason)
         return Decision(True, f"Version {new.number} replaces version {live.number}; they were not compared.")
     if comparison.live != live.number:
         reason = (

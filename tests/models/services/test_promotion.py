@@ -41,6 +41,7 @@ MORE = replace(NEW, rows=800)
         ("another went live meanwhile", NEW, replace(LIVE, number=7), BETTER, False, "went live while the job ran"),
         ("rows of the live one not known", MORE, replace(LIVE, rows=None), EVEN, False, "not on more data"),
         ("no comparison", NEW, LIVE, None, True, "not compared"),
+        ("no comparison, a lower score", NEW, replace(LIVE, score=0.99), None, False, "below its 0.990"),
     ],
 )
 def test_auto(
