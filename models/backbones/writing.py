@@ -17,7 +17,7 @@ from models.backbones.checkpoint import from_pretrained, revision_of
 from models.backbones.decoder import Decoder, DecoderConfig
 from models.backbones.errors import BaseModelUnreachable, UnsupportedDecoder
 from models.backbones.registry import BackboneEntry
-from models.backbones.sources import GgufSource, HubSource
+from models.backbones.sources import HubSource, PackedSource
 
 _ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")
 _ROTATIONS = ("default", "linear", "llama3", "yarn")
@@ -101,7 +101,7 @@ def load_decoder(
 def fetch(entry: BackboneEntry) -> Path:
     """Return the base's folder on this machine: unpacked or downloaded now, if need be. Raises BaseModelUnreachable."""
     source = entry.source
-    if isinstance(source, GgufSource):
+    if isinstance(source, PackedSource):
         return gguf.unpack(entry, source)
     if not isinstance(source, HubSource):
         folder = registry.folder_of(entry)

@@ -10,7 +10,6 @@ from typing import Any, BinaryIO
 
 from models.backbones import registry
 from models.backbones.registry import BackboneEntry
-from models.datasets import validation
 from models.datasets.examples import DatasetProfile
 from models.datasets.limits import Limits
 from models.datasets.validation import Role
@@ -102,15 +101,7 @@ def create(resources: Resources, customer_id: str, new: NewFile, cancellation: C
 
 def inspect(settings: Settings, new: NewFile) -> DatasetProfile:
     """Validate a local file as an upload does, in this process. Raises InvalidDataset."""
-    order = _order(settings, new)
-    found = validation.inspect(
-        order.path,
-        filename=order.filename,
-        task=order.task,
-        columns=order.columns,
-        role=order.role,
-        limits=order.limits,
-    )
+    found = _order(settings, new).inspect()
     return _with_warnings(found, settings, new)
 
 

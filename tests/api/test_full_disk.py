@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import httpx
+
+from tests.file_sizes import files_up_to
 
 if TYPE_CHECKING:
     from tests.api.conftest import Server, Tenant
 
 _ROOM = 1_200_000
-
-
-@contextmanager
-def _files_up_to(size: int) -> Iterator[None]:
-    """Let no file of this process, which the server is in, become larger: a write fails as on a full disk."""
-    before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))
 
 
 def test_an_upload_on_a_full_disk_gets_507_and_works_when_there_is_room(server: Server, tenant: Tenant) -> None:
@@ -34,7 +22,7 @@ def test_an_upload_on_a_full_disk_gets_507_and_works_when_there_is_room(server: 
     def send() -> httpx.Response:
         return tenant.http.post("/v1/files", files={"file": ("t.csv", table)}, data={"purpose": "fine-tune"})
 
-    with _files_up_to(_ROOM):
+    with files_up_to(_ROOM):
         refused = send()
         assert server.anonymous.get("/readyz").status_code == 200
     assert refused.status_code == 507

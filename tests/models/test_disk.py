@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import errno
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,24 +13,14 @@ from safetensors.numpy import save_file
 from models import disk
 from models.learning.data import features
 from models.log_lines import LogLines
+from tests.file_sizes import files_up_to
 
 _LARGE = {"features": np.zeros((1_000, 100), dtype=np.float32)}
 
 
-@contextmanager
-def _files_up_to(size: int) -> Iterator[None]:
-    """Let no file of this process become larger: a write fails as on a full disk."""
-    before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))
-
-
 def test_tensors_that_do_not_fit_raise_what_files_raise(tmp_path: Path) -> None:
     """Before, a job on a full disk failed as an internal error, and a cache that did not fit ended it."""
-    with _files_up_to(10_000):
+    with files_up_to(10_000):
         with pytest.raises(SafetensorError):
             save_file(_LARGE, tmp_path / "x")
         with pytest.raises(OSError, match="too large") as raised, disk.writing_tensors():
@@ -46,7 +33,7 @@ def test_tensors_that_do_not_fit_raise_what_files_raise(tmp_path: Path) -> None:
 def test_lines_of_the_log_that_do_not_fit_are_lost_and_nobody_notices(tmp_path: Path) -> None:
     with (tmp_path / "log").open("wb") as file:
         lines = LogLines(file)
-        with _files_up_to(10):
+        with files_up_to(10):
             lines.write(b"x" * 100)
         lines.write(b"again\n")
     assert (tmp_path / "log").read_bytes().endswith(b"again\n")

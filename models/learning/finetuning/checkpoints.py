@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import structlog
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save_file
 from torch import Tensor
 
-from models import disk
+from models.learning.checkpoint_folder import CheckpointFolder
 from models.learning.finetuning.network import Network
 from models.learning.heads.linear import Floats
-
-_MANIFEST = "manifest.json"
-_STATE = "state.safetensors"
-_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +54,7 @@ class Checkpoints:
     """The last checkpoint of one fit in a folder of its own. `fingerprint` identifies the fit."""
 
     def __init__(self, folder: Path, fingerprint: str, *, every_s: float = 10.0) -> None:
-        self._folder = folder
-        self._fingerprint = fingerprint
+        self._folder = CheckpointFolder(folder, fingerprint)
         self._every_s = every_s
         self._saved_at = time.monotonic()
 
@@ -74,47 +62,15 @@ class Checkpoints:
         """Replace the last one, unless that is only seconds old. A full disk loses the checkpoint, not the run."""
         if time.monotonic() - self._saved_at < self._every_s:
             return
-        temporary = self._folder.with_name(f"{self._folder.name}.{os.getpid()}.tmp")
-        try:
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
-            logits = {f"held.{index}": torch.from_numpy(array) for index, array in enumerate(checkpoint.held_logits)}
-            tensors = {name: tensor.cpu().contiguous() for name, tensor in {**checkpoint.tensors, **logits}.items()}
-            with disk.writing_tensors():
-                save_file(tensors, temporary / _STATE)
-            manifest = {
-                "fingerprint": self._fingerprint,
-                "epoch": checkpoint.epoch,
-                "losses": checkpoint.losses,
-                "sha256": _sha256(temporary / _STATE),
-            }
-            (temporary / _MANIFEST).write_text(json.dumps(manifest), "utf-8")
-            shutil.rmtree(self._folder, ignore_errors=True)
-            temporary.replace(self._folder)
+        logits = {f"held.{index}": torch.from_numpy(array) for index, array in enumerate(checkpoint.held_logits)}
+        values = {"epoch": checkpoint.epoch, "losses": checkpoint.losses}
+        if self._folder.write({**checkpoint.tensors, **logits}, values):
             self._saved_at = time.monotonic()
-        except OSError as error:
-            _log.warning("checkpoint_not_written", folder=str(self._folder), error=str(error))
-            shutil.rmtree(temporary, ignore_errors=True)
 
     def load(self) -> Checkpoint | None:
         """Return the last checkpoint of this very fit; None if there is none or it is damaged: the fit starts anew."""
-        try:
-            manifest = json.loads((self._folder / _MANIFEST).read_text("utf-8"))
-            if manifest["fingerprint"] != self._fingerprint:
-                return None
-            if _sha256(self._folder / _STATE) != manifest["sha256"]:
-                _log.warning("checkpoint_corrupt", folder=str(self._folder))
-                return None
-            tensors = load((self._folder / _STATE).read_bytes())
-        except FileNotFoundError:
+        if (found := self._folder.read()) is None:
             return None
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            _log.warning("checkpoint_unreadable", folder=str(self._folder), error=str(error))
-            return None
-        held = [tensors.pop(f"held.{index}").numpy() for index in range(len(manifest["losses"]))]
-        return Checkpoint(manifest["epoch"], tensors, manifest["losses"], held)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        tensors, values = found
+        held = [tensors.pop(f"held.{index}").numpy() for index in range(len(values["losses"]))]
+        return Checkpoint(values["epoch"], tensors, values["losses"], held)

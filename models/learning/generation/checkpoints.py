@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import structlog
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save_file
 from torch import Tensor
 
-from models import disk
+from models.learning.checkpoint_folder import CheckpointFolder
 
-_MANIFEST, _STATE = "manifest.json", "state.safetensors"
 _SHARE = 0.05  # of the time, at most, that writing may take
-_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +31,8 @@ class Checkpoints:
     """One fit's folder. `fingerprint` says which fit it is: another's state is not resumed."""
 
     def __init__(self, folder: Path, fingerprint: Mapping[str, Any], *, every_s: float) -> None:
-        self._folder = folder
         encoded = json.dumps(fingerprint, sort_keys=True, default=str).encode()
-        self._fingerprint = hashlib.sha256(encoded).hexdigest()
+        self._folder = CheckpointFolder(folder, hashlib.sha256(encoded).hexdigest())
         self._every_s = every_s
         self._cost_s = 0.0
         self._saved_at = time.monotonic()
@@ -49,46 +42,18 @@ class Checkpoints:
         return time.monotonic() - self._saved_at >= max(self._every_s, self._cost_s / _SHARE)
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Write it beside the last one, then put it in its place. A full disk costs the checkpoint, not the fit."""
+        """Put it in the place of the last one. A full disk costs the checkpoint, not the fit."""
         began = time.monotonic()
-        temporary = self._folder.with_name(self._folder.name + ".tmp")
-        try:
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
-            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
-            with disk.writing_tensors():
-                save_file(tensors, temporary / _STATE)
-            manifest = {
-                "fingerprint": self._fingerprint,
-                "step": checkpoint.step,
-                "history": dict(checkpoint.history),
-                "sha256": _sha256(temporary / _STATE),
-            }
-            (temporary / _MANIFEST).write_text(json.dumps(manifest), "utf-8")
-            shutil.rmtree(self._folder, ignore_errors=True)
-            temporary.replace(self._folder)
-        except OSError as error:
-            _log.warning("checkpoint_not_written", folder=str(self._folder), error=str(error))
-            shutil.rmtree(temporary, ignore_errors=True)
+        self._folder.write(checkpoint.tensors, {"step": checkpoint.step, "history": dict(checkpoint.history)})
         self._saved_at = time.monotonic()
         self._cost_s = self._saved_at - began
 
     def load(self) -> Checkpoint | None:
         """Return the last checkpoint of this very fit; None if there is none or it is damaged: the fit starts anew."""
-        try:
-            manifest = json.loads((self._folder / _MANIFEST).read_text("utf-8"))
-            if manifest["fingerprint"] != self._fingerprint:
-                return None
-            if _sha256(self._folder / _STATE) != manifest["sha256"]:
-                _log.warning("checkpoint_corrupt", folder=str(self._folder))
-                return None
-            tensors = load((self._folder / _STATE).read_bytes())
-            return Checkpoint(int(manifest["step"]), tensors, manifest["history"])
-        except FileNotFoundError:
+        if (found := self._folder.read()) is None:
             return None
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            _log.warning("checkpoint_unreadable", folder=str(self._folder), error=str(error))
-            return None
+        tensors, values = found
+        return Checkpoint(int(values["step"]), tensors, values["history"])
 
 
 def capture(values: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -108,8 +73,3 @@ def restore(values: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, tens
             key: tensors[f"{key}.{name}"].to("cpu" if key == "step" else value.device)
             for key in ("step", "exp_avg", "exp_avg_sq")
         }
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -18,7 +18,7 @@ from models.learning.data.ragged import flat, units
 from models.learning.evaluation.assessment import Assessment, HeldOut, assess
 from models.learning.heads import baselines, first_version, linear, selection, zero_shot
 from models.learning.heads.cross_validation import DesignMatrix
-from models.learning.heads.encoding import EncodedRun, Measured, asked_features
+from models.learning.heads.encoding import EncodedRun, Measured
 from models.learning.heads.first_version import FirstVersion, HeadPrior
 from models.learning.heads.linear import Floats, Head
 from models.learning.heads.selection import Choice
@@ -68,7 +68,8 @@ def measure(run: EncodedRun, prior: HeadPrior) -> DefaultHead:
         held_features = {name: values[where] for name, values in run.training.features.items()}
         measured_on, head = _fit(run, choice, [train, everything])
     else:
-        held = HeldOut(run.validation.corpus.targets, np.arange(len(run.validation.corpus)) % 2, validated=True)
+        rows = run.validation.corpus
+        held = HeldOut(rows.targets, np.arange(len(rows)) % 2, validated=True, group_N=rows.groups.numbers)
         held_features = run.validation.features
         (head,) = _fit(run, choice, [everything])
         train, measured_on = everything, head
@@ -96,9 +97,7 @@ def measure(run: EncodedRun, prior: HeadPrior) -> DefaultHead:
 
 def _default_choice(run: EncodedRun, prior: HeadPrior, fold_N: Rows) -> Choice:
     """Return what the customer asked for, else where earlier jobs ended, else the defaults."""
-    asked = asked_features(run.request, run.backbone)
-    sets = {str(run.request.hyperparameters.features): asked} if asked else run.backbone.feature_sets()
-    name, names = next(iter(selection.default_first(sets, prior.features).items()))
+    name, names = next(iter(first_version.feature_sets(run, prior).items()))
     inverse = first_version.penalty_start(run, prior).inverse or run.task.link.default_inverse_penalty
     return Choice(name, names, (names,), inverse, False, fold_N, np.empty((0, run.outputs), dtype=np.float32))
 

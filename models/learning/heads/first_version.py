@@ -6,6 +6,7 @@ Where it helps, an n-gram part is added to it (see `stacking`).
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,15 +56,12 @@ def measure(run: EncodedRun, prior: HeadPrior) -> FirstVersion:
     """Choose features and penalty by cross-validation, fit on all rows, measure the baselines."""
     began = time.monotonic()
     corpus, task = run.training.corpus, run.task
-    asked = run.request.hyperparameters
-    names = asked_features(run.request, run.backbone)
-    sets = {str(asked.features): names} if names else run.backbone.feature_sets()
     table = DesignMatrix(run.training.features, corpus.targets)
     names_table = zero_shot.label_name_rows(run)
     choice = selection.choose(
         table,
         names_table if len(corpus) <= _NAMED_ROWS * run.outputs else None,
-        selection.default_first(sets, prior.features),
+        feature_sets(run, prior),
         fit_context(run),
         penalty_start(run, prior),
         corpus.groups.group_N,
@@ -106,6 +104,13 @@ def measure(run: EncodedRun, prior: HeadPrior) -> FirstVersion:
     )
     run.measured[trained.name] = Measured(assessment, held)
     return FirstVersion(trained, head, choice, stack, held, logits_NK, names_table)
+
+
+def feature_sets(run: EncodedRun, prior: HeadPrior) -> Mapping[str, tuple[str, ...]]:
+    """Return the sets of features to choose from, the default first: the customer's own, else the base's."""
+    asked = asked_features(run.request, run.backbone)
+    sets = {str(run.request.hyperparameters.features): asked} if asked else run.backbone.feature_sets()
+    return selection.default_first(sets, prior.features)
 
 
 def penalty_start(run: EncodedRun, prior: HeadPrior) -> PenaltyStart:

