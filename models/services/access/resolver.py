@@ -88,6 +88,9 @@ class AccessResolver:
         self._on_version_gone = on_version_gone
         self._keys: LookupCache[KeyRecord] = LookupCache(subjects=SUBJECTS, is_fresh=self._is_fresh)
         self._versions: LookupCache[ResolvedVersion] = LookupCache(subjects=SUBJECTS, is_fresh=self._is_fresh)
+        # Hashes of keys that exist, the oldest first. Not the cache: a change forgets entries, be it another customer's
+        # end, and a key in use must not be taken for a guess because it has to be looked up again.
+        self._found: dict[str, None] = {}
         self._used: dict[str, float] = {}  # key id → last use (Unix seconds), not written yet
         # Changes that were applied, with when (monotonic). Not their numbers alone: SQLite gives the last row's number
         # again once it is deleted, as a deleted customer's rows are in the transaction that tells of it.
@@ -116,9 +119,8 @@ class AccessResolver:
         await self._touch()
 
     def knows(self, secret: str) -> bool:
-        """Whether the key is in the cache as one that exists."""
-        entry = self._keys.peek(_digest(secret), "")
-        return entry is not None and entry.value is not None
+        """Whether the key existed when it was last looked up, whatever was forgotten since."""
+        return _digest(secret) in self._found
 
     async def authenticate(self, secret: str) -> Principal:
         """Return the customer whose key this is; raises InvalidKey, KeyRevoked, KeyExpired, CustomerSuspended."""
@@ -129,7 +131,11 @@ class AccessResolver:
         record = entry.unwrap()
         now = time.time()
         if record is None:
+            self._found.pop(sha256, None)
             raise InvalidKey()
+        self._found[sha256] = None
+        if len(self._found) > SUBJECTS:
+            del self._found[next(iter(self._found))]
         # The caller holds the whole secret: it may know what became of it.
         if _is_past(record.revoked_at, now):
             raise KeyRevoked()

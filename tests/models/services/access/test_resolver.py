@@ -128,3 +128,29 @@ def test_a_deleted_customer_is_forgotten(customer: Callable[..., Customer], benc
         await access.close()
 
     asyncio.run(run())
+
+
+def test_a_key_in_use_is_known_until_it_is_found_to_be_gone(
+    customer: Callable[..., Customer], resources: Resources
+) -> None:
+    """Before, another customer's end made every key unknown: beside guesses it was refused like one of them."""
+    acme, other = customer("acme"), customer("other")
+    issued = keys.issue(resources, acme.id, name="production")
+
+    async def run() -> None:
+        gone: list[str] = []
+        access = AccessResolver(resources, RefreshTiming(poll_s=0.02), on_customer_gone=gone.append)
+        await access.start()
+        assert not access.knows(issued.secret)
+        await access.authenticate(issued.secret)
+        await asyncio.to_thread(customers.delete, resources, other.id)
+        async with asyncio.timeout(8.0):
+            while not gone:
+                await asyncio.sleep(0.02)
+        assert access.knows(issued.secret)
+        await asyncio.to_thread(customers.delete, resources, acme.id)
+        await refused(access, issued.secret)
+        assert not access.knows(issued.secret)
+        await access.close()
+
+    asyncio.run(run())
