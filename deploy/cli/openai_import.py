@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from deploy.cli import console
 from deploy.cli.client import Client
 from deploy.cli.connection import Key, Server, as_customer
 from deploy.cli.console import out
@@ -28,12 +29,15 @@ def import_openai(
 ) -> None:
     """Post a job of OpenAI's here: its suffix, seed, method, hyperparameters and metadata, on the base here."""
     try:
-        fields = fields_of(json.loads(job.read_text("utf-8")))
+        exported = json.loads(job.read_text("utf-8"))
+        fields = fields_of(exported)
     except (OSError, ValueError, AttributeError) as error:
         raise CommandError(reason=f"{job} is not a job as JSON: {error}") from None
     with Client(as_customer(server, key)) as client:
         posted = submit(client, file, validation, {**fields, "task": "text-generation"})
-    out.print(f"{posted['id']}: follow it with  graft watch {posted['id']}")
+    console.show_warnings(posted.get("warnings") or [], console.err)
+    out.print(f"{posted['id']}: {posted['suffix']} on {posted['model']}, in the place of {exported.get('model')}.")
+    out.print(f"Follow it with  graft watch {posted['id']}")
 
 
 def fields_of(exported: dict[str, Any]) -> dict[str, str]:
