@@ -21,7 +21,7 @@ INPUTS := pyproject.toml constraints.txt Makefile
 TEST_ENV := PYTHONDONTWRITEBYTECODE= HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-pictures demo-generate serve install install-dev check format test test-fast test-slow bench bench-table bench-regret bench-carry-over bench-serving bench-generation bench-generation-serving bench-faults bench-fairness lint types imports settings clean distclean
+.PHONY: help demo demo-pictures demo-generate serve install install-dev check format test test-fast test-slow bench bench-table bench-regret bench-carry-over bench-unlabeled bench-serving bench-generation bench-generation-serving bench-gpu bench-detection bench-faults bench-fairness lint types imports settings clean distclean
 
 help:  ## List what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,11 +79,17 @@ bench-regret: $(VENV)/.installed-bench  ## Measure what `auto` loses to the best
 bench-carry-over: $(VENV)/.installed-bench  ## Measure what the outcomes of earlier jobs save
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m bench -s tests/benchmarks/test_carry_over.py $(PYTEST_ARGS)
 
+bench-unlabeled: $(VENV)/.installed-bench  ## Measure what rows without labels add (DRAWS="3 4 5")
+	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.benchmarks.unlabeled $(if $(DRAWS),--draws $(DRAWS))
+
 bench-serving: $(VENV)/.installed-bench  ## Measure what serving claims (ROWS=1,3,6 for some, SECONDS= of an arm, QUICK=1 to try it)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.benchmarks.serving $(if $(ROWS),--rows $(ROWS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(QUICK),--quick)
 
-bench-generation: $(VENV)/.installed-bench  ## Measure learning to write (ROWS=1,2,4,9 for some)
+bench-generation: $(VENV)/.installed-bench  ## Measure learning to write (ROWS=1,2,3,4,9 for some; QUICK=1: does it run)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.benchmarks.generation_learning $(if $(ROWS),--rows $(ROWS))
+
+bench-detection: $(VENV)/.installed-bench  ## Measure detectors: AP50, the first version, many customers' (ROWS=raccoon_det,throughput for some)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.benchmarks.detection $(if $(ROWS),--rows $(ROWS))
 
 bench-faults: install-dev  ## Kill processes beneath 200 jobs and look at the books (JOBS=, SECONDS=, SEED=, DATABASE=sqlite)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.benchmarks.faults $(if $(filter-out auto,$(JOBS)),--jobs $(JOBS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(DATABASE),--database $(DATABASE))
@@ -95,6 +101,9 @@ bench-fairness: install-dev  ## Measure one customer beside the uploads, jobs, e
 
 bench-generation-serving: $(VENV)/.installed-bench  ## Measure serving of models that write (ROWS=5,6,7,8,10 for some, REPEATS=)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.benchmarks.generation_serving $(if $(ROWS),--rows $(ROWS)) $(if $(REPEATS),--repeats $(REPEATS)) --data $(DATA)
+
+bench-gpu: $(VENV)/.installed-bench  ## Measure writing on a GPU in nine minutes (DEVICE=cpu QUICK=1 to try it)
+	HF_HUB_OFFLINE=1 timeout 540 $(BIN)/python -m tests.benchmarks.generation_gpu $(if $(DEVICE),--device $(DEVICE)) $(if $(QUICK),--quick) --data $(DATA)
 
 settings: install-dev  ## Write the settings into README.md, docker-compose.yml and compose.env.example
 	$(BIN)/python -m deploy.configuration README.md docker-compose.yml deploy/compose.env.example

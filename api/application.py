@@ -17,6 +17,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from api import documentation, errors, uploads
+from api.connection_limits import AddressLimit
 from api.context import Context
 from api.job_feed import JobFeed
 from api.limits import FailedLogins, OpenStreams, RateLimitHeaders, RateLimits
@@ -62,7 +63,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         static_url="/docs/assets",
         lifespan=_lifespan,
-        # The outermost first. The error boundary is the innermost: its answers are logged and marked.
+        # The outermost first. The error boundary is inside of them: its answers are logged and marked.
         middleware=[
             Middleware(RequestIds),
             Middleware(SecurityHeaders),
@@ -71,6 +72,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             *_browsers(settings),
             Middleware(RateLimitHeaders),
             Middleware(errors.ErrorBoundary),
+            Middleware(AddressLimit, settings=settings),
         ],
         # Its own tracing asks for its providers at every request; there are /metrics and the log instead.
         telemetry={"tracing": False, "metrics": False, "logs": False},
@@ -112,12 +114,13 @@ def _routers(settings: Settings) -> list[APIRouter]:
     routers: list[APIRouter] = []
     if settings.role in {"all", "predictor"}:
         # The only import of `serving`: a process that is control plane only never loads torch.
-        from api.routes import chat, completions, embeddings, prediction  # noqa: PLC0415
+        from api.routes import chat, completions, embeddings, prediction, responses  # noqa: PLC0415
 
         routers += [
             prediction.router,
             chat.router,
             completions.router,
+            responses.router,
             embeddings.router,
         ]  # first: the hot path is found first
     if settings.role in {"all", "api"}:

@@ -12,9 +12,11 @@ from fastapi import Request
 from starlette.responses import Response, StreamingResponse
 
 from api import context
+from api.classified_input import asked
 from api.disconnection import unless_gone
 from api.errors import InvalidBody
 from api.schemas.chat import CreateChatCompletion
+from models.datasets.errors import InvalidMedia
 from models.identifiers import new_id
 from models.serving.errors import InvalidInput
 from models.serving.predictor import PredictCall, Predictor
@@ -24,12 +26,15 @@ async def answer(
     request: Request, predictor: Predictor, body: CreateChatCompletion, customer_id: str, customer_name: str
 ) -> Response:
     """Answer the user's last message."""
+    _refuse_writing(body)
+    task = await predictor.task_of(customer_id, body.model)
+    question = asked(body, task.modality)
     call = PredictCall(
         customer_id=customer_id,
         customer_name=customer_name,
         model_ref=body.model,
-        inputs=[classified(body)],
-        top_k=max(1, body.top_logprobs or 0),
+        inputs=[question.value],
+        top_k=body.top_logprobs or None,
     )
     try:
         answer = await unless_gone(request, predictor.predict(call))
@@ -37,6 +42,8 @@ async def answer(
         # It names the only input; the caller sent messages.
         reason = str(error).replace(error.param or "", "The user's last message", 1)
         raise InvalidBody(reason=reason, param="messages") from error
+    except InvalidMedia as error:
+        raise error.at(question.param) from error
     context.of(request).metrics.predicted_rows.inc()
     prediction, tokens = answer.predictions[0], int(answer.usage["tokens"])
     head = {
@@ -81,20 +88,13 @@ def _chunks(
     yield b"data: [DONE]\n\n"
 
 
-def classified(body: CreateChatCompletion) -> str:
-    """Return the text to classify: the last message of the user's. Raises InvalidBody for what only writers do."""
+def _refuse_writing(body: CreateChatCompletion) -> None:
+    """Raise InvalidBody for what only models that write do."""
     if body.response_format not in (None, {"type": "text"}):
         reason = 'A classifier answers with a label: only {"type": "text"} is offered.'
         raise InvalidBody(reason=reason, param="response_format")
     if body.n not in (None, 1):
         raise InvalidBody(reason="A classifier has one answer: n is 1.", param="n")
-    asked = [message for message in body.messages if message.role == "user" and (message.text or message.other_parts)]
-    if not asked:
-        raise InvalidBody(reason="messages holds no message of the user's to classify.", param="messages")
-    if kinds := asked[-1].other_parts:
-        reason = f"The user's last message has a part of type '{kinds[0][:40]}': only text is read."
-        raise InvalidBody(reason=reason, param="messages")
-    return asked[-1].text
 
 
 def logprobs_of(prediction: dict[str, Any], top_k: int) -> dict[str, Any]:
@@ -110,7 +110,8 @@ def logprobs_of(prediction: dict[str, Any], top_k: int) -> dict[str, Any]:
 def content_of(prediction: dict[str, Any]) -> tuple[str, float]:
     """Return the assistant's answer and its probability.
 
-    Several labels are joined by commas, a number is written out, spans are the JSON that `predict` answers.
+    Several labels are joined by commas, a number is written out, all else (spans, boxes) is the JSON that `predict`
+    answers.
     """
     if "label" in prediction:
         return str(prediction["label"]), float(prediction["score"])
@@ -118,9 +119,9 @@ def content_of(prediction: dict[str, Any]) -> tuple[str, float]:
         scores = prediction.get("scores") or {}
         labels = [str(label) for label in prediction["labels"]]
         return ", ".join(labels), math.prod(float(scores.get(label, 1.0)) for label in labels)
-    if "spans" in prediction:
-        return orjson.dumps(prediction).decode(), 1.0
-    return str(prediction.get("value", "")), 1.0
+    if "value" in prediction:
+        return str(prediction["value"]), 1.0
+    return orjson.dumps(prediction, option=orjson.OPT_SERIALIZE_NUMPY).decode(), 1.0
 
 
 def _token(text: str, probability: float) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""How many connections a process and an address may have, and the errors of those that are refused or cut off."""
+"""How many connections a process and an address may have, and the errors of those that are refused or cut off.
+
+Behind a trusted proxy connections are the proxy's, so the address that it forwards is bound by its requests under way.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.errors import render
 from models.errors import GraftError, RateLimited, Unavailable
 from models.settings import Settings, networks_of
 
@@ -18,12 +24,9 @@ class TooManyConnections(Unavailable):
 
 
 class TooManyFromAddress(RateLimited):
-    """One address has as many connections as it may have: 429."""
+    """One address has as many connections, or requests under way by a proxy, as it may have: 429."""
 
-    message = (
-        "Your address has {count} connections to this server, as many as one may have. "
-        "Close some, or send several requests over one."
-    )
+    message = "Your address has {count} {what}, as many as one may have. {mend}"
 
 
 class RequestTooSlow(GraftError):
@@ -63,9 +66,10 @@ class Connections:
             self.on_end("total_limit")
             return TooManyConnections()
         most = self.settings.max_connections_per_address
-        if self.by_address[address] > most and not self._is_proxy(address):
+        if self.by_address[address] > most and not _is_proxy(self.settings, address):
             self.on_end("address_limit")
-            return TooManyFromAddress(count=most)
+            mend = "Close some, or send several requests over one."
+            return TooManyFromAddress(count=most, what="connections to this server", mend=mend)
         return None
 
     def close(self, address: str) -> None:
@@ -75,10 +79,43 @@ class Connections:
         if not self.by_address[address]:
             del self.by_address[address]
 
-    def _is_proxy(self, address: str) -> bool:
-        """Whether many clients come from this address: only asked of one that has many connections."""
+
+class AddressLimit:
+    """ASGI: bounds the requests under way of one address, whichever connections they came by.
+
+    An address that connects by itself meets the bound of its connections first: each has one request at a time.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self.app = app
+        self._settings = settings
+        self._under_way: dict[str, int] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let one request through, or answer TooManyFromAddress."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        client = scope.get("client")
+        address = client[0] if client else ""
+        count, most = self._under_way.get(address, 0), self._settings.max_connections_per_address
+        if count >= most and not _is_proxy(self._settings, address):
+            error = TooManyFromAddress(count=most, what="requests under way", mend="Wait for some to end.")
+            await render(error)(scope, receive, send)
+            return
+        self._under_way[address] = count + 1
         try:
-            found = ip_address(address)
-        except ValueError:  # a unix socket: whatever is on its other end is on this machine
-            return True
-        return any(found in network for network in networks_of(self.settings.trusted_proxies))
+            await self.app(scope, receive, send)
+        finally:
+            self._under_way[address] -= 1
+            if not self._under_way[address]:
+                del self._under_way[address]
+
+
+def _is_proxy(settings: Settings, address: str) -> bool:
+    """Whether many clients come from this address: only asked of one that has many connections."""
+    try:
+        found = ip_address(address)
+    except ValueError:  # a unix socket: whatever is on its other end is on this machine
+        return True
+    return any(found in network for network in networks_of(settings.trusted_proxies))

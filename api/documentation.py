@@ -111,6 +111,7 @@ JOB_BODY: dict[str, Any] = {
                         "metadata": {"type": "string", "example": '{"team": "support"}', "description": "JSON."},
                         "columns": {"type": "string", "example": "", "description": "JSON."},
                         "validation_file": {"type": "string", "description": "A file's id, or a file."},
+                        "unlabeled_file": {"type": "string", "description": "The same, of rows without labels."},
                     },
                 }
             },

@@ -22,6 +22,7 @@ from api.json_bodies import JsonRequest
 from api.schemas.files import PURPOSE
 from api.schemas.job_creation import CreateJob
 from api.uploads import Form, Upload
+from models.datasets.tasks.unlabeled import INPUTS
 from models.datasets.validation import Role
 from models.errors import GraftError
 from models.records.database import DatabaseUnavailable
@@ -46,16 +47,22 @@ class AskedJob:
     body: CreateJob
     training: Upload | None = None
     validation: Upload | None = None
+    unlabeled: Upload | None = None
+
+    @property
+    def uploads(self) -> tuple[Upload | None, ...]:
+        """The files that came along, by what they are for."""
+        return self.training, self.validation, self.unlabeled
 
     @property
     def brings_files(self) -> bool:
         """Whether a file came along, which has to be read whole."""
-        return self.training is not None or self.validation is not None
+        return any(upload is not None for upload in self.uploads)
 
     @property
     def fingerprint(self) -> list[Any]:
         """The identity of this request: its fields and the contents of its files."""
-        sent = [(upload.filename, upload.sha256) if upload else None for upload in (self.training, self.validation)]
+        sent = [(upload.filename, upload.sha256) if upload else None for upload in self.uploads]
         return [self.body.model_dump(mode="json", exclude={"training_data"}), sent]
 
 
@@ -107,7 +114,11 @@ def submit(
     def file_id(upload: Upload | None, named: str | None, role: Role) -> str | None:
         if upload is None:
             return named
-        new = NewFile(upload.path, upload.filename, PURPOSE, body.task, body.columns, role, upload.sha256)
+        columns = body.columns
+        if role == "unlabeled":  # it has the inputs of the two others, and not their answers
+            columns = {name: own for name, own in (columns or {}).items() if name in INPUTS}
+        purpose = "unlabeled" if role == "unlabeled" else PURPOSE
+        new = NewFile(upload.path, upload.filename, purpose, body.task, columns, role, upload.sha256)
         file = files.create(resources, customer_id, new, gone)
         stored.append(file.id)
         return file.id
@@ -117,6 +128,7 @@ def submit(
         request = JobRequest(
             training_file=training_file or "",
             validation_file=file_id(asked.validation, body.validation_file, "validation"),
+            unlabeled_file=file_id(asked.unlabeled, body.unlabeled_file, "unlabeled"),
             model=body.model,
             suffix=body.suffix,
             task=body.task,
@@ -134,7 +146,7 @@ def submit(
         _delete(resources, customer_id, stored)
         raise
     # A repeated request gets the job of the first one, which has copies of its own.
-    used = {job.training_file_id, job.validation_file_id}
+    used = {job.training_file_id, job.validation_file_id, job.unlabeled_file_id}
     _delete(resources, customer_id, [stored_id for stored_id in stored if stored_id not in used])
     log.info("job submitted", job_id=job.id, task=job.task, strategy=job.strategy)
     return job
@@ -148,7 +160,7 @@ def _delete(resources: Resources, customer_id: str, file_ids: Sequence[str]) -> 
 
 
 def _from_form(form: Form) -> AskedJob:
-    body = body_of(CreateJob, form, files={"file", "training_file", "validation_file"})
+    body = body_of(CreateJob, form, files={"file", "training_file", "validation_file", "unlabeled_file"})
     if "file" in form.files and "training_file" in form.files:
         raise InvalidBody(reason="The form has the training data twice, in file and in training_file.", param="file")
     training = form.files.get("file") or form.files.get("training_file")
@@ -157,7 +169,7 @@ def _from_form(form: Form) -> AskedJob:
         raise InvalidBody(reason="The form needs the data set as a file in its field 'file'.", param="file")
     if body.training_data is not None:
         raise InvalidBody(reason="In a form, the rows come as a file in its field 'file'.", param="training_data")
-    return AskedJob(body, training, form.files.get("validation_file"))
+    return AskedJob(body, training, form.files.get("validation_file"), form.files.get("unlabeled_file"))
 
 
 def _write_rows(rows: list[dict[str, Any]], path: Path) -> Upload:

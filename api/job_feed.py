@@ -17,7 +17,8 @@ from sse_starlette import ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
 from api.schemas.jobs import event_object, job_object
-from models.records.jobs import Job, JobEvent
+from models.records.job_events import JobEvent
+from models.records.jobs import Job
 from models.records.transitions import ENDED
 from models.services import following
 from models.services.following import News, Position

@@ -49,29 +49,31 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A multipart form: text fields and files by name."""
+    """A multipart form: text fields and files by name, and all files in their order."""
 
     fields: dict[str, str] = field(default_factory=dict)
-    files: dict[str, Upload] = field(default_factory=dict)
+    files: dict[str, Upload] = field(default_factory=dict)  # of several of one name the first
+    in_order: list[Upload] = field(default_factory=list)
 
 
 @contextlib.asynccontextmanager
-async def receive(request: Request, *, folder: Path, limit: int) -> AsyncIterator[Form]:
+async def receive(request: Request, *, folder: Path, limit: int, same_names: bool = False) -> AsyncIterator[Form]:
     """Read a multipart form; its files live in a folder below `folder` until the context ends.
+
+    `same_names`: several files may have one name, as those of `curl -F file=@a.jpg -F file=@b.jpg` do.
 
     Raises UploadTooLarge when more than `limit` bytes come (whatever was announced), InvalidForm,
     UnsupportedMediaType, ClientClosedRequest, DiskFull.
     """
     boundary = _boundary(request)
-    announced = request.headers.get("content-length", "0")
-    if announced.isdecimal() and int(announced) > limit + _FIELD_BYTES * _MAX_PARTS:
+    if least_bytes(request) > limit:
         raise UploadTooLarge(limit=limit, param="file")
     with refusing_when_full():
         await run_in_threadpool(folder.mkdir, parents=True, exist_ok=True)
         scratch = await run_in_threadpool(tempfile.TemporaryDirectory, prefix="upload-", dir=folder)
     try:
         with refusing_when_full():
-            form = await _read(request, _Reader(boundary, Path(scratch.name), limit))
+            form = await _read(request, _Reader(boundary, Path(scratch.name), limit, same_names=same_names))
         yield form
     finally:
         await run_in_threadpool(scratch.cleanup)
@@ -88,6 +90,12 @@ def sweep(folder: Path) -> None:
 def folder_of(settings: Settings) -> Path:
     """Return the folder of uploads that are not in the object store yet."""
     return settings.cache_dir / "uploads"
+
+
+def least_bytes(request: Request) -> int:
+    """Return how many bytes the files of a form have at least, by the length that it announces; 0 if it names none."""
+    announced = request.headers.get("content-length", "")
+    return max(0, int(announced) - _FIELD_BYTES * _MAX_PARTS) if announced.isdecimal() else 0
 
 
 def is_multipart(request: Request) -> bool:
@@ -134,9 +142,10 @@ class _Part:
 class _Reader:
     """Feeds a push parser and writes the parts to disk. Its callbacks only collect; writing awaits a thread."""
 
-    def __init__(self, boundary: bytes, folder: Path, limit: int) -> None:
+    def __init__(self, boundary: bytes, folder: Path, limit: int, *, same_names: bool) -> None:
         self._folder = folder
         self._limit = limit
+        self._same_names = same_names
         self._size = 0
         self._form = Form()
         self._part: _Part | None = None
@@ -173,7 +182,9 @@ class _Reader:
             part = self._finished.pop(0)
             await run_in_threadpool(_settle, part)
             digest = part.digest.hexdigest()
-            self._form.files[part.name] = Upload(part.path or Path(), part.filename or "", part.size, digest)
+            upload = Upload(part.path or Path(), part.filename or "", part.size, digest)
+            self._form.files.setdefault(part.name, upload)
+            self._form.in_order.append(upload)
         if self._part is not None and self._part.target is not None and len(self._part.pending) >= _WRITE_BYTES:
             await run_in_threadpool(_flush, self._part)
 
@@ -216,9 +227,11 @@ class _Reader:
         name = options.get(b"name", b"").decode("utf-8", "replace")
         if not name:
             raise InvalidForm(reason="A part of the form has no name.")
-        if name in self._form.fields or name in self._form.files or name in {part.name for part in self._finished}:
+        files = {*self._form.files, *(part.name for part in self._finished)}
+        is_file = b"filename" in options
+        if name in self._form.fields or (name in files and not (is_file and self._same_names)):
             raise InvalidForm(reason=f"The form has the field '{name}' twice.", param=name)
-        if b"filename" in options:
+        if is_file:
             path = self._folder / str(self._parts)
             filename = _clean(options[b"filename"].decode("utf-8", "replace"))
             self._part = _Part(name, filename, path.open("wb"), path)

@@ -70,6 +70,9 @@ class Settings(BaseSettings):
     quota_training_seconds_per_month: int | None = Field(
         None, ge=0, description="Seconds that workers train for one customer in a month (UTC); empty: no limit."
     )
+    audit_keep_days: int | None = Field(
+        None, ge=30, description="Days that actions stay in the audit log, 30 at least; empty: for ever."
+    )
     max_inputs: int = Field(2_048, ge=1, description="Most inputs in one predict request.")
 
     # The API
@@ -104,7 +107,10 @@ class Settings(BaseSettings):
     )
     max_connections: int = Field(4_000, ge=1, description="Connections to one process; 503 beyond.")
     max_connections_per_address: int = Field(
-        512, ge=1, description="Connections of one address that is no trusted proxy; 429 beyond."
+        512,
+        ge=1,
+        description="Connections of one address that is no trusted proxy, and requests under way of one that a trusted "
+        "proxy forwards; 429 beyond.",
     )
     max_streams: int = Field(200, ge=1, description="Event streams of one customer to one process; 429 beyond.")
     max_streams_per_key: int = Field(100, ge=1, description="Event streams of one key to one process; 429 beyond.")
@@ -114,7 +120,9 @@ class Settings(BaseSettings):
     generation_base_model: str = Field(
         "smollm2", description="The base model of `text-generation` jobs that name none."
     )
-    base_models_file: Path | None = Field(None, description="JSON file with further base models.")
+    base_models_file: Path | None = Field(
+        None, description="JSON file with further base models; empty: base-models.json in data_dir, if it is there."
+    )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, …")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="Of the frozen base; auto: bf16 where it is fast."
@@ -135,6 +143,15 @@ class Settings(BaseSettings):
     generation_max_tokens: int = Field(1_024, ge=1, description="Longest answer of a request that names no max_tokens.")
     generation_queue_per_customer: int = Field(
         256, ge=1, description="Answers one customer may have unfinished; 429 beyond."
+    )
+    generation_upstream: str = Field(
+        "",
+        description="URL of a vLLM server that writes the answers on `GRAFT_GENERATION_BASE_MODEL`; empty: Graft does.",
+    )
+    generation_upstream_key: SecretStr | None = Field(None, description="That server's `--api-key`, if it has one.")
+    generation_upstream_folder: Path | None = Field(
+        None,
+        description="Folder for adapters that both read, under the same path; empty: one in the data folder.",
     )
     directory_poll_s: float = Field(
         1.0, gt=0, description="How often a predictor asks for changes of keys and aliases."
@@ -188,6 +205,15 @@ class Settings(BaseSettings):
             )
         return key
 
+    @field_validator("generation_upstream")
+    @classmethod
+    def _is_url(cls, url: str) -> str:
+        if url and not url.startswith(("http://", "https://")):
+            raise PydanticCustomError("url", "Write the server's URL as in http://vllm:8000, without /v1")
+        if url.rstrip("/").endswith("/v1"):
+            raise PydanticCustomError("url", "Leave out /v1: the routes are added to the URL")
+        return url
+
     @field_validator("trusted_proxies")
     @classmethod
     def _are_networks(cls, text: str) -> str:
@@ -210,6 +236,11 @@ class Settings(BaseSettings):
     def resolved_object_store(self) -> str:
         """The object store's URL or folder, a folder in the data folder by default."""
         return self.object_store or str(self.data_dir.absolute() / "objects")
+
+    @property
+    def generation_upstream_adapters(self) -> Path:
+        """The folder in which the vLLM server finds adapters."""
+        return (self.generation_upstream_folder or self.data_dir / "upstream-adapters").absolute()
 
     @property
     def cache_dir(self) -> Path:

@@ -14,11 +14,11 @@ from typing import Any, cast
 import structlog
 
 from models.errors import JobError, Unavailable
-from models.learning.contract.events import Finished, Progress, VersionReady
+from models.learning.contract.events import BaseChosen, Finished, Progress, VersionReady
 from models.learning.contract.request import TrainRequest
 from models.records.jobs import Job
 from models.records.transitions import ENDED, AttemptOutcome, Released
-from models.services import claims
+from models.services import base_choice, claims
 from models.services.claims import Claim
 from models.services.errors import LeaseLost
 from models.services.resources import Resources
@@ -100,17 +100,21 @@ class Attempt:
         match message:
             case Progress():
                 self._heartbeat.note(message)
-            case VersionReady():
-                if self._phase is Phase.TRAINING:
-                    self._publish(message)
+            case BaseChosen() if self._phase is Phase.TRAINING:
+                self._write("choose base", lambda: self._keep_base(message))
+            case VersionReady() if self._phase is Phase.TRAINING:
+                self._publish(message)
             case Finished() | Stopped() | Failed() | Died():
                 self._take_end_of_run(message)
-            case Done(task="prepare" | "publish"):
+            case Done(task="prepare" | "choose base" | "publish"):
                 self._take_work_done(message)
             case Done():
                 self._take_last_write(message)
             case ShutDown():
                 self._shut_down()
+
+    def _keep_base(self, chosen: BaseChosen) -> None:  # before any version: the claim has the model's new name then
+        self._claim = base_choice.keep(self._resources, self._claim, chosen)
 
     def _publish(self, candidate: VersionReady) -> None:
         self._send_heartbeat()

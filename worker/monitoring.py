@@ -45,7 +45,7 @@ DATA_FREE = Gauge("graft_data_free_bytes", "Free space where the data folder is.
 for _outcome in get_args(AttemptOutcome):
     ATTEMPTS.labels(_outcome)
     ATTEMPT_SECONDS.labels(_outcome)
-for _step in ("dead_leases", "lost_messages", "orphans", "expired_rows", "storage_usage"):
+for _step in ("dead_leases", "lost_messages", "orphans", "expired_rows", "storage_usage", "audit_trims"):
     SWEPT.labels(_step)
     SWEEP_FAILURES.labels(_step)
 

@@ -1,4 +1,5 @@
-"""Repair of what crashes leave behind: lost messages, expired leases, orphaned objects; and what is stored, metered.
+"""Repair of what crashes leave behind: lost messages, expired leases, orphaned objects. What is stored is metered,
+and the audit log trimmed.
 
 Every worker sweeps; each step is a guarded write, so that any number may do it at once. A deployment without a
 worker that runs all the time (scaled to zero) runs `python -m worker.sweeper --once` from a cron job.
@@ -16,7 +17,7 @@ from collections.abc import Callable
 import structlog
 
 from models import settings as graft_settings
-from models.services import sweeping, usage
+from models.services import audit, sweeping, usage
 from models.services.resources import Resources, open_resources
 from worker import identity, monitoring
 from worker.deletions import Deletions
@@ -68,6 +69,7 @@ def sweep_once(resources: Resources, *, orphans: bool, deletions: Deletions | No
             ("orphans", lambda: sweeping.delete_orphans(resources)),
             ("expired_rows", lambda: sweeping.forget_expired(resources)),
             ("storage_usage", lambda: usage.record_storage(resources)),
+            ("audit_trims", lambda: audit.trim(resources)),
         ]
     succeeded = True
     for what, step in steps:

@@ -6,20 +6,24 @@ It has no database, no queue and no customer: a request with local paths comes i
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 import structlog
 
+from models import process_memory
 from models import settings as graft_settings
 from models.learning.contract.errors import Stopped as TrainingStopped
-from models.learning.contract.events import Finished
+from models.learning.contract.events import BaseChosen, Finished, Progress
+from models.learning.contract.request import TrainRequest
 from models.settings import Settings
 from worker import errors, monitoring, protocol
 from worker.protocol import Failed, Ready, Stop, Stopped, Train, TrainerEvent
@@ -98,6 +102,10 @@ class WarmBackbones:
         self._name: str | None = None
         self._backbone: Backbone | DecoderBackbone | None = None
 
+    def is_warm(self, name: str) -> bool:
+        """Return whether the base model `name` is loaded."""
+        return self._backbone is not None and self._name == name
+
     def get(self, name: str) -> Backbone | DecoderBackbone:
         """Return the base model `name`; raises what loading it raises."""
         if self._backbone is None or self._name != name:
@@ -130,6 +138,9 @@ def main() -> int:
         command = inbox.next_run()
         with structlog.contextvars.bound_contextvars(**command.context):
             failed = _run(command, backbones, inbox, outbox)
+        # A trainer waits longer than it works, and kept the peak of its largest job: features, gradients, rows.
+        gc.collect()
+        process_memory.give_back()
         if failed is not None and failed.fatal:
             # Memory that was not freed, a device in an unknown state: a fresh process is cheap.
             return 1
@@ -166,6 +177,11 @@ def _run(command: Train, backbones: WarmBackbones, inbox: Inbox, outbox: Outbox)
 
         try:
             finished = False
+            if request.base_candidates:
+                request = _choose_base(command, backbones, inbox, outbox)
+            if not backbones.is_warm(request.base_model):
+                reading = f"Reading the base model '{request.base_model}', which takes longer the first time."
+                outbox.send(command.run, Progress("reading", 0.0, reading))
             backbone = backbones.get(request.base_model)
             for event in training.train(request, backbone, stop=lambda: inbox.stop_requested(command.run)):
                 finished = isinstance(event, Finished)
@@ -184,6 +200,18 @@ def _run(command: Train, backbones: WarmBackbones, inbox: Inbox, outbox: Outbox)
         return failed
     log.info("run_ended", finished=finished, seconds=round(time.monotonic() - begin, 3))
     return None
+
+
+def _choose_base(command: Train, backbones: WarmBackbones, inbox: Inbox, outbox: Outbox) -> TrainRequest:
+    """Probe the candidates and tell the worker; return the request with the base that was chosen."""
+    from models.learning.base_choice import choice  # noqa: PLC0415  # torch comes with it
+
+    request = command.request
+    for event in choice.choose(request, backbones.get, stop=lambda: inbox.stop_requested(command.run)):
+        outbox.send(command.run, event)
+        if isinstance(event, BaseChosen):
+            request = replace(request, base_model=event.base, base_candidates=(), base_choice=event.describe())
+    return request
 
 
 def die_with_parent(parent: int) -> None:

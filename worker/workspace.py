@@ -22,7 +22,7 @@ from models.learning.contract.comparison import VERSION_FILES, LiveVersion
 from models.learning.contract.request import DatasetSource, Hyperparameters, TrainRequest
 from models.records.files import File
 from models.records.versions import ModelVersion
-from models.services import caches, orphans, priors
+from models.services import base_candidates, caches, orphans, priors
 from models.services.claims import Claim
 from models.services.resources import Resources
 from models.storage.errors import ObjectCorrupt, ObjectMissing
@@ -105,9 +105,11 @@ def prepare(resources: Resources, claim: Claim, workspace: Workspace, retry: Ret
 
     job, settings = claim.job, resources.settings
     known = {field.name for field in fields(Hyperparameters)}
+    candidates = base_candidates.names_of_candidates(settings, job)
     return TrainRequest(
         training=fetch(claim.training_file),
         validation=fetch(claim.validation_file) if claim.validation_file is not None else None,
+        unlabeled=fetch(claim.unlabeled_file) if claim.unlabeled_file is not None else None,
         task=job.task,
         output_dir=workspace.output,
         base_model=job.base_model,
@@ -122,8 +124,10 @@ def prepare(resources: Resources, claim: Claim, workspace: Workspace, retry: Ret
         refine_budget_s=settings.refine_budget_s,
         feature_cache_dir=workspace.features,
         checkpoint_dir=workspace.checkpoints,
-        priors=retry.call(lambda: priors.fetch(resources, job)),
+        priors=retry.call(lambda: priors.fetch(resources, job, candidates)),
         live=_fetch_live(resources, claim, workspace, retry),
+        base_candidates=candidates,
+        base_choice=None if candidates else job.base_choice,
     )
 
 

@@ -24,8 +24,9 @@ router = APIRouter(tags=["prediction"], route_class=CustomerRoute)
 async def create(request: Request, body: CreateChatCompletion, caller: Caller) -> Response:
     """Write the assistant's next message; of a classifier, it is the label of the user's last one.
 
-    A model of values answers with the number, one of spans with the JSON that `predict` gives. Pairs of texts are not
-    messages: they are for `predict` alone.
+    A model of values answers with the number, one of spans or boxes with the JSON that `predict` gives. A model of
+    pictures reads the one `image_url` of that message, a data URL, one of sounds its `input_audio`; a text beside them
+    is not read. Pairs of texts are not messages: they are for `predict` alone.
     """
     predictor = context.of(request).predictor
     if predictor is None:

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from typing import Annotated, BinaryIO
 from urllib.parse import quote
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from api import context, uploads
 from api.admission import CustomerRoute, needs
+from api.announced_uploads import refuse_excessive_file
 from api.authentication import Caller
 from api.context import Configuration, ControlPlane
 from api.documentation import FILE_FORM, answers
@@ -38,7 +39,7 @@ _PAGE = 100
     response_model=FileObject,
     openapi_extra=FILE_FORM,
     responses=answers(400, 413, 507),
-    dependencies=[needs("train")],
+    dependencies=[needs("train"), Depends(refuse_excessive_file)],
 )
 async def create(
     request: Request, caller: Caller, resources: ControlPlane, settings: Configuration, once: OnceOnly
@@ -71,7 +72,10 @@ def list_all(
             description=f"How many at most; {_PAGE} at a time, has_more is true if there are others.", ge=1, le=10_000
         ),
     ] = _PAGE,
-    purpose: Annotated[str | None, Query(description="Only files of this purpose; all are for `fine-tune`.")] = None,
+    purpose: Annotated[
+        str | None,
+        Query(description="Only files of this purpose: fine-tune, validation, unlabeled, fine-tune-results."),
+    ] = None,
     order: Annotated[str, Query(pattern="^desc$", description="Newest first is the only order.")] = "desc",  # noqa: ARG001
 ) -> Listing[FileObject]:
     """List your files, newest first."""

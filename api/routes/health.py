@@ -20,6 +20,8 @@ from api.metrics import free_bytes
 from api.schemas.base import Object
 from models.records.database import SchemaOutdated
 from models.services.resources import Resources
+from models.serving.errors import GenerationMisconfigured, GenerationUnavailable
+from models.settings import Settings
 
 if TYPE_CHECKING:
     from models.serving.predictor import Predictor
@@ -30,7 +32,8 @@ _PROBE_TIMEOUT_S = 2.0
 _PROBED_KEY = "readiness"
 # No reason to turn everybody away. Without the broker a POST still succeeds: the sweeper sends its message later. On a
 # full disk uploads get 507, where no process can be started to read them 503, and predictions and reads go on.
-_NAMED_ONLY = {"broker", "disk", "uploads"}
+# Without the server that writes, everything that is not written is answered.
+_NAMED_ONLY = {"broker", "disk", "uploads", "generation_upstream"}
 _LEAST_FREE_BYTES = 64 * 2**20
 
 
@@ -76,6 +79,8 @@ async def readyz(request: Request) -> Response:
         results["uploads"] = parts.resources.validations.trouble() or "ok"
     if parts.settings.role != "api":
         results["predictor"] = _state_of(parts.predictor)
+        if parts.settings.generation_upstream:
+            results["generation_upstream"] = await _probe(lambda: _check_upstream(parts.settings))
     ready = all(result == "ok" for part, result in results.items() if part not in _NAMED_ONLY)
     answer = Readiness(status="ready" if ready else "unready", checks=results)
     return JSONResponse(answer.model_dump(), 200 if ready else 503, {} if ready else {"retry-after": "2"})
@@ -114,6 +119,12 @@ def _check_disk(folder: Path) -> None:
         raise _DiskLow(f"full ({free / 2**20:.0f} MiB free)")
 
 
+def _check_upstream(settings: Settings) -> None:
+    from models.serving.upstream.client import context_length  # noqa: PLC0415 - a control plane loads nothing of it
+
+    context_length(settings, settings.generation_base_model, timeout_s=_PROBE_TIMEOUT_S)
+
+
 def _state_of(predictor: Predictor | None) -> str:
     if predictor is None:
         return "not loaded"
@@ -126,7 +137,7 @@ async def _probe(probe: Callable[[], object]) -> str:
         await asyncio.wait_for(run_in_threadpool(probe), _PROBE_TIMEOUT_S)
     except TimeoutError:
         return f"no answer in {time.monotonic() - start:.1f} s"
-    except (SchemaOutdated, _DiskLow) as error:
+    except (SchemaOutdated, _DiskLow, GenerationMisconfigured, GenerationUnavailable) as error:
         return str(error)
     except Exception as error:  # of any driver: it is not ready; the name alone leaks no address
         return f"unreachable ({type(error).__name__})"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from api import context, job_creation
 from api.admission import CustomerRoute, needs
+from api.announced_uploads import refuse_excessive_job
 from api.authentication import Caller
 from api.context import Configuration, ControlPlane
 from api.documentation import JOB_BODY, answers
@@ -42,7 +43,7 @@ JobId = Annotated[str, Path(description="The job's id: `ftjob-…`.")]
     response_model=JobObject,
     openapi_extra=JOB_BODY,
     responses=answers(400, 409, 413, 507),
-    dependencies=[needs("train")],
+    dependencies=[needs("train"), Depends(refuse_excessive_job)],
 )
 async def create(
     request: Request, caller: Caller, resources: ControlPlane, settings: Configuration, once: OnceOnly

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -24,7 +25,7 @@ router = APIRouter(tags=["prediction"], route_class=DirectRoute)
 
 _MOST_LABELS = 1_000
 _TOP_K_DIGITS = len(str(_MOST_LABELS))
-_FIELDS = ("inputs", "input", "top_k")
+_FIELDS = ("inputs", "input", "top_k", "min_score")
 _BODY = {
     "parameters": [
         {
@@ -50,15 +51,33 @@ _BODY = {
                 "schema": {
                     "type": "object",
                     "properties": {
-                        "file": {"type": "string", "format": "binary", "description": "A picture or a sound."},
+                        "file": {
+                            "type": "array",
+                            "items": {"type": "string", "format": "binary"},
+                            "description": "Pictures or sounds.",
+                        },
                         "top_k": {"type": "integer", "minimum": 1},
+                        "min_score": {"type": "number", "minimum": 0, "maximum": 1},
                     },
-                    "additionalProperties": {"type": "string", "format": "binary", "description": "Further files."},
+                    "additionalProperties": {
+                        "type": "string",
+                        "format": "binary",
+                        "description": "Files of any other name.",
+                    },
                 }
             },
         },
     },
 }
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request, read."""
+
+    inputs: list[Any]
+    top_k: int | None
+    min_score: float | None
 
 
 @router.post(
@@ -72,26 +91,28 @@ async def predict(request: Request) -> Response:
     """Predict one input or many. The predictions come back in the order of the inputs.
 
     Pictures and sounds are sent as base64 in JSON, `{"input": {"image": "/9j/4AAQ…"}}` or `{"audio": "UklGR…"}`, or as
-    the files of a form, each under a name of its own.
+    the files of a form, `-F file=@a.jpg -F file=@b.jpg`, at most 64 of them, with `top_k` and `min_score` as fields
+    beside them.
     """
     parts = context.of(request)
     if parts.predictor is None:
         raise RuntimeError("this process has no predictor")
     if uploads.is_multipart(request):
-        inputs, top_k = await _read_form(request, parts.settings)
+        asked = await _read_form(request, parts.settings)
     else:
         body = await json_bodies.read(request, parts.settings.body_limit_bytes)
-        inputs, top_k = _read(body, parts.settings.max_inputs)
+        asked = _read(body, parts.settings.max_inputs)
     caller = customer_of(request)
     call = PredictCall(
         customer_id=caller.customer_id,
         customer_name=caller.customer_name,
         model_ref=request.path_params["model"],
-        inputs=inputs,
-        top_k=top_k,
+        inputs=asked.inputs,
+        top_k=asked.top_k,
+        min_score=asked.min_score,
     )
     answer = await unless_gone(request, parts.predictor.predict(call))
-    parts.metrics.predicted_rows.inc(len(inputs))
+    parts.metrics.predicted_rows.inc(len(asked.inputs))
     return Response(
         orjson.dumps(
             {
@@ -110,24 +131,33 @@ async def predict(request: Request) -> Response:
     )
 
 
-async def _read_form(request: Request, settings: Settings) -> tuple[list[Any], int]:
-    """The files of a multipart form in their order, and its field `top_k`; raises InvalidForm and InvalidBody."""
+async def _read_form(request: Request, settings: Settings) -> _Asked:
+    """The files of a multipart form in their order, and its other fields; raises InvalidForm and InvalidBody."""
     folder = uploads.folder_of(settings)
-    async with uploads.receive(request, folder=folder, limit=settings.body_limit_bytes) as form:
-        files = list(form.files.values())
-        inputs = [Media(file.filename, await run_in_threadpool(file.path.read_bytes)) for file in files]
+    limit = settings.body_limit_bytes
+    async with uploads.receive(request, folder=folder, limit=limit, same_names=True) as form:
+        inputs = [Media(file.filename, await run_in_threadpool(file.path.read_bytes)) for file in form.in_order]
         body: dict[str, Any] = {"inputs": inputs, **form.fields}
     if "top_k" in form.fields:
         text = form.fields["top_k"]
         # Python refuses to read thousands of digits; any number that long is refused below, like any other text.
         body["top_k"] = int(text) if text.isdecimal() and len(text) <= _TOP_K_DIGITS else text
+    if "min_score" in form.fields:
+        body["min_score"] = _number(form.fields["min_score"])
     if "inputs" in form.fields or "input" in form.fields:
         raise InvalidBody(reason="In a form, the inputs are files; send texts as JSON.", param="inputs")
     return _read(body, settings.max_inputs)
 
 
-def _read(body: Any, max_inputs: int) -> tuple[list[Any], int]:
-    """Return the inputs and `top_k` of a parsed body; raises InvalidBody."""
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _read(body: Any, max_inputs: int) -> _Asked:
+    """Return what a parsed body asks; raises InvalidBody."""
     if not isinstance(body, dict):
         raise InvalidBody(reason='The body must be a JSON object such as {"inputs": ["..."]}.')
     for name in body:
@@ -142,7 +172,9 @@ def _read(body: Any, max_inputs: int) -> tuple[list[Any], int]:
         raise InvalidBody(reason="inputs is empty.", param="inputs")
     if len(inputs) > max_inputs:
         raise InvalidBody(reason=f"inputs holds {len(inputs)}, at most {max_inputs} are accepted.", param="inputs")
-    top_k = body.get("top_k", 1)
-    if type(top_k) is not int or not 1 <= top_k <= _MOST_LABELS:
+    top_k, min_score = body.get("top_k"), body.get("min_score")
+    if top_k is not None and (type(top_k) is not int or not 1 <= top_k <= _MOST_LABELS):
         raise InvalidBody(reason=f"top_k must be a whole number from 1 to {_MOST_LABELS}.", param="top_k")
-    return inputs, top_k
+    if min_score is not None and (type(min_score) not in {int, float} or not 0 <= min_score <= 1):
+        raise InvalidBody(reason="min_score must be a number from 0 to 1.", param="min_score")
+    return _Asked(inputs, top_k, min_score)

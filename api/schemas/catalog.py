@@ -31,6 +31,10 @@ class ModelObject(Object):
     parameters: int | None = Field(None, description="Number of a base model's weights.")
     width: int | None = Field(None, description="Length of a base model's vectors.")
     max_tokens: int | None = Field(None, description="How many tokens of a text a base model reads at a time.")
+    writes: bool | None = Field(None, description="Whether a base model writes: chats ask it by its own name.")
+    retired: bool | None = Field(
+        None, description="Whether a base model takes no new jobs; its models go on answering."
+    )
 
 
 class VersionObject(Object):
@@ -91,6 +95,8 @@ def base_model_object(entry: BackboneEntry) -> ModelObject:
         parameters=entry.parameters,
         width=entry.width,
         max_tokens=entry.max_tokens if entry.modality == "text" else None,
+        writes=entry.kind == "decoder",
+        retired=entry.retired,
     )
 
 

@@ -15,13 +15,34 @@ _NO_EFFECT = "Accepted and not used."
 _WRITING = " Has no effect on a classifier."
 
 
-class ContentPart(BaseModel):
-    """A part of a message's content. Only text is read."""
+class ImageUrl(BaseModel):
+    """A picture. `detail` is accepted and not used."""
 
     model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
 
-    type: str = Field("text", description="`text`.", max_length=40)
+    url: str = Field(description="A data URL, `data:image/jpeg;base64,…`. Nothing is fetched from an address.")
+
+
+class InputAudio(BaseModel):
+    """A sound."""
+
+    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
+
+    data: str = Field(description="The file as base64.")
+    format: str | None = Field(
+        None, description="`wav`, `flac`, `ogg`. The bytes decide, whatever it says.", max_length=40
+    )
+
+
+class ContentPart(BaseModel):
+    """A part of a message's content: a text, or the picture or sound that a classifier of those is asked about."""
+
+    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
+
+    type: str = Field("text", description="`text`, `image_url` or `input_audio`.", max_length=40)
     text: str | None = Field(None, description="The text.")
+    image_url: ImageUrl | None = Field(None, description="The picture of a part of this type.")
+    input_audio: InputAudio | None = Field(None, description="The sound of a part of this type.")
 
 
 class Message(Body):
@@ -57,9 +78,14 @@ class Message(Body):
         return self.content or ""
 
     @property
+    def parts(self) -> list[ContentPart]:
+        """The parts of the content; a text that is not in parts is none."""
+        return self.content if isinstance(self.content, list) else []
+
+    @property
     def other_parts(self) -> list[str]:
         """Kinds of the parts that are not text."""
-        return [part.type for part in self.content if part.type != "text"] if isinstance(self.content, list) else []
+        return [part.type for part in self.parts if part.type != "text"]
 
 
 class StreamOptions(Body):
@@ -89,7 +115,8 @@ class CreateChatCompletion(Body):
         description="A fine-tuned model's name, or that of a base that writes.", min_length=1, max_length=300
     )
     messages: Annotated[list[Message], Field(fail_fast=True)] = Field(
-        description="The conversation so far; a classifier reads the user's last message.",
+        description="The conversation so far; a classifier reads the user's last message: its text, or its one picture "
+        "or sound if that is what the model was trained on.",
         min_length=1,
         max_length=2048,
     )
@@ -123,7 +150,9 @@ class CreateChatCompletion(Body):
         None, description="text, json_object or json_schema; a classifier answers with text."
     )
     tools: Any = Field(None, description="Functions that may be called, if the base's template knows them." + _WRITING)
-    tool_choice: Any = Field(None, description="auto or none." + _WRITING)
+    tool_choice: Any = Field(
+        None, description="none, auto, required, or a function by its name: then the answer is a call." + _WRITING
+    )
     parallel_tool_calls: bool | None = Field(None, description=_NO_EFFECT)
     functions: Any = Field(None, description=_NO_EFFECT)
     function_call: Any = Field(None, description=_NO_EFFECT)

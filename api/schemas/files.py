@@ -13,20 +13,23 @@ PURPOSE = "fine-tune"
 
 
 class FileObject(Object):
-    """An uploaded data set, validated and immutable."""
+    """An uploaded data set, validated and immutable, or what a job has left."""
 
     object: Literal["file"] = "file"
     id: str = Field(description="`file-…`.")
     bytes: int = Field(description="Its size.")
     created_at: UnixSeconds
     filename: str = Field(description="The name that it was uploaded under.")
-    purpose: str = Field(description="`fine-tune`, or `validation` for a file to score on.")
+    purpose: str = Field(
+        description="`fine-tune`, `validation` for a file to score on, `unlabeled` for rows without labels, or "
+        "`fine-tune-results` for what a job has left."
+    )
     status: Literal["processed"] = Field("processed", description="A file exists only when it was found valid.")
     status_details: str | None = Field(None, description="Always null.")
     expires_at: int | None = Field(None, description="Always null: files stay until they are deleted.")
     sha256: str = Field(description="Hash of its content.")
     format: str | None = Field(None, description="csv, tsv, jsonl, parquet, chat, zip, ….")
-    task: str | None = Field(None, description="What can be learned from it.")
+    task: str | None = Field(None, description="What can be learned from it; of rows without labels what they are.")
     rows: int | None = Field(None, description="Number of rows.")
     columns: dict[str, str] = Field(description="Canonical name → the file's own name.")
     labels: dict[str, int] = Field(description="Label → number of rows that carry it.")

@@ -39,7 +39,7 @@ class HyperparametersBody(Body):
     """Hyperparameters; `"auto"` where none is given, and the job shows the value that was used."""
 
     n_epochs: Annotated[int | Auto, within("n_epochs")] = Field(
-        "auto", description=f"Passes over the rows: {RANGES['n_epochs']}."
+        "auto", description=f"Passes over the rows: {RANGES['n_epochs']}. A number is kept; `auto` may end earlier."
     )
     batch_size: Annotated[int | Auto, within("batch_size")] = Field(
         "auto", description=f"Rows per step: {RANGES['batch_size']}."
@@ -141,8 +141,19 @@ class CreateJob(Body):
         None, description="The rows themselves, for small data sets, in the place of a file."
     )
     validation_file: str | None = Field(None, description="The id of a file to score on; else rows are held out.")
+    unlabeled_file: str | None = Field(
+        None,
+        description="The id of a file of rows without labels, of purpose `unlabeled`. What the head is sure of in them "
+        "is learned from where held-out rows gain by it.",
+        min_length=1,
+        max_length=64,
+    )
     model: str | None = Field(
-        None, description="The base model; `minilm` if none is given.", min_length=1, max_length=128
+        None,
+        description="The base model; the operator's default if none is given. `auto`: the best of those installed, "
+        "by a quick probe of each on some of the rows.",
+        min_length=1,
+        max_length=128,
     )
     suffix: str | None = Field(
         None, description="The model's name; from the file's name if none is given.", max_length=64

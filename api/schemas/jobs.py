@@ -9,10 +9,11 @@ from typing import Any, Literal
 from pydantic import Field
 
 from api.schemas.base import Object, UnixSeconds
-from api.schemas.report import Report
+from api.schemas.report import BaseChoice, Report
 from models import errors
 from models.learning.contract.request import Hyperparameters
-from models.records.jobs import Job, JobEvent
+from models.records.job_events import JobEvent
+from models.records.jobs import Job
 from models.records.transitions import JobStatus
 from models.records.versions import ModelVersion
 from models.services.promotion import DEFAULT
@@ -38,7 +39,10 @@ class JobObject(Object):
     status: JobStatus = Field(description="Where it is.")
     step: str | None = Field(description="What a running job does: reading, encoding, fitting, refining, ….")
     percent: float = Field(description="How far it is, from 0 to 100 over the whole job.")
-    model: str = Field(description="The base model.")
+    model: str = Field(description="The base model; `auto` until one is chosen, where the job left that open.")
+    base_choice: BaseChoice | None = Field(
+        description="How the base model was chosen, where the job left that open (`auto`); null: it was named."
+    )
     fine_tuned_model: str | None = Field(
         description="Set as soon as a first version can be called; with `@version` where that did not go live."
     )
@@ -53,6 +57,7 @@ class JobObject(Object):
     seed: int = Field(description="Same seed and data, same model.")
     training_file: str = Field(description="The id of the file that it learns from.")
     validation_file: str | None = Field(description="The id of the file that it is scored on; null: held-out rows.")
+    unlabeled_file: str | None = Field(description="The id of the file of rows without labels; null: none.")
     metadata: dict[str, str] = Field(description="Your own pairs.")
     organization_id: str = Field(description="The customer's id.")
     created_at: UnixSeconds
@@ -69,7 +74,10 @@ class JobObject(Object):
     error: JobError | None = Field(description="Why it failed.")
     report: Report | None = Field(description="How good the model is and how that was found out; set at the end.")
     versions: dict[str, str] | None = Field(description="Of the libraries that trained it.")
-    result_files: list[str] = Field(description="Always empty: what OpenAI puts there is in `report`.")
+    result_files: list[str] = Field(
+        description="The id of the loss curve as CSV, once the job has succeeded; empty where nothing was trained in "
+        "steps, or the file was deleted."
+    )
     integrations: list[Any] = Field(description="Always empty.")
 
 
@@ -110,6 +118,7 @@ def job_object(job: Job) -> JobObject:
         step=job.step if job.status == "running" else None,
         percent=round(job.percent, 2),
         model=job.base_model,
+        base_choice=None if job.base_choice is None else BaseChoice.model_validate(job.base_choice),
         fine_tuned_model=job.fine_tuned_model,
         suffix=job.suffix,
         task=job.task,
@@ -120,6 +129,7 @@ def job_object(job: Job) -> JobObject:
         seed=job.seed,
         training_file=job.training_file_id,
         validation_file=job.validation_file_id,
+        unlabeled_file=job.unlabeled_file_id,
         metadata=job.meta,
         organization_id=job.customer_id,
         created_at=int(job.created_at),
@@ -134,7 +144,7 @@ def job_object(job: Job) -> JobObject:
         error=None if job.error is None else _job_error(job.error),
         report=report,
         versions=(report or {}).get("versions"),
-        result_files=[],
+        result_files=[] if job.result_file_id is None else [job.result_file_id],
         integrations=[],
     )
 

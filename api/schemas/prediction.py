@@ -27,7 +27,20 @@ class Predict(Body):
         description="Many inputs: texts, or what the model was trained on. The predictions come back in their order.",
     )
     input: Any = Field(None, description="One input.")
-    top_k: int = Field(1, description="How many of the best labels to return.", ge=1, le=1000)
+    top_k: int | None = Field(
+        None,
+        description="How many of the best labels to return, 1 if it is not given; of boxes, at most so many of a "
+        "picture, all if it is not given.",
+        ge=1,
+        le=1000,
+    )
+    min_score: float | None = Field(
+        None,
+        description="Of boxes: the score that they must reach, in place of the one that the version found best on "
+        "held-out pictures. Below 0.02 no box is kept.",
+        ge=0,
+        le=1,
+    )
 
 
 class ScoredLabel(Object):
@@ -77,7 +90,30 @@ class SpansPrediction(Object):
     spans: list[SpanObject] = Field(description="The spans; empty: there is none.")
 
 
-Prediction = LabelPrediction | LabelsPrediction | ValuePrediction | SpansPrediction
+class BoxEdges(Object):
+    """The edges of a box in pixels of the picture as it is seen, upright whatever its EXIF says."""
+
+    left: float = Field(description="From its left edge.")
+    top: float = Field(description="From its top.")
+    right: float = Field(description="From its left edge.")
+    bottom: float = Field(description="From its top.")
+
+
+class BoxObject(Object):
+    """Something that was found in a picture."""
+
+    label: str = Field(description="Its label.")
+    score: float = Field(description="How sure the model is of label and box, from 0 to 1.")
+    box: BoxEdges = Field(description="Where it is.")
+
+
+class BoxesPrediction(Object):
+    """What was found in a picture, the surest first."""
+
+    boxes: list[BoxObject] = Field(description="The boxes; empty: there is none.")
+
+
+Prediction = LabelPrediction | LabelsPrediction | ValuePrediction | SpansPrediction | BoxesPrediction
 
 
 class PredictionUsage(Object):

@@ -62,6 +62,33 @@ class TriedStrategy(Part):
     seconds: float | None = Field(None, description="Seconds that it took.")
 
 
+class ProbedBase(Part):
+    """One base of a choice: a head on its frozen features, cross-validated."""
+
+    base: str = Field(description="The base model.")
+    parameters: int | None = Field(None, description="Number of its weights: of bases that do as well, the fewest.")
+    score: float | None = Field(None, description="Its score on held-out rows; null: see `note`.")
+    score_low: float | None = Field(None, description="Lower end of the 95 % interval.")
+    score_high: float | None = Field(None, description="Upper end of the 95 % interval.")
+    ms_per_row: float | None = Field(None, description="Milliseconds to encode a row.")
+    seconds: float | None = Field(None, description="Seconds of the probe, without loading the base.")
+    note: str | None = Field(None, description="Why it was not probed.")
+
+
+class BaseChoice(Part):
+    """The choice of a base model that a job left open."""
+
+    model_config = ConfigDict(extra="allow")
+
+    asked: Literal["auto"] = Field(description="What the job named.")
+    chosen: str | None = Field(None, description="What it became; null: not yet.")
+    reason: str | None = Field(None, description="Why.")
+    metric: str | None = Field(None, description="Of the probes' scores.")
+    rows: int | None = Field(None, description="Rows of the probes: 1,000 at most, the same for all.")
+    seconds: float | None = Field(None, description="Seconds of all of it.")
+    probes: list[ProbedBase] = Field(default_factory=list, description="Each base that could have taken the job.")
+
+
 class SearchReport(Part):
     """Whether refinement was worth trying, what was tried, and why it stopped."""
 
@@ -103,7 +130,8 @@ class DataReport(Part):
     validation_rows_in_training: int = Field(description="Those of them that are in the training file too.")
     groups: dict[str, Any] | None = Field(
         None,
-        description="Rows that are held out together, as rows of one document or template: `rows`, `groups`, `by`.",
+        description="Rows that are held out together, as rows of one document or template: `rows`, `groups`, `by`; "
+        "`similar`: how many in how many groups by their frozen features, and what that means for the score.",
     )
     tokens: int = Field(description="Tokens of one pass over the rows.")
     labels: dict[str, int] = Field(description="Label → number of rows.")
@@ -139,7 +167,17 @@ class ReportObject(Part):
     situation: dict[str, Any] | None = Field(
         None, description="How much data there is and how well the base model fits it, in numbers and by name."
     )
+    self_training: dict[str, Any] | None = Field(
+        None,
+        description="What rows without labels were worth: how many were `used` and left out, how many each round has "
+        "`taken` at which `confidence`, the `gain` on held-out rows with its interval, and the `reason`.",
+    )
     lexical: dict[str, Any] | None = Field(None, description="What a head on the terms of the texts added.")
+    learning_curve: dict[str, Any] | None = Field(
+        None,
+        description="Held-out answers are of heads on a part of the rows: `scores` by `rows`, the `expected_gain` of "
+        "all rows over the held-out score, and a `sentence`.",
+    )
     hyperparameters: dict[str, Any] | None = Field(
         None, description='What was "auto", as it became; null: without effect.'
     )
@@ -149,6 +187,7 @@ class ReportObject(Part):
     seed: int | None = Field(None, description="Same seed and data, same model.")
     data: DataReport | None = Field(None, description="The rows that it learned from.")
     base: dict[str, str] | None = Field(None, description="Name, revision and precision of the base model.")
+    base_choice: BaseChoice | None = Field(None, description="How it was chosen, where the job left that open.")
     versions: dict[str, str] | None = Field(None, description="Of the libraries that trained it.")
     seconds: dict[str, float] | None = Field(None, description="Seconds by step, and in total.")
 

@@ -13,10 +13,11 @@ from starlette.responses import Response
 from api import context
 from api.errors import InvalidBody
 from api.schemas.chat import CreateChatCompletion, Message
-from api.writing import tool_calls
 from api.writing.requests import sampling_of, schema_of
 from api.writing.streams import DONE, WrittenStream, begin, gather, guarded, interleave, line, usage_of
+from api.writing.tool_calls import ToolUse, tool_use
 from models.identifiers import new_id
+from models.serving.errors import InvalidInput
 from models.serving.predictor import Predictor
 from models.serving.writing import Piece, TokenLogprob, WriteRequest
 from models.serving.written_answer import WriteCall, WrittenAnswer
@@ -26,7 +27,7 @@ _BESIDE_CONTENT = ("name", "tool_calls", "tool_call_id")
 
 async def answer(request: Request, predictor: Predictor, body: CreateChatCompletion, customer_id: str) -> Response:
     """Write the assistant's next message, whole or as a stream."""
-    tools = _tools(body)
+    tools = tool_use(body.tools, body.tool_choice)
     written = WriteRequest(
         prompt=[_message(message) for message in body.messages],
         params=sampling_of(
@@ -35,10 +36,15 @@ async def answer(request: Request, predictor: Predictor, body: CreateChatComplet
             logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         ),
         choices=body.n or 1,
-        schema=schema_of(body.response_format),
-        tools=tools,
+        schema=schema_of(body.response_format) if tools.forced is None else tools.forced,
+        tools=tools.offered,
     )
-    answers = await begin(predictor, [WriteCall(customer_id, body.model, written)])
+    try:
+        answers = await begin(request, predictor, [WriteCall(customer_id, body.model, written)])
+    except InvalidInput as error:
+        if tools.forced is not None and error.param == "response_format":
+            raise InvalidBody(reason=str(error), param="tools") from error
+        raise
     context.of(request).metrics.predicted_rows.inc()
     head = {
         "id": new_id("chatcmpl-"),
@@ -48,30 +54,32 @@ async def answer(request: Request, predictor: Predictor, body: CreateChatComplet
     }
     if body.stream:
         with_usage = bool(body.stream_options and body.stream_options.include_usage)
-        events = _events(head, answers, written.choices, tools=bool(tools), with_usage=with_usage)
+        events = _events(head, answers, written.choices, tools=tools, with_usage=with_usage)
         return WrittenStream(guarded(events), answers)
     (pieces,) = await gather(request, answers)
     choices = [
-        _choice(index, [piece for piece in pieces if piece.choice == index], body, tools=bool(tools))
+        _choice(index, [piece for piece in pieces if piece.choice == index], body, tools)
         for index in range(written.choices)
     ]
     full = {**head, "object": "chat.completion", "choices": choices, "usage": usage_of(answers)}
     return Response(orjson.dumps({**full, "service_tier": "default"}), media_type="application/json")
 
 
-def _choice(index: int, pieces: Sequence[Piece], body: CreateChatCompletion, *, tools: bool) -> dict[str, Any]:
-    text, reason = "".join(piece.text for piece in pieces), pieces[-1].finish_reason
+def _choice(index: int, pieces: Sequence[Piece], body: CreateChatCompletion, tools: ToolUse) -> dict[str, Any]:
+    text = "".join(piece.text for piece in pieces)
+    reason: str | None = pieces[-1].finish_reason
     message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None, "annotations": []}
-    if tools:
-        message["content"], calls = tool_calls.split(text)
+    if tools.possible:
+        message["content"], calls = tools.split(text)
+        reason = tools.finish_reason(reason, calls)
         if calls:
-            message["tool_calls"], reason = calls, "tool_calls"
+            message["tool_calls"] = calls
     logprobs = logprobs_of([token for piece in pieces for token in piece.logprobs]) if body.logprobs else None
     return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": reason}
 
 
 async def _events(
-    head: dict[str, Any], answers: Sequence[WrittenAnswer], count: int, *, tools: bool, with_usage: bool
+    head: dict[str, Any], answers: Sequence[WrittenAnswer], count: int, *, tools: ToolUse, with_usage: bool
 ) -> AsyncIterator[bytes]:
     def chunk(
         index: int, delta: dict[str, Any], logprobs: Sequence[TokenLogprob] = (), reason: str | None = None
@@ -90,17 +98,17 @@ async def _events(
     held = [""] * count  # where tools may be called, a message is known at its end
     async for _, piece in interleave(answers):
         reason: str | None = piece.finish_reason
-        if tools:
+        if tools.possible:
             held[piece.choice] += piece.text
         elif piece.text or piece.logprobs:
             yield chunk(piece.choice, {"content": piece.text}, piece.logprobs)
-        if tools and reason is not None:
-            content, calls = tool_calls.split(held[piece.choice])
+        if tools.possible and reason is not None:
+            content, calls = tools.split(held[piece.choice])
             if content is not None:
                 yield chunk(piece.choice, {"content": content})
             if calls:
                 yield chunk(piece.choice, {"tool_calls": [{"index": at, **call} for at, call in enumerate(calls)]})
-                reason = "tool_calls"
+            reason = tools.finish_reason(reason, calls)
         if reason is not None:
             yield chunk(piece.choice, {}, reason=reason)
     if with_usage:
@@ -129,13 +137,3 @@ def _message(message: Message) -> dict[str, Any]:
     beside = {name: value for name in _BESIDE_CONTENT if (value := getattr(message, name)) is not None}
     role = {"developer": "system", "function": "tool"}.get(message.role, message.role)
     return {"role": role, "content": message.text, **beside}
-
-
-def _tools(body: CreateChatCompletion) -> list[dict[str, Any]] | None:
-    if not body.tools or body.tool_choice == "none":
-        return None
-    if not isinstance(body.tools, list) or not all(isinstance(tool, dict) for tool in body.tools):
-        raise InvalidBody(reason="tools is a list of objects.", param="tools")
-    if body.tool_choice not in (None, "auto"):
-        raise InvalidBody(reason="tool_choice is auto or none: no call can be forced here.", param="tool_choice")
-    return body.tools

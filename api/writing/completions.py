@@ -31,7 +31,7 @@ async def answer(request: Request, predictor: Predictor, body: CreateCompletion,
     ]
     if any(not prompt for prompt in prompts):
         raise InvalidBody(reason="prompt is empty.", param="prompt")
-    answers = await begin(predictor, calls)
+    answers = await begin(request, predictor, calls)
     context.of(request).metrics.predicted_rows.inc(len(prompts))
     head = {
         "id": new_id("cmpl-"),

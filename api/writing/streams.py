@@ -40,16 +40,9 @@ class WrittenStream(StreamingResponse):
             close_all(self._answers)
 
 
-async def begin(predictor: Predictor, calls: Sequence[WriteCall]) -> list[WrittenAnswer]:
-    """Begin to answer some prompts: all or none. Raises what `Predictor.write` does."""
-    answers: list[WrittenAnswer] = []
-    try:
-        for call in calls:
-            answers.append(await predictor.write(call))
-    except BaseException:
-        close_all(answers)
-        raise
-    return answers
+async def begin(request: Request, predictor: Predictor, calls: Sequence[WriteCall]) -> list[WrittenAnswer]:
+    """Begin to answer some prompts: all or none, unless the client leaves. Raises what `Predictor.write` does."""
+    return await unless_gone(request, _begin(predictor, calls))
 
 
 async def gather(request: Request, answers: Sequence[WrittenAnswer]) -> list[list[Piece]]:
@@ -143,3 +136,14 @@ async def _collect(answers: Sequence[WrittenAnswer]) -> list[list[Piece]]:
     async for index, piece in interleave(answers):
         pieces[index].append(piece)
     return pieces
+
+
+async def _begin(predictor: Predictor, calls: Sequence[WriteCall]) -> list[WrittenAnswer]:
+    answers: list[WrittenAnswer] = []
+    try:
+        for call in calls:
+            answers.append(await predictor.write(call))
+    except BaseException:
+        close_all(answers)
+        raise
+    return answers

@@ -1,4 +1,4 @@
-"""`graft models`, `versions`, `aliases`, `promote`, `rollback`, `base-models`, and what deletes them."""
+"""`graft models`, `versions`, `aliases`, `promote`, `rollback`, and what deletes them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deploy.cli.connection import Key, PromoteOption, Server, as_customer
 from deploy.cli.console import out, show_table
 from deploy.cli.errors import ApiRefused, CommandError
 from deploy.cli.lookup import JOBS, suggesting_models
-from deploy.cli.reports import refinement_line, score_of, show_report
+from deploy.cli.reports import learning_curve_line, refinement_line, score_of, show_report
 
 Model = Annotated[str, typer.Argument(help="A model's name.", metavar="MODEL")]
 Alias = Annotated[str, typer.Option("--alias", help="The alias to move; `live` answers when no version is named.")]
@@ -44,23 +44,6 @@ def models(
             if found.get("kind") != "base"
         ]
     show_table(["name", "id", "live", "task", "created"], rows, empty="No models yet: graft train FILE")
-
-
-def base_models(server: Server = None, key: Key = None) -> None:
-    """List the base models that jobs can start from."""
-    with Client(as_customer(server, key)) as client:
-        rows = [
-            [
-                found["id"],
-                found.get("modality"),
-                _count(found.get("parameters")),
-                found.get("width"),
-                found.get("licence"),
-            ]
-            for found in client.each("/v1/models")
-            if found.get("kind") == "base"
-        ]
-    show_table(["name", "modality", "parameters", "width", "licence"], rows, empty="No base models.")
 
 
 def versions(model: Model, server: Server = None, key: Key = None) -> None:
@@ -184,6 +167,7 @@ def _show_model(client: Client, name: str, *, as_json: bool) -> None:
             ("rows", (report.get("data") or {}).get("rows")),
             ("job", (shown or {}).get("job")),
             ("promote", model.get("promote")),
+            ("more rows", learning_curve_line(report)),
             ("refined", refinement_line(report)),
         ]
     )
@@ -209,16 +193,18 @@ def _which(model: dict[str, Any], every: list[dict[str, Any]]) -> str:
 
 
 def _point(model: str, alias: str, version: int | str, server: str | None, key: str | None) -> None:
+    path = f"/v1/models/{model}/aliases"
     with Client(as_customer(server, key)) as client, suggesting_models(client, model):
-        found = client.put(f"/v1/models/{model}/aliases/{alias}", {"version": version})
+        # The answer's `previous` is where the next roll-back goes, which after a roll-back is not what answered before.
+        before = next((each["version"] for each in client.each(path) if each["id"] == alias), None)
+        found = client.put(f"{path}/{alias}", {"version": version})
     name = "" if alias == "live" else f"@{alias}"
-    before = found.get("previous") or "none"
-    out.print(f"{found['model']}{name}: version {found['version']} answers now (before: {before}).")
+    if before == found["version"]:
+        out.print(f"{found['model']}{name}: version {before} answers, as before.")
+        return
+    instead = "none did before" if before is None else f"before: version {before}"
+    out.print(f"{found['model']}{name}: version {found['version']} answers now ({instead}).")
 
 
 def _figure(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, int | float) else ""
-
-
-def _count(value: Any) -> str:
-    return f"{value / 1e6:.1f} M" if isinstance(value, int | float) else ""

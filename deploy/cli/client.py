@@ -10,10 +10,11 @@ from typing import Any
 import httpx
 
 from deploy.cli.connection import Connection
-from deploy.cli.errors import ApiRefused, NotGraft, ServerUnreachable
+from deploy.cli.errors import ApiRefused, NotGraft, ServerSilent, ServerUnreachable
 
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 # Training data may be large and the line slow; and after the last byte the server reads all of it and stores it.
+# Waits for an upload, or for texts that are written: minutes, where the base is large and the queue long.
 _UPLOAD_TIMEOUT = httpx.Timeout(60.0, connect=5.0, write=300.0, read=900.0)
 
 
@@ -42,9 +43,9 @@ class Client:
         """Send a GET. Raises ApiRefused, ServerUnreachable or NotGraft, as all of these methods do."""
         return self._send("GET", path, params={name: value for name, value in params.items() if value is not None})
 
-    def post(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """POST a JSON body."""
-        return self._send("POST", path, json=body or {})
+    def post(self, path: str, body: dict[str, Any] | None = None, *, slow: bool = False) -> dict[str, Any]:
+        """POST a JSON body; `slow`: the answer may take minutes."""
+        return self._send("POST", path, json=body or {}, timeout=_UPLOAD_TIMEOUT if slow else _TIMEOUT)
 
     def put(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """PUT a JSON body."""
@@ -68,14 +69,21 @@ class Client:
 
     def stream(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """POST a JSON body and yield the data of each server-sent event."""
-        with self._http.stream("POST", path, json=body, timeout=_UPLOAD_TIMEOUT) as response:
-            if not response.is_success:
-                response.read()
-                raise self._refused(response)
-            for line in response.iter_lines():
-                data = line.removeprefix("data:").strip()
-                if line.startswith("data:") and data != "[DONE]":
-                    yield json.loads(data)
+        try:
+            with self._http.stream("POST", path, json=body, timeout=_UPLOAD_TIMEOUT) as response:
+                if not response.is_success:
+                    response.read()
+                    raise self._refused(response)
+                for line in response.iter_lines():
+                    data = line.removeprefix("data:").strip()
+                    if not line.startswith("data:") or data == "[DONE]":
+                        continue
+                    event = json.loads(data)
+                    if "error" in event:  # in the middle of an answer
+                        raise ApiRefused(response.status_code, event["error"], response.headers.get("x-request-id"))
+                    yield event
+        except httpx.TransportError as error:
+            raise self._failure(error) from None
 
     def each(
         self, path: str, *, most: int | None = None, first_after: str | None = None, **params: Any
@@ -102,12 +110,17 @@ class Client:
         try:
             response = self._http.request(method, path, **how)
         except httpx.TransportError as error:
-            raise ServerUnreachable(server=self.server, reason=error or type(error).__name__) from None
+            raise self._failure(error) from None
         except httpx.InvalidURL as error:
             raise ServerUnreachable(server=self.server, reason=error) from None
         if response.is_success:
             return response
         raise self._refused(response)
+
+    def _failure(self, error: httpx.TransportError) -> ServerUnreachable | ServerSilent:
+        if isinstance(error, httpx.ReadTimeout):
+            return ServerSilent(server=self.server, seconds=error.request.extensions["timeout"]["read"])
+        return ServerUnreachable(server=self.server, reason=error or type(error).__name__)
 
     def _refused(self, response: httpx.Response) -> ApiRefused | NotGraft:
         body = _json_of(response)

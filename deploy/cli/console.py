@@ -39,7 +39,9 @@ def show_error(error: GraftError) -> None:
     if len(rows) == 1 and alike and rows[0].get("row") is None and str(rows[0].get("reason")) in str(error):
         rows = []
     if rows:
-        columns = ("row", "column", "reason", *(() if alike else ("mend",)))
+        # Of a member of an archive: its name, and the line in it.
+        place = ("member", "line") if any("member" in row for row in rows) else ()
+        columns = ("row", *place, "column", "reason", *(() if alike else ("mend",)))
         names = [name for name in columns if any(name in row for row in rows)]
         if not names:
             names = list(rows[0])

@@ -36,6 +36,9 @@ def check(
     validation: Annotated[
         bool, typer.Option("--validation", help="It is to be scored on: what only learning needs is not asked of it.")
     ] = False,
+    unlabeled: Annotated[
+        bool, typer.Option("--unlabeled", help="It holds rows without labels: nothing but their inputs is read.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="What was found as JSON; for a bad file, the error.")] = False,
 ) -> None:
     """Check a data set on this machine as an upload would: no server, nothing leaves it."""
@@ -45,7 +48,12 @@ def check(
     if not file.is_file():
         raise CommandError(reason=f"There is no file {file}.")
     columns = columns_of(column) if column else None
-    new = NewFile(file, file.name, "validation" if validation else "fine-tune", task=task, columns=columns)
+    if validation and unlabeled:
+        raise CommandError(
+            reason="A file is either one to score on (--validation) or one without labels (--unlabeled)."
+        )
+    purpose = "validation" if validation else "unlabeled" if unlabeled else "fine-tune"
+    new = NewFile(file, file.name, purpose, task=task, columns=columns)
     try:
         found = asdict(inspect(read_settings(), new))
     except InvalidDataset as error:
@@ -61,7 +69,8 @@ def check(
     for pair in column or []:
         words += ["--column", pair]
     train = f"trained on: graft train {shlex.join(words)}"
-    use = f"scored on: graft train … --validation {shlex.quote(str(file))}" if validation else train
+    beside = {"validation": "scored on", "unlabeled": "learned from without labels"}
+    use = f"{beside[purpose]}: graft train … --{purpose} {shlex.quote(str(file))}" if purpose in beside else train
     out.print(Text(f"\n{file.name} can be {use}", style="green"))
 
 

@@ -76,7 +76,7 @@ def _train(client: Client) -> None:
         took = console.duration(time.monotonic() - posted)
         console.err.print(Text(f"{job['fine_tuned_model']} answers, {took} after the POST.", style="bold green"))
 
-    job = follow(client, submit(client, table, None, {"suffix": "tickets", "seed": "7"}), servable=servable)
+    job = follow(client, submit(client, {"file": table}, {"suffix": "tickets", "seed": "7"}), servable=servable)
     show_job(job)
     if job["status"] != "succeeded":
         raise CommandError(reason=f"The demo's job ended as {job['status']}.")

@@ -25,6 +25,14 @@ class ServerUnreachable(CommandError):
     message = "Cannot reach {server} ({reason}). Is it running? `graft up` starts one here; --server names another."
 
 
+class ServerSilent(CommandError):
+    """A server that took the request and has not answered it yet."""
+
+    message = (
+        "{server} has taken the request and not answered within {seconds:.0f} s. It may still be at work; try again."
+    )
+
+
 class NotGraft(CommandError):
     """A server that answers, but is not Graft."""
 

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from deploy.cli import (
     accounts,
     audit,
+    bases,
     catalog,
     data,
     demo,
@@ -97,7 +98,7 @@ app.command("export", rich_help_panel=_SERVE)(exporting.export)
 app.command("delete-model", rich_help_panel=_SERVE)(catalog.delete_model)
 app.command("delete-version", rich_help_panel=_SERVE)(catalog.delete_version)
 app.command("delete-alias", rich_help_panel=_SERVE)(catalog.delete_alias)
-app.command("base-models", rich_help_panel=_SERVE)(catalog.base_models)
+app.add_typer(bases.base_models, name="base-models", rich_help_panel=_SERVE)
 app.command("usage", rich_help_panel=_SERVE)(data.usage)
 
 app.command("up", rich_help_panel=_RUN)(running.up)

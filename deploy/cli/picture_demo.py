@@ -38,7 +38,7 @@ def run(client: Client, folder: Path, step: Callable[[str], None]) -> None:
         took = console.duration(time.monotonic() - posted)
         console.err.print(Text(f"{job['fine_tuned_model']} answers, {took} after the POST.", style="bold green"))
 
-    job = follow(client, submit(client, archive, None, fields), servable=servable)
+    job = follow(client, submit(client, {"file": archive}, fields), servable=servable)
     show_job(job)
     if job["status"] != "succeeded":
         raise CommandError(reason=f"The demo's job ended as {job['status']}.")

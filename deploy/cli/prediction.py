@@ -13,41 +13,67 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from deploy.cli import console
+from deploy.cli import box_drawing, console, input_files, writing
 from deploy.cli.client import Client
 from deploy.cli.connection import Key, Server, as_customer
 from deploy.cli.console import out
 from deploy.cli.errors import CommandError
+from deploy.cli.input_files import STDIN, InputFile
 from deploy.cli.lookup import suggesting_models
+from models.datasets.media.encodings import NOUNS
 from models.datasets.tasks import TASKS
 from models.datasets.tasks.task import Task
 
 Model = Annotated[str, typer.Argument(help="A model's name; name@3 pins a version.", metavar="MODEL")]
 _ROWS_PER_REQUEST = 256
-_BYTES_PER_REQUEST = 6_000_000  # of files; the server takes 8 MiB in one body if it is not told otherwise
 
 
 def predict(
     model: Model,
     inputs: Annotated[
         list[str] | None,
-        typer.Argument(help="Texts, or the files of pictures and sounds; without any, the lines of stdin."),
+        typer.Argument(
+            help="Texts, or files of pictures or sounds: paths, patterns such as '*.jpg'. Without any, or with -, "
+            "stdin: its lines, or one picture or sound."
+        ),
     ] = None,
     *,
-    top_k: Annotated[int, typer.Option(min=1, help="How many answers for each input.")] = 1,
+    top_k: Annotated[
+        int | None, typer.Option(min=1, help="How many labels for each input, 1 by default; of boxes, all.")
+    ] = None,
+    min_score: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Of boxes: the score that they must reach.")
+    ] = None,
     pairs: Annotated[bool, typer.Option("--pairs", help="Each input is two texts with a tab between them.")] = False,
+    draw: Annotated[
+        Path | None, typer.Option(help="Draw the boxes that a detector finds into a copy of the picture.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per input.")] = False,
     server: Server = None,
     key: Key = None,
 ) -> None:
     """Ask a model."""
-    asked = inputs or _stdin_lines()
+    given = {"top_k": top_k, "min_score": min_score}
+    options = {name: value for name, value in given.items() if value is not None}
     with Client(as_customer(server, key)) as client, suggesting_models(client, model):
-        if _task_of(client, model).modality == "text":
-            _warn_of_files(asked)
-            requests = _of_texts(client, model, asked, top_k=top_k, pairs=pairs)
+        found = client.get(f"/v1/models/{model}")
+        if writing.writes(found):
+            writing.check(model, pairs=pairs, draw=draw is not None)
+            writing.ask(client, found, model, _texts(model, inputs or []), as_json=as_json)
+            return
+        task = _task_of(found, model)
+        files: list[InputFile] = []
+        if task.modality == "text":
+            asked = _texts(model, inputs or [])
+            requests = _of_texts(client, model, asked, options, pairs=pairs)
         else:
-            requests = _of_files(client, model, asked, top_k=top_k)
+            if pairs:
+                raise CommandError(reason=f"--pairs is for models of two texts; '{model}' reads {task.modality}.")
+            files = input_files.find(inputs or [STDIN], task.modality)
+            asked = [file.name for file in files]
+            requests = _of_files(client, model, files, options)
+        if draw is not None:
+            box_drawing.check(draw, model, task.name, files)
         truncated = 0
         started = time.perf_counter()
         for batch, answer in requests:
@@ -60,6 +86,9 @@ def predict(
                 else:
                     out.print(Text.assemble((text, "dim"), "  ", *answer_line(prediction)))
             truncated += len(cut)
+            if draw is not None:
+                box_drawing.write(draw, files[0], answer["predictions"][0])
+                console.err.print(Text(f"The boxes are drawn in {draw}.", style="dim"))
             started = time.perf_counter()
     if truncated:
         which = "The input is" if len(asked) == 1 else f"{truncated} of {len(asked)} inputs are"
@@ -93,12 +122,17 @@ def answer_line(prediction: dict[str, Any]) -> list[tuple[str, str] | str]:
         for span in prediction["spans"]:
             parts += [(str(span["label"]), "bold"), f" {span['text']!r} {span['score']:.3f}  "]
         return parts or ["(none)"]
+    if "boxes" in prediction:
+        parts = []
+        for found in prediction["boxes"]:
+            edges = ", ".join(f"{found['box'][side]:.0f}" for side in ("left", "top", "right", "bottom"))
+            parts += [(str(found["label"]), "bold"), f" {found['score']:.3f} ({edges})  "]
+        return parts or ["(none)"]
     return [(json.dumps(prediction, ensure_ascii=False), "bold")]
 
 
-def _task_of(client: Client, model: str) -> Task:
+def _task_of(found: dict[str, Any], model: str) -> Task:
     """Return the task of a model; raises CommandError for one that this command does not know, or that has none."""
-    found = client.get(f"/v1/models/{model}")
     if found.get("kind") == "base":
         advice = f"train one from it with `graft train FILE --base {found['id']}`"
         raise CommandError(reason=f"'{model}' is a base model, and predict asks models of your own: {advice}.")
@@ -110,47 +144,38 @@ def _task_of(client: Client, model: str) -> Task:
 
 
 def _of_texts(
-    client: Client, model: str, texts: Sequence[str], *, top_k: int, pairs: bool
+    client: Client, model: str, texts: Sequence[str], options: dict[str, float], *, pairs: bool
 ) -> Iterator[tuple[Sequence[str], dict[str, Any]]]:
     for first in range(0, len(texts), _ROWS_PER_REQUEST):
         batch = texts[first : first + _ROWS_PER_REQUEST]
         asked = [_pair(text) for text in batch] if pairs else list(batch)
-        yield batch, client.post(f"/v1/models/{model}/predict", {"inputs": asked, "top_k": top_k})
+        yield batch, client.post(f"/v1/models/{model}/predict", {"inputs": asked, **options})
 
 
 def _of_files(
-    client: Client, model: str, names: Sequence[str], *, top_k: int
+    client: Client, model: str, files: Sequence[InputFile], options: dict[str, float]
 ) -> Iterator[tuple[Sequence[str], dict[str, Any]]]:
-    for batch in _batches(names):
+    fields = {name: str(value) for name, value in options.items()}
+    for batch in input_files.batches(files):
         with ExitStack() as stack:
-            files = {
-                f"file{number}": (Path(name).name, stack.enter_context(Path(name).open("rb")))
-                for number, name in enumerate(batch)
+            parts = {
+                f"file{number}": (Path(file.name).name, stack.enter_context(file.open()))
+                for number, file in enumerate(batch)
             }
-            yield batch, client.upload(f"/v1/models/{model}/predict", fields={"top_k": str(top_k)}, files=files)
+            answer = client.upload(f"/v1/models/{model}/predict", fields=fields, files=parts)
+            yield [file.name for file in batch], answer
 
 
-def _batches(names: Sequence[str]) -> Iterator[list[str]]:
-    """Yield requests of files, of at most `_BYTES_PER_REQUEST`, one file at least in each. Raises CommandError."""
-    batch: list[str] = []
-    size = 0
-    for name in names:
-        if not Path(name).is_file():
-            raise CommandError(reason=f"This model reads files, and there is no file {name}.")
-        own = Path(name).stat().st_size
-        if batch and (size + own > _BYTES_PER_REQUEST or len(batch) == _ROWS_PER_REQUEST):
-            yield batch
-            batch, size = [], 0
-        batch.append(name)
-        size += own
-    yield batch
-
-
-def _warn_of_files(texts: Sequence[str]) -> None:
-    for text in texts:
-        if len(text) < 256 and "\n" not in text and "\0" not in text and Path(text).is_file():
-            advice = f"This model reads texts: it is asked about the name of the file, not its content. < {text} asks "
-            console.err.print(Text(f"{advice}about each of its lines.", style="yellow"))
+def _texts(model: str, given: Sequence[str]) -> list[str]:
+    """Return the texts that are asked about. Raises CommandError for the file of a picture or a sound."""
+    if list(given) in ([], [STDIN]):
+        return _stdin_lines()
+    for text in filter(input_files.is_file, given):
+        if medium := input_files.medium_of(text):
+            raise CommandError(reason=f"'{model}' reads text, and {text} is {NOUNS[medium]}.")
+        advice = f"This model reads texts: it is asked about the name of the file, not its content. < {text} asks "
+        console.err.print(Text(f"{advice}about each of its lines.", style="yellow"))
+    return list(given)
 
 
 def _stdin_lines() -> list[str]:

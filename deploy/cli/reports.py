@@ -38,6 +38,11 @@ def show_report(report: dict[str, Any]) -> None:
     _show_search(report)
 
 
+def learning_curve_line(report: dict[str, Any] | None) -> str:
+    """Return what further rows are worth; "" where the report says nothing of it."""
+    return str(((report or {}).get("learning_curve") or {}).get("sentence", ""))
+
+
 def refinement_line(report: dict[str, Any] | None) -> str:
     """Return why refinement stopped, or was not begun; "" where the report says nothing of it."""
     found = (report or {}).get("refinement") or {}

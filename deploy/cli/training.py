@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +21,7 @@ from deploy.cli.errors import CommandError
 from deploy.cli.examples import call_of
 from deploy.cli.lookup import JOBS, job_id, without_pin
 from deploy.cli.progress import follow
-from deploy.cli.reports import refinement_line, score_of, show_report
+from deploy.cli.reports import learning_curve_line, refinement_line, score_of, show_report
 from deploy.cli.wording import in_commands
 from models.learning.contract.request import STRATEGIES
 
@@ -32,9 +33,14 @@ def train(
     *,
     suffix: Annotated[str | None, typer.Option(help="The model's name. (default: the file's name)")] = None,
     strategy: Annotated[str | None, typer.Option(help=f"One of {', '.join(STRATEGIES)}.")] = None,
-    base: Annotated[str | None, typer.Option(help="The base model. (default: the server's)")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="The base model; auto: the best one by a probe. (default: the server's)")
+    ] = None,
     task: Annotated[str | None, typer.Option(help="What to learn. (default: inferred from the file)")] = None,
     validation: Annotated[Path | None, typer.Option(help="A file to score on, instead of held-out rows.")] = None,
+    unlabeled: Annotated[
+        Path | None, typer.Option(help="Rows without labels: learned from where held-out rows gain by it.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed and data: same model.")] = None,
     promote: PromoteOption = None,
     column: ColumnPairs = None,
@@ -51,11 +57,13 @@ def train(
     fields["seed"] = None if seed is None else str(seed)
     fields["columns"] = json.dumps(columns_of(column)) if column else None
     fields["hyperparameters"] = json.dumps(_hyperparameters(hyperparameter)) if hyperparameter else None
-    for path in (file, *([validation] if validation else [])):
+    given = {"file": file, "validation_file": validation, "unlabeled_file": unlabeled}
+    paths = {name: path for name, path in given.items() if path is not None}
+    for path in paths.values():
         if not path.is_file():
             raise CommandError(reason=f"There is no file {path}.")
     with Client(as_customer(server, key)) as client:
-        job = submit(client, file, validation, {name: value for name, value in fields.items() if value is not None})
+        job = submit(client, paths, {name: value for name, value in fields.items() if value is not None})
         console.show_warnings(job.get("warnings") or [], console.err)
         if not wait:
             out.print(job["id"])
@@ -124,14 +132,11 @@ def resume(reference: JobRef, server: Server = None, key: Key = None) -> None:
     _act(reference, "resume", server, key)
 
 
-def submit(client: Client, file: Path, validation: Path | None, fields: dict[str, str]) -> dict[str, Any]:
-    """Send one multipart POST with the data in it; return the job as it was accepted."""
-    with file.open("rb") as data:
-        files: dict[str, Any] = {"file": (file.name, data)}
-        if validation is None:
-            return client.upload(JOBS, fields=fields, files=files)
-        with validation.open("rb") as held_out:
-            return client.upload(JOBS, fields=fields, files=files | {"validation_file": (validation.name, held_out)})
+def submit(client: Client, paths: Mapping[str, Path], fields: dict[str, str]) -> dict[str, Any]:
+    """Send one multipart POST with the files in it, by the names of their fields; return the job as it was accepted."""
+    with ExitStack() as stack:
+        files = {name: (path.name, stack.enter_context(path.open("rb"))) for name, path in paths.items()}
+        return client.upload(JOBS, fields=fields, files=files)
 
 
 def show_job(found: dict[str, Any], *, warned: Sequence[dict[str, Any]] = ()) -> None:
@@ -144,10 +149,12 @@ def show_job(found: dict[str, Any], *, warned: Sequence[dict[str, Any]] = ()) ->
             ("step", found.get("step")),
             ("model", found.get("fine_tuned_model") or f"{found.get('suffix')} (nothing to call yet)"),
             ("base", found.get("model")),
+            ("chosen", (found.get("base_choice") or {}).get("reason")),
             ("task", found.get("task")),
             ("strategy", _strategy(found)),
             ("score", score_of(report)),
             ("situation", _brief(report.get("situation"))),
+            ("more rows", learning_curve_line(report)),
             ("refined", refinement_line(report)),
             ("promotion", (report.get("promotion") or {}).get("reason")),
             ("seed", found.get("seed")),

@@ -35,7 +35,7 @@ def run(client: Client, folder: Path, step: Callable[[str], None]) -> None:
         console.err.print(Text(line, style="bold green"))
 
     fields = {"suffix": _NAME, "seed": "7", "hyperparameters": json.dumps({"n_epochs": 1})}
-    job = follow(client, submit(client, table, None, fields), servable=servable)
+    job = follow(client, submit(client, {"file": table}, fields), servable=servable)
     show_job(job)
     if job["status"] != "succeeded":
         raise CommandError(reason=f"The demo's job ended as {job['status']}.")

@@ -11,7 +11,7 @@ its SHA-256 identifies the version. It is JSON with sorted keys:
 | `features` | the names of the base's pooled features, side by side as the head reads them |
 | `base` | `{"name", "revision"}` of the base model |
 | `temperature` | logits are divided by it |
-| `thresholds` | what a decision needs beside the outputs (one number per label, or a margin of error), or null |
+| `thresholds` | what a decision needs beside the outputs (per label, a margin of error, or a factor for O), or null |
 | `details` | what else is worth knowing: rank, first own block, versions of libraries; `generation`: see `prompt` |
 | `files` | `{name: {"sha256", "bytes"}}` of every other file |
 
@@ -24,6 +24,7 @@ The weights' tensors belong to parts (see `parts`). A tensor's name begins with 
 | `lora` | `.{block}.{module}.A` (rank, in) and `.B` (out, rank), the scaling folded into B | `LowRankWeights` |
 | `block` | `.{i}.{parameter}` of each block of its own | `BlockWeights` |
 | `embeddings` | `.{parameter}`, for a whole base of its own | `EmbeddingWeights` |
+| `detector` | `.{parameter}` of pyramid and head, see `models.learning.detection.network` | `DetectorWeights` |
 
 Nothing is ever unpickled.
 """

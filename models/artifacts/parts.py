@@ -133,8 +133,26 @@ class EmbeddingWeights:
         return cls(dict(tensors))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class DetectorWeights:
+    """The pyramid and the head of a model that finds boxes; its layout is in the manifest."""
+
+    prefix: ClassVar[str] = "detector"
+    state: Mapping[str, Tensor]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors by their names below the prefix."""
+        return dict(self.state)
+
+    @classmethod
+    def read(cls, tensors: Mapping[str, Tensor]) -> DetectorWeights:
+        """Return the part of such tensors."""
+        return cls(dict(tensors))
+
+
 PARTS: dict[str, type[Part]] = {
-    part.prefix: part for part in (HeadWeights, NgramWeights, LowRankWeights, BlockWeights, EmbeddingWeights)
+    part.prefix: part
+    for part in (HeadWeights, NgramWeights, LowRankWeights, BlockWeights, EmbeddingWeights, DetectorWeights)
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,14 @@ from scipy.signal import resample_poly
 from torch import Tensor
 from transformers import AutoFeatureExtractor, AutoModel
 
-from models.backbones import log_mel, media, registry, stacks
+from models.backbones import architectures, log_mel, media, registry, stacks
 from models.backbones.backbone import Floats
 from models.backbones.checkpoint import Checkpoint, from_pretrained, revision_of
 from models.backbones.errors import BaseModelUnreachable
 from models.backbones.log_mel import LogMel
 from models.backbones.media import MediaBackbone, Reader
 from models.backbones.registry import BackboneEntry
-from models.backbones.stacks import MediaEncoder
+from models.backbones.stacks import MediaBatch, MediaEncoder
 from models.datasets.examples import Media
 from models.datasets.limits import UNLIMITED
 from models.datasets.media import sounds
@@ -47,13 +48,16 @@ class PatchReader:
         """Return how many patches."""
         return self._front.count(_resampled_length(media, self._front.rate))
 
-    def read(self, media: Media) -> Tensor:
+    def read(self, media: Media) -> MediaBatch:
         """Return (patches, 1, time, mel) float32."""
-        return torch.from_numpy(self._front.patches(_samples(media, self._front.rate)))
+        return self._patches(_samples(media, self._front.rate))
 
-    def probes(self) -> Tensor:
+    def probes(self) -> MediaBatch:
         """Return a patch each of a rising tone and of noise."""
-        return torch.from_numpy(np.concatenate([self._front.patches(wave_N) for wave_N in _waves(self._front.rate)]))
+        return stacks.join([self._patches(wave_N) for wave_N in _waves(self._front.rate)])
+
+    def _patches(self, samples_N: Floats) -> MediaBatch:
+        return stacks.one_row(torch.from_numpy(self._front.patches(samples_N)))
 
 
 class ExtractorReader:
@@ -75,22 +79,40 @@ class ExtractorReader:
         """Return how many pieces."""
         return max(1, math.ceil(_resampled_length(media, self._rate) / self._piece))
 
-    def read(self, media: Media) -> Tensor:
+    def read(self, media: Media) -> MediaBatch:
         """Return (pieces, …) float32."""
         return self._extract(_samples(media, self._rate))
 
-    def probes(self) -> Tensor:
+    def probes(self) -> MediaBatch:
         """Return a second each of a rising tone and of noise."""
-        return torch.cat([self._extract(wave_N) for wave_N in _waves(self._rate)])
+        return stacks.join([self._extract(wave_N) for wave_N in _waves(self._rate)])
 
-    def _extract(self, samples_N: Floats) -> Tensor:
-        cuts = range(0, max(len(samples_N), 1), self._piece)
-        pieces = [samples_N[start : start + self._piece] for start in cuts]
+    def _extract(self, samples_N: Floats) -> MediaBatch:
+        pieces = self._cut(samples_N)
         if self._loops:
             pieces = [np.resize(piece_N, self._piece) for piece_N in pieces]
         found = self._extractor(pieces, sampling_rate=self._rate, return_tensors="pt")
         values: Tensor = next(iter(found.values()))
-        return values.float()
+        return stacks.one_row(values.float())
+
+    def _cut(self, samples_N: Floats) -> list[Floats]:
+        return [samples_N[start : start + self._piece] for start in range(0, max(len(samples_N), 1), self._piece)]
+
+
+class WindowReader(ExtractorReader):
+    """Reads sounds by Whisper's feature extractor: windows of one length, with silence behind a shorter sound.
+
+    How many frames of a window hold sound follows from its samples: the network makes one of two of the spectrogram's.
+    """
+
+    def __init__(self, extractor: Any) -> None:
+        super().__init__(extractor, extractor.chunk_length, loops=False)
+        self._samples_per_frame = 2 * int(extractor.hop_length)
+        self.cost = math.ceil(self._piece / self._samples_per_frame)
+
+    def _extract(self, samples_N: Floats) -> MediaBatch:
+        filled = [max(1, math.ceil(len(piece_N) / self._samples_per_frame)) for piece_N in self._cut(samples_N)]
+        return replace(super()._extract(samples_N), filled=tuple(filled))
 
 
 def load(entry: BackboneEntry, *, device: torch.device, precision: str, threads: int) -> MediaBackbone:
@@ -98,14 +120,16 @@ def load(entry: BackboneEntry, *, device: torch.device, precision: str, threads:
     folder = registry.folder_of(entry)
 
     def load_model() -> Any:
-        return from_pretrained(AutoModel, entry, folder, dtype=torch.float32, use_safetensors=True).eval()
+        model = from_pretrained(AutoModel, entry, folder, dtype=torch.float32, use_safetensors=True).eval()
+        # Of one that hears and writes, what hears.
+        return model.get_encoder() if model.config.is_encoder_decoder else model
 
     def read() -> MediaEncoder:
-        return stacks.build(load_model(), name=entry.name)
+        return architectures.build(load_model(), name=entry.name)
 
     model = load_model()
     reader = _reader(entry, folder)
-    media.check_walk(model, stacks.build(model, name=entry.name), reader.probes(), name=entry.name)
+    media.check_walk(model, architectures.build(model, name=entry.name), reader.probes(), name=entry.name)
     return media.assemble(
         Checkpoint(entry, revision_of(entry, folder, _FILES), read),
         reader,
@@ -128,6 +152,8 @@ def _reader(entry: BackboneEntry, folder: Path | None) -> Reader:
     frames = getattr(extractor, "max_length", None)
     if frames and hasattr(extractor, "num_mel_bins"):  # spectrograms of one length, a frame every ten milliseconds
         return ExtractorReader(extractor, frames / 100, loops=False)
+    if hasattr(extractor, "chunk_length") and hasattr(extractor, "n_fft"):  # Whisper's
+        return WindowReader(extractor)
     return ExtractorReader(extractor, _PIECE_S, loops=True)
 
 

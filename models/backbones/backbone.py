@@ -96,7 +96,9 @@ class Backbone(Protocol):
     ) -> Floats:
         """Return features_NF float32 in the order of the inputs, the named features side by side."""
 
-    def encode_tokens(self, rows: Sequence[Any], names: Sequence[str]) -> Floats:
+    def encode_tokens(
+        self, rows: Sequence[Any], names: Sequence[str], *, stop: Callable[[], bool] | None = None
+    ) -> Floats:
         """Return the features of tokenised rows, as `encode` does of inputs."""
 
     def encode_steps(

@@ -38,9 +38,11 @@ class RowEncoding:
         """
         return _drain(self.encode_steps(self.tokenize(inputs), names, stop=stop), progress)
 
-    def encode_tokens(self: Backbone, rows: Sequence[Any], names: Sequence[str]) -> Floats:
+    def encode_tokens(
+        self: Backbone, rows: Sequence[Any], names: Sequence[str], *, stop: Callable[[], bool] | None = None
+    ) -> Floats:
         """Return the features of rows that are tokenised already, as `encode` does of inputs."""
-        return _drain(self.encode_steps(rows, names))
+        return _drain(self.encode_steps(rows, names, stop=stop))
 
     def encode_steps(
         self: Backbone, rows: Sequence[Any], names: Sequence[str], *, stop: Callable[[], bool] | None = None

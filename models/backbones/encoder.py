@@ -6,8 +6,9 @@ lets serving compute a shared prefix once, and training start behind frozen bloc
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,6 +48,8 @@ class TextBatch:
 class TextEncoder(nn.Module):
     """`embeddings` and `blocks` of a BERT-like model."""
 
+    walk_tokens = 12  # of a text on which its pass is compared with the library's
+
     def __init__(self, embeddings: nn.Module, blocks: nn.ModuleList) -> None:
         super().__init__()
         self.embeddings = embeddings
@@ -60,6 +63,10 @@ class TextEncoder(nn.Module):
             hidden_BTD = self.embeddings(input_ids=batch.ids_BT, token_type_ids=batch.types_BT)
         return hidden_BTD
 
+    def arguments(self, batch: TextBatch, hidden_BTD: Tensor) -> Sequence[tuple[Any, ...]]:  # noqa: ARG002
+        """Return what each block takes beside the hidden state: the mask."""
+        return [(batch.attention,)] * len(self.blocks)
+
     def pool(self, hidden_BTD: Tensor, batch: TextBatch, kind: str) -> Tensor:
         """Return one float32 vector per row, (B, D); see the function of this name."""
         return pool(hidden_BTD, batch, kind)
@@ -68,15 +75,15 @@ class TextEncoder(nn.Module):
         self, batch: TextBatch, hidden_BTD: Tensor, start: int, stop: int, *, taps: Collection[int] = ()
     ) -> tuple[Tensor, dict[int, Tensor]]:
         """Run blocks `start` to `stop - 1`; return the end and the tapped depths (d: the state after d blocks)."""
-        attention = batch.attention
+        arguments = self.arguments(batch, hidden_BTD)
         again = torch.is_grad_enabled() and batch.ids_BT.numel() > _KEPT_TOKENS
         tapped = {start: hidden_BTD} if start in taps else {}
         for depth in range(start, stop):
             if again:
                 block = self.blocks[depth]
-                output = checkpoint(block, hidden_BTD, attention, use_reentrant=False, preserve_rng_state=False)
+                output = checkpoint(block, hidden_BTD, *arguments[depth], use_reentrant=False, preserve_rng_state=False)
             else:
-                output = self.blocks[depth](hidden_BTD, attention)
+                output = self.blocks[depth](hidden_BTD, *arguments[depth])
             hidden_BTD = output[0] if isinstance(output, tuple) else output
             if depth + 1 in taps:
                 tapped[depth + 1] = hidden_BTD

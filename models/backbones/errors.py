@@ -17,8 +17,8 @@ class NoBaseModel(InvalidRequest):
 
     param = "model"
     message = (
-        "This service has no base model that reads {modality}. Its operator adds one to the file that "
-        "GRAFT_BASE_MODELS_FILE names: "
+        "This service has no base model that reads {modality}. Its operator adds one with `graft base-models add`, or "
+        "in the file that GRAFT_BASE_MODELS_FILE names: "
         '{{"a-name": {{"modality": "{modality}", "source": {{"folder": "…"}}, "licence": "…"}}}}.'
     )
 
@@ -49,10 +49,32 @@ class UnsupportedDecoder(GraftError):
     )
 
 
+class UnsupportedDetector(GraftError):
+    """A base model that is to find boxes itself and that cannot be trained here."""
+
+    message = (
+        "The base model '{name}' has the architecture {architecture}, which cannot be taught to find boxes here. Use "
+        "RT-DETR or D-FINE, or a convolutional picture base such as MobileNet or ResNet."
+    )
+
+
 class InvalidBaseModelsFile(GraftError):
     """A file of further base models, the operator's, that cannot be read."""
 
     message = "The base models file {path} is not valid: {reason}"
+
+
+class UnwritableBaseModelsFile(GraftError):
+    """A file of further base models that cannot be changed."""
+
+    message = "The base models file {path} cannot be written: {reason}. Run this where the operator keeps it."
+
+
+class BaseModelRetired(InvalidRequest):
+    """A job on a base that its operator took out of use: what was trained on it goes on serving."""
+
+    param = "model"
+    message = "The base model '{name}' is retired: models on it go on answering, but no new job starts from it. {hint}"
 
 
 class Stopped(GraftError):

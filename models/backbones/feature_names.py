@@ -1,8 +1,9 @@
 """Names of features, and the one place that parses them.
 
 A name consists of what is pooled and at which depth: `mean.6`, `unit_mean.6` (scaled to length 1), `word.4`,
-`before.4` and `after.4` (one vector per word: of the word itself, or of the one beside it), `product_unit_mean.6` (how
-the vectors of two texts compare). The part before the depth is the feature's kind; pooling functions take it.
+`before.4` and `after.4` (one vector per word: of the word itself, or of the one beside it), `shape.0` (capitals and
+digits of a word, which no block sees), `product_unit_mean.6` (how the vectors of two texts compare). The part before
+the depth is the feature's kind; pooling functions take it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ MAP_POOLINGS = ("mean", "max", "std", "bands")
 PATCH_POOLINGS = ("mean", "max", "std", "cls")
 # Which word a feature is of, seen from the word that it describes.
 WORD_POOLINGS = {"word": 0, "before": -1, "after": 1}
+WORD_SHAPES = {"shape": 0, "shape_before": -1, "shape_after": 1}  # of depth 0: see `word_shapes`
 # How the vectors of two texts compare, see `pairs.COMPARISONS`.
 PAIRS = ("product", "distance", "cosine", "first", "second")
 # Scaled to length 1, as sentence encoders are trained to be compared. Worth 0.2 to 0.5 points to a head.
@@ -36,7 +38,7 @@ class FeatureName:
     @property
     def per_word(self) -> bool:
         """True if there is one vector per word."""
-        return self.pooling in WORD_POOLINGS
+        return self.pooling in WORD_POOLINGS or self.pooling in WORD_SHAPES
 
     @property
     def kind(self) -> str:
@@ -76,6 +78,8 @@ def find(name: str) -> FeatureName | None:
     pair, kind = split_pair(kind)
     if not pair and kind in WORD_POOLINGS:
         return FeatureName(kind, int(depth))
+    if not pair and kind in WORD_SHAPES:
+        return FeatureName(kind, 0) if int(depth) == 0 else None
     unit, pooling = split_unit(kind)
     return FeatureName(pooling, int(depth), unit, pair) if pooling in _POOLINGS else None
 

@@ -16,16 +16,18 @@ _LOADERS: dict[str, str] = {
     "image": "models.backbones.image",
     "audio": "models.backbones.audio",
 }
+_DETECTORS = "models.backbones.detector"
 
 
 def load(entry: BackboneEntry, *, device: str = "auto", precision: str = "auto", threads: int = 0) -> Backbone:
     """Load the frozen base.
 
     `device` is `auto`, `cpu`, `cuda`, …; `precision` is `auto`, `fp32` or `bf16`; `threads` is how many compute
-    threads this process gets, 0 for one per core. Raises BaseModelUnreachable and UnsupportedBaseModel.
+    threads this process gets, 0 for one per core. Raises BaseModelUnreachable, UnsupportedBaseModel,
+    UnsupportedDetector.
     """
     threads = formats.use_threads(threads)
     formats.use_exact_convolutions()
-    loader = import_module(_LOADERS[entry.modality])
+    loader = import_module(_DETECTORS if entry.kind == "detector" else _LOADERS[entry.modality])
     backbone: Backbone = loader.load(entry, device=formats.resolve_device(device), precision=precision, threads=threads)
     return backbone

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import structlog
@@ -21,7 +21,6 @@ from models.backbones.feature_names import MAP_POOLINGS, PATCH_POOLINGS
 from models.backbones.stacks import MediaBatch, MediaEncoder
 from models.datasets.examples import Media
 
-_PARITY_COSINE = 0.999
 # The library's own pass and ours run the same modules: they differ by rounding at most.
 _WALK_TOLERANCE = 1e-3
 
@@ -36,11 +35,19 @@ class Reader(Protocol):
     def count(self, media: Media) -> int:
         """Return how many entries of the network's input the media becomes, from its header."""
 
-    def read(self, media: Media) -> Tensor:
-        """Return the entries, (P, …) float32. Raises BadValue for what cannot be decoded."""
+    def read(self, media: Media) -> MediaBatch:
+        """Return one row, its entries (P, …) float32. Raises BadValue for what cannot be decoded."""
 
-    def probes(self) -> Tensor:
-        """Return generated entries, to compare passes with."""
+    def probes(self) -> MediaBatch:
+        """Return generated rows, to compare passes with."""
+
+
+@runtime_checkable
+class PixelReader(Protocol):
+    """A reader of pictures, of which every place of the network's input is a place of the picture."""
+
+    def scale(self, pixels_PHW3: NDArray[np.uint8]) -> Tensor:
+        """Return pixels as the network's input (P, 3, H, W) float32, in the size that they have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +82,7 @@ class MediaBackbone(RowEncoding):
         self.device = parameter.device
         self.dtype = parameter.dtype
         self.threads = threads if self.device.type == "cpu" else 1  # batches that `encode` computes side by side
-        self._reader = reader
+        self.reader = reader
         self._read = checkpoint.read
         self._batch_entries = batch_entries
         self.widths = self._measure_widths()  # by depth
@@ -83,20 +90,18 @@ class MediaBackbone(RowEncoding):
 
     def tokenize(self, inputs: Sequence[Media]) -> list[MediaRow]:
         """Return one row per input; its length follows from the number of entries, by its header."""
-        return [MediaRow(media, self._reader.count(media) * self._reader.cost) for media in inputs]
+        return [MediaRow(media, self.reader.count(media) * self.reader.cost) for media in inputs]
 
     def units(self, rows: Sequence[MediaRow]) -> None:
         """Return None: one vector per row."""
 
     def collate(self, rows: Sequence[MediaRow]) -> MediaBatch:
         """Decode and move to the device."""
-        parts = [self._reader.read(row.media) for row in rows]
-        starts = np.cumsum([0, *(len(part) for part in parts)])
-        return MediaBatch(torch.cat(parts).to(self.device), tuple(int(start) for start in starts))
+        return stacks.join([self.reader.read(row.media) for row in rows]).to(self.device)
 
     def plan(self, lengths: Sequence[int] | NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """Return row indices in batches of a few entries; a longer row is a batch of its own."""
-        most = self._batch_entries * self._reader.cost
+        most = self._batch_entries * self.reader.cost
         batches: list[NDArray[np.int64]] = []
         start = held = 0
         for at, length in enumerate(lengths):
@@ -171,9 +176,9 @@ class MediaBackbone(RowEncoding):
 
     @torch.inference_mode()
     def _measure_widths(self) -> list[int]:
-        values = self._reader.probes()[:1].to(self.device)
+        probes = self.reader.probes().to(self.device)
         names = [f"mean.{depth}" for depth in range(self.blocks + 1)]
-        found = self.features(MediaBatch(values, (0, len(values))), names)
+        found = self.features(probes.row(0, probes.values), names)
         return [found[name].shape[1] for name in names]
 
 
@@ -197,25 +202,23 @@ def assemble(
     if dtype is torch.float32:
         return exact
     reduced = frozen(dtype)
-    values = reader.probes().to(device)
-    batch, last = MediaBatch(values, tuple(range(len(values) + 1))), f"mean.{exact.blocks}"
+    batch, last = reader.probes().to(device), f"mean.{exact.blocks}"
     similarity = torch.nn.functional.cosine_similarity(
         exact.features(batch, [last])[last], reduced.features(batch, [last])[last]
     )
     cosine = float(similarity.min())
-    if cosine > _PARITY_COSINE:
-        _log.info("bf16_parity", base=checkpoint.entry.name, cosine=round(cosine, 6), needed=_PARITY_COSINE)
+    if cosine > formats.PARITY_COSINE:
+        _log.info("bf16_parity", base=checkpoint.entry.name, cosine=round(cosine, 6), needed=formats.PARITY_COSINE)
         return reduced
-    _log.warning("bf16_without_parity", base=checkpoint.entry.name, cosine=cosine, needed=_PARITY_COSINE)
+    _log.warning("bf16_without_parity", base=checkpoint.entry.name, cosine=cosine, needed=formats.PARITY_COSINE)
     return exact
 
 
 @torch.inference_mode()
-def check_walk(model: Callable[[Tensor], object], encoder: MediaEncoder, values: Tensor, *, name: str) -> None:
+def check_walk(model: Callable[[Tensor], object], encoder: MediaEncoder, batch: MediaBatch, *, name: str) -> None:
     """Compare our run through the blocks with the model's own; raises UnsupportedBaseModel if they differ."""
-    batch = MediaBatch(values, tuple(range(len(values) + 1)))
     ours, _ = encoder.run(batch, encoder.embed(batch), 0, len(encoder.blocks))
-    theirs = getattr(model(values), "last_hidden_state", None)
+    theirs = getattr(model(batch.values), "last_hidden_state", None)
     scale = 1.0 if theirs is None else float(theirs.abs().max())
     if theirs is None or theirs.shape != ours.shape or float((ours - theirs).abs().max()) > _WALK_TOLERANCE * scale:
         raise UnsupportedBaseModel(name=name, architecture=type(model).__name__)

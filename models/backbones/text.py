@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.backbones import bert, registry, windows
+from models.backbones import bert, modernbert, registry, windows, word_shapes
 from models.backbones import encoder as encoding
 from models.backbones import packed_batch as packing
 from models.backbones import precision as formats
@@ -22,6 +22,7 @@ from models.backbones.batches import RowEncoding
 from models.backbones.checkpoint import Checkpoint, from_pretrained, revision_of
 from models.backbones.encoder import TextBatch, TextEncoder
 from models.backbones.errors import UnsupportedBaseModel
+from models.backbones.feature_names import WORD_SHAPES
 from models.backbones.packed import PackedEncoder, is_packable
 from models.backbones.registry import BackboneEntry
 from models.backbones.text_tokenizer import TextRow, TextTokenizer
@@ -30,7 +31,8 @@ from models.datasets.windowing import Windowing
 
 Floats = NDArray[np.float32]
 
-_PARITY_COSINE = 0.999
+# The library's own pass and ours run the same modules: they differ by rounding at most.
+_WALK_TOLERANCE = 1e-3
 _FILES = ("config.json", "tokenizer.json", "vocab.txt", "model.safetensors")
 _PARITY_TEXTS = (
     "My card has not arrived yet.",
@@ -164,9 +166,9 @@ class TextBackbone(RowEncoding):
             raise ValueError(f"unknown feature '{name}', the base has {self.blocks} blocks")
         return kind, depth
 
-    def feature_width(self, name: str) -> int:  # noqa: ARG002  (other bases are not as wide everywhere)
-        """Return how many numbers the named feature has."""
-        return self.width
+    def feature_width(self, name: str) -> int:
+        """Return how many numbers the named feature has: the base's width, but of a word's shape."""
+        return word_shapes.WIDTH if name.partition(".")[0] in WORD_SHAPES else self.width
 
     def plan(self, lengths: Sequence[int] | NDArray[Any]) -> list[NDArray[np.int64]]:
         """Return row indices in batches of similar length; rows times the longest row stays within the budget.
@@ -219,11 +221,11 @@ def load(entry: BackboneEntry, *, device: torch.device, precision: str, threads:
     last = [f"mean.{backbone.blocks}"]
     exact_NF = backbone.encode(_PARITY_TEXTS, last)
     reduced = TextBackbone(checkpoint, tokenizer, encoder.to(dtype), threads=threads)
-    cosine = _cosine(exact_NF, reduced.encode(_PARITY_TEXTS, last))
-    if cosine > _PARITY_COSINE:
-        _log.info("bf16_parity", base=entry.name, cosine=round(cosine, 6), needed=_PARITY_COSINE)
+    cosine = formats.least_cosine(exact_NF, reduced.encode(_PARITY_TEXTS, last))
+    if cosine > formats.PARITY_COSINE:
+        _log.info("bf16_parity", base=entry.name, cosine=round(cosine, 6), needed=formats.PARITY_COSINE)
         return reduced
-    _log.warning("bf16_without_parity", base=entry.name, cosine=cosine, needed=_PARITY_COSINE)
+    _log.warning("bf16_without_parity", base=entry.name, cosine=cosine, needed=formats.PARITY_COSINE)
     return TextBackbone(checkpoint, tokenizer, read().to(device).requires_grad_(False).eval(), threads=threads)
 
 
@@ -246,13 +248,38 @@ def _load_encoder(entry: BackboneEntry, folder: Path | None) -> TextEncoder:
     model = from_pretrained(
         AutoModel, entry, folder, dtype=torch.float32, attn_implementation="sdpa", use_safetensors=True
     )
+    for find in (_find_blocks, modernbert.find):
+        if (encoder := find(model)) is not None:
+            _check_walk(model.eval(), encoder.eval(), name=entry.name)
+            return encoder
+    raise UnsupportedBaseModel(name=entry.name, architecture=type(model).__name__)
+
+
+def _find_blocks(model: Any) -> TextEncoder | None:
+    """Return the encoder inside a BERT-like model, None for another network."""
     for owner, name in (("encoder", "layer"), ("transformer", "layer")):
         blocks = getattr(getattr(model, owner, None), name, None)
         if isinstance(blocks, nn.ModuleList) and hasattr(model, "embeddings"):
             return TextEncoder(model.embeddings, blocks)
-    raise UnsupportedBaseModel(name=entry.name, architecture=type(model).__name__)
+    return None
 
 
-def _cosine(left_NF: Floats, right_NF: Floats) -> float:
-    norms_N = np.linalg.norm(left_NF, axis=1) * np.linalg.norm(right_NF, axis=1)
-    return float(((left_NF * right_NF).sum(1) / norms_N).min())
+@torch.inference_mode()
+def _check_walk(model: Any, encoder: TextEncoder, *, name: str) -> None:
+    """Compare our run through the blocks with the model's own; raises UnsupportedBaseModel if they differ.
+
+    Blocks that expect more than states and a mask, as relative positions, would be computed without it.
+    """
+    tokens = encoder.walk_tokens
+    ids_BT = torch.arange(2 * tokens).reshape(2, -1) % model.config.vocab_size
+    lengths = np.array([tokens, tokens // 2])
+    mask_BT = torch.arange(tokens) < torch.from_numpy(lengths)[:, None]
+    batch = TextBatch(ids_BT, mask_BT, lengths, None, padded=True)
+    try:
+        ours_BTD, _ = encoder.run(batch, encoder.embed(batch), 0, len(encoder.blocks))
+    except (TypeError, AttributeError, RuntimeError) as error:
+        raise UnsupportedBaseModel(name=name, architecture=type(model).__name__) from error
+    theirs_BTD = model(input_ids=ids_BT, attention_mask=mask_BT.long()).last_hidden_state
+    differ = (ours_BTD - theirs_BTD)[mask_BT].abs().max() if ours_BTD.shape == theirs_BTD.shape else torch.inf
+    if float(differ) > _WALK_TOLERANCE * float(theirs_BTD.abs().max()):
+        raise UnsupportedBaseModel(name=name, architecture=type(model).__name__)

@@ -32,7 +32,7 @@ def unpack(entry: BackboneEntry, source: PackedSource, convert: Callable[[Path, 
         unpacked.parent.mkdir(parents=True, exist_ok=True)
         with _locked(unpacked.with_suffix(".lock")):
             if not source.is_unpacked:
-                _write_whole(unpacked, lambda folder: convert(packed, folder))
+                write_whole(unpacked, lambda folder: convert(packed, folder))
                 _log.info("base_model_unpacked", base=entry.name, folder=str(unpacked))
     except OSError as error:
         raise unreachable(entry, f"it cannot be unpacked ({error})", f"Look at {unpacked.parent}.") from error
@@ -44,7 +44,7 @@ def unreachable(entry: BackboneEntry, reason: str, mend: str) -> BaseModelUnreac
     return BaseModelUnreachable(name=entry.name, source=entry.source, reason=reason, mend=mend)
 
 
-def _write_whole(unpacked: Path, write: Callable[[Path], None]) -> None:
+def write_whole(unpacked: Path, write: Callable[[Path], None]) -> None:
     """Write the folder under another name, then rename it: a folder that has the name is whole."""
     prefix = f"{unpacked.name}-unpacking-"
     for left in unpacked.parent.glob(f"{prefix}*"):  # by a process that was killed

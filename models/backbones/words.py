@@ -3,7 +3,8 @@
 Texts are split into words here, not by the tokeniser: at white space, with punctuation apart and, in scripts without
 spaces, character by character. So a span ends where a person would end it, under every tokeniser.
 
-Features are named `word.<depth>`, `before.<depth>` and `after.<depth>`: of the word itself, and of those beside it.
+Features are named `word.<depth>`, `before.<depth>` and `after.<depth>`: of the word itself, and of those beside it;
+`shape.0`, `shape_before.0` and `shape_after.0` are the shapes of the same words (`word_shapes`).
 """
 
 from __future__ import annotations
@@ -19,16 +20,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.backbones import feature_names, windows
+from models.backbones import feature_names, windows, word_shapes
 from models.backbones.backbone import Encoder
 from models.backbones.batches import RowEncoding
 from models.backbones.encoder import TextEncoder
-from models.backbones.feature_names import WORD_POOLINGS
+from models.backbones.feature_names import WORD_POOLINGS, WORD_SHAPES
 from models.backbones.text import TextBackbone
 from models.backbones.windows import TokenIds, WindowRow
 from models.datasets.windowing import Windowing
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float32]
 
 # Scripts without spaces: kana, ideographs and their extensions, Thai, Lao, Khmer, Myanmar.
 _UNSPACED = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF), (0x3400, 0x9FFF), (0xF900, 0xFAFF))
@@ -43,6 +45,7 @@ class WordRow:
     tokens: TokenIds | WindowRow
     word_T: Ints  # of each token of all windows, -1 for what belongs to none, or is pooled from another window
     spans_W2: Ints  # characters, end exclusive
+    shapes_WS: Floats  # see `word_shapes`
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -56,6 +59,7 @@ class WordBatch:
     place_M: Tensor  # of each token that belongs to a word
     word_M: Tensor  # which of the batch's words it belongs to
     edge_W: Tensor  # 1 at the first word of a row
+    shapes_WS: Tensor
     words: int
 
 
@@ -86,7 +90,8 @@ def tokenize(backbone: TextBackbone, inputs: Sequence[str]) -> list[WordRow]:
         # Tokens of no characters, or of white space at the end.
         word_T[(offsets_T2[:, 0] == offsets_T2[:, 1]) | (word_T == len(spans_W2))] = -1
         words = int(word_T.max(initial=-1)) + 1
-        rows.append(WordRow(tokens, word_T, spans_W2[:words]))
+        spans_W2 = spans_W2[:words]
+        rows.append(WordRow(tokens, word_T, spans_W2, word_shapes.describe(text, spans_W2)))
     return rows
 
 
@@ -106,12 +111,15 @@ def locate(rows: Sequence[WordRow], starts_P: Ints, texts: Any, device: torch.de
         torch.from_numpy(place_N[pieces]).to(device),
         torch.from_numpy((word_N + first_N)[pieces]).to(device),
         torch.from_numpy(edge_W[:-1]).to(device),
+        torch.from_numpy(np.concatenate([row.shapes_WS for row in rows])).to(device),
         len(edge_W) - 1,
     )
 
 
 def pool(hidden: Tensor, batch: WordBatch, kind: str) -> Tensor:
-    """Return (W, D) float32, rows after one another: the mean over each word's tokens, or its neighbour's."""
+    """Return (W, D) float32, row after row: each word's mean over its tokens, or its shape, or a neighbour's."""
+    if kind in WORD_SHAPES:
+        return shift(batch.shapes_WS, batch.edge_W, WORD_SHAPES[kind])
     pieces_MD = hidden.reshape(-1, hidden.shape[-1])[batch.place_M].float()
     sums_WD = pieces_MD.new_zeros(batch.words, pieces_MD.shape[1]).index_add(0, batch.word_M, pieces_MD)
     counts_W = torch.bincount(batch.word_M, minlength=batch.words).clamp(min=1)
@@ -198,7 +206,11 @@ class WordBackbone(RowEncoding):
         middle = max(1, (2 * self.blocks + 1) // 3)
         # Neighbours and its own embedding removed a third of the errors of the word by itself (restaurant bookings).
         return {
-            "context": (*(f"{kind}.{middle}" for kind in WORD_POOLINGS), "word.0"),
+            "context": (
+                *(f"{kind}.{middle}" for kind in WORD_POOLINGS),
+                "word.0",
+                *(f"{kind}.0" for kind in WORD_SHAPES),
+            ),
             "middle": (f"word.{middle}",),
             "depths": tuple(f"word.{depth}" for depth in sorted({max(1, middle // 2), middle, self.blocks})),
         }
@@ -215,7 +227,7 @@ class WordBackbone(RowEncoding):
         return feature.kind, feature.depth
 
     def feature_width(self, name: str) -> int:
-        """Return the base's width."""
+        """Return how many numbers the named feature has."""
         return self._texts.feature_width(name)
 
     def pool(self, hidden: Tensor, batch: WordBatch, kind: str) -> Tensor:

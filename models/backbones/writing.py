@@ -84,7 +84,7 @@ def load_decoder(
     folder = fetch(entry)
     tokenizer = ChatTokenizer(folder)
     network = _read_network(entry, folder, tokenizer).to(place)
-    dtype = formats.resolve_precision(precision, place)
+    dtype = formats.resolve_precision(precision, place, few_rows=True)
     if dtype is torch.float32:
         return DecoderBackbone(entry, folder, network, tokenizer, threads=threads)
     probe = tokenizer.encode_text(_PARITY_TEXT)
@@ -98,8 +98,15 @@ def load_decoder(
     return DecoderBackbone(entry, folder, network, tokenizer, threads=threads)
 
 
-def fetch(entry: BackboneEntry) -> Path:
-    """Return the base's folder on this machine: unpacked or downloaded now, if need be. Raises BaseModelUnreachable."""
+def revision_here(entry: BackboneEntry, folder: Path) -> str | None:
+    """Return the hash of a base's files, as artifacts name it; None if its weights are not on this machine."""
+    return revision_of(entry, folder, _FILES, entry.max_tokens) if (folder / _FILES[-1]).is_file() else None
+
+
+def fetch(entry: BackboneEntry, *, weights: bool = True) -> Path:
+    """Return the base's folder on this machine: unpacked or downloaded now, if need be; from the hub without weights
+    where others compute. Raises BaseModelUnreachable.
+    """
     source = entry.source
     if isinstance(source, PackedSource):
         return gguf.unpack(entry, source)
@@ -112,7 +119,7 @@ def fetch(entry: BackboneEntry) -> Path:
     import huggingface_hub  # noqa: PLC0415
 
     try:
-        patterns = ["*.json", "*.safetensors", "*.jinja"]
+        patterns = ["*.json", "*.jinja", *(["*.safetensors"] if weights else [])]
         return Path(huggingface_hub.snapshot_download(source.id, revision=source.revision, allow_patterns=patterns))
     except (OSError, ValueError) as error:
         raise BaseModelUnreachable(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -42,13 +42,22 @@ class Arrangement:
     unused: tuple[str, ...] = ()  # the file's own names
 
 
-def arrange(found: list[str], task: str | None, columns: dict[str, str] | None, *, media: bool = False) -> Arrangement:
+def arrange(
+    found: list[str],
+    task: str | None,
+    columns: dict[str, str] | None,
+    *,
+    media: bool = False,
+    among: Sequence[Task] | None = None,
+) -> Arrangement:
     """Find the task of a file with the columns `found`; `media`: its rows are pictures or sounds.
+
+    `among`: the tasks that it may be of, where they are not those of the table.
 
     Names match without regard to case and surrounding space. Raises UnknownTask, UnknownColumns, ColumnTwice, and
     TwoReadings where the columns are those of several tasks and nothing says which is meant.
     """
-    wanted = [each for each in _stated(task) if not media or task is not None or each.modality != "text"]
+    wanted = [each for each in among or _stated(task) if not media or task is not None or each.modality != "text"]
     given = _given(found, columns or {}, wanted)
     known = _by_plain_name(found)
     fits = [fit for each in wanted if (fit := _fit(each, given, known)) is not None]
@@ -63,6 +72,12 @@ def arrange(found: list[str], task: str | None, columns: dict[str, str] | None, 
         if found.count(own) > 1:
             raise ColumnTwice(column=excerpt(own))
     return replace(chosen, unused=_unused(chosen, known))
+
+
+def names_any(found: Iterable[str]) -> bool:
+    """Return whether any of a file's columns is called as a task's are, or as people call those."""
+    usual = _CANONICAL.union(*_SYNONYMS.values())
+    return any(_plain(own) in usual for own in found)
 
 
 def _fit(task: Task, given: dict[str, str], known: dict[str, str]) -> Arrangement | None:

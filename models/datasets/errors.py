@@ -89,6 +89,13 @@ class NoLabels(InvalidDataset):
     mend = "Write labels where they apply."
 
 
+class NoBoxes(InvalidDataset):
+    """Pictures of which none has a box."""
+
+    reason = "None of the {rows} pictures has a box."
+    mend = "Draw boxes around what is to be found, and add pictures that have some."
+
+
 class TooFewRows(InvalidDataset):
     """A class with too few rows to train on some and to score on others."""
 
@@ -282,8 +289,50 @@ class SeveralTables(InvalidDataset):
     mend = "Keep the one that names the files of this data set; upload test data as a file of its own."
 
 
+class SeveralAnnotations(InvalidDataset):
+    """A zip whose pictures have boxes in files of more than one kind."""
+
+    reason = "The archive holds boxes more than once: {kinds}."
+    mend = "Keep the files of one kind."
+
+
+class SeveralClassLists(InvalidDataset):
+    """A zip with lists of class names that disagree."""
+
+    reason = "'{first}' and '{second}' name different classes."
+    mend = "Keep one list of names, which counts for all pictures of the archive."
+
+
+class TooManyBoxes(InvalidDataset):
+    """Annotations with more boxes than the service is willing to hold."""
+
+    reason = "The annotations hold more than {limit} boxes."
+    mend = "Upload fewer pictures, for example a random sample of them."
+
+
+class TooManyPictures(InvalidDataset):
+    """An annotation file that lists more pictures than an archive may hold."""
+
+    reason = "An annotation file names more than {limit} pictures."
+    mend = "Upload fewer pictures, for example a random sample of them, and list no others."
+
+
+class NoAnnotations(InvalidDataset):
+    """An archive of pictures for a task that needs boxes, without files that say where they are."""
+
+    reason = "'{filename}' holds no boxes that can be read."
+    mend = (
+        "Add them as COCO JSON, Pascal VOC XML, YOLO text files, or a CSV with the columns filename, class, xmin, "
+        "ymin, xmax, ymax."
+    )
+
+
 class InvalidMedia(InvalidRequest):
     """A picture or a sound in a request that cannot be used; `param` names it."""
 
     param = "inputs"
     message = "{place} {reason}. {mend}"
+
+    def at(self, param: str) -> InvalidMedia:
+        """Return the same error for a request that names its inputs otherwise."""
+        return InvalidMedia(place=param, reason=self.data["reason"], mend=self.data["mend"], param=param)

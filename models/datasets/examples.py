@@ -36,6 +36,21 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class Box:
+    """A labelled rectangle in a picture, in the pixels of the picture as it is seen: upright, whatever its EXIF says.
+
+    The origin is the upper left corner; `right` and `bottom` are exclusive, and 0 <= left < right <= width. A picture
+    without boxes is an example, too: of what is not to be found.
+    """
+
+    label: str
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+@dataclass(frozen=True, slots=True)
 class Conversation:
     """Messages before an answer, as JSON: a list of {role, content, …}, and the tools that may be called.
 
@@ -58,7 +73,7 @@ class Answer:
 
 
 Input = str | TextPair | Media | Conversation
-Target = str | tuple[str, ...] | float | tuple[Span, ...] | Answer
+Target = str | tuple[str, ...] | float | tuple[Span, ...] | tuple[Box, ...] | Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,4 +100,5 @@ class DatasetProfile:
     labels: dict[str, int]  # label → rows that carry it, in order of first appearance
     warnings: list[dict[str, Any]]
     words: dict[str, int] = field(default_factory=dict)  # "256" → texts of more than 256 words
-    role: str = "training"  # or "validation": to score on, not to learn from
+    long_rows: dict[str, list[int]] = field(default_factory=dict)  # "256" → the first rows with such texts
+    role: str = "training"  # or "validation": to score on; or "unlabeled": rows without answers

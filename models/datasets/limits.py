@@ -18,6 +18,7 @@ class Limits:
     max_pixels: int = 40_000_000
     max_seconds: float = 60.0
     max_media_bytes: int = 64 * 2**20  # as it is encoded
+    max_boxes: int = 2_000  # in one picture
     # All pictures or sounds of one file together: decoding them must end
     max_total_pixels: int = 8_000_000_000
     max_total_samples: int = 10_000_000_000
@@ -45,6 +46,7 @@ UNLIMITED = Limits(
     max_pixels=2**62,
     max_seconds=float("inf"),
     max_media_bytes=2**62,
+    max_boxes=2**62,
     max_total_pixels=2**62,
     max_total_samples=2**62,
     max_entries=2**62,

@@ -10,7 +10,7 @@ import re
 import shlex
 from typing import Any
 
-from models.datasets.examples import Answer, Conversation, Example, TextPair
+from models.datasets.examples import Answer, Box, Conversation, Example, TextPair
 from models.datasets.problems import excerpt
 
 _SHOWN = 5
@@ -104,6 +104,7 @@ def _texts(example: Example) -> list[str]:
         texts.append(target)
     elif isinstance(target, tuple):
         texts += [label for label in target if isinstance(label, str)]
+        texts += sorted({box.label for box in target if isinstance(box, Box)})
     return texts
 
 

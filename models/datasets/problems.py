@@ -67,7 +67,7 @@ class ProblemCollector:
             self.total += 1
             if self.shown and replace(problem, row=None, line=None) == replace(self.shown[0], row=None, line=None):
                 self.like_first += 1
-            if problem.row != self._last_row:
+            if problem.row is None or problem.row != self._last_row:
                 self.bad_rows += 1
                 self._last_row = problem.row
             if len(self.shown) < SHOWN:

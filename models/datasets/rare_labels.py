@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from models.datasets.examples import Example
+from models.datasets.examples import Box, Example
 
 Rule = Literal["drop", "merge"]
 RULES: tuple[Rule, ...] = ("drop", "merge")
@@ -53,7 +53,7 @@ class Replaced:
     other: str | None = None
 
     def apply(self, examples: Sequence[Example]) -> list[Example]:
-        """Yield the rows without rare labels. Spans and values stay as they are."""
+        """Yield the rows without rare labels; a picture stays without its boxes. Spans and values stay as they are."""
         if not self.labels:
             return list(examples)
         found = (_without(example, self.labels, self.other) for example in examples)
@@ -61,7 +61,7 @@ class Replaced:
 
 
 def count(examples: Sequence[Example]) -> dict[str, int]:
-    """Return the rows of each label; empty for spans and values."""
+    """Return the rows of each label (pictures, where labels are those of boxes); empty for spans and values."""
     counts: Counter[str] = Counter()
     for example in examples:
         counts.update(dict.fromkeys(_labels(example), 1))
@@ -72,7 +72,10 @@ def _labels(example: Example) -> tuple[str, ...]:
     target = example.target
     if isinstance(target, str):
         return (target,)
-    return tuple(label for label in target if isinstance(label, str)) if isinstance(target, tuple) else ()
+    if not isinstance(target, tuple):
+        return ()
+    found = (each.label if isinstance(each, Box) else each for each in target)
+    return tuple(label for label in found if isinstance(label, str))
 
 
 def _without(example: Example, rare: Mapping[str, int], other: str | None) -> Example | None:
@@ -80,8 +83,16 @@ def _without(example: Example, rare: Mapping[str, int], other: str | None) -> Ex
     labels = _labels(example)
     if not any(label in rare for label in labels):
         return example
+    if isinstance(example.target, tuple) and isinstance(example.target[0], Box):
+        return replace(example, target=_boxes(example.target, rare, other))
     left = tuple(dict.fromkeys((other if label in rare else label) for label in labels))
     named = tuple(label for label in left if label is not None)
     if not named:
         return None
     return replace(example, target=named[0] if isinstance(example.target, str) else named)
+
+
+def _boxes(boxes: Iterable[object], rare: Mapping[str, int], other: str | None) -> tuple[Box, ...]:
+    """Return the boxes that are left: what a left-out label marks is learned as background."""
+    kept = [box for box in boxes if isinstance(box, Box) and (other or box.label not in rare)]
+    return tuple(replace(box, label=other) if other and box.label in rare else box for box in kept)

@@ -14,6 +14,7 @@ from models.datasets.limits import UNLIMITED
 from models.datasets.problems import Problem, ProblemCollector, name_column
 from models.datasets.tasks import TASKS
 from models.datasets.tasks.task import GROUP
+from models.datasets.tasks.unlabeled import UNLABELED
 
 
 def read(path: Path, *, format: str, task: str, columns: dict[str, str]) -> Iterator[Example]:  # noqa: A002
@@ -21,7 +22,7 @@ def read(path: Path, *, format: str, task: str, columns: dict[str, str]) -> Iter
 
     The file was validated when it was uploaded; a bad row nevertheless raises InvalidDataset.
     """
-    parse = TASKS[task].parse
+    parse = (TASKS.get(task) or UNLABELED[task]).parse
     for row in FORMATS[format].rows(path, columns):
         outcome = [row] if isinstance(row, Problem) else parse(row, UNLIMITED)
         if isinstance(outcome, list):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from models.datasets import free_answers
-from models.datasets.columns import Arrangement, arrange
+from models.datasets.columns import Arrangement, arrange, names_any
 from models.datasets.detection import detect
 from models.datasets.errors import (
     InvalidDataset,
+    NoAnnotations,
     NoRows,
     OpenAnswers,
     OversizedRows,
@@ -21,21 +22,23 @@ from models.datasets.errors import (
     bad_rows,
 )
 from models.datasets.examples import DatasetProfile, Example
+from models.datasets.formats.delimited import CSV
 from models.datasets.formats.format import Format, Row, size_of
 from models.datasets.limits import Limits
 from models.datasets.mojibake import Mojibake
 from models.datasets.one_hot import refuse_one_hot
 from models.datasets.problems import OWN, Problem, ProblemCollector, name_column
 from models.datasets.repeats import Repeats
-from models.datasets.tasks import text_generation
+from models.datasets.tasks import object_detection, text_generation, unlabeled
 from models.datasets.tasks.classes import ClassStatistics
 from models.datasets.tasks.task import Statistics, Task
 from models.datasets.unread import Unread
 from models.datasets.word_counts import WordCounts
+from models.datasets.written import refuse_written
 
 __all__ = ["Limits", "Role", "inspect"]
 
-Role = Literal["training", "validation"]
+Role = Literal["training", "validation", "unlabeled"]
 
 MINIMUM_ROWS = 4  # to learn from and to hold out
 
@@ -52,20 +55,31 @@ def inspect(
     """Read a whole file, streaming, and say what it holds.
 
     `task` is inferred from the columns if it is None; `columns` maps canonical names to the file's own where they
-    differ; what a set needs to be learned from is not asked of one whose `role` is validation. Raises InvalidDataset
-    (with up to a hundred bad rows in `details`) or one of its subclasses.
+    differ; what a set needs to be learned from is not asked of one whose `role` is validation, and of one without
+    labels nothing but its inputs is read. Raises InvalidDataset (with up to a hundred bad rows in `details`) or one of
+    its subclasses.
     """
     source = detect(path, filename)
     source.check(path, filename, limits)
     collected = ProblemCollector()
     found = _columns(path, filename, source, collected, limits)
-    taken = free_answers.decide(path, source, found, limits) if task is None and not columns else None
+    undecided = task is None and not columns and role != "unlabeled"
+    taken = free_answers.decide(path, source, found, limits) if undecided else None
     asked, columns = (task, columns) if taken is None else (taken.task, taken.columns)
-    chosen = _arrange(path, filename, source, found, asked, columns)
-    statistics, repeats, unread = chosen.task.statistics(limits), Repeats(chosen.task.noun), Unread(chosen)
+    chosen = (
+        arrange(found, asked, columns, media=source.media, among=unlabeled.kinds(asked))
+        if role == "unlabeled"
+        else _arrange(path, filename, source, found, asked, columns)
+    )
+    statistics, repeats, unread = (
+        chosen.task.statistics(limits),
+        Repeats(chosen.task.noun, chosen.task.target),
+        Unread(chosen),
+    )
     words, mojibake = WordCounts(), Mojibake()
     rows, unpacked, most_unpacked = 0, 0, int(limits.unpacked_bytes(path.stat().st_size))
-    for row in source.rows(path, chosen.columns):
+    remarks: list[dict[str, Any]] = []
+    for row in source.read(path, chosen.columns, remarks):
         rows += 1
         if rows > limits.max_rows:
             raise TooManyRows(filename=filename, limit=limits.max_rows)
@@ -88,6 +102,13 @@ def inspect(
     if source.free_answers and role == "training":
         _refuse_prose(statistics, rows)
     named: list[dict[str, object]] = []
+    # Repeated rows without labels are left out, and told then.
+    repeated = [] if role == "unlabeled" else repeats.warnings()
+    beside = (
+        unlabeled.warn_of_answers(chosen.columns, [] if source.media else found)
+        if role == "unlabeled"
+        else [*remarks, *unread.warnings()]
+    )
     if role == "training":
         _check(statistics, chosen.columns, stated=task is not None)
         if rows < MINIMUM_ROWS:
@@ -100,14 +121,9 @@ def inspect(
         rows=rows,
         columns=chosen.columns,
         labels=dict(statistics.labels),
-        warnings=[
-            *unread.warnings(),
-            *mojibake.warnings(filename, source.name),
-            *named,
-            *repeats.warnings(),
-            *_note(taken),
-        ],
+        warnings=[*beside, *mojibake.warnings(filename, source.name), *named, *repeated, *_note(taken)],
         words=words.above,
+        long_rows=words.rows,
         role=role,
     )
 
@@ -141,8 +157,12 @@ def _arrange(  # noqa: PLR0917
     try:
         return arrange(found, task, columns, media=source.media)
     except UnknownColumns:
+        if source.media and task == object_detection.NAME:
+            raise NoAnnotations(filename=filename) from None
         if not source.media:
             refuse_one_hot(path, filename, source, found)
+        if source.name == CSV.name and not columns and not names_any(found):
+            refuse_written(path, filename, found)
         raise
 
 
@@ -194,6 +214,8 @@ def _refuse_rows(path: Path, filename: str, source: Format, collected: ProblemCo
         if isinstance(row, Problem):
             collected.add([row])
     if collected.total:
+        if source.name == CSV.name:
+            refuse_written(path, filename, [])
         raise bad_rows(collected, rows, filename=filename)
     if not rows:
         raise NoRows(filename=filename)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from torch import Tensor
 from models import disk
 
 _MANIFEST, _STATE = "manifest.json", "state.safetensors"
+_SHARE = 0.05  # of the time, at most, that writing may take
+_BYTES_PER_S = 500e6  # of a disk, until the first one is written
 _log = structlog.get_logger(__name__)
 
 
@@ -65,6 +68,36 @@ class CheckpointFolder:
         except (OSError, ValueError, KeyError, SafetensorError) as error:
             _log.warning("checkpoint_unreadable", folder=str(self._folder), error=str(error))
             return None
+
+
+class StepCheckpoints:
+    """Checkpoints of a fit that may be written after any step, as often as costs little of the time.
+
+    `fingerprint` says which fit it is: another's state is not resumed. `bytes_` is about what one takes: a large one is
+    not written soon after the beginning.
+    """
+
+    def __init__(self, folder: Path, fingerprint: Mapping[str, Any], *, every_s: float, bytes_: int = 0) -> None:
+        encoded = json.dumps(fingerprint, sort_keys=True, default=str).encode()
+        self._folder = CheckpointFolder(folder, hashlib.sha256(encoded).hexdigest())
+        self._every_s = every_s
+        self._cost_s = bytes_ / _BYTES_PER_S
+        self._saved_at = time.monotonic()
+
+    def is_due(self) -> bool:
+        """Return whether enough time has passed since the last one."""
+        return time.monotonic() - self._saved_at >= max(self._every_s, self._cost_s / _SHARE)
+
+    def write(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Put it in the place of the last one. A full disk costs the checkpoint, not the fit."""
+        began = time.monotonic()
+        self._folder.write(tensors, values)
+        self._saved_at = time.monotonic()
+        self._cost_s = self._saved_at - began
+
+    def read(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Return tensors and values of the last one of this very fit; None if there is none or it is damaged."""
+        return self._folder.read()
 
 
 def _sha256(path: Path) -> str:

@@ -8,14 +8,14 @@ from dataclasses import replace
 from models.backbones.loading import Backbone
 from models.datasets.windowing import windowing_of
 from models.learning.comparison import live
-from models.learning.contract.errors import NoLinearLayers
+from models.learning.contract import strategies
 from models.learning.contract.events import Progress, TrainEvent, VersionReady
 from models.learning.contract.request import TrainRequest
 from models.learning.heads import default_head, encoding, first_version
 from models.learning.heads.encoding import EncodedRun
 from models.learning.publishing import publish
 from models.learning.run import Run
-from models.learning.search import outcomes, search
+from models.learning.search import outcomes, search, self_training
 from models.learning.search import situation as situations
 from models.learning.search.budget import ENDS
 
@@ -24,9 +24,8 @@ class EncoderLearner:
     """Learner of all tasks whose models are a linear head on an encoder; see `learner.Learner`."""
 
     def check(self, request: TrainRequest, backbone: Backbone) -> None:
-        """Raise NoLinearLayers if low-rank matrices are asked for and the base has no linear layers."""
-        if request.strategy == "lora" and not backbone.linear:
-            raise NoLinearLayers(base=backbone.entry.name)
+        """Raise UnsupportedStrategy, and NoLinearLayers if low-rank matrices are asked for beside none."""
+        strategies.check(request.strategy, request.task, backbone.entry, linear=backbone.linear)
 
     def train(self, run: Run) -> Iterator[TrainEvent]:
         """Yield the head as soon as it is measured, and what the search finds better."""
@@ -62,4 +61,13 @@ class EncoderLearner:
         yield Progress("fitting", encoding.share(strategy, 30, 90), metrics={"score": score})
         improves = default is None or default.is_matched_by(run, first)
         yield publish(run.run, first.trained, improves=improves)
-        yield from search.refine(run, first, situation)
+        taught = yield from self_training.train(run, first)
+        if taught is not None:
+            yield taught
+        for event in search.refine(run, first, situation):
+            # It is compared with the head; a version that learned from unlabelled rows has to be beaten, too.
+            if taught is not None and isinstance(event, VersionReady) and event.improves:
+                beaten = self_training.is_beaten(run.measured[taught.name], run.measured[event.name])
+                yield replace(event, improves=beaten)
+            else:
+                yield event

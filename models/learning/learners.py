@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from models.datasets import tasks as data_tasks
+from models.learning.detection.learner import DetectionLearner
 from models.learning.encoder import EncoderLearner
 from models.learning.generation.learner import GenerationLearner
 from models.learning.learner import Learner
 
-LEARNERS: dict[str, Learner] = {"encoder": EncoderLearner(), "generation": GenerationLearner()}
+LEARNERS: dict[str, Learner] = {
+    "encoder": EncoderLearner(),
+    "generation": GenerationLearner(),
+    "detection": DetectionLearner(),
+}
 
 
 def find(task: str) -> Learner:

@@ -10,8 +10,12 @@ from typing import Any
 
 import torch
 
+from models.learning import loss_curve
 from models.learning.contract.comparison import LiveComparison
+from models.learning.contract.events import CurvePoint
 from models.learning.contract.outcomes import Outcome
+
+_MOST_POINTS = 5_000  # of the loss curve that a job leaves as a file
 
 
 class ReportBuilder:
@@ -26,6 +30,7 @@ class ReportBuilder:
         self._tokens = 0
         self._outcomes: tuple[Outcome, ...] = ()
         self._comparison: LiveComparison | None = None
+        self._curve: tuple[CurvePoint, ...] = ()
 
     def state(self, **figures: Any) -> None:
         """Add or replace figures that are the same for every candidate; JSON-ready."""
@@ -59,6 +64,10 @@ class ReportBuilder:
         """Keep what became of the best version beside the live one."""
         self._comparison = comparison
 
+    def keep_curve(self, points: Sequence[CurvePoint]) -> None:
+        """Keep the loss curve of what was trained, instead of an earlier one."""
+        self._curve = loss_curve.thin(points, _MOST_POINTS)
+
     def elapsed_s(self) -> float:
         """Return the seconds since the run began."""
         return time.monotonic() - self._began
@@ -86,6 +95,11 @@ class ReportBuilder:
     def outcomes(self) -> tuple[Outcome, ...]:
         """Outcomes that later runs may learn from."""
         return self._outcomes
+
+    @property
+    def curve(self) -> tuple[CurvePoint, ...]:
+        """The loss curve; () where nothing was trained step by step."""
+        return self._curve
 
     @property
     def comparison(self) -> LiveComparison | None:

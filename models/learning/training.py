@@ -48,6 +48,8 @@ def _steps(request: TrainRequest, backbone: Backbone, stop: Callable[[], bool]) 
     learner = learners.find(request.task)
     learner.check(request, backbone)
     run = yield from _read(request, backbone, task, stop)
+    if request.base_choice is not None:
+        run.report.state(base_choice=request.base_choice)
     best: VersionReady | None = None
     for event in learner.train(run):
         if isinstance(event, VersionReady) and (best is None or event.improves):
@@ -63,6 +65,7 @@ def _steps(request: TrainRequest, backbone: Backbone, stop: Callable[[], bool]) 
         seconds=run.report.elapsed_s(),
         outcomes=run.report.outcomes,
         comparison=run.report.comparison,
+        curve=run.report.curve,
     )
 
 
@@ -75,10 +78,20 @@ def _read(
     held = read_validation(request.validation, task, corpus, replaced) if request.validation else None
     if held is not None:
         corpus = replace(corpus, left_out={**corpus.left_out, "validation": held.left_out})
+        _warn_of_leakage(report, held)
         held = held if len(held) else None
     report.add_seconds("reading", report.elapsed_s())
     yield Progress("reading", 1.0, f"{len(corpus)} rows{_labels(corpus)}{_left_out(corpus)}")
     return Run(request, backbone, task, corpus, held, stop, report)
+
+
+def _warn_of_leakage(report: ReportBuilder, held: Corpus) -> None:
+    known, rows = held.left_out["in_training"], held.left_out["rows"]
+    if not known:
+        return
+    instead = "held-out rows of the training file are scored instead" if not len(held) else "they are not scored"
+    message = f"{known} of the {rows} rows of the validation file are in the training file, too: {instead}."
+    report.add_warning("validation_in_training", message, count=known)
 
 
 def _labels(corpus: Corpus) -> str:

@@ -12,9 +12,14 @@ from models.errors import NotFound
 from models.records.base import Base
 from models.records.pages import Order, Page, fetch_page
 
+RESULTS = "fine-tune-results"  # the purpose of what a job left: no data to learn from
+
 
 class File(Base):
-    """One upload. `profile` is the result of validation: format, task, rows, columns, labels, warnings."""
+    """One upload, or what a job left.
+
+    `profile` is the result of validation: format, task, rows, columns, labels, warnings.
+    """
 
     __tablename__ = "files"
 

@@ -6,7 +6,7 @@ from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from models.records.clock import clock, read_clock
-from models.records.files import File
+from models.records.files import RESULTS, File
 from models.records.jobs import Job
 from models.records.keys import ApiKey
 from models.records.versions import Model, ModelVersion
@@ -22,8 +22,9 @@ def sum_bytes(session: Session, customer_id: str) -> int:
 
 
 def count_files(session: Session, customer_id: str) -> int:
-    """Count the customer's files."""
-    return session.scalar(select(func.count()).select_from(File).where(File.customer_id == customer_id)) or 0
+    """Count the files that the customer uploaded."""
+    uploaded = (File.customer_id == customer_id, File.purpose != RESULTS)
+    return session.scalar(select(func.count()).select_from(File).where(*uploaded)) or 0
 
 
 def count_models(session: Session, customer_id: str) -> int:

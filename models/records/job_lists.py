@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from models.records.jobs import Job
 from models.records.pages import Order, Page, fetch_page
+from models.records.transitions import UNFINISHED
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +53,9 @@ def _carries(session: Session, metadata: Mapping[str, str]) -> ColumnElement[boo
         for key, value in metadata.items()
     ]
     return and_(*found)
+
+
+def find_unfinished_on_base(session: Session, model_id: str, base_model: str, *, besides: str) -> Job | None:
+    """Return a job that is making a version of this model on this base, other than the one with the id `besides`."""
+    same = (Job.model_id == model_id, Job.base_model == base_model, Job.id != besides)
+    return session.scalar(select(Job).where(*same, Job.status.in_(UNFINISHED)).limit(1))

@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from models.records.jobs import Job, JobEvent
+from models.records.job_events import JobEvent
+from models.records.jobs import Job
 
 # Some databases take no more parameters in one statement than thousands.
 _AT_ONCE = 500

@@ -1,4 +1,4 @@
-"""Jobs and their events. A job's state changes only along `transitions`: by `move`, or by assignment to a held row."""
+"""Jobs. A job's state changes only along `transitions`: by `move`, or by assignment to a held row."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from sqlalchemy import ForeignKey, Index, String, Update, func, or_, select, upd
 from sqlalchemy.orm import Mapped, Session, mapped_column, validates
 
 from models.errors import NotFound
-from models.identifiers import new_id
 from models.records.base import Base
-from models.records.clock import clock, read_clock
-from models.records.pages import Order, Page, fetch_page
+from models.records.clock import clock
 from models.records.transitions import UNFINISHED, JobStatus, check, sources
 
 
@@ -31,9 +29,12 @@ class Job(Base):
     model_id: Mapped[str | None] = mapped_column(ForeignKey("models.id", ondelete="SET NULL"), index=True)
     training_file_id: Mapped[str] = mapped_column(String(40))
     validation_file_id: Mapped[str | None] = mapped_column(String(40))
+    unlabeled_file_id: Mapped[str | None] = mapped_column(String(40))
+    result_file_id: Mapped[str | None] = mapped_column(String(40))  # until the customer deletes it
 
     # The request
-    base_model: Mapped[str] = mapped_column(String(128))
+    base_model: Mapped[str] = mapped_column(String(128))  # `auto` until the job's own run has chosen one
+    base_choice: Mapped[dict[str, Any] | None]  # how that was; None: the customer or the settings named it
     suffix: Mapped[str] = mapped_column(String(64))
     task: Mapped[str] = mapped_column(String(40))
     strategy: Mapped[str] = mapped_column(String(20))
@@ -80,21 +81,6 @@ class Job(Base):
         return target
 
 
-class JobEvent(Base):
-    """Something that happened to a job, in order of `seq`."""
-
-    __tablename__ = "job_events"
-
-    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
-    id: Mapped[str] = mapped_column(String(40), unique=True)
-    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
-    level: Mapped[str] = mapped_column(String(10))  # info, warn, error
-    type: Mapped[str] = mapped_column(String(10))  # message, metrics
-    message: Mapped[str]
-    data: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    created_at: Mapped[float]
-
-
 def require(session: Session, customer_id: str, job_id: str) -> Job:
     """Return one of the customer's jobs; raises NotFound."""
     job = session.scalar(select(Job).where(Job.customer_id == customer_id, Job.id == job_id))
@@ -131,9 +117,15 @@ def count_unfinished(session: Session, customer_id: str) -> int:
 
 def find_unfinished_of_file(session: Session, customer_id: str, file_id: str) -> Job | None:
     """Return a job that still needs this file."""
-    uses = or_(Job.training_file_id == file_id, Job.validation_file_id == file_id)
+    uses = or_(*(own == file_id for own in (Job.training_file_id, Job.validation_file_id, Job.unlabeled_file_id)))
     statement = select(Job).where(Job.customer_id == customer_id, Job.status.in_(UNFINISHED), uses)
     return session.scalar(statement.limit(1))
+
+
+def forget_result_file(session: Session, customer_id: str, file_id: str) -> None:
+    """Take a file that is deleted from the job that left it."""
+    of_it = (Job.customer_id == customer_id, Job.result_file_id == file_id)
+    session.execute(update(Job).where(*of_it).values(result_file_id=None))
 
 
 def find_unfinished_of_model(session: Session, customer_id: str, model_id: str) -> Job | None:
@@ -233,55 +225,6 @@ def fetch_held(session: Session) -> Sequence[tuple[str, str, int, str]]:
     held = (Job.status == "running", Job.lease_until > clock(), Job.worker.is_not(None))
     rows = session.execute(select(Job.customer_id, Job.id, Job.attempt, Job.worker).where(*held))
     return [(row[0], row[1], row[2], row[3] or "") for row in rows]
-
-
-def storable(text: str) -> str:
-    """Return the text without characters that no column can hold: a message may quote a customer's data."""
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
-
-
-def add_event(
-    session: Session,
-    job_id: str,
-    message: str,
-    *,
-    level: str = "info",
-    type: str = "message",  # noqa: A002 — the name on the wire
-    data: dict[str, Any] | None = None,
-) -> JobEvent:
-    """Write what happened to a job; hold its row's lock."""
-    event = JobEvent(
-        id=new_id("ftevent-"),
-        job_id=job_id,
-        level=level,
-        type=type,
-        message=storable(message),
-        data=data or {},
-        created_at=read_clock(session),
-    )
-    session.add(event)
-    session.flush()
-    return event
-
-
-def fetch_events(session: Session, job_id: str, *, after: str | None, limit: int) -> Page[JobEvent]:
-    """Return a job's events, newest first."""
-    statement = select(JobEvent).where(JobEvent.job_id == job_id)
-    return fetch_page(session, statement, Order("event", (JobEvent.seq,), JobEvent.id), after=after, limit=limit)
-
-
-def require_event(session: Session, job_id: str, event_id: str) -> JobEvent:
-    """Return one event of a job, the cursor of a list. Raises NotFound."""
-    event = session.scalar(select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.id == event_id))
-    if event is None:
-        raise NotFound(kind="event", id=event_id, param="after")
-    return event
-
-
-def fetch_events_since(session: Session, job_id: str, seq: int, limit: int) -> Sequence[JobEvent]:
-    """Return a job's events after one, oldest first."""
-    statement = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.seq > seq)
-    return session.scalars(statement.order_by(JobEvent.seq).limit(limit)).all()
 
 
 def running_attempts(session: Session, job_ids: Collection[str]) -> set[tuple[str, int]]:

@@ -8,6 +8,7 @@ from models.records import (
     customers,
     files,
     idempotency,
+    job_events,
     jobs,
     keys,
     outcomes,
@@ -23,7 +24,7 @@ TABLES = (
     files.File,
     versions.Model,
     jobs.Job,
-    jobs.JobEvent,
+    job_events.JobEvent,
     versions.ModelVersion,
     versions.Alias,
     usage.UsageRecord,
@@ -32,5 +33,6 @@ TABLES = (
     changes.Change,
     outcomes.OutcomeRecord,
     audit.AuditEvent,
+    audit.AuditTrim,
 )
 METADATA = Base.metadata

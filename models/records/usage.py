@@ -98,12 +98,23 @@ def is_written(session: Session, record_id: str) -> bool:
     return session.scalar(select(UsageRecord.id).where(UsageRecord.id == record_id)) is not None
 
 
-def measure_storage(session: Session) -> list[tuple[str, str, int]]:
-    """Return what every customer stores: its id, the model's full name (empty: files), bytes."""
-    files = select(File.customer_id, literal(""), func.sum(File.bytes)).group_by(File.customer_id)
+def last_storage_hour(session: Session, customer_ids: Collection[str]) -> int | None:
+    """Return the last hour for which anything that one of these customers stores is written down."""
+    written = (UsageRecord.customer_id.in_(customer_ids), UsageRecord.kind == "storage")
+    return session.scalar(select(func.max(UsageRecord.hour)).where(*written))
+
+
+def measure_storage(session: Session, *, made_before: float) -> list[tuple[str, str, int]]:
+    """Return what every customer stores that was there by then: its id, the model's full name (empty: files), bytes."""
+    files = (
+        select(File.customer_id, literal(""), func.sum(File.bytes))
+        .where(File.created_at < made_before)
+        .group_by(File.customer_id)
+    )
     versions = (
         select(Model.customer_id, Model.full_name, func.sum(ModelVersion.bytes))
         .join(ModelVersion, ModelVersion.model_id == Model.id)
+        .where(ModelVersion.created_at < made_before)
         .group_by(Model.customer_id, Model.full_name)
     )
     return [(row[0], row[1], int(row[2])) for statement in (files, versions) for row in session.execute(statement)]

@@ -138,6 +138,12 @@ def find_candidate(session: Session, job_id: str, candidate: str) -> ModelVersio
     return session.scalar(statement)
 
 
+def find_latest_of_job(session: Session, job_id: str) -> ModelVersion | None:
+    """Return the version that a job published last."""
+    statement = select(ModelVersion).where(ModelVersion.job_id == job_id).order_by(ModelVersion.number.desc())
+    return session.scalar(statement.limit(1))
+
+
 def has_versions(session: Session, model_id: str) -> bool:
     """Return whether the model has any version."""
     return session.scalar(select(ModelVersion.id).where(ModelVersion.model_id == model_id).limit(1)) is not None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from models.records import audit, changes, customers, jobs, keys
+from models.records import audit, changes, customers, job_events, jobs, keys
 from models.records.audit import Action
 from models.records.customers import Customer
 from models.services.jobs import wake
@@ -67,10 +67,10 @@ def _hold_jobs(session: Session, customer_id: str) -> None:
     for job in jobs.lock_unfinished(session, customer_id):
         if job.status == "queued":
             job.status, job.held = "paused", True
-            jobs.add_event(session, job.id, "Job paused: the operator suspended its customer.")
+            job_events.add(session, job.id, "Job paused: the operator suspended its customer.")
         elif job.status == "running" and job.stop_requested is None:
             job.stop_requested, job.held = "pause", True
-            jobs.add_event(session, job.id, "Pause requested: the operator suspended its customer.")
+            job_events.add(session, job.id, "Pause requested: the operator suspended its customer.")
 
 
 def _release_jobs(session: Session, now: float, customer_id: str) -> list[str]:
@@ -82,9 +82,9 @@ def _release_jobs(session: Session, now: float, customer_id: str) -> list[str]:
         job.held = False
         if job.status == "paused":
             job.status, job.queued_at, job.sent_at = "queued", now, None
-            jobs.add_event(session, job.id, "Job resumed with its customer; it waits for a worker.")
+            job_events.add(session, job.id, "Job resumed with its customer; it waits for a worker.")
             queued.append(job.id)
         elif job.stop_requested == "pause":
             job.stop_requested = None
-            jobs.add_event(session, job.id, "Pause taken back.")
+            job_events.add(session, job.id, "Pause taken back.")
     return queued

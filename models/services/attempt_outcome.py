@@ -7,7 +7,7 @@ import dataclasses
 from sqlalchemy.orm import Session
 
 from models.errors import JobError
-from models.records import jobs, training_shares
+from models.records import job_events, training_shares
 from models.records.clock import read_clock
 from models.records.jobs import Job
 from models.records.transitions import ENDED, JobStatus, Released
@@ -46,16 +46,16 @@ def end_attempt(session: Session, job: Job, target: JobStatus, *, charged: bool 
 def release(session: Session, job: Job, target: Released) -> None:
     """End an attempt without a result and without a failure."""
     end_attempt(session, job, target, charged=target != "queued")
-    jobs.add_event(session, job.id, _MESSAGES[target])
+    job_events.add(session, job.id, _MESSAGES[target])
 
 
 def fail(session: Session, job: Job, error: JobError) -> None:
     """End an attempt and fail its job, for good."""
-    error = dataclasses.replace(error, message=jobs.storable(error.message))
+    error = dataclasses.replace(error, message=job_events.storable(error.message))
     end_attempt(session, job, "failed", charged=error.blame == "user")
     job.error = error.as_dict()
     data = {"code": error.code, "blame": error.blame}
-    jobs.add_event(session, job.id, error.message, level="error", data=data)
+    job_events.add(session, job.id, error.message, level="error", data=data)
 
 
 def fail_attempt(session: Session, job: Job, error: JobError, max_attempts: int) -> None:
@@ -70,7 +70,7 @@ def fail_attempt(session: Session, job: Job, error: JobError, max_attempts: int)
     elif failures < max_attempts:
         end_attempt(session, job, "queued", charged=False)
         text = f"Attempt {job.attempt} failed: {error.message} Trying again ({failures} of {max_attempts} used)."
-        jobs.add_event(session, job.id, text, level="warn", data={"code": error.code})
+        job_events.add(session, job.id, text, level="warn", data={"code": error.code})
     else:
         text = f"Gave up after {failures} attempts. The last one: {error.message} You are not billed."
         fail(session, job, dataclasses.replace(error, message=text))
@@ -89,7 +89,7 @@ def interrupt(session: Session, job: Job, error: JobError, max_interruptions: in
     elif job.interruptions < max_interruptions:
         end_attempt(session, job, "queued", charged=False)
         text = f"{error.message} Trying again (interruption {job.interruptions} of {max_interruptions})."
-        jobs.add_event(session, job.id, text, level="warn", data={"code": error.code})
+        job_events.add(session, job.id, text, level="warn", data={"code": error.code})
     else:
         text = (
             f"Gave up after {job.interruptions} interruptions: each time the worker that ran it was lost. "

@@ -11,7 +11,7 @@ from sqlalchemy import delete as sql_delete
 from models.backbones import registry
 from models.errors import NotFound
 from models.identifiers import is_name
-from models.records import audit, changes, customers, jobs, versions
+from models.records import audit, changes, customers, job_events, jobs, versions
 from models.records.pages import Page
 from models.records.transitions import UNFINISHED
 from models.records.versions import LIVE, Alias, Model, ModelVersion
@@ -25,6 +25,7 @@ from models.services.errors import (
     NothingBefore,
     UntrainedBaseModel,
     VersionInUse,
+    WritingBaseModel,
 )
 from models.services.resources import Resources
 from models.storage.errors import StorageUnavailable
@@ -150,7 +151,7 @@ def set_alias(resources: Resources, customer_id: str, name: str, alias: str, num
             text = f"Version {number} ({version.candidate}) is now '{alias}'"
             text += f", which was version {pointer.previous}." if pointer.previous is not None else "."
             data = {"version": number, "alias": alias, "previous": pointer.previous}
-            jobs.add_event(session, version.job_id, text, data=data)
+            job_events.add(session, version.job_id, text, data=data)
     return pointer
 
 
@@ -184,7 +185,7 @@ def roll_back(resources: Resources, customer_id: str, name: str, alias: str) -> 
         )
         changes.record(session, "model", customer_id, model.name)
         text = f"Rolled back: version {version.number} ({version.candidate}) is '{alias}' again, after version {left}."
-        jobs.add_event(session, version.job_id, text, data={"version": version.number, "alias": alias, "left": left})
+        job_events.add(session, version.job_id, text, data={"version": version.number, "alias": alias, "left": left})
     return pointer
 
 
@@ -242,7 +243,9 @@ def resolve(resources: Resources, customer_id: str, model_ref: str) -> ResolvedV
     with resources.database.reading() as session:
         model = versions.find_model(session, customer_id, name)
         if model is None:
-            if name in registry.entries(resources.settings):
+            if (base := registry.entries(resources.settings).get(name)) is not None:
+                if base.kind == "decoder":
+                    raise WritingBaseModel(id=name)
                 raise UntrainedBaseModel(id=name, own=references.own_models(session, customer_id))
             raise NotFound(kind="model", id=model_ref, param="model")
         version = references.select(session, model, selector or LIVE)

@@ -14,18 +14,19 @@ from sqlalchemy.orm import Session
 
 from models.errors import JobError, Unavailable
 from models.learning.contract.events import Finished, VersionReady
-from models.records import changes, customers, files, jobs, usage, versions
+from models.records import changes, customers, files, job_events, jobs, usage, versions
 from models.records.clock import clock, read_clock
 from models.records.customers import Customer
 from models.records.files import File
 from models.records.jobs import Job
 from models.records.transitions import Released
 from models.records.versions import Model, ModelVersion
-from models.services import artifacts, attempt_outcome, live_version, priors, turns
+from models.services import artifacts, attempt_outcome, live_version, model_base, priors, result_files, turns
 from models.services.errors import CandidateMissing, LeaseLost
 from models.services.jobs import wake
 from models.services.resources import Resources
-from models.services.usage import HOUR_S
+from models.services.result_files import StoredResults
+from models.services.usage import training_record
 from models.storage.errors import ObjectMissing, StorageUnavailable
 
 NewEvent = tuple[str, str, str, dict[str, Any]]  # level, type, message, data
@@ -40,16 +41,10 @@ class Claim:
     worker: str
     training_file: File
     validation_file: File | None
+    unlabeled_file: File | None
     customer: Customer
     model: Model
     live: ModelVersion | None  # of another job, that this one's best version is to be compared with
-
-
-def claim(resources: Resources, job_id: str, worker: str) -> Claim | None:
-    """Take one queued job, whoever's turn it is. None: it is not queued, another worker has it, or it is gone."""
-    with resources.database.transaction() as session:
-        job = jobs.claim(session, job_id, worker, resources.settings.lease_s)
-        return None if job is None else _begin(session, job, worker)
 
 
 def claim_next(resources: Resources, worker: str) -> Claim | None:
@@ -60,23 +55,26 @@ def claim_next(resources: Resources, worker: str) -> Claim | None:
             if job is None:
                 return None
             if not turns.is_refused(session, resources, job):
-                return _begin(session, job, worker)
+                return begin(session, job, worker)
 
 
-def _begin(session: Session, job: Job, worker: str) -> Claim:
-    training = files.require(session, job.customer_id, job.training_file_id)
-    validation = None
-    if job.validation_file_id is not None:
-        validation = files.require(session, job.customer_id, job.validation_file_id)
+def begin(session: Session, job: Job, worker: str) -> Claim:
+    """Return the claim on a job that this transaction has taken, and say so in the job's events."""
+    validation, unlabeled = (
+        None if file_id is None else files.require(session, job.customer_id, file_id)
+        for file_id in (job.validation_file_id, job.unlabeled_file_id)
+    )
     model = session.get_one(Model, job.model_id)
+    model_base.follow(session, job, model)
     again = "" if job.attempt == 1 else f" (attempt {job.attempt})"
-    jobs.add_event(session, job.id, f"Training started{again}.", data={"attempt": job.attempt})
+    job_events.add(session, job.id, f"Training started{again}.", data={"attempt": job.attempt})
     return Claim(
         job=job,
         attempt=job.attempt,
         worker=worker,
-        training_file=training,
+        training_file=files.require(session, job.customer_id, job.training_file_id),
         validation_file=validation,
+        unlabeled_file=unlabeled,
         customer=customers.require(session, job.customer_id),
         model=model,
         live=live_version.find_live_of_another_job(session, job, model),
@@ -100,9 +98,9 @@ def heartbeat(
         # An estimate from before this step does not hold any more, whether or not there is a new one.
         values["seconds_remaining"] = seconds_remaining
     with resources.database.transaction() as session:
-        job = _hold(session, resources, claim, values)
+        job = hold(session, resources, claim, values)
         for level, type_, message, data in events:
-            jobs.add_event(session, job.id, message, level=level, type=type_, data=data)
+            job_events.add(session, job.id, message, level=level, type=type_, data=data)
         return job.stop_requested
 
 
@@ -116,18 +114,18 @@ def publish(resources: Resources, claim: Claim, candidate: VersionReady, *, prom
         present = versions.find_candidate(session, claim.job.id, candidate.name)
     if present is not None and artifacts.is_complete(resources.store, present):
         with resources.database.transaction() as session:
-            _hold(session, resources, claim)
+            hold(session, resources, claim)
         return present
     try:
         artifact = artifacts.upload(resources.store, claim.model, claim.job.id, claim.attempt, candidate)
     except (ObjectMissing, StorageUnavailable):
         # Perhaps the customer was deleted, with all that had arrived so far.
         with resources.database.transaction() as session:
-            _hold(session, resources, claim)
+            hold(session, resources, claim)
         raise
     try:
         with resources.database.transaction() as session:
-            job = _hold(session, resources, claim)
+            job = hold(session, resources, claim)
             version = versions.find_candidate(session, job.id, candidate.name)
             if version is None:
                 version = _add_version(session, claim, candidate, artifact)
@@ -148,19 +146,34 @@ def publish(resources: Resources, claim: Claim, candidate: VersionReady, *, prom
 def finish(resources: Resources, claim: Claim, finished: Finished) -> Job:
     """Complete a job: `live` moves to its best version if that may go live by itself, and the run is billed, once.
 
-    Safe to repeat when the answer was lost. Raises LeaseLost, CandidateMissing.
+    Its loss curve becomes a file of the customer's. Safe to repeat when the answer was lost. Raises LeaseLost,
+    CandidateMissing, StorageUnavailable.
     """
-    with resources.database.transaction() as session:
+    with resources.database.reading() as session:
         done = _find_finished(session, claim)
-        if done is not None:
-            return done
-        job = _hold(session, resources, claim)
+    if done is not None:
+        return done
+    results = result_files.store(resources, claim.job.customer_id, finished.curve)
+    try:
+        return _finish(resources, claim, finished, results)
+    except Unavailable:
+        raise  # the commit may have arrived: the sweeper removes the file's object if it did not
+    except BaseException:
+        result_files.discard(resources, results)
+        raise
+
+
+def _finish(resources: Resources, claim: Claim, finished: Finished, results: StoredResults | None) -> Job:
+    with resources.database.transaction() as session:
+        job = hold(session, resources, claim)
         best = versions.find_candidate(session, job.id, finished.best)
         if best is None:
             raise CandidateMissing(candidate=finished.best, job_id=job.id)
         decision = live_version.decide(session, job, claim.model, best, finished.comparison, compared_with=claim.live)
         attempt_outcome.end_attempt(session, job, "succeeded")
         now = resources.database.now(session)
+        if results is not None:
+            result_files.add(session, job, results, now=now)
         job.percent, job.seconds_remaining = 100.0, 0.0
         # Without its version under the model's name, the job's name is the version's own.
         pin = "" if decision.promoted else f"@{best.number}"
@@ -173,29 +186,16 @@ def finish(resources: Resources, claim: Claim, finished: Finished) -> Job:
         }
         job.resolved = finished.report.get("hyperparameters")
         job.trained_rows, job.trained_tokens = finished.trained_rows, finished.trained_tokens
-        record = {
-            "id": f"usage-{job.id}",
-            "customer_id": job.customer_id,
-            "hour": int(now // HOUR_S) * HOUR_S,
-            "kind": "training",
-            "model": claim.model.full_name,
-            "job_id": job.id,
-            "requests": 1,
-            "rows": finished.trained_rows,
-            "tokens": finished.trained_tokens,
-            "seconds": finished.seconds,
-            "created_at": now,
-        }
-        usage.add_once(session, [record])
+        usage.add_once(session, [training_record(job, claim.model.full_name, finished.seconds, now)])
         priors.keep(session, resources, job, finished)
-        jobs.add_event(session, job.id, "The job has successfully completed.", data={"best": finished.best})
+        job_events.add(session, job.id, "The job has successfully completed.", data={"best": finished.best})
         return job
 
 
 def fail(resources: Resources, claim: Claim, error: JobError) -> Job:
     """Fail a job, for good. It is not billed. Raises LeaseLost."""
     with resources.database.transaction() as session:
-        job = _hold(session, resources, claim)
+        job = hold(session, resources, claim)
         attempt_outcome.fail(session, job, error)
         return job
 
@@ -207,7 +207,7 @@ def release(resources: Resources, claim: Claim, *, to: Released) -> Job:
     cancellation comes before everything else. Raises LeaseLost.
     """
     with resources.database.transaction() as session:
-        job = _hold(session, resources, claim)
+        job = hold(session, resources, claim)
         target = to
         if job.stop_requested == "cancel":
             target = "cancelled"
@@ -228,14 +228,14 @@ def retry(resources: Resources, claim: Claim, error: JobError) -> Job:
     A stop that the customer asked for comes first. Raises LeaseLost.
     """
     with resources.database.transaction() as session:
-        job = _hold(session, resources, claim)
+        job = hold(session, resources, claim)
         attempt_outcome.fail_attempt(session, job, error, resources.settings.max_attempts)
     if job.status == "queued":
         wake(resources, [job.id])
     return job
 
 
-def _hold(session: Session, resources: Resources, claim: Claim, values: dict[str, Any] | None = None) -> Job:
+def hold(session: Session, resources: Resources, claim: Claim, values: dict[str, Any] | None = None) -> Job:
     """Return the job with its lease renewed and its row locked. Raises LeaseLost if this attempt may not write."""
     if not customers.keep(session, {claim.job.customer_id}):
         raise LeaseLost(attempt=claim.attempt, job_id=claim.job.id)

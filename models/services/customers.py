@@ -13,7 +13,8 @@ from models.records import audit, changes, customers, idempotency
 from models.records.customers import Customer
 from models.records.files import File
 from models.records.idempotency import IdempotentAnswer
-from models.records.jobs import Job, JobEvent
+from models.records.job_events import JobEvent
+from models.records.jobs import Job
 from models.records.keys import ApiKey
 from models.records.pages import Page
 from models.records.training_shares import TrainingShare

@@ -68,20 +68,33 @@ class UnknownLabels(InvalidRequest):
 
 
 class NotExportable(InvalidRequest):
-    """A version that has no form in which other programs could load it."""
+    """A version that writes and has no form in which other programs could load it."""
 
     param = "model"
     message = (
-        "'{model}' was made by '{strategy}': only low-rank matrices of a model that writes become a PEFT adapter. "
+        "'{model}@{version}' was made by '{strategy}': only low-rank matrices become a PEFT adapter. "
         "Train with strategy 'lora', or name such a version: {model}@N."
     )
 
 
-class StrategyOfAnotherKind(InvalidRequest):
-    """A strategy of base models that write for one that reads, or the other way round."""
+class NotWriting(InvalidRequest):
+    """A version of a model that does not write: no other program has a form for it."""
+
+    param = "model"
+    message = (
+        "'{model}@{version}' does not write, it answers with {task}: only models that write are exported, as PEFT "
+        "adapters. Its weights answer here alone."
+    )
+
+
+class StrategyNotServed(InvalidRequest):
+    """A strategy whose versions nothing here could answer with: another server writes, from low-rank matrices."""
 
     param = "strategy"
-    message = "The base model '{base}' {does}, and '{name}' is a strategy of those that {needs}. Use auto."
+    message = (
+        "'{name}' makes blocks of a version's own, and the server that writes answers here takes low-rank matrices "
+        "only. Use lora or auto."
+    )
 
 
 class UnknownStrategy(InvalidRequest):
@@ -108,6 +121,12 @@ class InvalidSeed(InvalidRequest):
 
     param = "seed"
     message = "seed must be a whole number from 0 to 2147483647; it is {got}."
+
+
+class BaseSettled(Conflict):
+    """A base chosen for a job whose model another job has put on another base meanwhile."""
+
+    message = "The model '{name}' was put on the base model '{present}' while this job chose '{chosen}'."
 
 
 class ModelMismatch(Conflict):
@@ -169,6 +188,16 @@ class UntrainedBaseModel(NotFound):
     message = (
         "'{id}' is a base model: it answers nothing before it is trained on data of yours. Start a job from it "
         "(POST /v1/fine_tuning/jobs) and call the model by the name that the job gives it. {own}"
+    )
+
+
+class WritingBaseModel(NotFound):
+    """A base that writes is asked where only models of customers answer: 404, with where it does."""
+
+    param = "model"
+    message = (
+        "'{id}' is a base model that writes: ask it at /v1/chat/completions, /v1/completions or /v1/responses. Here "
+        "models answer that were trained on data of yours: start a job from it (POST /v1/fine_tuning/jobs)."
     )
 
 

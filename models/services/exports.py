@@ -12,7 +12,7 @@ from models.artifacts.manifest import MANIFEST, WEIGHTS, Manifest
 from models.backbones import registry
 from models.backbones.registry import HubSource
 from models.services import catalog
-from models.services.errors import NotExportable
+from models.services.errors import NotExportable, NotWriting
 from models.services.resources import Resources
 
 # The weights that the built-in base was quantised from.
@@ -22,7 +22,8 @@ _HUB_NAMES = {"smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 def as_peft(resources: Resources, customer_id: str, model_ref: str) -> tuple[str, bytes]:
     """Return the name and the content of a zip with a version as a PEFT adapter folder.
 
-    Raises NotFound, NotExportable for a version without low-rank matrices or of another task, CorruptArtifact.
+    Raises NotFound, NotWriting for a model of another task, NotExportable for a version without low-rank matrices,
+    CorruptArtifact.
     """
     version = catalog.resolve(resources, customer_id, model_ref)
     name = f"{version.name}-{version.number}"
@@ -31,15 +32,15 @@ def as_peft(resources: Resources, customer_id: str, model_ref: str) -> tuple[str
         raise CorruptArtifact(reason="its manifest is not the one that was published")
     manifest = Manifest.decode(content)
     entry = registry.find(resources.settings, version.base_model)
-    adapter = None
-    if entry.kind == "decoder":
-        weights = resources.store.get_bytes(version.artifact_prefix + WEIGHTS)
-        if hashlib.sha256(weights).hexdigest() != manifest.files[WEIGHTS].sha256:
-            raise CorruptArtifact(reason="its weights do not match the manifest")
-        base = entry.source.id if isinstance(entry.source, HubSource) else _HUB_NAMES.get(entry.name, entry.name)
-        adapter = peft_adapter.convert(manifest, weights, base=base)
+    if entry.kind != "decoder":
+        raise NotWriting(model=version.name, version=version.number, task=version.task)
+    weights = resources.store.get_bytes(version.artifact_prefix + WEIGHTS)
+    if hashlib.sha256(weights).hexdigest() != manifest.files[WEIGHTS].sha256:
+        raise CorruptArtifact(reason="its weights do not match the manifest")
+    base = entry.source.id if isinstance(entry.source, HubSource) else _HUB_NAMES.get(entry.name, entry.name)
+    adapter = peft_adapter.convert(manifest, weights, base=base)
     if adapter is None:
-        raise NotExportable(model=name, strategy=manifest.strategy)
+        raise NotExportable(model=version.name, version=version.number, strategy=manifest.strategy)
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         for file, data in adapter.files.items():

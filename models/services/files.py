@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,7 +15,7 @@ from models.datasets.examples import DatasetProfile
 from models.datasets.limits import Limits
 from models.datasets.validation import Role
 from models.datasets.windowing import windowing_of
-from models.datasets.word_counts import count_longer
+from models.datasets.word_counts import count_longer, rows_longer
 from models.errors import InvalidRequest
 from models.identifiers import new_id
 from models.records import audit, customers, files, idempotency, jobs
@@ -32,7 +33,12 @@ from models.storage.errors import StorageUnavailable
 from models.storage.keys import file_key
 
 # What a set to learn from needs is not asked of one to score on. OpenAI calls those `evals`.
-PURPOSES: dict[str, Role] = {"fine-tune": "training", "validation": "validation", "evals": "validation"}
+PURPOSES: dict[str, Role] = {
+    "fine-tune": "training",
+    "validation": "validation",
+    "evals": "validation",
+    "unlabeled": "unlabeled",
+}
 # Of warnings that depend on the base: a job's are by its own.
 LONG_TEXT_CODES = frozenset({"windows", "truncated"})
 _FILENAME_CHARS = 255
@@ -58,7 +64,10 @@ def create(resources: Resources, customer_id: str, new: NewFile, cancellation: C
     QuotaExceeded, StorageQuotaExceeded, StorageUnavailable, and ValidationAbandoned if it is cancelled before then.
     """
     if new.purpose not in PURPOSES:
-        reason = f"purpose must be 'fine-tune', or 'validation' for a file to score on; it is '{new.purpose[:80]}'."
+        reason = (
+            "purpose must be 'fine-tune', 'validation' for a file to score on, or 'unlabeled' for rows without labels; "
+            f"it is '{new.purpose[:80]}'."
+        )
         raise InvalidRequest(reason=reason, param="purpose")
     adding: dict[QuotaName, int] = {"files": 1, "stored_bytes": new.path.stat().st_size}
     quotas.check_soon(resources, customer_id, adding)  # before the work of reading it
@@ -133,6 +142,7 @@ def delete(resources: Resources, customer_id: str, file_id: str) -> File:
         if job is not None:
             raise FileInUse(id=file_id, job=job.id, status=job.status)
         session.delete(file)
+        jobs.forget_result_file(session, customer_id, file_id)
         # Its profile names labels and quotes rows.
         idempotency.forget_object(session, customer_id, file_id)
         caches.announce_file(session, customer_id)
@@ -145,8 +155,12 @@ def delete(resources: Resources, customer_id: str, file_id: str) -> File:
     return file
 
 
-def warn_of_long_texts(base: BackboneEntry, words: dict[str, int], filename: str) -> list[dict[str, Any]]:
-    """Return warnings of texts that a base reads in windows, and of those that it does not read to their end."""
+def warn_of_long_texts(base: BackboneEntry, profile: Mapping[str, Any], filename: str) -> list[dict[str, Any]]:
+    """Return warnings of texts that a base reads in windows, and of those that it does not read to their end.
+
+    `profile`: the file's, of which `words` and `long_rows` are read; files of before have no `long_rows`.
+    """
+    words, rows = profile.get("words") or {}, profile.get("long_rows") or {}
     if base.modality != "text":
         return []
     most = windowing_of(base.max_tokens).tokens
@@ -155,16 +169,27 @@ def warn_of_long_texts(base: BackboneEntry, words: dict[str, int], filename: str
     if long:
         message = (
             f"{long} texts or more in '{filename}' are longer than the {base.max_tokens} tokens that the base model "
-            f"'{base.name}' reads at once: they are read in windows, and take as many times as long."
+            f"'{base.name}' reads at once{_first(rows, base.max_tokens)}: they are read in windows, and take as many "
+            "times as long."
         )
-        warnings.append({"code": "windows", "message": message, "count": long, "base": base.name})
+        warnings.append(_of_long_texts("windows", message, long, base, rows_longer(rows, base.max_tokens)))
     if cut:
         message = (
-            f"{cut} texts or more in '{filename}' are longer than {most} tokens: what is behind is not read. "
-            "Split them over several rows."
+            f"{cut} texts or more in '{filename}' are longer than {most} tokens{_first(rows, most)}: what is behind is "
+            "not read. Split them over several rows."
         )
-        warnings.append({"code": "truncated", "message": message, "count": cut, "base": base.name})
+        warnings.append(_of_long_texts("truncated", message, cut, base, rows_longer(rows, most)))
     return warnings
+
+
+def _of_long_texts(code: str, message: str, count: int, base: BackboneEntry, rows: list[int]) -> dict[str, Any]:
+    found = {"code": code, "message": message, "count": count, "base": base.name}
+    return {**found, "rows": rows} if rows else found
+
+
+def _first(rows: dict[str, list[int]], tokens: int) -> str:
+    found = rows_longer(rows, tokens)
+    return f", first in row{'s' if len(found) > 1 else ''} {', '.join(map(str, found))}" if found else ""
 
 
 def limits_from(settings: Settings) -> Limits:
@@ -215,4 +240,4 @@ def _clean(filename: str) -> str:
 def _warn_by_default(profile: DatasetProfile, settings: Settings, filename: str) -> list[dict[str, Any]]:
     if not profile.words:
         return []
-    return warn_of_long_texts(registry.default_for(settings, "text"), profile.words, filename)
+    return warn_of_long_texts(registry.default_for(settings, "text"), asdict(profile), filename)

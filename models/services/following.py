@@ -9,8 +9,9 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from models.errors import NotFound
-from models.records import job_marks, jobs
-from models.records.jobs import Job, JobEvent
+from models.records import job_events, job_marks, jobs
+from models.records.job_events import JobEvent
+from models.records.jobs import Job
 from models.services.resources import Resources
 
 _BATCH = 100
@@ -59,7 +60,7 @@ def look(resources: Resources, known: Sequence[Position]) -> list[News]:
 
 def _events(session: Session, job_id: str, seq: int) -> list[JobEvent]:
     events: list[JobEvent] = []
-    while batch := jobs.fetch_events_since(session, job_id, events[-1].seq if events else seq, _BATCH):
+    while batch := job_events.fetch_since(session, job_id, events[-1].seq if events else seq, _BATCH):
         events += batch
         if len(batch) < _BATCH:
             break

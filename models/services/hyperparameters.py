@@ -9,14 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
-from models.backbones.registry import BackboneEntry, Kind
+from models.backbones.registry import BackboneEntry
 from models.datasets.rare_labels import RULES
-from models.learning.contract.errors import NoLinearLayers
 from models.learning.contract.request import STRATEGIES, Hyperparameters
 from models.services.errors import (
     InvalidHyperparameter,
     InvalidSeed,
-    StrategyOfAnotherKind,
     UnknownHyperparameter,
     UnknownStrategy,
 )
@@ -59,8 +57,6 @@ RANGES = {
     "beta": _Range(0, 10, above=True),
 }
 _CHOICES = {"rare_labels": RULES, "method": ("supervised", "dpo"), "long_rows": ("cut", "refuse")}
-_KIND_OF_STRATEGY: dict[str, Kind] = {"few-shot": "decoder", "head": "encoder", "scratch": "encoder"}
-_DOES: dict[Kind, str] = {"encoder": "reads", "decoder": "writes"}
 _NAMES = tuple(field.name for field in fields(Hyperparameters))
 
 
@@ -82,20 +78,12 @@ def check_hyperparameters(values: dict[str, Any] | None, base: BackboneEntry) ->
     return checked
 
 
-def check_strategy(name: str | None, base: BackboneEntry) -> str:
-    """Return the strategy, `auto` if none is named. Raises UnknownStrategy, and for such a base
-    StrategyOfAnotherKind or NoLinearLayers.
-    """
+def check_strategy(name: str | None) -> str:
+    """Return the strategy, `auto` if none is named. Raises UnknownStrategy."""
     if name is None:
         return "auto"
     if name not in STRATEGIES:
         raise UnknownStrategy(name=name[:80], hint=_nearest(name, STRATEGIES), known=", ".join(STRATEGIES))
-    if (takers := _KIND_OF_STRATEGY.get(name, base.kind)) != base.kind:
-        raise StrategyOfAnotherKind(
-            name=name, base=base.name, does=_DOES[base.kind], needs=_DOES[takers].removesuffix("s")
-        )
-    if name == "lora" and not base.linear:
-        raise NoLinearLayers(base=base.name)
     return name
 
 

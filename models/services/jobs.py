@@ -8,12 +8,13 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from models.datasets import tasks
+from models.backbones.registry import AUTO
 from models.errors import Unavailable
-from models.records import audit, customers, files, job_lists, jobs, versions
+from models.records import audit, customers, files, job_events, job_lists, jobs, versions
 from models.records.audit import Action
+from models.records.job_events import JobEvent
 from models.records.job_lists import JobFilter
-from models.records.jobs import Job, JobEvent
+from models.records.jobs import Job
 from models.records.pages import Page
 from models.records.transitions import ENDED, JobStatus
 from models.records.versions import ModelVersion
@@ -22,11 +23,12 @@ from models.services import quotas, submission
 from models.services.access.errors import CustomerSuspended
 from models.services.errors import JobEnded, JobNotPaused
 from models.services.idempotency import IdempotencyToken
+from models.services.job_request import JobRequest
 from models.services.quotas import QuotaName
 from models.services.resources import Resources
-from models.services.submission import JobRequest
 
 __all__ = [
+    "NEW_JOB",
     "JobFilter",
     "JobRequest",
     "cancel",
@@ -43,7 +45,7 @@ __all__ = [
 
 _ALL = JobFilter()
 # What a job needs room for; its versions' bytes are known when they are there.
-_NEW_JOB: dict[QuotaName, int] = {
+NEW_JOB: dict[QuotaName, int] = {
     "unfinished_jobs": 1,
     "jobs_per_day": 1,
     "training_seconds_per_month": 1,
@@ -60,9 +62,7 @@ def submit(
     the job of the first request. Raises NotFound for files, and the errors of `submission`.
     """
     task = _task(resources, customer_id, request)
-    modality = None if task is None else tasks.find(task).modality
-    kind = "encoder" if task is None else submission.kind_of(task)
-    checked = submission.check(resources.settings, request, modality=modality, kind=kind)
+    checked = submission.check(resources.settings, request, task=task)
     with resources.database.transaction() as session:
         customer = customers.lock(session, customer_id)
         if idempotency is not None:
@@ -71,13 +71,14 @@ def submit(
                 return jobs.require(session, customer_id, str(replay.body["id"]))
         if customer.suspended_at is not None:  # since its key was looked at
             raise CustomerSuspended()
-        quotas.check(session, resources.settings, customer, _NEW_JOB)
+        quotas.check(session, resources.settings, customer, NEW_JOB)
         job = submission.write(session, resources, customer, checked)
-        jobs.add_event(session, job.id, f"Created fine-tuning job: {job.id}")
+        job_events.add(session, job.id, f"Created fine-tuning job: {job.id}")
         asked = {
             "model": job.model_id,
             "training_file": job.training_file_id,
             "validation_file": job.validation_file_id,
+            "unlabeled_file": job.unlabeled_file_id,
         }
         audit.record(session, resources.actor, "job.created", customer_id, job.id, after=asked)
         if idempotency is not None:
@@ -89,10 +90,12 @@ def submit(
 
 def _task(resources: Resources, customer_id: str, request: JobRequest) -> str | None:
     """Return the training file's task; None where the request names the base."""
-    if request.model:
+    if request.model and request.model != AUTO:
         return None
     with resources.database.reading() as session:
         training = files.require(session, customer_id, request.training_file, param="training_file")
+    submission.require_data(training, param="training_file")
+    submission.check_role(training)
     return str(training.profile["task"])
 
 
@@ -121,7 +124,7 @@ def events_page(
     """Return a job's events, newest first; raises NotFound."""
     with resources.database.reading() as session:
         jobs.require(session, customer_id, job_id)
-        return jobs.fetch_events(session, job_id, after=after, limit=limit)
+        return job_events.fetch(session, job_id, after=after, limit=limit)
 
 
 def events_after(
@@ -130,8 +133,8 @@ def events_after(
     """Return a job's events after one of them, oldest first; raises NotFound."""
     with resources.database.reading() as session:
         jobs.require(session, customer_id, job_id)
-        seq = 0 if after is None else jobs.require_event(session, job_id, after).seq
-        found = jobs.fetch_events_since(session, job_id, seq, limit + 1)
+        seq = 0 if after is None else job_events.require(session, job_id, after).seq
+        found = job_events.fetch_since(session, job_id, seq, limit + 1)
     return Page(list(found[:limit]), has_more=len(found) > limit)
 
 
@@ -141,7 +144,7 @@ def events_since(
     """Return a job's events after the event `seq` (0: from the start), oldest first; raises NotFound."""
     with resources.database.reading() as session:
         jobs.require(session, customer_id, job_id)
-        return jobs.fetch_events_since(session, job_id, seq, limit)
+        return job_events.fetch_since(session, job_id, seq, limit)
 
 
 def checkpoints_page(
@@ -165,13 +168,13 @@ def cancel(resources: Resources, customer_id: str, job_id: str) -> Job:
             if job.stop_requested != "cancel":
                 _note(session, resources, job, "job.cancelled")
                 job.stop_requested = "cancel"
-                jobs.add_event(session, job.id, "Cancellation requested; the worker stops within seconds.")
+                job_events.add(session, job.id, "Cancellation requested; the worker stops within seconds.")
         elif job.status in ENDED - {"cancelled"}:
             raise JobEnded(id=job_id, status=job.status, verb="cancelled")
         elif job.status != "cancelled":
             _note(session, resources, job, "job.cancelled")
             _move(session, resources, job, "cancelled")
-            jobs.add_event(session, job.id, "Job cancelled before it ran.")
+            job_events.add(session, job.id, "Job cancelled before it ran.")
     return job
 
 
@@ -186,11 +189,11 @@ def pause(resources: Resources, customer_id: str, job_id: str) -> Job:
             if job.stop_requested is None:
                 _note(session, resources, job, "job.paused")
                 job.stop_requested = "pause"
-                jobs.add_event(session, job.id, "Pause requested; the worker stops within seconds.")
+                job_events.add(session, job.id, "Pause requested; the worker stops within seconds.")
         elif job.status != "paused":
             _note(session, resources, job, "job.paused")
             _move(session, resources, job, "paused")
-            jobs.add_event(session, job.id, "Job paused.")
+            job_events.add(session, job.id, "Job paused.")
     return job
 
 
@@ -206,7 +209,7 @@ def resume(resources: Resources, customer_id: str, job_id: str) -> Job:
             # Its worker may be stopping already; `claims.release` sees that the pause was taken back.
             _note(session, resources, job, "job.resumed")
             job.stop_requested = None
-            jobs.add_event(session, job.id, "Pause taken back.")
+            job_events.add(session, job.id, "Pause taken back.")
             return job
         if job.status in ENDED:
             raise JobEnded(id=job_id, status=job.status, verb="resumed")
@@ -218,7 +221,7 @@ def resume(resources: Resources, customer_id: str, job_id: str) -> Job:
         _move(session, resources, job, "queued")
         job.sent_at = None
         job.queued_at = resources.database.now(session)
-        jobs.add_event(session, job.id, "Job resumed; it waits for a worker.")
+        job_events.add(session, job.id, "Job resumed; it waits for a worker.")
     wake(resources, [job.id])
     return job
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from models.learning.contract.comparison import LiveComparison
-from models.records import audit, changes, jobs, versions
+from models.records import audit, changes, job_events, versions
 from models.records.audit import SYSTEM
 from models.records.jobs import Job
 from models.records.versions import LIVE, Model, ModelVersion
@@ -30,7 +30,7 @@ def add_published(session: Session, job: Job, model: Model, version: ModelVersio
     score = version.metrics.get("score")
     text = f"Version {version.number} ({version.candidate}) published" + (f", score {score:.3f}." if score else ".")
     data = {"version": version.number, "candidate": version.candidate, "metrics": version.metrics}
-    jobs.add_event(session, job.id, text, data=data)
+    job_events.add(session, job.id, text, data=data)
     live = versions.find_alias(session, model.id, LIVE)
     current = versions.find_version(session, model.id, live.number) if live is not None else None
     may = job.promote == "always" or (job.promote != "never" and not promotion.is_below_majority(_new(version)))
@@ -59,7 +59,12 @@ def decide(
     alias = versions.find_alias(session, model.id, LIVE)
     current = versions.find_version(session, model.id, alias.number) if alias is not None else None
     if current is not None and current.number == best.number:
-        return Decision(True, f"Version {best.number} is live since it was published.")
+        why_not = _why_not_the_latest(session, best)
+        decision = Decision(True, f"Version {best.number} is live since it was published.{why_not}")
+        if why_not:
+            level = "info" if job.strategy == "auto" else "warn"  # what was asked for is not what answers
+            job_events.add(session, job.id, decision.reason, level=level, data={"version": best.number})
+        return decision
     rule, serving = job.promote or promotion.DEFAULT, None if current is None else current.number
     if current is None or current.job_id == job.id:
         decision = promotion.decide(rule, _new(best), None, None, serving=serving)
@@ -71,10 +76,21 @@ def decide(
     data: dict[str, Any] = {"version": best.number, "promoted": decision.promoted}
     if comparison is not None:
         data["comparison"] = asdict(comparison)
-    jobs.add_event(session, job.id, decision.reason, level="info" if decision.promoted else "warn", data=data)
+    job_events.add(session, job.id, decision.reason, level="info" if decision.promoted else "warn", data=data)
     if decision.promoted:
         _go_live(session, job, model, best)
     return decision
+
+
+def _why_not_the_latest(session: Session, best: ModelVersion) -> str:
+    """Say which version the job published after its best one, and why that is not live; "" if there is none."""
+    latest = versions.find_latest_of_job(session, best.job_id)
+    if latest is None or latest.number <= best.number:
+        return ""
+    return (
+        f" Version {latest.number} ({latest.candidate}), published after it, is not better than '{best.candidate}' on "
+        "the same held-out rows: promote it by hand to have it live."
+    )
 
 
 def describe(
@@ -93,7 +109,8 @@ def describe(
 def _new(version: ModelVersion) -> NewVersion:
     baseline = version.report.get("baseline") or {}
     majority = baseline.get("majority", version.metrics.get("baseline"))
-    return NewVersion(version.number, _rows(version), version.metrics.get("score"), majority)
+    new = NewVersion(version.number, _rows(version), version.metrics.get("score"), majority)
+    return replace(new, beside="the base model as it is") if "base" in baseline else new
 
 
 def _rows(version: ModelVersion) -> int | None:
@@ -114,4 +131,4 @@ def _go_live(session: Session, job: Job, model: Model, version: ModelVersion) ->
     )
     changes.record(session, "model", job.customer_id, model.name)
     text = f"Version {version.number} ({version.candidate}) is live: call it as '{model.name}'."
-    jobs.add_event(session, job.id, text, data={"version": version.number, "fine_tuned_model": model.full_name})
+    job_events.add(session, job.id, text, data={"version": version.number, "fine_tuned_model": model.full_name})

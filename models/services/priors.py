@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy.orm import Session
 
 from models.learning.contract.events import Finished
@@ -14,12 +16,13 @@ from models.services.resources import Resources
 KEPT = 500
 
 
-def fetch(resources: Resources, job: Job) -> tuple[Outcome, ...]:
-    """Return the outcomes of earlier jobs on the same base and task, of all customers."""
+def fetch(resources: Resources, job: Job, bases: Sequence[str] = ()) -> tuple[Outcome, ...]:
+    """Return the outcomes of earlier jobs on the same task and base, or on these bases, of all customers."""
     if not resources.settings.experience:
         return ()
     with resources.database.reading() as session:
-        return tuple(outcomes.fetch_newest(session, job.base_model, job.task, KEPT))
+        found = [outcomes.fetch_newest(session, base, job.task, KEPT) for base in bases or (job.base_model,)]
+    return tuple(outcome for each in found for outcome in each)
 
 
 def keep(session: Session, resources: Resources, job: Job, finished: Finished) -> None:

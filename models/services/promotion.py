@@ -28,6 +28,7 @@ class NewVersion:
     rows: int | None  # of its training file; None: not known
     score: float | None
     majority: float | None  # what always giving the most frequent answer scores on the same rows
+    beside: str = "always giving the most frequent answer"  # or what else the least score is that of
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +76,8 @@ def decide(
         return Decision(True, f"promote is 'always': version {new.number} goes live without being compared.")
     if is_below_majority(new):
         reason = (
-            f"Version {new.number} scores {new.score:.3f}, below the {new.majority:.3f} of always giving the most "
-            f"frequent answer: it does not go live by itself. {stays}"
+            f"Version {new.number} scores {new.score:.3f}, below the {new.majority:.3f} of {new.beside}: it does not "
+            f"go live by itself. {stays}"
         )
         return Decision(False, reason)
     if live is None:

@@ -3,78 +3,57 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from models.backbones import registry
-from models.backbones.registry import BackboneEntry, Kind
+from models.backbones.registry import AUTO, BackboneEntry, Kind
 from models.datasets import tasks
 from models.datasets.rare_labels import RareLabels
-from models.datasets.tasks.task import Modality
 from models.errors import InvalidRequest
 from models.identifiers import full_model_name, new_id
-from models.learning.contract import effects
+from models.learning.contract import effects, strategies
 from models.learning.contract.request import Hyperparameters
 from models.records import files, jobs, versions
 from models.records.customers import Customer
 from models.records.files import File
 from models.records.jobs import Job
 from models.records.versions import Model
-from models.services import promotion, quotas
-from models.services.errors import ModelMismatch, NameTaken, UnknownLabels, UnusableFile
+from models.services import base_candidates, promotion, quotas, unlabeled_files
+from models.services.errors import ModelMismatch, NameTaken, StrategyNotServed, UnknownLabels, UnusableFile
 from models.services.files import LONG_TEXT_CODES, warn_of_long_texts
 from models.services.hyperparameters import check_hyperparameters, check_seed, check_strategy
+from models.services.job_request import CheckedRequest, JobRequest
 from models.services.metadata import check_metadata, check_name
 from models.services.resources import Resources
 from models.settings import Settings
 
 _NAME_CHARS = 64
+_OWN_BLOCKS = frozenset({"partial", "full"})  # strategies whose versions bring blocks
 _SHOWN = 5
+_DOES: dict[Kind, str] = {
+    "encoder": "reads, and does not write",
+    "decoder": "writes",
+    "detector": "finds boxes in pictures, and nothing else",
+}
 # Tasks in which rows without their rare labels may lack a second one.
 _DROPS = frozenset({"text-classification", "image-classification", "audio-classification"})
 
 
-@dataclass(frozen=True, slots=True)
-class JobRequest:
-    """A customer's request for a job. None: the default."""
-
-    training_file: str
-    validation_file: str | None = None
-    model: str | None = None  # the base
-    suffix: str | None = None
-    task: str | None = None
-    strategy: str | None = None
-    seed: int | None = None
-    hyperparameters: dict[str, Any] = field(default_factory=dict)
-    promote: str | None = None  # the model's
-    metadata: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class CheckedRequest:
-    """A request whose own values are sound; its files and its model's name have yet to be looked up."""
-
-    request: JobRequest
-    base: BackboneEntry
-    reserved: frozenset[str]  # names of base models
-    strategy: str
-    seed: int
-    hyperparameters: dict[str, Any]
-    metadata: dict[str, str]
-
-
-def check(
-    settings: Settings, request: JobRequest, *, modality: Modality | None, kind: Kind = "encoder"
-) -> CheckedRequest:
-    """Judge what needs no database; `modality` is what the base has to read, None if the request names the base.
+def check(settings: Settings, request: JobRequest, *, task: str | None) -> CheckedRequest:
+    """Judge what needs no database; `task` is the training file's, None if the request names the base.
 
     Raises UnknownBaseModel, NoBaseModel, BaseModelUnreachable, UnknownStrategy, InvalidSeed, …
     """
-    base = registry.default_for(settings, modality, kind) if modality else registry.find(settings, request.model or "")
+    bases = _bases(settings, request, task)
+    base = bases[0]
+    registry.check_open(settings, base)
     registry.check(base)
+    if settings.generation_upstream and base.name == settings.generation_base_model and request.strategy in _OWN_BLOCKS:
+        raise StrategyNotServed(name=request.strategy)
     known = frozenset(registry.entries(settings))
     if request.suffix is not None:
         check_name(request.suffix, "model", param="suffix")
@@ -84,9 +63,9 @@ def check(
         promotion.check(request.promote)
     return CheckedRequest(
         request=request,
-        base=base,
+        bases=bases,
         reserved=known,
-        strategy=check_strategy(request.strategy, base),
+        strategy=check_strategy(request.strategy),
         seed=check_seed(request.seed),
         hyperparameters=check_hyperparameters(request.hyperparameters, base),
         metadata=check_metadata(request.metadata),
@@ -96,26 +75,38 @@ def check(
 def write(session: Session, resources: Resources, customer: Customer, checked: CheckedRequest) -> Job:
     """Look up the files, adopt or make the model, write the queued job; the customer's lock is held.
 
-    Raises NotFound for a file, UnusableFile, UnknownLabels, ModelMismatch.
+    Raises NotFound for a file, UnusableFile, UnsupportedStrategy, UnknownLabels, ModelMismatch.
     """
     request = checked.request
     training = files.require(session, customer.id, request.training_file, param="training_file")
+    require_data(training, param="training_file")
+    check_role(training)
     task = _task_of(training, request.task, checked.base)
+    strategies.check(checked.strategy, task, checked.base, linear=checked.base.linear)
     _check_training(training, Hyperparameters(**checked.hyperparameters).rare())
     validation = None
     if request.validation_file is not None:
         validation = files.require(session, customer.id, request.validation_file, param="validation_file")
+        require_data(validation, param="validation_file")
         _compare(training, validation)
+    unlabeled = None
+    if request.unlabeled_file is not None:
+        unlabeled = files.require(session, customer.id, request.unlabeled_file, param="unlabeled_file")
+        unlabeled_files.check(training, unlabeled, checked.strategy)
     name = request.suffix or suggest_name(training.filename, checked.reserved)
     now = resources.database.now(session)
-    model = _adopt(session, resources.settings, customer, name, base=checked.base.name, task=task, now=now)
+    model = _adopt(session, resources.settings, customer, name, checked, task=task, now=now)
+    base = model.base_model
+    known = None if base == AUTO else registry.find(resources.settings, base)
     job = Job(
         id=new_id("ftjob-"),
         customer_id=customer.id,
         model_id=model.id,
         training_file_id=training.id,
         validation_file_id=validation.id if validation else None,
-        base_model=checked.base.name,
+        unlabeled_file_id=unlabeled.id if unlabeled else None,
+        base_model=base,
+        base_choice=base_candidates.describe(task, base, checked.base_name) if request.model == AUTO else None,
         suffix=name,
         task=task,
         strategy=checked.strategy,
@@ -124,8 +115,8 @@ def write(session: Session, resources: Resources, customer: Customer, checked: C
         promote=request.promote or model.promote,
         meta=checked.metadata,
         warnings=[
-            *_warnings(training, validation, checked.base),
-            *effects.warnings(checked.strategy, checked.hyperparameters),
+            *_warnings([file for file in (training, validation, unlabeled) if file is not None], known),
+            *effects.warnings(checked.strategy, checked.hyperparameters, task),
         ],
         status="queued",  # its files were validated when they were uploaded
         created_at=now,
@@ -136,12 +127,20 @@ def write(session: Session, resources: Resources, customer: Customer, checked: C
     return job
 
 
-def _warnings(training: File, validation: File | None, base: BackboneEntry) -> list[dict[str, Any]]:
-    """Return the warnings of both files, each with its file's id; of long texts, by the job's own base."""
+def _bases(settings: Settings, request: JobRequest, task: str | None) -> tuple[BackboneEntry, ...]:
+    if task is None:
+        return (registry.find(settings, request.model or ""),)
+    if request.model == AUTO:
+        return tuple(base_candidates.list_candidates(settings, task, request.strategy, request.hyperparameters))
+    return (registry.default_for(settings, tasks.find(task).modality, base_candidates.kinds_of(task)[0]),)
+
+
+def _warnings(of_job: Sequence[File], base: BackboneEntry | None) -> list[dict[str, Any]]:
+    """Return the warnings of a job's files, each with its file's id; of long texts, by its base if that is known."""
     found = []
-    for file in [training] if validation is None else [training, validation]:
+    for file in of_job:
         warnings = [warning for warning in file.profile.get("warnings") or [] if warning["code"] not in LONG_TEXT_CODES]
-        long = warn_of_long_texts(base, file.profile.get("words") or {}, file.filename)
+        long = [] if base is None else warn_of_long_texts(base, file.profile, file.filename)
         found += [{"file": file.id, **warning} for warning in [*warnings, *long]]
     return found
 
@@ -153,14 +152,20 @@ def suggest_name(filename: str, reserved: frozenset[str]) -> str:
     return f"{name[: _NAME_CHARS - 6]}-model" if name in reserved else name
 
 
+def require_data(file: File, *, param: str) -> None:
+    """Raise UnusableFile for a file that a job left."""
+    if file.purpose == files.RESULTS:
+        reason = f"The file '{file.id}' is the loss curve of a job. Name a file that you have uploaded."
+        raise UnusableFile(reason=reason, param=param)
+
+
 def _task_of(training: File, asked: str | None, base: BackboneEntry) -> str:
     task = str(training.profile["task"])
     if asked is not None and asked != task:
         reason = f"The file '{training.id}' was validated for {task}. Upload it again with task='{asked[:80]}'."
         raise InvalidRequest(reason=reason, param="task")
-    if kind_of(task) != base.kind:
-        does = "writes" if base.kind == "decoder" else "reads, and does not write"
-        needs = "writes" if kind_of(task) == "decoder" else "reads"
+    if base.kind not in (kinds := base_candidates.kinds_of(task)):
+        does, needs = _DOES[base.kind], "writes" if "decoder" in kinds else "reads"
         reason = f"The base model '{base.name}' {does}; {task} needs one that {needs}."
         raise UnusableFile(reason=reason, param="model")
     modality = tasks.find(task).modality
@@ -172,16 +177,18 @@ def _task_of(training: File, asked: str | None, base: BackboneEntry) -> str:
     return task
 
 
-def kind_of(task: str) -> Kind:
-    """Return the kind of base that a task is learned on."""
-    return "decoder" if tasks.find(task).learner == "generation" else "encoder"
+def check_role(training: File) -> None:
+    """Raise UnusableFile for a file that was checked as one to score on, or as one without labels."""
+    as_what = {"validation": "one to score on", "unlabeled": "rows without labels"}.get(
+        training.profile.get("role", "")
+    )
+    if as_what is not None:
+        reason = f"The file '{training.id}' was uploaded as {as_what}. Upload it with purpose 'fine-tune'."
+        raise UnusableFile(reason=reason, param="training_file")
 
 
 def _check_training(training: File, rule: RareLabels) -> None:
-    """Raise UnusableFile for a file that was checked as one to score on, or that has no two labels left."""
-    if training.profile.get("role") == "validation":
-        reason = f"The file '{training.id}' was uploaded as one to score on. Upload it with purpose 'fine-tune'."
-        raise UnusableFile(reason=reason, param="training_file")
+    """Raise UnusableFile for a file that has no two labels left."""
     labels = training.profile["labels"]
     if tasks.kind(training.profile["task"]) in _DROPS and len(rule.kept(labels)) < 2:
         rare = len(rule.among(labels))
@@ -211,8 +218,20 @@ def _compare(training: File, validation: File) -> None:
 
 
 def _adopt(
-    session: Session, settings: Settings, customer: Customer, name: str, *, base: str, task: str, now: float
+    session: Session,
+    settings: Settings,
+    customer: Customer,
+    name: str,
+    checked: CheckedRequest,
+    *,
+    task: str,
+    now: float,
 ) -> Model:
+    """Return the customer's model of this name, made if there is none, on the job's base. Raises ModelMismatch.
+
+    A job that leaves its base open goes on with the one that the model has versions on.
+    """
+    base = checked.base_name
     model = versions.find_model(session, customer.id, name)
     if model is None:
         quotas.check(session, settings, customer, {"models": 1})
@@ -232,6 +251,9 @@ def _adopt(
         versions.has_versions(session, model.id)
         or jobs.find_unfinished_of_model(session, customer.id, model.id) is not None
     )
+    if settled and checked.request.model == AUTO:
+        base = model.base_model
+        _check_settled(settings, base, checked, task)
     for what, present, asked in (("the base model", model.base_model, base), ("the task", model.task, task)):
         if settled and present != asked:
             raise ModelMismatch(name=name, what=what, present=present, asked=asked, param="suffix")
@@ -239,3 +261,13 @@ def _adopt(
     model.base_model, model.task = base, task
     model.full_name = full_model_name(base, customer.name, name)
     return model
+
+
+def _check_settled(settings: Settings, base: str, checked: CheckedRequest, task: str) -> None:
+    """Check what was checked for the candidates for the base that the model has: it may be none of them."""
+    if base == AUTO:
+        return
+    entry = registry.find(settings, base)
+    registry.check_open(settings, entry)
+    strategies.check(checked.strategy, task, entry, linear=entry.linear)
+    check_hyperparameters(checked.request.hyperparameters, entry)

@@ -23,6 +23,8 @@ _SHOWN = 20
 def warnings(settings: Settings, path: Path, found: DatasetProfile, *, stated: bool) -> list[dict[str, Any]]:
     """Return how many tokens the rows have, and which exceed what the default base reads; [] for other tasks.
 
+    A base that is not on this machine yet is not unpacked for it: a note says that counts follow.
+
     Raises OpenAnswers for a file that was taken for one to write from where no base writes; `stated`: its task was.
     """
     if found.task != NAME:
@@ -37,7 +39,8 @@ def warnings(settings: Settings, path: Path, found: DatasetProfile, *, stated: b
         raise OpenAnswers(distinct="many", rows=found.rows, advice=advice) from None
     folder = sources.installed(entry.source)
     if folder is None or not (folder / "tokenizer.json").is_file():
-        return []  # it is not unpacked yet
+        message = f"Tokens are counted when a job begins: '{entry.name}' has not been unpacked on this machine yet."
+        return [{"code": "tokens_not_counted", "message": message, "base": entry.name}]
     tokenizer = _tokenizer(folder)
     long: list[int] = []
     counts: list[int] = []
@@ -55,7 +58,7 @@ def warnings(settings: Settings, path: Path, found: DatasetProfile, *, stated: b
     if long:
         listed = ", ".join(map(str, long[:_SHOWN])) + (", …" if len(long) > _SHOWN else "")
         message = (
-            f"{len(long)} rows have more than the {entry.max_tokens} tokens that '{entry.name}' reads: {listed}. "
+            f"Rows of more than the {entry.max_tokens} tokens that '{entry.name}' reads: {len(long)}, rows {listed}. "
             "They are cut; with long_rows='refuse' the job is refused instead."
         )
         notes.append({"code": "truncated", "message": message, "count": len(long), "base": entry.name, "rows": long})

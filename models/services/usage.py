@@ -1,4 +1,4 @@
-"""Usage: counts of predictors, what is stored, and sums for customers and invoices."""
+"""Usage: counts of predictors, what is trained and stored, and sums for customers and invoices."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from models.errors import NotFound
 from models.identifiers import new_id
 from models.records import customers, usage
+from models.records.jobs import Job
 from models.records.pages import Page
 from models.records.usage import Bucket
 from models.services.resources import Resources
@@ -21,6 +22,8 @@ DAY_S = 86_400
 Group = Literal["kind", "model"]
 GROUPS: tuple[Group, ...] = get_args(Group)
 _HOURS_OF_A_DAY = 24
+_MADE_UP_S = 31 * DAY_S
+_ASKED = 100  # customers whose last record says when the last sweep was
 _CURSOR_DIGITS = 12
 
 
@@ -82,37 +85,60 @@ def record_predictions(resources: Resources, deltas: list[UsageDelta]) -> None:
 def record_storage(resources: Resources) -> int:
     """Write what every customer stores, once for this hour, whoever does it; return how many records there were.
 
-    The first sweep in an hour counts for all of it. An hour in which nobody sweeps is not counted.
+    The first sweep in an hour counts for all of it. Hours before it in which nobody swept are made up for, a month of
+    them at most, by what was there then and still is.
     """
     with resources.database.transaction() as session:
         now = resources.database.now(session)
         hour = int(now // HOUR_S) * HOUR_S
-        found = usage.measure_storage(session)
-        present = customers.keep(session, {customer_id for customer_id, _, _ in found})
-        records = [
-            {
-                "id": _storage_id(customer_id, model, hour),
-                "customer_id": customer_id,
-                "hour": hour,
-                "kind": "storage",
-                "model": model,
-                "job_id": None,
-                "requests": 0,
-                "rows": 0,
-                "tokens": 0,
-                "seconds": 0.0,
-                "byte_days": stored / _HOURS_OF_A_DAY,
-                "created_at": now,
-            }
-            for customer_id, model, stored in found
-            if customer_id in present
-        ]
-        # In order: two sweepers that write the same records do not deadlock.
-        records.sort(key=itemgetter("id"))
-        if not records or usage.is_written(session, str(records[0]["id"])):
+        found = usage.measure_storage(session, made_before=now)
+        if not found or usage.is_written(session, _storage_id(*min(found)[:2], hour)):
             return 0
+        last = usage.last_storage_hour(session, sorted({customer_id for customer_id, _, _ in found})[:_ASKED])
+        records = [_storage_record(each, hour, now) for each in found]
+        for missed in range(max(last or hour, hour - _MADE_UP_S) + HOUR_S, hour, HOUR_S):
+            then = usage.measure_storage(session, made_before=missed + HOUR_S)
+            records += [_storage_record(each, missed, now) for each in then]
+        present = customers.keep(session, {str(record["customer_id"]) for record in records})
+        # In order: two sweepers that write the same records do not deadlock.
+        records = sorted((each for each in records if each["customer_id"] in present), key=itemgetter("id"))
         usage.add_once(session, records)
     return len(records)
+
+
+def training_record(job: Job, model: str, seconds: float, now: float) -> dict[str, Any]:
+    """Return the row of a job that has succeeded; one per job, however often it is written."""
+    return {
+        "id": f"usage-{job.id}",
+        "customer_id": job.customer_id,
+        "hour": int(now // HOUR_S) * HOUR_S,
+        "kind": "training",
+        "model": model,
+        "job_id": job.id,
+        "requests": 1,
+        "rows": job.trained_rows,
+        "tokens": job.trained_tokens,
+        "seconds": seconds,
+        "created_at": now,
+    }
+
+
+def _storage_record(stored: tuple[str, str, int], hour: int, now: float) -> dict[str, Any]:
+    customer_id, model, size = stored
+    return {
+        "id": _storage_id(customer_id, model, hour),
+        "customer_id": customer_id,
+        "hour": hour,
+        "kind": "storage",
+        "model": model,
+        "job_id": None,
+        "requests": 0,
+        "rows": 0,
+        "tokens": 0,
+        "seconds": 0.0,
+        "byte_days": size / _HOURS_OF_A_DAY,
+        "created_at": now,
+    }
 
 
 def list_page(

@@ -16,13 +16,20 @@ INLINE_VALUES = 4_096
 MOST_SCORES = 200_000
 
 
-async def decode(task: AnsweredTask, adapter: ServedAdapter, answered: Answered, *, top_k: int) -> list[dict[str, Any]]:
+async def decode(
+    task: AnsweredTask,
+    adapter: ServedAdapter,
+    answered: Answered,
+    *,
+    top_k: int | None = None,
+    min_score: float | None = None,
+) -> list[dict[str, Any]]:
     """Return one prediction per input. On a thread if that is more work than handing it to one and back."""
     arguments = (
         answered.outputs,
         answered.inputs,
         answered.rows,
-        DecodeOptions(adapter.labels, adapter.thresholds, top_k),
+        DecodeOptions(adapter.labels, adapter.thresholds, top_k or 1, top_k, min_score),
     )
     if answered.values <= INLINE_VALUES:
         return task.decode(*arguments)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.errors import GraftError, InvalidRequest, RateLimited, Unavailable
+from models.errors import Conflict, GraftError, InvalidRequest, RateLimited, Unavailable
 
 
 class QueueFull(RateLimited):
@@ -54,4 +54,34 @@ class ContextLengthExceeded(InvalidRequest):
     message = (
         "This model's maximum context length is {most} tokens. However, you requested {asked} tokens ({prompt} in the "
         "messages, {completion} in the completion). Please reduce the length of the messages or completion."
+    )
+
+
+class GenerationUnavailable(Unavailable):
+    """The server that writes answers is down or overloaded: 503 with `retry-after`."""
+
+    message = "The server that writes answers is not available: {reason}. Try again in a few seconds."
+    retry_after_s = 5.0
+
+
+class GenerationMisconfigured(Unavailable):
+    """The server that writes answers is not set up for Graft: 503, and a task for the operator."""
+
+    message = "The server that writes answers is not set up for this: {reason}. The operator has to mend it."
+    retry_after_s = 30.0
+
+
+class GenerationInterrupted(Unavailable):
+    """The server that writes answers has ended an answer in its middle: 503."""
+
+    message = "The server that writes answers broke off ({reason}). Ask again."
+
+
+class OwnBlocksNotServed(Conflict):
+    """A version with blocks of its own, where a server of low-rank matrices writes: 409."""
+
+    param = "model"
+    message = (
+        "Version {version} of '{model}' has blocks of its own (strategy {strategy}), and the server that writes "
+        "answers here takes low-rank matrices only. Train the model with the strategy lora or auto."
     )

@@ -18,6 +18,9 @@ Reader = Callable[[Any, str, Limits], Input]
 
 def read_text(value: Any, param: str, limits: Limits) -> Input:
     """Return one text; raises InvalidInput."""
+    if isinstance(value, Media):
+        reason = f'{param} is a file, and this model reads text: send JSON, {{"inputs": ["…"]}}.'
+        raise InvalidInput(reason=reason, param=param)
     if not isinstance(value, str):
         raise InvalidInput(reason=f"{param} must be a text, it is {_kind(value)}.", param=param)
     if not value or value.isspace():
@@ -65,7 +68,5 @@ def _read_media(value: Any, medium: Medium, param: str, limits: Limits) -> Media
 
 
 def _kind(value: Any) -> str:
-    if isinstance(value, Media):
-        return "a file"
     names = {dict: "an object", list: "a list", bool: "true or false", int: "a number", float: "a number"}
     return names.get(type(value), "null")

@@ -12,8 +12,11 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from models import process_memory
 from models.backbones import registry
+from models.datasets import tasks as data_tasks
 from models.datasets.examples import Input
+from models.datasets.tasks.task import Task
 from models.errors import GraftError, NotFound
 from models.learning import tasks
 from models.learning.tasks.task import AnsweredTask
@@ -36,6 +39,8 @@ from models.settings import Settings
 
 log = structlog.get_logger(__name__)
 
+_LARGE_BYTES = 4 * 2**20  # of an adapter with blocks of its own; freed heads are soon taken by other heads
+
 
 @dataclass(frozen=True, slots=True)
 class PredictCall:
@@ -45,7 +50,8 @@ class PredictCall:
     customer_name: str
     model_ref: str  # name, `ft:…`, name@3, name@alias
     inputs: Sequence[Any]
-    top_k: int = 1
+    top_k: int | None = None  # None: one label, or all boxes
+    min_score: float | None = None  # of boxes; None: the version's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +108,8 @@ class Predictor:
     async def start(self) -> None:
         """Load the default base, follow the changes, begin to count."""
         await self._runners.get(DEFAULT_RUNNER, self._settings.base_model)
+        if self._settings.generation_upstream:
+            await self._find_upstream()
         await self.access.start()
         await self.meter.start()
 
@@ -151,7 +159,7 @@ class Predictor:
         inputs = await self._read(runner, adapter, task, call)
         answered = await runner.submit(call.customer_id, adapter, inputs)
         self._count(call.customer_id, version.full_name, answered, kind="prediction")
-        predictions = await decode(task, adapter, answered, top_k=call.top_k)
+        predictions = await decode(task, adapter, answered, top_k=call.top_k, min_score=call.min_score)
         timings = answered.timings_ms()
         timings["total"] = (time.perf_counter() - began_at) * 1e3
         return PredictAnswer(
@@ -172,6 +180,10 @@ class Predictor:
             if self._writing_base(model_ref):
                 return True
             raise
+
+    async def task_of(self, customer_id: str, model_ref: str) -> Task:
+        """Return the task that a model has learned. Raises NotFound and ModelNotReady."""
+        return data_tasks.TASKS[(await self.access.resolve(customer_id, model_ref)).task]
 
     async def write(self, call: WriteCall) -> WrittenAnswer:
         """Begin to write an answer; whoever listens closes it.
@@ -222,7 +234,7 @@ class Predictor:
         count, most = len(call.inputs), self._settings.max_inputs
         if not 1 <= count <= most:
             raise InvalidInput(reason=f"inputs holds {count}, 1 to {most} are accepted.", param="inputs")
-        check_size(task, inputs=count, labels=len(adapter.labels), top_k=call.top_k)
+        check_size(task, inputs=count, labels=len(adapter.labels), top_k=call.top_k or 1)
 
         def read() -> list[Input]:
             return [
@@ -239,6 +251,13 @@ class Predictor:
         work = Work(len(answered.outputs), answered.tokens, answered.compute_s)
         self.meter.count(customer_id, model, work, kind=kind)
 
+    async def _find_upstream(self) -> None:
+        # At the start: an operator reads at once what is set up wrongly. Without it everything else is answered.
+        try:
+            await self._runners.get(WRITING_RUNNER, self._settings.generation_base_model)
+        except GraftError as error:
+            log.error("upstream.not_found", error=str(error))
+
     async def _runner(self, version: ResolvedVersion) -> Runner[Any]:
         return await self._runners.get(runner_of(version), version.base_model)
 
@@ -246,6 +265,8 @@ class Predictor:
         # On a loader's thread; the runner was opened before the cache was asked.
         runner = self._runners.opened(runner_of(version), version.base_model)
         adapter: ServedAdapter = runner.assemble(self.artifacts.read(version), version)
+        if adapter.nbytes >= _LARGE_BYTES:
+            process_memory.give_back()  # what assembling it took, and what was evicted for the one before
         return adapter
 
     def _prefetch(self, customer_id: str, model_name: str, was_cached: bool) -> None:
@@ -262,6 +283,7 @@ class Predictor:
             version = await self.access.resolve(customer_id, model_name)
             await self._runner(version)
             await self.cache.get(version)
+            self.cache.drop_others(version)
         except GraftError as error:  # it is raised to the request that names the model
             log.info("prefetch.failed", model=model_name, error=str(error))
 

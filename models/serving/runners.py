@@ -15,12 +15,28 @@ from models.serving.shared_compute import SharedCompute
 
 def _open_generation(entry: BackboneEntry, shared: SharedCompute) -> Runner[Any]:
     # Imported when something is to be written: a predictor that only classifies stays as small as it is.
+    settings = shared.settings
+    if settings.generation_upstream and entry.name == settings.generation_base_model:
+        from models.serving.upstream.runner import UpstreamRunner  # noqa: PLC0415
+
+        return UpstreamRunner.open(entry, shared)
     from models.serving.generation.runner import GenerationRunner  # noqa: PLC0415
 
     return GenerationRunner.open(entry, shared)
 
 
-RUNNERS: dict[str, OpenRunner] = {"encoder": EncoderRunner.open, "generation": _open_generation}
+def _open_detection(entry: BackboneEntry, shared: SharedCompute) -> Runner[Any]:
+    # As above.
+    from models.serving.detection.runner import DetectionRunner  # noqa: PLC0415
+
+    return DetectionRunner.open(entry, shared)
+
+
+RUNNERS: dict[str, OpenRunner] = {
+    "encoder": EncoderRunner.open,
+    "generation": _open_generation,
+    "detection": _open_detection,
+}
 
 # Opened at start on the default base, and the one whose bases give embeddings.
 DEFAULT_RUNNER = "encoder"

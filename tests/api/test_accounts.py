@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import httpx
+import pytest
 from typer.testing import CliRunner
 
 from deploy.cli.main import app
@@ -47,6 +49,34 @@ def test_the_operator_limits_a_customer(server: Server, tenant: Tenant, upload: 
     for wrong in ({"limits": {"files": -1}}, {"limits": {"cats": 1}}, {"suspended": "perhaps"}):
         assert server.operator.patch(path, json=wrong).status_code == 400
     assert tenant.http.patch(path, json={"suspended": True}).status_code == 403
+
+
+@pytest.mark.parametrize("path", ["/v1/files", "/v1/fine_tuning/jobs"])
+@pytest.mark.parametrize(("limit", "status"), [("files", 403), ("stored_bytes", 413)])
+def test_what_an_upload_exceeds_is_said_before_its_body_is_read(
+    server: Server, tenant: Tenant, path: str, limit: str, status: int
+) -> None:
+    """Before, half a gigabyte was received, and then refused for the quota."""
+    room = {"files": 0, "stored_bytes": 20_000_000}[limit]
+    server.operator.patch(f"/v1/customers/{tenant.id}", json={"limits": {limit: room}})
+    host, _, port = server.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        head = f"POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {tenant.key}\r\ncontent-length: 30000000\r\n"
+        connection.sendall(f"{head}content-type: multipart/form-data; boundary=b\r\n\r\n--b\r\n".encode())
+        said = connection.recv(65536)
+    assert said.startswith(b"HTTP/1.1 %d " % status)
+    assert b'"quota_exceeded"' in said or b'"storage_quota_exceeded"' in said
+
+
+def test_a_repeated_upload_is_answered_as_the_first_time_however_full_it_is(server: Server, tenant: Tenant) -> None:
+    def post() -> httpx.Response:
+        files = {"file": ("a.csv", "text,label\na,x\nb,x\nc,y\nd,y\n")}
+        return tenant.http.post("/v1/files", files=files, headers={"idempotency-key": "once"})
+
+    first = post()
+    server.operator.patch(f"/v1/customers/{tenant.id}", json={"limits": {"files": 1}})
+    second = post()
+    assert (second.status_code, second.json()["id"]) == (200, first.json()["id"])
 
 
 def test_a_quota_of_a_day_is_not_tried_again_by_the_sdk(server: Server, tenant: Tenant, upload: str) -> None:

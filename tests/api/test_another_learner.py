@@ -13,17 +13,11 @@ from typing import Any
 
 import pytest
 
-from models.backbones import loading, registry
-from models.learning.contract.events import Finished, TrainEvent, VersionReady
-from models.learning.contract.request import TrainRequest
-from models.learning.training import train
-from models.services import claims
-from models.services.resources import open_resources
+from models.learning.contract.events import VersionReady
 from models.settings import Settings
 from tests.api.conftest import Server, Tenant
 from tests.models.neighbours.tables import add_lines
-from worker.background_tasks import Retry
-from worker.workspace import Workspace, prepare
+from tests.working import work
 
 _ASKED = {
     "card": ("when will my {} card arrive", "how long does the {} card take", "my {} card is not here yet"),
@@ -48,7 +42,7 @@ def test_nearest_neighbours_from_upload_to_answer(
     with run_server(settings) as server:
         tenant = server.tenant("acme")
         job = _submit(tenant)
-        *events, finished = _work(settings, job["id"])
+        *events, finished = work(settings, job["id"])
         assert [event.name for event in events if isinstance(event, VersionReady)] == ["few", "all"]
         assert finished.report["baseline"]["majority"] < finished.report["score_low"] <= finished.report["score"]
         assert [tried["name"] for tried in finished.report["strategies_tried"]] == ["few", "all"]
@@ -72,28 +66,6 @@ def _submit(tenant: Tenant) -> dict[str, Any]:
     assert made.status_code == 200, made.text
     job: dict[str, Any] = made.json()
     return job
-
-
-def _work(settings: Settings, job_id: str) -> list[Any]:
-    """What a worker and its trainer do with a job, in this process: its tables have the lines of the test."""
-    resources = open_resources(settings)
-    events: list[TrainEvent] = []
-    try:
-        claim = claims.claim(resources, job_id, "worker-of-the-tests:0")
-        assert claim is not None
-        workspace = Workspace.of(claim, settings.cache_dir)
-        request: TrainRequest = prepare(resources, claim, workspace, Retry(limit_s=10.0))
-        base = loading.load(registry.MINILM, device="cpu", precision="fp32", threads=1)
-        for event in train(request, base, stop=lambda: False):
-            events.append(event)
-            if isinstance(event, VersionReady):
-                claims.publish(resources, claim, event, promote=True)
-        assert isinstance(events[-1], Finished)
-        claims.finish(resources, claim, events[-1])
-        workspace.remove(job_ended=True)
-    finally:
-        resources.close()
-    return events
 
 
 def _ask(tenant: Tenant, model: str, question: str, *, version: int) -> dict[str, Any]:

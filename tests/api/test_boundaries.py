@@ -90,6 +90,7 @@ def test_foreign_ids_in_bodies_and_cursors_do_not_exist_either(server: Server, t
     for body, foreign in (
         ({"training_file": upload}, upload),
         ({"training_file": own, "validation_file": upload}, upload),
+        ({"training_file": own, "unlabeled_file": upload}, upload),
     ):
         answer = stranger.http.post("/v1/fine_tuning/jobs", json=body)
         never = stranger.http.post("/v1/fine_tuning/jobs", json={**body, _key_of(body, foreign): "file-none"})

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from api.classified_chat import classified
+from api import classified_input
 from api.errors import InvalidBody
 from api.schemas.chat import CreateChatCompletion
 
 
 def asked(*messages: dict[str, Any], **fields: Any) -> str:
-    return classified(CreateChatCompletion.model_validate({"model": "tickets", "messages": messages, **fields}))
+    body = CreateChatCompletion.model_validate({"model": "tickets", "messages": messages, **fields})
+    return classified_input.asked(body, "text").value
 
 
 def test_fields_that_are_null_are_as_good_as_absent() -> None:

@@ -121,6 +121,9 @@ def test_lists_are_filtered_by_state(graft: Graft, tenant: Tenant, publish: Publ
     assert "--status: Input should be" in wrong.stderr
     assert "'succeeded'" in wrong.stderr
     assert "--hyperparameter n_epochs: must be" in graft("train", __file__, "--hyperparameter", "n_epochs=0").stderr
+    scope = " ".join(graft("keys", "create", tenant.name, "--scope", "train", "--scope", "read").stderr.split())
+    assert "--scope: Input should be 'predict', 'train' or 'manage'" in scope
+    assert "scopes" not in scope
     keys = {status: graft("keys", "list", tenant.name, "--status", status).stdout for status in ("valid", "revoked")}
     assert "tests" in keys["valid"]
     assert keys["revoked"] == ""
@@ -153,8 +156,10 @@ def test_a_model_is_shown_with_its_versions_and_aliases(graft: Graft, tenant: Te
     assert "'canary' points at it" in refused.stderr
     assert "is deleted" in graft("delete-alias", "tickets", "canary").stdout
     assert "is deleted" in graft("delete-version", "tickets", "2").stdout
-    assert "version 1 answers now" in graft("rollback", "tickets").stdout
+    assert "version 1 answers now (before: version 3)" in graft("rollback", "tickets").stdout
     assert "nothing to go back to" in graft("rollback", "tickets").stderr
+    assert "version 1 answers, as before" in graft("promote", "tickets", "1").stdout
+    assert "(none did before)" in graft("promote", "tickets", "3", "--alias", "canary").stdout
     usage = graft("usage").stdout
     assert f"ft:minilm:{tenant.name}:tickets" in usage
     assert "training" in usage
@@ -283,6 +288,8 @@ def test_predict_says_what_is_not_read(graft: Graft, publish: Publish) -> None:
     assert "longer" not in graft("predict", "tickets", "short").stderr
     lines = graft("predict", "tickets", "short", long, "--json").stdout.splitlines()
     assert [json.loads(line)["truncated"] for line in lines] == [False, True]
+    exported = " ".join(graft("export", "tickets").stderr.split())
+    assert "'tickets@1' does not write, it answers with text-classification" in exported
     base = graft("predict", "minilm", "x").stderr
     assert "graft train FILE --base minilm" in " ".join(base.split())
 

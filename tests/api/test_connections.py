@@ -263,6 +263,40 @@ def test_a_forwarded_address_is_believed_from_a_proxy_only(
         assert seen == statuses
 
 
+def test_a_forwarded_address_has_so_many_requests_under_way(
+    settings_for: Callable[..., Settings], run_server: Callable[..., AbstractContextManager[Server]]
+) -> None:
+    """Before, one client behind a trusted proxy could hold as many as there are connections."""
+    with run_server(settings_for(max_connections_per_address=2, trusted_proxies="127.0.0.1")) as server:
+        host, _, port = server.url.removeprefix("http://").partition(":")
+        key = server.settings.admin_key
+        assert key is not None
+
+        def ask(address: str) -> socket.socket:
+            connection = socket.create_connection((host, int(port)), timeout=_DEADLINE_S)
+            head = f"authorization: Bearer {key.get_secret_value()}\r\nx-forwarded-for: 127.0.0.1, {address}\r\n"
+            body = b"content-length: 2\r\n\r\n{"  # its end does not come yet
+            start = b"POST /v1/customers HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+            connection.sendall(start + head.encode() + body)
+            return connection
+
+        def code_of(address: str) -> str:
+            got = server.operator.get("/v1/customers", headers={"x-forwarded-for": address})
+            return "" if got.status_code == 200 else str(got.json()["error"]["code"])
+
+        held = [ask("198.51.100.1") for _ in range(2)]
+        deadline = time.monotonic() + _DEADLINE_S
+        while code_of("198.51.100.1") != "too_many_from_address":
+            assert time.monotonic() < deadline
+        assert code_of("198.51.100.2") == ""  # another client of the same proxy
+        assert code_of("127.0.0.1") == ""  # the proxy itself
+        held[0].sendall(b"}")
+        assert held[0].recv(65536).startswith(b"HTTP/1.1 400 ")  # no name
+        assert code_of("198.51.100.1") == ""
+        for connection in held:
+            connection.close()
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from models.records import jobs
+from models.records import job_events, jobs
 from models.services.resources import open_resources
 from models.settings import Settings
 
@@ -82,7 +82,7 @@ def test_all_streams_of_a_job_see_all_of_its_events_in_order(server: Server, ten
         with resources.database.transaction() as session:
             jobs.lock(session, tenant.id, job_id)
             for text in texts:
-                jobs.add_event(session, job_id, text)
+                job_events.add(session, job_id, text)
 
     try:
         add([f"before {number}" for number in range(250)])

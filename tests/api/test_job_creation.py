@@ -23,6 +23,7 @@ from api.uploads import Upload
 from models.learning.contract.request import STRATEGIES
 from models.records.customers import Customer
 from models.records.database import DatabaseUnavailable
+from models.records.jobs import Job
 from models.services import customers, files, jobs, keys
 from models.services.errors import FileInUse, RateQuotaExceeded
 from models.services.idempotency import IdempotencyToken
@@ -32,11 +33,11 @@ from models.settings import Settings
 
 @pytest.fixture
 def asked(tmp_path: Path, table: str) -> AskedJob:
-    """A job with both of its files."""
+    """A job with all of its files."""
     path = tmp_path / "t.csv"
     path.write_text(table)
     upload = Upload(path, path.name, len(table), hashlib.sha256(table.encode()).hexdigest())
-    return AskedJob(CreateJob(suffix="tickets"), upload, upload)
+    return AskedJob(CreateJob(suffix="tickets"), upload, upload, upload)
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_a_commit_of_unknown_fate_is_told_as_such_and_keeps_the_files(
     with pytest.raises(DatabaseUnavailable):
         job_creation.submit(resources, acme.id, asked, None)
     (job,) = jobs.list_page(resources, acme.id).data
-    assert _files(resources, acme) == {job.training_file_id, job.validation_file_id}
+    assert _files(resources, acme) == _of(job)
 
 
 def test_a_refused_job_takes_its_files_along(
@@ -82,7 +83,7 @@ def test_a_refused_job_takes_its_files_along(
     job = job_creation.submit(strict, acme.id, asked, None)
     with pytest.raises(RateQuotaExceeded):
         job_creation.submit(strict, acme.id, asked, None)
-    assert _files(resources, acme) == {job.training_file_id, job.validation_file_id}
+    assert _files(resources, acme) == _of(job)
 
 
 def test_a_repetition_leaves_no_second_copy(
@@ -92,7 +93,7 @@ def test_a_repetition_leaves_no_second_copy(
     token = IdempotencyToken("again", "a" * 64)
     first, again = (job_creation.submit(resources, acme.id, asked, token) for _ in range(2))
     assert again.id == first.id
-    assert _files(resources, acme) == {first.training_file_id, first.validation_file_id}
+    assert _files(resources, acme) == _of(first)
     with pytest.raises(FileInUse):
         files.delete(resources, acme.id, first.training_file_id)
 
@@ -127,6 +128,10 @@ def test_a_job_on_a_stored_file_does_not_wait_for_validations(
 def _client(app: FastAPI, key: str) -> httpx.AsyncClient:
     headers = {"authorization": f"Bearer {key}"}
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://graft", headers=headers)
+
+
+def _of(job: Job) -> set[str | None]:
+    return {job.training_file_id, job.validation_file_id, job.unlabeled_file_id}
 
 
 def _files(resources: Resources, customer: Customer) -> set[str | None]:

@@ -12,6 +12,7 @@ import pytest
 from models.errors import JobError
 from models.services import claims
 from models.services.resources import open_resources
+from tests.claiming import claim as claim_job
 
 if TYPE_CHECKING:
     from tests.api.conftest import Server, Tenant
@@ -238,7 +239,7 @@ def test_a_running_job_shows_its_progress(server: Server, tenant: Tenant, upload
     job = tenant.openai.fine_tuning.jobs.create(training_file=upload, model="minilm")
     resources = open_resources(server.settings)
     try:
-        claim = claims.claim(resources, job.id, "test-worker")
+        claim = claim_job(resources, job.id, "test-worker")
         assert claim is not None
         claims.heartbeat(resources, claim, step="fitting", percent=40.0, seconds_remaining=12.0)
         running = tenant.openai.fine_tuning.jobs.retrieve(job.id)

@@ -69,6 +69,9 @@ def test_a_model_is_called_by_each_of_its_names(tenant: Tenant, publish: Publish
         ({"inputs": ["a"], "topk": 2}, "topk"),
         ({"inputs": ["a"], "top_k": 0}, "top_k"),
         ({"inputs": ["a"], "top_k": True}, "top_k"),
+        ({"inputs": ["a"], "min_score": 1.5}, "min_score"),
+        ({"inputs": ["a"], "min_score": "half"}, "min_score"),
+        ({"inputs": ["a"], "min_score": False}, "min_score"),
         ({"inputs": ["a"], "top_k": "2"}, "top_k"),
         ([], None),
     ],
@@ -283,6 +286,13 @@ def test_usage_adds_up(server: Server, tenant: Tenant, publish: Publish) -> None
 def test_a_top_k_that_is_none_is_400_in_a_form_too(tenant: Tenant, top_k: str) -> None:
     answer = tenant.http.post("/v1/models/any/predict", files={"file": ("a.png", b"x")}, data={"top_k": top_k})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "top_k")
+
+
+@pytest.mark.parametrize("min_score", ["-0.1", "1.1", "nan", "inf", "high", ""])
+def test_a_min_score_that_is_none_is_400_in_a_form(tenant: Tenant, min_score: str) -> None:
+    files, fields = {"file": ("a.png", b"x")}, {"min_score": min_score}
+    answer = tenant.http.post("/v1/models/any/predict", files=files, data=fields)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "min_score")
 
 
 def test_a_client_that_leaves_takes_its_request_along(server: Server, tenant: Tenant) -> None:

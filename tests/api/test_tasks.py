@@ -14,6 +14,7 @@ from models.learning.contract.request import DatasetSource, TrainRequest
 from models.learning.training import train
 from models.services import claims
 from models.services.resources import open_resources
+from tests.claiming import claim as claim_job
 from tests.models.learning.generated import nearness, places
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def work(server: Server, job: dict[str, Any], rows: list[dict[str, Any]], folder
     """What the worker does with a job."""
     resources = open_resources(server.settings)
     try:
-        claim = claims.claim(resources, job["id"], "test-worker")
+        claim = claim_job(resources, job["id"], "test-worker")
         assert claim is not None
         path = folder / "rows.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

@@ -6,19 +6,30 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import jsonschema
 import openai
 import pytest
+from typer.testing import CliRunner
 
+from deploy.cli.main import app
 from tests.api.conftest import Server, Tenant, make_settings, serve
 from tests.models.backbones import decoder_checkpoints
 
 MODEL = "tiny-writer"
 HELLO: list[Any] = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello?"}]
 GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 8}
+PARAMETERS = {
+    "type": "object",
+    "properties": {"kind": {"enum": ["card", "refund"]}},
+    "required": ["kind"],
+    "additionalProperties": False,
+}
+TOOL: dict[str, Any] = {"type": "function", "function": {"name": "look_up", "parameters": PARAMETERS}}
+PING: dict[str, Any] = {"type": "function", "function": {"name": "ping", "parameters": PARAMETERS}}
 
 
 @pytest.fixture(scope="module")
@@ -28,16 +39,14 @@ def writer(
     """A server that has a tiny base that writes."""
     folder = tmp_path_factory.mktemp("writer")
     decoder_checkpoints.write(folder / "base")
-    source = {"folder": str(folder / "base")}
-    entry = {"modality": "text", "kind": "decoder", "source": source, "licence": "none", "max_tokens": 512}
-    (folder / "bases.json").write_text(json.dumps({MODEL: entry}))
+    bases = decoder_checkpoints.offer(folder / "base", folder / "bases.json", name=MODEL)
     settings = make_settings(
         folder / "data",
         new_database(),
         broker_url=broker_url,
         role="all",
         precision="fp32",
-        base_models_file=folder / "bases.json",
+        base_models_file=bases,
         generation_memory_bytes=2**20,
         generation_queue_per_customer=4,
     )
@@ -144,12 +153,96 @@ def test_answers_keep_to_a_schema(acme: Tenant) -> None:
     assert caught.value.param == "response_format"
 
 
+@pytest.mark.parametrize(
+    ("choice", "names", "reason"),
+    [
+        ("required", {"look_up", "ping"}, "tool_calls"),
+        ({"type": "function", "function": {"name": "ping"}}, {"ping"}, "stop"),
+    ],
+)
+def test_a_call_that_is_asked_for_is_one(acme: Tenant, choice: Any, names: set[str], reason: str) -> None:
+    asked: dict[str, Any] = {"model": MODEL, "messages": HELLO, "tools": [TOOL, PING], "tool_choice": choice, "seed": 1}
+    answer = acme.openai.chat.completions.create(**asked, max_tokens=80)
+    (found,) = answer.choices
+    (call,) = found.message.tool_calls or []
+    assert call.type == "function"
+    assert call.function.name in names
+    jsonschema.validate(json.loads(call.function.arguments), PARAMETERS)
+    assert (found.finish_reason, found.message.content) == (reason, None)
+    chunks = [one.choices[0] for one in acme.openai.chat.completions.create(**asked, max_tokens=80, stream=True)]
+    ((streamed,),) = [one.delta.tool_calls for one in chunks if one.delta.tool_calls]
+    assert streamed.function is not None
+    assert streamed.function.arguments == call.function.arguments
+    assert chunks[-1].finish_reason == reason
+    # Cut off, it is no call, and says so.
+    cut = acme.openai.chat.completions.create(**asked, max_tokens=3).choices[0]
+    assert (cut.finish_reason, cut.message.tool_calls) == ("length", None)
+
+
+def test_responses_are_written_whole_and_as_events(acme: Tenant) -> None:
+    asked: dict[str, Any] = {"model": MODEL, "temperature": 0, "max_output_tokens": 8}
+    said = acme.openai.chat.completions.create(model=MODEL, messages=HELLO, **GREEDY).choices[0].message.content
+    whole = acme.openai.responses.create(input="Hello?", instructions="Be kind.", metadata={"a": "b"}, **asked)
+    assert (whole.output_text, whole.status, whole.metadata) == (said, "incomplete", {"a": "b"})
+    assert whole.usage is not None
+    assert whole.usage.output_tokens == 8
+    parts: Any = [{"role": "user", "content": [{"type": "input_text", "text": "Hello?"}]}]
+    events = list(acme.openai.responses.create(input=parts, instructions="Be kind.", stream=True, **asked))
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    assert "".join(event.delta for event in events if event.type == "response.output_text.delta") == said
+    last = events[-1]
+    assert last.type == "response.incomplete"
+    assert last.response.output_text == said
+    # An answer goes back into the next request as it is.
+    more = acme.openai.responses.create(input=[*parts, *whole.output, *parts], **asked)  # type: ignore[misc]
+    assert more.usage is not None
+    assert more.usage.input_tokens > whole.usage.input_tokens
+    schema = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}
+    form: Any = {"format": {"type": "json_schema", "name": "x", "schema": {**schema, "additionalProperties": False}}}
+    held = acme.openai.responses.create(model=MODEL, input="Hello?", text=form, max_output_tokens=60)
+    jsonschema.validate(json.loads(held.output_text), schema)
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"previous_response_id": "resp_1"}, "previous_response_id"),
+        ({"tools": [TOOL]}, "tools"),
+        ({"input": [{"type": "function_call_output", "output": "x"}]}, "input"),
+        ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input"),
+        ({"text": {"format": {"type": "json_schema"}}}, "text.format"),
+    ],
+)
+def test_what_of_responses_is_not_there_is_refused(acme: Tenant, change: dict[str, Any], param: str) -> None:
+    answer = acme.http.post("/v1/responses", json={"model": MODEL, "input": "x", **change})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param), answer.text
+
+
+def test_predict_says_where_a_base_that_writes_is_asked(acme: Tenant) -> None:
+    answer = acme.http.post(f"/v1/models/{MODEL}/predict", json={"inputs": ["x"]})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "writing_base_model")
+    assert "/v1/chat/completions" in answer.json()["error"]["message"]
+
+
+def test_the_command_line_shows_what_is_written(writer: Server, acme: Tenant, tmp_path: Path) -> None:
+    env = {"GRAFT_SERVER": writer.url, "GRAFT_API_KEY": acme.key, "XDG_CONFIG_HOME": str(tmp_path)}
+    said = acme.openai.chat.completions.create(model=MODEL, messages=[HELLO[1]], temperature=0).choices[0].message
+    shown = CliRunner().invoke(app, ["predict", MODEL, "Hello?", "--json"], env=env)
+    assert json.loads(shown.stdout) == {"input": "Hello?", "text": said.content}, shown.stderr
+    shown = CliRunner().invoke(app, ["predict", MODEL, "Hello?"], env=env)
+    assert shown.stdout.startswith("Hello?  ")
+    assert f"{MODEL}@base · 1 input · " in shown.stderr
+    assert "neither --pairs" in CliRunner().invoke(app, ["predict", MODEL, "a\tb", "--pairs"], env=env).stderr
+
+
 def test_completions_write_on(acme: Tenant) -> None:
     whole = acme.openai.completions.create(model=MODEL, prompt=["Once", "Twice"], n=2, logprobs=1, **GREEDY)
     assert [choice.index for choice in whole.choices] == [0, 1, 2, 3]
     assert whole.choices[0].text == whole.choices[1].text
     assert whole.choices[0].logprobs is not None
-    assert "".join(whole.choices[0].logprobs.tokens or []) == whole.choices[0].text
+    # Random weights write bytes that are no characters. Each token of such bytes shows the mark, the text shows one.
+    spelled = "".join(whole.choices[0].logprobs.tokens or [])
+    assert spelled.replace("\ufffd", "") == whole.choices[0].text.replace("\ufffd", "")
     chunks = list(acme.openai.completions.create(model=MODEL, prompt=["Once", "Twice"], stream=True, **GREEDY))
     for index in (0, 1):
         text = "".join(chunk.choices[0].text for chunk in chunks if chunk.choices[0].index == index)
@@ -166,7 +259,14 @@ def test_completions_write_on(acme: Tenant) -> None:
         ({"max_tokens": 511}, "messages", "context_length_exceeded"),
         ({"response_format": {"type": "xml"}}, "response_format.type", "invalid_body"),
         ({"stop": ["a"] * 17}, "stop", "invalid_body"),
-        ({"tool_choice": "required", "tools": [{"type": "function"}]}, "tool_choice", "invalid_body"),
+        ({"tool_choice": "required", "tools": [{"type": "function"}]}, "tools", "invalid_body"),
+        ({"tool_choice": "required"}, "tool_choice", "invalid_body"),
+        (
+            {"tool_choice": {"type": "function", "function": {"name": "b"}}, "tools": [TOOL]},
+            "tool_choice",
+            "invalid_body",
+        ),
+        ({"tool_choice": {"type": "custom"}, "tools": [TOOL]}, "tool_choice", "invalid_body"),
         ({"logit_bias": {"5": 101}}, "logit_bias", "invalid_body"),
         ({"temperature": 3}, "temperature", "invalid_body"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages", "invalid_body"),
@@ -225,6 +325,7 @@ def test_a_flooded_queue_is_429_and_others_are_answered(
     body = {"model": MODEL, "messages": HELLO, "n": 4, "max_tokens": 400, "logit_bias": {"2": -100}, "stream": True}
     with tenant.http.stream("POST", "/v1/chat/completions", json=body) as answer:
         next(answer.iter_lines())
+        _until(lambda: engine.unfinished >= 4)
         refused = tenant.http.post("/v1/chat/completions", json=body)
         assert refused.status_code == 429
         assert int(refused.headers["retry-after"]) >= 1

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from models.artifacts.parts import LowRankWeights
+from models.backbones.decoder import LINEAR_LAYERS
 from models.backbones.writing import DecoderBackbone
 from models.learning.contract.request import TrainRequest
 from models.learning.data.corpus import read_training
@@ -17,9 +19,16 @@ from models.learning.report import ReportBuilder
 from models.learning.run import Run
 from models.learning.tasks.text_generation import TextGeneration
 
+_SCALE = 2  # of the product, in ranks: ours
 
-def fit(base: DecoderBackbone, request: TrainRequest, settings: dict[str, Any]) -> dict[str, Any]:
-    """Train on the very rows and masks that our learner takes; return held-out loss, tokens and seconds."""
+
+def fit(
+    base: DecoderBackbone, request: TrainRequest, settings: dict[str, Any]
+) -> tuple[dict[str, Any], LowRankWeights]:
+    """Train on the very rows and masks that our learner takes, in fp32, on as many threads.
+
+    Returns held-out loss, tokens and seconds, and the matrices as ours would be stored.
+    """
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 
@@ -31,7 +40,9 @@ def fit(base: DecoderBackbone, request: TrainRequest, settings: dict[str, Any]) 
     model = AutoModelForCausalLM.from_pretrained(base.folder, dtype=torch.float32)
     names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     rank = settings["lora_rank"]
-    model = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=names, task_type="CAUSAL_LM"))
+    model = get_peft_model(
+        model, LoraConfig(r=rank, lora_alpha=_SCALE * rank, target_modules=names, task_type="CAUSAL_LM")
+    )
     rows = [_example(row) for row in material.training.tokens]
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
@@ -62,7 +73,20 @@ def fit(base: DecoderBackbone, request: TrainRequest, settings: dict[str, Any]) 
             count = row.learned
             total += float(model(**batch).loss) * count
             learned += count
-    return {"loss": total / learned, "tokens": tokens, "seconds": seconds, "tokens_per_second": tokens / seconds}
+    figures = {"loss": total / learned, "tokens": tokens, "seconds": seconds, "tokens_per_second": tokens / seconds}
+    return figures, _matrices(model, base.blocks, names)
+
+
+def _matrices(model: Any, blocks: int, names: list[str]) -> LowRankWeights:
+    values = {name: tensor.detach() for name, tensor in model.named_parameters() if ".lora_" in name}
+    pairs = {}
+    for block in range(blocks):
+        for layer in LINEAR_LAYERS:
+            assert layer.rpartition(".")[2] in names
+            place = f"base_model.model.model.layers.{block}.{layer}"
+            down, up = (values[f"{place}.lora_{part}.default.weight"] for part in "AB")
+            pairs[block, layer] = down, up * _SCALE
+    return LowRankWeights(pairs)
 
 
 def _example(row: Any) -> dict[str, list[int]]:

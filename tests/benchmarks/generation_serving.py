@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import statistics
@@ -45,16 +46,23 @@ def adapters(runner: GenerationRunner, count: int) -> list[WritingAdapter]:
     """Versions of as many customers, with random low-rank matrices."""
     made = []
     for seed in range(count):
-        random = torch.Generator().manual_seed(seed)
-        pairs = {}
-        for block, layer in enumerate(runner.backbone.network.blocks):
-            for name in LINEAR_LAYERS:
-                height, width = layer.get_submodule(name).weight.shape
-                down = torch.randn(RANK, width, generator=random) / width**0.5
-                pairs[block, name] = down, torch.randn(height, RANK, generator=random) * 0.005
-        lora = gather_lora(LowRankWeights(pairs), LORA_MODULES, device=runner.backbone.device, dtype=torch.float32)
+        device = runner.backbone.device  # as `generation.assembly` has them
+        dtype = torch.float32 if device.type == "cpu" else runner.backbone.dtype
+        lora = gather_lora(random_low_rank(runner, seed), LORA_MODULES, device=device, dtype=dtype)
         made.append(WritingAdapter("text-generation", f"v{seed}", customer_id=f"customer-{seed}", lora=lora))
     return made
+
+
+def random_low_rank(runner: GenerationRunner, seed: int) -> LowRankWeights:
+    """Matrices of rank 8 on all linear layers, small enough for answers to stay text."""
+    random = torch.Generator().manual_seed(seed)
+    pairs = {}
+    for block, layer in enumerate(runner.backbone.network.blocks):
+        for name in LINEAR_LAYERS:
+            height, width = layer.get_submodule(name).weight.shape
+            down = torch.randn(RANK, width, generator=random) / width**0.5
+            pairs[block, name] = down, torch.randn(height, RANK, generator=random) * 0.005
+    return LowRankWeights(pairs)
 
 
 async def listen(
@@ -65,9 +73,9 @@ async def listen(
     params = SamplingParams(max_tokens=tokens, temperature=0.0, logit_bias=NO_END)
     moments = [time.perf_counter()]
     request = WriteRequest([*messages, {"role": "user", "content": text}], params)
-    writing = await runner.write(customer, adapter, request)
-    while await writing.next() is not None:
-        moments.append(time.perf_counter())
+    with contextlib.closing(await runner.write(customer, adapter, request)) as writing:
+        while await writing.next() is not None:
+            moments.append(time.perf_counter())
     return moments
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks import token_peer
 from tests.benchmarks.task_sets import Row, TaskSet
 
 _ROOT = Path(__file__).parents[2]
@@ -159,14 +160,18 @@ def _cosine(train: list[Row], test: list[Row]) -> Answers:
 
 
 def _pooled(train: list[Row], test: list[Row], *, base: str) -> Answers:
-    """The same base's last layer by transformers, then logistic regression: the usual probe."""
+    """The same base's last layer by transformers, then logistic regression: the usual probe.
+
+    `base`: a folder, or the name of a built-in base, whose files are unpacked before the clock starts.
+    """
     import torch
     from PIL import Image
     from sklearn.linear_model import LogisticRegression
     from transformers import AutoImageProcessor, AutoModel
 
+    folder = Path(base) if Path(base).is_dir() else _unpack(base)
     began = time.perf_counter()
-    processor, model = AutoImageProcessor.from_pretrained(base), AutoModel.from_pretrained(base).eval()
+    processor, model = AutoImageProcessor.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
 
     def encode(rows: list[Row]) -> Any:
         parts = []
@@ -178,6 +183,15 @@ def _pooled(train: list[Row], test: list[Row], *, base: str) -> Answers:
     head = LogisticRegression(max_iter=1_000).fit(encode(train), [row["label"] for row in train])
     seconds = time.perf_counter() - began
     return seconds, _as_labels(head.predict(encode(test)))
+
+
+def _unpack(base: str) -> Path:
+    """The folder of a built-in base that reads pictures, kept for the peer's next run."""
+    from models.backbones import registry, torchvision_weights
+    from models.settings import Settings
+
+    entry = registry.find(Settings(data_dir=Path(tempfile.gettempdir()) / "graft-bench-peers"), base)
+    return torchvision_weights.unpack(entry, entry.source)
 
 
 def _spectrogram(train: list[Row], test: list[Row], *, longest_s: float = 1.0) -> Answers:
@@ -217,6 +231,7 @@ ARMS: dict[str, Callable[..., Answers]] = {
     "cosine": _cosine,
     "pooled": _pooled,
     "spectrogram": _spectrogram,
+    "trainer-tokens": token_peer.answer,
 }
 
 

@@ -29,6 +29,7 @@ from models.records.files import File
 from models.records.jobs import Job
 from models.records.keys import ApiKey
 from models.records.versions import LIVE, Alias, Model, ModelVersion
+from models.services.access.scopes import SCOPES
 from models.services.artifacts import StoredArtifact, upload
 from models.services.keys import hash_secret
 from models.services.resources import Resources, open_resources
@@ -150,7 +151,14 @@ def _rows(number: int, now: float) -> list[Any]:
     trained = {"base_model": "minilm", "task": "text-classification"}
     return [
         Customer(id=customer, name=f"customer-{number}", meta={}, created_at=now),
-        ApiKey(id=f"key_{number}", name="bench", prefix=secret[:10], hash=hash_secret(secret), **owned),
+        ApiKey(
+            id=f"key_{number}",
+            name="bench",
+            prefix=secret[:10],
+            hash=hash_secret(secret),
+            scopes=sorted(SCOPES),
+            **owned,
+        ),
         File(
             id=f"file-{number}",
             filename="data.csv",

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 import psutil
 from sqlalchemy import update
 
-from models.records import jobs
+from models.records import job_events
 from models.records.database import Database
 from models.records.jobs import Job
 from tests.benchmarks import results
@@ -124,7 +124,7 @@ def _changing(path: Path, job_ids: list[str]) -> Iterator[None]:
             with database.transaction() as session:
                 for job_id in sorted(set(job_ids)):
                     session.execute(update(Job).where(Job.id == job_id).values(percent=float(number)))
-                    jobs.add_event(session, job_id, f"Step {number}.")
+                    job_events.add(session, job_id, f"Step {number}.")
 
     thread = threading.Thread(target=change)
     thread.start()

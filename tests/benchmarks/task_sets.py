@@ -20,7 +20,7 @@ from tests.benchmarks import public_data
 Row = dict[str, Any]
 SEED = 0
 
-_MEDIA = {"image-classification": "image", "audio-classification": "audio"}
+_MEDIA = {"image-classification": "image", "audio-classification": "audio", "object-detection": "image"}
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,7 @@ def test_the_base_models_file_of_the_runbook_is_read(tmp_path: Path) -> None:
             (tmp_path / name / "config.json").write_text('{"hidden_size": 32, "num_hidden_layers": 3}')
     (tmp_path / "bases.json").write_text(json.dumps(entries))
     found = registry.entries(Settings(base_models_file=tmp_path / "bases.json"))
-    assert list(found) == ["minilm", "smollm2", "mobilenet-v2", "bge-small", "photos", "sounds"]
+    assert list(found) == ["minilm", "smollm2", "mobilenet-v2", "bge-small", "photos", "sounds", "finder"]
     assert (found["bge-small"].width, found["bge-small"].blocks) == (384, 12)
     assert found["photos"].width == 32
+    assert [entry.kind for entry in found.values()][-2:] == ["encoder", "detector"]

@@ -139,7 +139,7 @@ class Graft:
 
         victim = found()[0]
         victim.kill()
-        _wait_until(lambda: found() and found()[0].pid != victim.pid, f"for {words} to be started again")
+        _wait_until(lambda: {p.pid for p in found()} - {victim.pid}, f"for {words} to be started again")
 
 
 @pytest.fixture(params=["small disk", "small files"])
@@ -210,5 +210,5 @@ def test_a_full_disk_ends_nothing_and_everything_comes_back_by_itself(graft: Gra
     assert again.json()["bytes"] > _FILE_BYTES
     newest = graft.http.get("/v1/fine_tuning/jobs", params={"limit": 1}).json()["data"][0]["id"]
     assert graft.wait(newest)["status"] == "succeeded"
-    assert graft.predicts("after")
+    _wait_until(lambda: graft.predicts("after"), "for predictions of the new model")
     assert os.path.exists(f"/proc/{graft.up.pid}")  # noqa: PTH110

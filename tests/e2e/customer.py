@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 # Rows that the trainer works on for some seconds, beside another test.
-ROWS_OF_A_WHILE = 6_000 if bf16_is_fast(torch.device("cpu")) else 1_500
+ROWS_OF_A_WHILE = 2_500 if bf16_is_fast(torch.device("cpu")) else 1_200
 
 
 def wait_until(condition: Callable[[], Any], timeout_s: float = 60.0, what: str = "") -> Any:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import pytest
 import redis
 from sqlalchemy import update
 
@@ -52,6 +53,7 @@ def test_a_step_that_fails_keeps_no_other_from_running(resources, submit, fetch)
     assert not sweep_once(dataclasses.replace(resources, database=away), orphans=True)
 
 
+@pytest.mark.slow
 def test_the_command_line_sweeps_once_and_says_whether_it_went_well(settings, database_url, valkey, submit, fetch):
     job_id = submit("quick")
     environment = {

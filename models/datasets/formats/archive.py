@@ -2,7 +2,8 @@
 
 One folder per label: `ants/1.jpg`, `bees/2.jpg`; folders around all of them do not matter. With a table: exactly one
 CSV or JSONL file in the archive, whose column `file` (or `file_name`, `filename`, `path`, `image`, `audio`) names a
-member relative to the table or to the archive; what the table does not name is not read.
+member relative to the table or to the archive; what the table does not name is not read. Pictures with boxes in them
+are read by `boxes`.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from models.datasets.errors import InvalidDataset, SeveralTables, WrongFormat, bad_rows
 from models.datasets.examples import Media
+from models.datasets.formats.boxes import reading as boxes
 from models.datasets.formats.delimited import CSV
 from models.datasets.formats.format import Format, Row
 from models.datasets.formats.json_lines import JSONL
@@ -76,6 +79,9 @@ def check(path: Path, filename: str, limits: Limits) -> None:
             raise bad_rows(collected, len(archive.members), filename=filename)
         if _medium(archive) is None:
             raise WrongFormat(filename=filename, found="a zip archive without pictures or sounds", advice=_UNZIP)
+        if (source := boxes.find(archive)) is not None:
+            source.check(limits)
+            return
         tables = _tables(archive)
         if len(tables) > 1:
             names = " and ".join(f"'{excerpt(table.name)}'" for table in tables[:2])
@@ -86,8 +92,10 @@ def check(path: Path, filename: str, limits: Limits) -> None:
 
 
 def read_columns(path: Path) -> list[str]:
-    """Return the table's columns, the file's called `image` or `audio`; or that one and `label`, from folders."""
+    """Return the table's columns, the file's called `image` or `audio`; or that one and `label`, or `boxes`."""
     with open_archive(path, path.name, max_entries=UNLIMITED.max_entries) as archive, _unpacked(archive) as table:
+        if boxes.find(archive) is not None:
+            return list(boxes.COLUMNS)
         medium = _medium(archive) or "image"
         if table is None:
             return [medium, "label"]
@@ -98,19 +106,27 @@ def read_columns(path: Path) -> list[str]:
 
 def read_rows(path: Path, columns: dict[str, str]) -> Iterator[Row | Problem]:
     """Yield rows in the order of the table, or of the members; a member that cannot be unpacked is a problem."""
+    return read_with_remarks(path, columns, [])
+
+
+def read_with_remarks(path: Path, columns: dict[str, str], remarks: list[dict[str, Any]]) -> Iterator[Row | Problem]:
+    """Yield the rows; behind the last one, add warnings of what an archive with boxes holds and is not read."""
     with open_archive(path, path.name, max_entries=UNLIMITED.max_entries) as archive, _unpacked(archive) as table:
         medium = next((name for name in ("image", "audio") if name in columns), "image")
-        if table is None:
+        if (source := boxes.find(archive)) is not None:
+            named = yield from boxes.rows(archive, source, columns)
+            remarks += boxes.remarks(archive, source, named)
+        elif table is None:
             yield from _from_folders(archive, medium, columns)
         else:
             yield from _from_table(archive, table, medium, columns)
 
 
 def _from_folders(archive: Archive, medium: str, columns: dict[str, str]) -> Iterator[Row | Problem]:
-    outside = _outside([member.folders for member in archive.members])
+    outside, labelled = _outside([member.folders for member in archive.members]), "label" in columns
     for member in archive.members:
         inside = member.folders[outside:]
-        if len(inside) != 1:
+        if labelled and len(inside) != 1:
             reason = f"lies in {len(inside)} folders, '{'/'.join(inside)}'" if inside else "lies in no folder"
             yield Problem(member.number, None, "label", f"{reason}, where its label is expected", _FOLDERS, member.name)
             continue
@@ -119,7 +135,7 @@ def _from_folders(archive: Archive, medium: str, columns: dict[str, str]) -> Ite
         except BadValue as error:
             yield Problem(member.number, None, medium, error.reason, error.mend, member.name)
             continue
-        values = {medium: media, "label": inside[0]}
+        values = {medium: media, **({"label": inside[0]} if labelled else {})}
         yield Row(member.number, None, {name: values.get(own) for name, own in columns.items()}, member.name)
 
 
@@ -232,4 +248,6 @@ def _unpacked(archive: Archive) -> Iterator[_Table | None]:
         yield _Table(member, _TABLES[member.suffix], path)
 
 
-ZIP = Format("zip", recognise, check, read_columns, read_rows, binary=True, media=True)
+ZIP = Format(
+    "zip", recognise, check, read_columns, read_rows, binary=True, media=True, rows_with_remarks=read_with_remarks
+)

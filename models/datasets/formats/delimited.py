@@ -22,7 +22,7 @@ from models.datasets.formats.encoding import (
     refused_encoding,
 )
 from models.datasets.formats.format import Format, Row
-from models.datasets.formats.quoting import RecentLines, SeenCells, is_quoted
+from models.datasets.formats.quoting import RecentLines, SeenCells, all_quoted, is_quoted
 from models.datasets.limits import Limits
 from models.datasets.problems import Problem
 
@@ -123,6 +123,7 @@ def read_rows(path: Path, columns: dict[str, str]) -> Iterator[Row | Problem]:
                 continue
             if header is None:
                 header = [name.strip() for name in fields]
+                seen.every_cell_quoted = all_quoted(recent.lines[-1], dialect.delimiter)
                 places = {canonical: header.index(own) for canonical, own in columns.items()}
                 continue
             number += 1

@@ -45,6 +45,8 @@ class Format:
     - `check(path, filename, limits)`: refuse the file as a whole before any row is read.
     - `columns(path)`: the names that rows carry, in the file's order, duplicates included.
     - `rows(path, columns)`: rows with the wanted columns (canonical name → own name), or the problem a row has.
+    - `rows_with_remarks(path, columns, remarks)`: the rows; once they are read to their end, `remarks` has warnings of
+      what the file holds beside them and is not read.
     """
 
     name: str
@@ -55,3 +57,10 @@ class Format:
     binary: bool = False  # recognised before any text format is tried
     media: bool = False  # rows are pictures or sounds
     free_answers: bool = False  # labels were written as prose: they must prove to be a closed set
+    rows_with_remarks: Callable[[Path, dict[str, str], list[dict[str, Any]]], Iterator[Row | Problem]] | None = None
+
+    def read(self, path: Path, columns: dict[str, str], remarks: list[dict[str, Any]]) -> Iterator[Row | Problem]:
+        """Return the rows; `remarks` has its warnings, if the format has any, once they are read to their end."""
+        if self.rows_with_remarks is None:
+            return self.rows(path, columns)
+        return self.rows_with_remarks(path, columns, remarks)

@@ -18,7 +18,8 @@ def is_quoted(found: Iterable[str]) -> bool:
     """Return whether a tab-separated file is quoted as by a CSV writer. Most are not: a text may start with a quote.
 
     Not quoted: a quote that opens on a line and does not close there, where the lines are rows as they are; or quotes
-    that no writer would have set, around some of a column's cells without a quote or tab in them.
+    that no writer would have set, around some of a column's cells without a quote or tab in them. Quoted in any case:
+    names of columns that are all in quotes, which nobody sets by hand.
     """
     width = ragged = stray = total = 0
     quoted: dict[int, int] = defaultdict(int)
@@ -28,6 +29,8 @@ def is_quoted(found: Iterable[str]) -> bool:
         if not any(fields):
             continue
         if not width:
+            if all_quoted(line, "\t"):
+                return True
             width = len(fields)
             continue
         total += 1
@@ -42,6 +45,11 @@ def is_quoted(found: Iterable[str]) -> bool:
     if ragged:  # a quoted field holds a tab or a line break, or rows are broken
         return True
     return not stray and all(quoted[place] == total for place in needless)
+
+
+def all_quoted(line: str, delimiter: str) -> bool:
+    """Return whether every cell of a line without line breaks or delimiters in cells is in quotes."""
+    return all(_WHOLE.fullmatch(cell) for cell in line.rstrip("\r\n").split(delimiter))
 
 
 class RecentLines:
@@ -78,6 +86,7 @@ class SeenCells:
     """Short cells of earlier rows by column: examples of labels in this file."""
 
     def __init__(self) -> None:
+        self.every_cell_quoted = False  # by the file's writer: a line that does not begin with a quote is no row
         self._cells: dict[int, set[str]] = defaultdict(set)
 
     def add(self, fields: Sequence[str]) -> None:
@@ -94,6 +103,8 @@ class SeenCells:
         line breaks, on the first line, and behind it, on the last, are the row's own and prove nothing.
         """
         if len(found) < 2 or len(fields) < 2:
+            return False
+        if self.every_cell_quoted and not all(line.startswith('"') for line in found):
             return False
         split = [line.rstrip("\r\n").split(delimiter) for line in found]
         if any(len(cells) != len(fields) for cells in split):

@@ -101,6 +101,11 @@ def medium_of(name: str, head: bytes) -> Medium | None:
     return encoding.medium if encoding else _MEDIA_OF_SUFFIX.get(PurePosixPath(name).suffix.lower())
 
 
+def medium_by_suffix(name: str) -> Medium | None:
+    """Return what a name's end says that it is."""
+    return _MEDIA_OF_SUFFIX.get(PurePosixPath(name).suffix.lower())
+
+
 def require(data: bytes, medium: Medium, name: str) -> Encoding:
     """Return the accepted encoding of `data`. Raises BadValue for everything else, an empty file included."""
     if not data:

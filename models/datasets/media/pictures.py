@@ -7,9 +7,10 @@ import io
 import re
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from models.datasets.limits import Limits
 from models.datasets.media import encodings
@@ -26,6 +27,40 @@ _SCAN = b"\xff\xda"
 _LARGE_PIXELS = 4_000_000
 _one_large = threading.Lock()
 _NUMBER = re.compile(r"\d+")
+_TURNED = range(5, 9)  # EXIF orientations that exchange width and height
+# Pillow decodes a whole PNG to look for EXIF behind its pixels: only where there can be some.
+_EXIF_OF_PNG = (b"eXIf", b"Raw profile type exif")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The size of a picture in pixels: upright, as `decode` returns it, and as it is stored."""
+
+    width: int
+    height: int
+    stored_width: int
+    stored_height: int
+    orientation: int = 1  # EXIF's number
+
+    def turn(self, edges: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+        """Return left, top, right, bottom in the upright picture of edges in one that is stored lying (5 to 8)."""
+        left, top, right, bottom = edges
+        width, height = self.stored_width, self.stored_height
+        turned = {
+            5: (top, left, bottom, right),
+            6: (height - bottom, left, height - top, right),
+            7: (height - bottom, width - right, height - top, width - left),
+            8: (top, width - right, bottom, width - left),
+        }
+        return turned.get(self.orientation, edges)
+
+
+def measure(data: bytes, name: str, limits: Limits) -> Measured:
+    """Return a picture's size from its header, without decoding it. Raises BadValue."""
+    with _opened(data, name, limits) as picture:
+        width, height, orientation = picture.width, picture.height, _orientation(picture, data)
+    sides = (height, width) if orientation in _TURNED else (width, height)
+    return Measured(*sides, width, height, orientation)
 
 
 def verify(data: bytes, name: str, limits: Limits) -> int:
@@ -50,6 +85,15 @@ def decode(data: bytes, name: str, limits: Limits, *, shortest: int | None = Non
         with contextlib.suppress(Exception):
             ImageOps.exif_transpose(picture, in_place=True)
         return _rgb(picture)
+
+
+def _orientation(picture: Image.Image, data: bytes) -> int:
+    if picture.format == "PNG" and not any(mark in data for mark in _EXIF_OF_PNG):
+        return 1
+    with contextlib.suppress(Exception):  # as `decode` does
+        found = picture.getexif().get(ExifTags.Base.Orientation, 1)
+        return found if isinstance(found, int) else 1
+    return 1
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from models.datasets.errors import UnknownTask
 from models.datasets.problems import excerpt
 from models.datasets.tasks.media_labels import AUDIO_CLASSIFICATION, IMAGE_CLASSIFICATION
 from models.datasets.tasks.multi_label import MULTI_LABEL_CLASSIFICATION
+from models.datasets.tasks.object_detection import OBJECT_DETECTION
 from models.datasets.tasks.pair_label import TEXT_PAIR_CLASSIFICATION
 from models.datasets.tasks.regression import TEXT_REGRESSION
 from models.datasets.tasks.single_label import TEXT_CLASSIFICATION
@@ -26,6 +27,7 @@ TASKS: dict[str, Task] = {
         TOKEN_CLASSIFICATION,
         IMAGE_CLASSIFICATION,
         AUDIO_CLASSIFICATION,
+        OBJECT_DETECTION,
         TEXT_GENERATION,
     )
 }

@@ -6,6 +6,7 @@ encoded bytes, alone or as {"bytes": …, "path": …}.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import PurePosixPath
@@ -22,15 +23,23 @@ from models.datasets.tasks import cells
 from models.datasets.tasks.classes import ClassStatistics
 from models.datasets.tasks.task import Task
 
-_NOTHING = Media("", b"")
+NO_MEDIA = Media("", b"")
 _NOUNS: dict[Medium, str] = {"image": "picture", "audio": "sound"}
 
 
 class MediaStatistics(ClassStatistics):
     """Counts rows per label, and how much there is to decode."""
 
-    def __init__(self, limits: Limits, medium: Medium) -> None:
-        super().__init__(limits, lambda example: (str(example.target),), column="label", minimum=2)
+    def __init__(
+        self,
+        limits: Limits,
+        medium: Medium,
+        *,
+        labels_of: Callable[[Example], tuple[str, ...]] = lambda example: (str(example.target),),
+        column: str = "label",
+        minimum: int = 2,
+    ) -> None:
+        super().__init__(limits, labels_of, column=column, minimum=minimum)
         self._extent = 0
         self._most = limits.max_total_pixels if medium == "image" else limits.max_total_samples
         self._unit = "pixels" if medium == "image" else "samples"
@@ -47,16 +56,9 @@ class MediaStatistics(ClassStatistics):
 def _task(medium: Medium) -> Task:
     def parse(row: Row, limits: Limits) -> Example | list[Problem]:
         taken = cells.Cells(row, limits)
-        media = taken.take(medium, partial(_media, medium, row.number), _NOTHING)
+        media = taken.take(medium, take_media(medium, row.number), NO_MEDIA)
         label = taken.take("label", cells.label, "")
         return taken.problems or Example(media, label, row.number)
-
-    def verify_example(example: Example, limits: Limits) -> Example | Problem:
-        assert isinstance(example.input, Media)  # noqa: S101  (what parse() makes)
-        try:
-            return replace(example, input=verify(example.input, medium, limits))
-        except BadValue as error:
-            return Problem(example.row, None, medium, error.reason, error.mend, example.input.name)
 
     return Task(
         f"{medium}-classification",
@@ -65,9 +67,27 @@ def _task(medium: Medium) -> Task:
         ((medium, "label"),),
         parse,
         lambda limits: MediaStatistics(limits, medium),
-        verify=verify_example,
+        verify=verify_media(medium),
         noun=_NOUNS[medium],
     )
+
+
+def verify_media(medium: Medium) -> Callable[[Example, Limits], Example | Problem]:
+    """Return the `verify` of a task whose inputs are pictures or sounds: each is decoded on trial."""
+
+    def verify_example(example: Example, limits: Limits) -> Example | Problem:
+        assert isinstance(example.input, Media)  # noqa: S101  (what parse() makes)
+        try:
+            return replace(example, input=verify(example.input, medium, limits))
+        except BadValue as error:
+            return Problem(example.row, None, medium, error.reason, error.mend, example.input.name)
+
+    return verify_example
+
+
+def take_media(medium: Medium, number: int) -> Callable[[Any, Limits], Media]:
+    """Return the parser of a cell with a picture or a sound; `number` is its row's, for those without a name."""
+    return partial(_media, medium, number)
 
 
 def _media(medium: Medium, number: int, value: Any, limits: Limits) -> Media:  # noqa: ARG001  (a cell's signature)

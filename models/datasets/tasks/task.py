@@ -43,7 +43,7 @@ class Task:
     - `verify(example, limits)`: the example again after a closer look at what it holds, or what is wrong with it. Done
       once, when a file is uploaded.
     - `remarks(row)`: how the row was read where another reading is thinkable, in words; counted into a warning.
-    - `noun`: what goes in, for messages.
+    - `noun`, `target`: what goes in and what comes out, for messages.
     - `inferred`: whether a file's columns alone can mean it.
     - `learned_as`: the task whose way of learning and answering it shares; empty if it has its own.
     """
@@ -58,5 +58,6 @@ class Task:
     verify: Callable[[Example, Limits], Example | Problem] | None = None
     remarks: Callable[[Row], list[str]] | None = None
     noun: str = "text"
+    target: str = "label"
     inferred: bool = True
     learned_as: str = ""

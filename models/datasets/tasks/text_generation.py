@@ -49,7 +49,10 @@ class AnswerCounts:
         """Return a warning of few rows."""
         if self._rows >= _FEW_ROWS:
             return []
-        message = f"There are only {self._rows} rows. Examples in the prompt may do better than training on them."
+        message = (
+            f"There are only {self._rows} rows. A job tries examples in the prompt as well as training on them, and "
+            "its report says which did better."
+        )
         return [{"code": "few_rows", "message": message}]
 
 
@@ -216,5 +219,14 @@ def _statistics(limits: Limits) -> AnswerCounts:  # noqa: ARG001  (a Task's sign
 
 
 TEXT_GENERATION = Task(
-    NAME, "text", "generation", LAYOUTS, parse, _statistics, optional=("tools",), noun="prompt", inferred=False
+    NAME,
+    "text",
+    "generation",
+    LAYOUTS,
+    parse,
+    _statistics,
+    optional=("tools",),
+    noun="prompt",
+    target="answer",
+    inferred=False,
 )

@@ -12,31 +12,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 
-from models.artifacts.errors import CorruptArtifact
-from models.artifacts.folder import Artifact, add_to_manifest, is_as_published, read_artifact
+from models.artifacts.folder import Artifact, add_to_manifest
 from models.learning.comparison import inference, labels
 from models.learning.contract.comparison import ROWS_FILE, LiveComparison, LiveVersion
-from models.learning.contract.errors import Stopped
 from models.learning.data import features, long_texts, row_record
 from models.learning.data.corpus import Corpus
 from models.learning.data.folds import subsample
 from models.learning.data.ragged import Ragged, units
 from models.learning.data.row_record import RowRecord
-from models.learning.evaluation import calibration, scores
+from models.learning.evaluation import against_live, calibration
+from models.learning.evaluation.against_live import FEWEST, Answered
 from models.learning.evaluation.assessment import HeldOut
 from models.learning.heads.encoding import EncodedRows, EncodedRun, Measured
 from models.learning.tasks.task import Chosen, Tally
 
-log = structlog.get_logger(__name__)
-
 # Rows that the live version answers anew: a pass through the base each. The error of a comparison on 2,000 rows of
 # which one in ten is answered differently is 0.7 points.
 _MOST_ANSWERED = 2_000
-# With fewer rows that the live version was not trained on, or answered held out, the others are compared as well.
-_FEWEST = 30
 
 Indices = NDArray[np.int64]
 
@@ -67,6 +61,8 @@ class _RowParts:
 def record_rows(run: EncodedRun, measured: Measured, folder: Path) -> None:
     """Write beside a version's artifact which rows it was trained on, and how it answered those that were held out."""
     corpora = [run.training.corpus, *([run.extra_rows.corpus] if run.extra_rows else [])]
+    if measured.unlabeled is not None:
+        corpora.append(measured.unlabeled)
     parts_NJ, rows = measured.assessment.tally.parts_NJ, measured.held.positions
     if measured.held.validated:  # no training row was held out
         parts_NJ, rows = parts_NJ[:0], rows[:0]
@@ -76,53 +72,12 @@ def record_rows(run: EncodedRun, measured: Measured, folder: Path) -> None:
 
 def compare(run: EncodedRun, live: LiveVersion, measured: Measured) -> LiveComparison:
     """Compare the best version with the live one; a failure is returned as `problem`. Raises only Stopped."""
-    try:
-        artifact = read_artifact(live.folder)
-    except CorruptArtifact as error:
-        return LiveComparison(live.number, problem=error.reason, broken=True)
-    manifest = artifact.manifest
-    if (manifest.base, manifest.base_revision) != (run.run.backbone.entry.name, run.run.backbone.revision):
-        return LiveComparison(live.number, problem="it stands on another revision of the base model", broken=True)
-    lost = tuple(sorted(set(manifest.labels) - set(run.labels)))
-    added = tuple(sorted(set(run.labels) - set(manifest.labels)))
-    if manifest.task != run.task.name or (run.labels and len(added) == len(run.labels)):
-        problem = "the two share no label"
-        return LiveComparison(live.number, labels_lost=lost, labels_added=added, problem=problem)
-    try:
-        parts = _answer(run, artifact, _read_record(live.folder, artifact), measured)
-    except Stopped:
-        raise
-    except Exception:  # whatever it is, the new version is trained and must not be lost over it
-        log.exception("comparison_failed")
-        return LiveComparison(live.number, labels_lost=lost, labels_added=added, problem="comparing them failed")
-    if not len(parts.new_RJ):
-        problem = "no held-out row has a label that both know"
-        return LiveComparison(live.number, labels_lost=lost, labels_added=added, problem=problem)
-    metric = measured.assessment.tally.metric
-    new, old = Tally(parts.new_RJ, metric), Tally(parts.live_RJ, metric)
-    found = scores.compare(new, old, seed=run.request.seed)
-    return LiveComparison(
-        live=live.number,
-        metric=run.task.metric,
-        rows=len(parts.new_RJ),
-        score=new.score,
-        live_score=old.score,
-        gain=found.gain,
-        low=found.low,
-        high=found.high,
-        probability=found.probability,
-        seen=parts.seen,
-        labels_lost=lost,
-        labels_added=added,
-    )
 
+    def answer(artifact: Artifact, record: RowRecord | None) -> Answered:
+        parts, metric = _answer(run, artifact, record, measured), measured.assessment.tally.metric
+        return Answered(Tally(parts.new_RJ, metric), Tally(parts.live_RJ, metric), parts.seen)
 
-def _read_record(folder: Path, artifact: Artifact) -> RowRecord | None:
-    """Return the live version's record of its rows; None if it has none, or not the one that was published."""
-    if not is_as_published(folder, ROWS_FILE, artifact.manifest):
-        log.warning("rows_not_as_published")
-        return None
-    return row_record.read(folder / ROWS_FILE)
+    return against_live.compare(run.run, live, answer)
 
 
 def _answer(run: EncodedRun, artifact: Artifact, record: RowRecord | None, measured: Measured) -> _RowParts:
@@ -154,7 +109,7 @@ def _pick(corpus: Corpus, record: RowRecord | None) -> _Picked:
     trained_N = record.contains(corpus.input_keys_N)
     answers_NJ = record.answers(corpus.row_keys_N)
     recorded_N = trained_N & ~np.isnan(answers_NJ).any(1)
-    seen = int((recorded_N | ~trained_N).sum()) < min(_FEWEST, len(corpus))
+    seen = int((recorded_N | ~trained_N).sum()) < min(FEWEST, len(corpus))
     anew_N = ~recorded_N if seen else ~trained_N
     recorded = np.flatnonzero(recorded_N)
     return _Picked(np.flatnonzero(anew_N), recorded, answers_NJ[recorded].astype(np.float64), seen)

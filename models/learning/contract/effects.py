@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from models.learning.contract.request import Hyperparameters, Strategy
+from models.learning.contract.request import STRATEGIES, Hyperparameters, Strategy
 
 _HEAD = frozenset({"regularization", "features", "lexical"})
 _FITTED = _HEAD | {"n_epochs", "batch_size", "learning_rate", "learning_rate_multiplier"}
@@ -22,23 +22,37 @@ _USED: Mapping[Strategy, frozenset[str]] = {
     "full": _WRITTEN,
     "scratch": _FITTED,
 }
+# A detector's head is trained step by step; there is no penalty to choose and there are no features to name.
+_STEPS = frozenset({"n_epochs", "batch_size", "learning_rate", "learning_rate_multiplier"})
+_USED_BY_TASK: Mapping[str, Mapping[str, frozenset[str]]] = {
+    "object-detection": {
+        "head-first": _STEPS,
+        "head": _STEPS,
+        "partial": _STEPS | {"trainable_blocks"},
+        "full": _STEPS,
+    }
+}
 
 
-def without_effect(strategy: str) -> list[str]:
+def without_effect(strategy: str, task: str = "") -> list[str]:
     """Return the hyperparameters that a version by this strategy does not depend on; [] for one that is not known."""
-    used = next((names for name, names in _USED.items() if name == strategy), None)
+    used = next((names for name, names in _used(task).items() if name == strategy), None)
     if used is None:
         return []
     return [name for name in Hyperparameters.__dataclass_fields__ if name not in used | _ROWS]
 
 
-def warnings(strategy: str, asked: Mapping[str, Any]) -> list[dict[str, Any]]:
+def warnings(strategy: str, asked: Mapping[str, Any], task: str = "") -> list[dict[str, Any]]:
     """Return the warning of hyperparameters that were set and have no effect on a version by this strategy."""
-    names = [name for name in without_effect(strategy) if asked.get(name, "auto") != "auto"]
+    names = [name for name in without_effect(strategy, task) if asked.get(name, "auto") != "auto"]
     if not names:
         return []
-    takers = [name for name, used in _USED.items() if used.issuperset(names)]
+    takers = [name for name, used in _used(task).items() if name in STRATEGIES and used.issuperset(names)]
     known = f" {'It counts' if len(names) == 1 else 'They count'} with {' or '.join(takers)}." if takers else ""
     have = "has" if len(names) == 1 else "have"
     message = f"{' and '.join(names)} {have} no effect on a version by '{strategy}'.{known}"
     return [{"code": "no_effect", "message": message, "strategy": strategy, "hyperparameters": names}]
+
+
+def _used(task: str) -> Mapping[str, frozenset[str]]:
+    return _USED_BY_TASK.get(task) or {str(name): names for name, names in _USED.items()}

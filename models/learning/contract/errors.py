@@ -50,7 +50,7 @@ class Diverged(GraftError):
 
 
 class NotAWriter(InvalidRequest):
-    """A job on answers in words on a base, or by a strategy, that does not write."""
+    """A job on answers in words on a base that does not write."""
 
     param = "model"
     message = "A text-generation job needs a base model that writes: {reason}. Use one of: {known}."
@@ -61,7 +61,7 @@ class RowsTooLong(InvalidRequest):
 
     param = "training_file"
     message = (
-        "{count} rows have more than the {limit} tokens that the base model reads: rows {rows}. Shorten them, or pass "
+        "Rows of more than the {limit} tokens that the base model reads: {count}, rows {rows}. Shorten them, or pass "
         "long_rows='cut'."
     )
 
@@ -80,6 +80,23 @@ class NoLinearLayers(InvalidRequest):
 
     param = "strategy"
     message = (
-        "The strategy 'lora' needs linear layers, and the base model '{base}' has none. Use auto, head, partial, full, "
-        "scratch or zero-shot."
+        "The strategy 'lora' needs linear layers, and the base model '{base}' has none. Use auto, head, partial or "
+        "full."
     )
+
+
+class NoMaps(InvalidRequest):
+    """A job on boxes in pictures on a base that knows no places: of tokens, of texts, of sounds."""
+
+    param = "model"
+    message = (
+        "Boxes are found on the maps of a convolutional picture base (MobileNet, ResNet, RegNet, ConvNeXT), and the "
+        "base model '{base}' has none. Use mobilenet-v2, or leave the model out."
+    )
+
+
+class UnsupportedStrategy(InvalidRequest):
+    """A strategy that a task does not have on such a base."""
+
+    param = "strategy"
+    message = "The strategy '{strategy}' is not one of {task} on the base model '{base}'. Use one of: {known}."

@@ -67,6 +67,8 @@ class Outcome:
     features: str = ""  # of the head; "": the customer named them
     regularization: float = 0.0  # 0: the customer named it
     label_names: bool = False
+    # Of a probe: the base that `probability` and `error_reduction` are of; `base_revision` is its rival's.
+    base: str = ""
 
     @property
     def circumstances(self) -> Circumstances:

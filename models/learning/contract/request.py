@@ -63,6 +63,7 @@ class TrainRequest:
     output_dir: Path
     base_model: str = "minilm"
     validation: DatasetSource | None = None
+    unlabeled: DatasetSource | None = None  # rows without labels, of the kind of the training rows
     strategy: Strategy = "auto"
     hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
     seed: int = 0
@@ -74,6 +75,8 @@ class TrainRequest:
     checkpoint_dir: Path | None = None
     priors: tuple[Outcome, ...] = ()  # outcomes of earlier jobs, of all customers
     live: LiveVersion | None = None  # what the best version is compared with; None: nothing
+    base_candidates: tuple[str, ...] = ()  # where `base_model` is left open: bases to choose from, the cheapest first
+    base_choice: dict[str, Any] | None = None  # how `base_model` was chosen, for the report; None: it was asked for
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-ready form; `from_dict` reads it back."""
@@ -85,11 +88,13 @@ class TrainRequest:
         """Read what `to_dict` wrote."""
         values = dict(data)
         values["training"] = _source(values["training"])
-        values["validation"] = _source(values["validation"]) if values.get("validation") else None
+        for name in ("validation", "unlabeled"):
+            values[name] = _source(values[name]) if values.get(name) else None
         values["hyperparameters"] = Hyperparameters(**values.get("hyperparameters", {}))
         for name in ("output_dir", "feature_cache_dir", "checkpoint_dir"):
             values[name] = Path(values[name]) if values.get(name) else None
         values["priors"] = tuple(Outcome.from_dict(each) for each in values.get("priors", ()))
+        values["base_candidates"] = tuple(values.get("base_candidates", ()))
         live = values.get("live")
         values["live"] = None if live is None else LiveVersion(live["number"], Path(live["folder"]))
         return cls(**values)

@@ -13,7 +13,8 @@ from models.datasets import rare_labels
 from models.datasets.examples import Conversation, Example, Input, Media, TextPair
 from models.datasets.rare_labels import RareLabels, Replaced
 from models.datasets.reading import read
-from models.datasets.repeats import normalised
+from models.datasets.repeats import compared, normalised
+from models.datasets.tasks import unlabeled
 from models.learning.contract.errors import TooFewRows, UnknownLabel
 from models.learning.contract.request import DatasetSource
 from models.learning.data import groups
@@ -67,7 +68,8 @@ def read_training(source: DatasetSource, task: Task, rule: RareLabels) -> tuple[
     if (kinds := task.kinds(targets)) < 2 or len(examples) < 4:
         raise TooFewRows(got=len(examples), kinds=kinds)
     bound = task.bind(targets)
-    corpus = _corpus(examples, bound, bound.labels(targets))
+    labels = bound.labels(targets)
+    corpus = _corpus(examples, bound.encode(targets, labels), labels)
     if not replaced.labels:
         return corpus, bound, replaced
     how = {"rule": "merge" if replaced.other else "drop", "min_rows_per_label": rule.minimum}
@@ -87,7 +89,8 @@ def read_validation(source: DatasetSource, task: Task, training: Corpus, replace
         for label in task.labels([example.target]):
             if label not in known:
                 raise UnknownLabel(row=example.row, label=label)
-    corpus = _corpus(examples, task, training.labels)
+    encoded = task.encode([example.target for example in examples], training.labels)
+    corpus = _corpus(examples, encoded, training.labels)
     new_N = np.flatnonzero(~np.isin(corpus.duplicates_N, training.duplicates_N))
     left_out: dict[str, Any] = {"rows": len(read_all), "in_training": len(corpus) - len(new_N)}
     if len(examples) < len(read_all):
@@ -95,9 +98,33 @@ def read_validation(source: DatasetSource, task: Task, training: Corpus, replace
     return replace(corpus if len(new_N) == len(corpus) else corpus.take(new_N), left_out=left_out)
 
 
-def _corpus(examples: list[Example], task: Task, labels: tuple[str, ...]) -> Corpus:
+def read_unlabeled(source: DatasetSource, training: Corpus, validation: Corpus | None) -> Corpus:
+    """Read rows without labels; their targets are empty. Raises InvalidDataset.
+
+    Those that are in one of the two other files, case and spaces aside, are left out: a held-out row must not be
+    learned from, whatever label it is given. Of rows that repeat the first one is kept.
+    """
+    kind = unlabeled.kind_of_columns(source.columns)
+    examples = list(read(source.path, format=source.format, task=kind, columns=source.columns))
+    corpus = _corpus(examples, np.empty((len(examples), 0), dtype=np.float32), training.labels)
+    first_N = np.zeros(len(corpus), dtype=np.bool_)
+    first_N[np.unique(corpus.duplicates_N, return_index=True)[1]] = True
+    trained_N = np.isin(corpus.duplicates_N, training.duplicates_N)
+    held_N = np.isin(corpus.duplicates_N, [] if validation is None else validation.duplicates_N) & ~trained_N
+    kept_N = first_N & ~trained_N & ~held_N
+    left_out = {
+        "rows": len(corpus),
+        "in_training": int(trained_N.sum()),
+        "in_validation": int(held_N.sum()),
+        "repeated": int((~first_N & ~trained_N & ~held_N).sum()),
+    }
+    return replace(corpus.take(np.flatnonzero(kept_N)), left_out=left_out)
+
+
+def _corpus(examples: list[Example], targets: Any, labels: tuple[str, ...]) -> Corpus:
     digest = hashlib.sha256()
     inputs: list[Input] = []
+    alike = [normalised(compared(example)) for example in examples]
     for example in examples:
         inputs.append(example.input)
         parts = _parts(example.input)
@@ -107,13 +134,13 @@ def _corpus(examples: list[Example], task: Task, labels: tuple[str, ...]) -> Cor
             digest.update(data)
     return Corpus(
         inputs=inputs,
-        targets=task.encode([example.target for example in examples], labels),
+        targets=targets,
         labels=labels,
         rows=np.array([example.row for example in examples], dtype=np.int64),
-        duplicates_N=np.array([hash(normalised(item)) for item in inputs], dtype=np.int64),
-        input_keys_N=np.array([_key(normalised(item)) for item in inputs], dtype=np.uint64),
+        duplicates_N=np.array([hash(item) for item in alike], dtype=np.int64),
+        input_keys_N=np.array([_key(item) for item in alike], dtype=np.uint64),
         row_keys_N=np.array(
-            [_key(normalised(example.input), repr(example.target)) for example in examples], dtype=np.uint64
+            [_key(item, repr(example.target)) for item, example in zip(alike, examples, strict=True)], dtype=np.uint64
         ),
         digest=digest.hexdigest(),
         groups=groups.find(examples),

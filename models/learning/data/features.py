@@ -49,6 +49,11 @@ def derive(features: Mapping[str, Floats], names: Sequence[str]) -> Floats:
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
+def is_copy(names: Sequence[str]) -> bool:
+    """Return whether `derive` makes an array of its own for these names; one as it was computed is not copied."""
+    return len(names) > 1 or split_unit(names[0])[0]
+
+
 def width(features: Mapping[str, Floats], name: str) -> int:
     """Return the width of the named feature."""
     return int(features[split_unit(name)[1]].shape[1])

@@ -23,6 +23,11 @@ class Score:
     low: float
     high: float
 
+    def widened(self, factor: float) -> Score:
+        """Return the score with an interval so many times as wide on either side, within 1 and what it was above 0."""
+        low, high = self.value - factor * (self.value - self.low), self.value + factor * (self.high - self.value)
+        return Score(self.value, max(0.0, low) if self.low >= 0 else low, min(1.0, high))
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:

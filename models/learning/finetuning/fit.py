@@ -53,7 +53,14 @@ def fit(run: EncodedRun, first: FirstVersion, job: FitJob) -> Generator[float | 
     network = _network(run, first, job)
     start = trained_values(network)
     rows = job.rows.with_frozen_activations(network, run.backbone, stop=run.stop)
-    context = LoopContext(run.backbone, run.task.link, run.request.seed, run.stop, _checkpoints(run, job))
+    context = LoopContext(
+        run.backbone,
+        run.task.link,
+        run.request.seed,
+        run.stop,
+        _checkpoints(run, job),
+        inverse_penalty=None if run.request.hyperparameters.regularization == "auto" else first.choice.inverse_penalty,
+    )
     yield 0.0
     done = 0
     for step in training_loop.train(network, job.config, rows, context, epochs=job.epochs):

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.backbones import stacks
 from models.backbones.backbone import TokenizedInput
 from models.backbones.loading import Backbone
 from models.backbones.parallel import in_parallel
@@ -29,7 +30,7 @@ _BYTES = 2**30
 class KeptRow:
     """One row below the first block that trains."""
 
-    hidden: Tensor  # (P, …): one for each of the row's patches or frames
+    below: MediaBatch  # the row alone; its values are the hidden states of its entries
     pooled: dict[tuple[str, int], Tensor]  # (1, D) by feature
     cost: int
 
@@ -52,9 +53,8 @@ def keep(
         with torch.no_grad():
             hidden, pooled = network.begin(batch)
         for at, index in enumerate(indices):
-            entries = slice(batch.starts[at], batch.starts[at + 1])
             vectors = {name: values[at : at + 1].clone() for name, values in pooled.items()}
-            kept[int(index)] = KeptRow(hidden[entries].clone(), vectors, len(rows[index]))
+            kept[int(index)] = KeptRow(batch.row(at, hidden), vectors, len(rows[index]))
         return hidden.nbytes
 
     used = 0
@@ -66,12 +66,12 @@ def keep(
     return [kept[index] for index in range(len(rows))]
 
 
-def logits(network: Network, rows: Sequence[TokenizedInput], backbone: Backbone) -> Tensor:
-    """Return logits_BK of rows as they are, or as `keep` left them."""
+def standard_features(network: Network, rows: Sequence[TokenizedInput], backbone: Backbone) -> Tensor:
+    """Return the standardised features, (B, F), of rows as they are, or as `keep` left them."""
     kept = [row for row in rows if isinstance(row, KeptRow)]
     if not kept:
-        return network.forward(backbone.collate(rows))
-    hidden = torch.cat([row.hidden for row in kept])
-    starts = np.cumsum([0, *(len(row.hidden) for row in kept)])
+        batch = backbone.collate(rows)
+        return network.standardise(batch, *network.begin(batch))
+    below = stacks.join([row.below for row in kept])
     pooled = {name: torch.cat([row.pooled[name] for row in kept]) for name in kept[0].pooled}
-    return network.finish(MediaBatch(hidden, tuple(int(start) for start in starts)), hidden, pooled)
+    return network.standardise(below, below.values, pooled)

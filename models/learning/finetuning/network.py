@@ -46,8 +46,8 @@ class Network(nn.Module):
         self.mean_F = nn.Buffer(mean_F)
         self.scale_F = nn.Buffer(scale_F)
         weight_KF = torch.from_numpy(head.weight_KF).to(mean_F)
-        self.head_weight = nn.Parameter(weight_KF * scale_F)
-        self.head_bias = nn.Parameter(torch.from_numpy(head.bias_K).to(mean_F) + weight_KF @ mean_F)
+        standard_KF, bias_K = self.standardised_head(weight_KF, torch.from_numpy(head.bias_K).to(mean_F))
+        self.head_weight, self.head_bias = nn.Parameter(standard_KF), nn.Parameter(bias_K)
         # The parameters that compute, by name: as in `masters`, in serving precision.
         self.trained = {name: value for name, value in self.named_parameters() if value.requires_grad}
         self.masters = {name: value.detach().clone() for name, value in self.trained.items()}
@@ -59,7 +59,7 @@ class Network(nn.Module):
 
     def forward(self, batch: Any) -> Tensor:
         """Return logits_BK in float32."""
-        return self.finish(batch, *self.begin(batch))
+        return self.answer(self.standardise(batch, *self.begin(batch)))
 
     def begin(self, batch: Any) -> tuple[Tensor, dict[tuple[str, int], Tensor]]:
         """Return the hidden state below the first block that trains, and the features up to there; without a graph."""
@@ -70,8 +70,8 @@ class Network(nn.Module):
             )
             return hidden, {(kind, depth): self.encoder.pool(tapped[depth], batch, kind) for kind, depth in below}
 
-    def finish(self, batch: Any, hidden: Tensor, pooled: Mapping[tuple[str, int], Tensor]) -> Tensor:
-        """Return logits_BK from what `begin` returned. Of the batch only its layout is looked at."""
+    def standardise(self, batch: Any, hidden: Tensor, pooled: Mapping[tuple[str, int], Tensor]) -> Tensor:
+        """Return standard_BF, the features as the head sees them. Of the batch only its layout is looked at."""
         above = [wanted for wanted in self._wanted if wanted[1] > self._frozen]
         _, tapped = self.encoder.run(batch, hidden, self._frozen, self._deepest, taps={depth for _, depth in above})
         found = {
@@ -79,7 +79,21 @@ class Network(nn.Module):
             **{(kind, depth): self.encoder.pool(tapped[depth], batch, kind) for kind, depth in above},
         }
         pooled_BF = torch.cat([found[wanted] for wanted in self._wanted], dim=1)
-        standard_BF = (pooled_BF - self.mean_F) / self.scale_F
+        return (pooled_BF - self.mean_F) / self.scale_F
+
+    def compared(self, standard_BF: Tensor) -> Tensor:
+        """Return the features whose cosines say how alike rows are: the deepest mean as it was, else all of them.
+
+        Maxima and shallow means point in much the same direction whatever the row is.
+        """
+        raw_BF = standard_BF * self.scale_F + self.mean_F
+        for place, (kind, depth) in enumerate(self._wanted):
+            if depth == self._deepest and kind.removeprefix(feature_names.UNIT) == "mean":
+                return raw_BF.chunk(len(self._wanted), dim=1)[place]
+        return raw_BF
+
+    def answer(self, standard_BF: Tensor) -> Tensor:
+        """Return the head's logits_BK."""
         return torch.addmm(self.head_bias, standard_BF, self.head_weight.T)
 
     @property
@@ -87,12 +101,26 @@ class Network(nn.Module):
         """True where the embeddings, before the blocks, train as well."""
         return next(self.encoder.embeddings.parameters()).requires_grad
 
+    def replace_head(self, head: Head) -> None:
+        """Take a head that was fitted to standardised features; the optimiser goes on from it."""
+        self.masters["head_weight"].copy_(torch.from_numpy(head.weight_KF))
+        self.masters["head_bias"].copy_(torch.from_numpy(head.bias_K))
+        self.take_masters()
+
     def head(self) -> Head:
         """Return the head on raw features."""
-        with torch.no_grad():
-            weight_KF = self.head_weight / self.scale_F
-            bias_K = self.head_bias - weight_KF @ self.mean_F
+        weight_KF, bias_K = self.raw_head()
         return Head(weight_KF.cpu().numpy(), bias_K.cpu().numpy())
+
+    @torch.no_grad()
+    def raw_head(self) -> tuple[Tensor, Tensor]:
+        """Return weight_KF and bias_K of the head on raw features, on the network's device."""
+        weight_KF = self.head_weight / self.scale_F
+        return weight_KF, self.head_bias - weight_KF @ self.mean_F
+
+    def standardised_head(self, weight_KF: Tensor, bias_K: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a head on raw features as it is on standardised ones: the inverse of `raw_head`."""
+        return weight_KF * self.scale_F, bias_K + weight_KF @ self.mean_F
 
     def train_mode(self) -> None:
         """Switch to training mode, except for layers with running statistics: small data ruins those."""
@@ -205,4 +233,5 @@ def _initialise(encoder: Any, seed: int) -> None:
                 module.bias.data.zero_()
         elif isinstance(module, nn.LayerNorm):
             module.weight.data.fill_(1.0)
-            module.bias.data.zero_()
+            if module.bias is not None:
+                module.bias.data.zero_()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -39,6 +39,7 @@ class HeadBaseline:
     """The first version fitted to a split's training rows alone, and its logits of the held-out ones."""
 
     head: Head
+    start: Head  # from which the network is refined: see `_start`
     logits_NK: Floats
     ngram_logits_NK: Floats | None  # None if it has no n-gram part
 
@@ -90,11 +91,29 @@ def _split(name: str, source: EncodedRows, train: Rows, held: Rows, *, with_extr
 
 
 def fit_baseline(run: EncodedRun, first: FirstVersion, split: Split) -> HeadBaseline:
-    """Fit the head from which every candidate starts on this split, and with which it is compared."""
+    """Fit the head with which every candidate is compared on this split, and the one from which it starts."""
     table = DesignMatrix(run.training.features, run.training.corpus.targets).take(split.train)
     head = selection.fit_final(table, first.label_names, first.choice, first_version.fit_context(run))
     logits_NK = head.logits(features.derive(split.held_features, first.choice.names))
-    return HeadBaseline(head, logits_NK, _ngram_logits(run, first, split))
+    return HeadBaseline(head, _start(run, first, table, head), logits_NK, _ngram_logits(run, first, split))
+
+
+def start_on_all(run: EncodedRun, first: FirstVersion) -> Head:
+    """Return the head from which the fit on all rows starts."""
+    return _start(run, first, DesignMatrix(run.training.features, run.training.corpus.targets), first.head)
+
+
+def _start(run: EncodedRun, first: FirstVersion, table: DesignMatrix, head: Head) -> Head:
+    """Return the head of these rows, fitted anew with the default penalty where that is the stronger.
+
+    A head that is sure of every training row leaves the base nothing to learn (decision 0050).
+    """
+    default = run.task.link.default_inverse_penalty
+    named = run.request.hyperparameters.regularization != "auto" or run.extra_rows is not None
+    if named or first.choice.inverse_penalty <= default:
+        return head
+    choice = replace(first.choice, inverse_penalty=default)
+    return selection.fit_final(table, first.label_names, choice, first_version.fit_context(run))
 
 
 def _ngram_logits(run: EncodedRun, first: FirstVersion, split: Split) -> Floats | None:

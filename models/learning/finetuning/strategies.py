@@ -21,6 +21,8 @@ class FineTuningStrategy:
     trainable_embeddings: bool = False
     random_weights: bool = False
     layer_decay: float = 1.0  # each block's rate is that of the next one times this
+    contrastive: bool = False  # the base learns from pairs of rows, and the head is fitted anew after each epoch
+    passes: int = 1  # over the rows, in an epoch
 
 
 FINE_TUNING_STRATEGIES: dict[str, FineTuningStrategy] = {
@@ -49,6 +51,12 @@ FINE_TUNING_STRATEGIES: dict[str, FineTuningStrategy] = {
     )
 }
 
+# `partial` for few rows of one label each: beside the others in `auto` only, where rows are few (decision 0045).
+# A head that is fitted anew and held-out rows that are answered after every pass would cost a third more.
+CONTRASTIVE = FineTuningStrategy(
+    "partial", learning_rate=3e-5, head_learning_rate=1e-3, epochs=5, trainable_blocks=6, contrastive=True, passes=4
+)
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
@@ -62,6 +70,8 @@ class TrainingConfig:
     lora_rank: int
     trainable_blocks: int | None
     learning_rate_multiplier: float = 1.0  # which both rates have in them already
+    contrastive: bool = False
+    passes: int = 1  # over the rows, in an epoch
 
 
 def settle(strategy: FineTuningStrategy, asked: Hyperparameters, *, rows: int, blocks: int) -> TrainingConfig:
@@ -78,15 +88,20 @@ def settle(strategy: FineTuningStrategy, asked: Hyperparameters, *, rows: int, b
     return TrainingConfig(
         strategy=strategy,
         epochs=strategy.epochs if asked.n_epochs == "auto" else int(asked.n_epochs),
-        batch_size=_batch_size(rows) if asked.batch_size == "auto" else min(int(asked.batch_size), rows),
+        batch_size=_batch_size(rows, strategy) if asked.batch_size == "auto" else min(int(asked.batch_size), rows),
         learning_rate=rate * multiplier,
         head_learning_rate=strategy.head_learning_rate * multiplier,
         lora_rank=strategy.lora_rank and (strategy.lora_rank if asked.lora_rank == "auto" else int(asked.lora_rank)),
         trainable_blocks=None if trainable_blocks is None else min(trainable_blocks, blocks),
         learning_rate_multiplier=multiplier,
+        contrastive=strategy.contrastive,
+        passes=strategy.passes,
     )
 
 
-def _batch_size(rows: int) -> int:
-    """Return 32, less where an epoch would have fewer than a dozen steps."""
-    return max(4, min(32, rows // 12))
+def _batch_size(rows: int, strategy: FineTuningStrategy) -> int:
+    """Return 32, less where an epoch would have fewer than a dozen steps; 16 where rows learn from each other.
+
+    Sixteen are four classes of four: many short steps at a low rate are better than few long ones (decision 0045).
+    """
+    return min(16, rows) if strategy.contrastive else max(4, min(32, rows // 12))

@@ -24,7 +24,7 @@ from models.backbones.loading import Backbone
 from models.backbones.parallel import in_parallel
 from models.learning.contract.errors import Diverged, Stopped
 from models.learning.data.ragged import Ragged, flat
-from models.learning.finetuning import frozen_activations
+from models.learning.finetuning import contrastive, frozen_activations
 from models.learning.finetuning.checkpoints import Checkpoint, Checkpoints
 from models.learning.finetuning.network import Network, parameter_groups
 from models.learning.finetuning.strategies import TrainingConfig
@@ -78,6 +78,7 @@ class LoopContext:
     seed: int
     stop: Callable[[], bool]
     checkpoints: Checkpoints | None = None
+    inverse_penalty: float | None = None  # of a head that is fitted anew; None: the link's default
 
 
 def train(
@@ -90,7 +91,7 @@ def train(
     checkpoints, groups = context.checkpoints, parameter_groups(network, config, _WEIGHT_DECAY)
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), fused=True)
     rates = [group["lr"] for group in optimizer.param_groups]
-    per_epoch = math.ceil(len(rows.tokens) / config.batch_size)
+    per_epoch = config.passes * math.ceil(len(rows.tokens) / config.batch_size)
     total = per_epoch * config.epochs
     done = 0
     history: list[tuple[float, Floats]] = []
@@ -101,19 +102,22 @@ def train(
     network.train_mode()
     for epoch in range(done, epochs or config.epochs):
         began, losses = time.monotonic(), 0.0
-        batches = _batches(rows.tokens, config.batch_size, seed=context.seed, epoch=epoch)
+        passes = range(epoch * config.passes, (epoch + 1) * config.passes)
+        batches = [batch for number in passes for batch in _batches(rows, config, seed=context.seed, number=number)]
         for index, batch in enumerate(batches):
             if context.stop():
                 raise Stopped
             rate = _rate(epoch * per_epoch + index, total)
             for group, base in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = base * rate
-            losses += _step(network, optimizer, rows, batch, context)
+            losses += _step(network, optimizer, rows, batch, context, contrast=config.contrastive)
             if index % 4 == 3:
                 yield (index + 1) / per_epoch
-        loss = losses / len(rows.tokens)
+        loss = losses / (config.passes * len(rows.tokens))
         if not math.isfinite(loss):
             raise Diverged(epoch=epoch + 1, learning_rate=config.learning_rate)
+        if config.contrastive:
+            _fit_head(network, rows, context)
         logits_NK = predict(network, rows.held_tokens, context.backbone, stop=context.stop)
         history.append((loss, logits_NK))
         if checkpoints is not None:
@@ -125,26 +129,50 @@ def predict(
     network: Network, tokens: Sequence[TokenizedInput], backbone: Backbone, *, stop: Callable[[], bool]
 ) -> Floats:
     """Return logits (N, K) of rows, or of their units, under the network as it is."""
+    return _pass(network, tokens, backbone, network.answer, len(network.head_bias), stop=stop)
+
+
+def _fit_head(network: Network, rows: TrainingRows, context: LoopContext) -> None:
+    """Fit the head anew to what the base makes of the training rows now."""
+    link, (outputs, width) = context.link, network.head_weight.shape
+    standard_NF = _pass(network, rows.tokens, context.backbone, torch.nn.Identity(), width, stop=context.stop)
+    inverse = link.default_inverse_penalty if context.inverse_penalty is None else context.inverse_penalty
+    network.replace_head(
+        contrastive.fit_head(standard_NF, rows.targets, link, outputs=outputs, inverse_penalty=inverse)
+    )
+
+
+def _pass(
+    network: Network,
+    tokens: Sequence[TokenizedInput],
+    backbone: Backbone,
+    answer: Callable[[Tensor], Tensor],
+    width: int,
+    *,
+    stop: Callable[[], bool],
+) -> Floats:
+    """Return what `answer` makes of the standardised features of rows, or of their units: (N, `width`)."""
     counts_N = backbone.units(tokens)
     layout = None if counts_N is None else Ragged.of(np.empty(0), counts_N)
     total = len(tokens) if counts_N is None else int(counts_N.sum())
-    logits_NK = np.empty((total, len(network.head_bias)), dtype=np.float32)
+    found_NW = np.empty((total, width), dtype=np.float32)
     if not tokens:
-        return logits_NK
+        return found_NW
 
     def fill(rows: NDArray[np.int64]) -> None:
         if stop():
             raise Stopped
         with torch.inference_mode():
-            found = frozen_activations.logits(network, [tokens[row] for row in rows], backbone).cpu().numpy()
-        logits_NK[rows if layout is None else layout.units(rows)] = found
+            features_BF = frozen_activations.standard_features(network, [tokens[row] for row in rows], backbone)
+            found_BW = answer(features_BF).float().cpu().numpy()
+        found_NW[rows if layout is None else layout.units(rows)] = found_BW
 
     network.eval()
     plan = backbone.plan([len(row) for row in tokens])
     for _ in in_parallel(fill, plan, threads=backbone.threads):
         pass
     network.train_mode()
-    return logits_NK
+    return found_NW
 
 
 def _step(
@@ -153,8 +181,14 @@ def _step(
     rows: TrainingRows,
     batch: NDArray[np.int64],
     context: LoopContext,
+    *,
+    contrast: bool,
 ) -> float:
-    """Update the network on the rows of one batch; returns their summed loss."""
+    """Update the network on the rows of one batch; returns their summed loss.
+
+    With `contrast` the head has no part in it: each half of the batch, or micro-batch of long rows, is compared with
+    itself.
+    """
     backbone, link = context.backbone, context.link
     trained, masters = list(network.trained.values()), list(network.masters.values())
 
@@ -162,8 +196,14 @@ def _step(
         total, summed = 0.0, tuple[Tensor, ...]()
         for some in _micro_batches(rows.tokens, shard):
             with torch.enable_grad():
-                logits_BK = frozen_activations.logits(network, [rows.tokens[row] for row in some], backbone)
-                loss = link.losses(logits_BK, torch.from_numpy(flat(rows.targets[some])).to(backbone.device)).sum()
+                features_BF = frozen_activations.standard_features(
+                    network, [rows.tokens[row] for row in some], backbone
+                )
+                targets = torch.from_numpy(flat(rows.targets[some])).to(backbone.device)
+                if contrast:
+                    loss = contrastive.losses(network.compared(features_BF), targets).sum()
+                else:
+                    loss = link.losses(network.answer(features_BF), targets).sum()
                 gradients = torch.autograd.grad(loss / len(batch), trained, materialize_grads=True)
             total += float(loss.detach())
             summed = tuple(map(torch.add, summed, gradients)) if summed else gradients
@@ -183,9 +223,15 @@ def _step(
     return sum(loss for loss, _ in results)
 
 
-def _batches(tokens: Sequence[TokenizedInput], size: int, *, seed: int, epoch: int) -> list[NDArray[np.int64]]:
-    """Return shuffled batches of like lengths: sorted within buckets of some batches, then the batches shuffled."""
-    generator = np.random.default_rng((seed, epoch))
+def _batches(rows: TrainingRows, config: TrainingConfig, *, seed: int, number: int) -> list[NDArray[np.int64]]:
+    """Return the shuffled batches of one pass over the rows, of like classes or of like lengths.
+
+    Of lengths: sorted within buckets of some batches, then the batches shuffled.
+    """
+    tokens, size = rows.tokens, config.batch_size
+    if config.contrastive:
+        return contrastive.batches(rows.targets, size, seed=seed, number=number)
+    generator = np.random.default_rng((seed, number))
     order = generator.permutation(len(tokens))
     lengths = np.fromiter((len(row) for row in tokens), dtype=np.int64, count=len(tokens))
     batches = []

@@ -8,17 +8,18 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from models.backbones.writing import DecoderBackbone
-from models.learning.contract.events import Progress, TrainEvent
+from models.learning import loss_curve
+from models.learning.contract.events import CurvePoint, Progress, TrainEvent
 from models.learning.generation import judging, network, scoring, strategies, training_loop
 from models.learning.generation.checkpoints import Checkpoints
 from models.learning.generation.material import Material
 from models.learning.generation.network import WritingNetwork
-from models.learning.generation.training_loop import Rows, Step
+from models.learning.generation.training_loop import Measure, Rows, Step
 from models.learning.run import Run
 
-_CHECKPOINT_S = 20.0
+_CHECKPOINT_S = 2.0  # and seldom enough that writing takes little of the time
+_STATES = 4  # of each value in a checkpoint: its own, AdamW's two, the best
 _BEGINS, _ENDS = 12.0, 90.0  # percent of the run
-_CURVE = 200  # points of the loss curve in the report
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +51,17 @@ def train(
         rows = judging.pairs(backbone, material.training, material.plain, base, stop=run.stop)
         base_margins = judging.judge(run, backbone, material, base, material.plain).margins
 
-    def measure() -> float:
+    def measure() -> Measure:
         if pairs:
             found = judging.judge(run, backbone, material, fitted, material.plain)
-            return judging.preference_loss(found, base_margins, config.beta)
-        return scoring.score(fitted, material.held.tokens, threads=backbone.threads, stop=run.stop).loss
+            return Measure(judging.preference_loss(found, base_margins, config.beta), found.tally.score)
+        held = scoring.score(fitted, material.held.tokens, threads=backbone.threads, stop=run.stop)
+        return Measure(held.loss, held.accuracy)
 
     def is_late() -> bool:
         return request.strategy == "auto" and time.monotonic() - began > request.refine_budget_s
 
-    curve: list[dict[str, float]] = []
+    curve: list[CurvePoint] = []
     tokens = replayed = 0
     for step in training_loop.train(
         fitted,
@@ -69,7 +71,7 @@ def train(
         seed=request.seed,
         threads=backbone.threads,
         stop=run.stop,
-        checkpoints=_checkpoints(run, backbone, config),
+        checkpoints=_checkpoints(run, backbone, config, fitted),
         deadline=is_late,
     ):
         tokens += step.tokens
@@ -81,7 +83,10 @@ def train(
     seconds = time.monotonic() - began
     run.report.add_tokens(tokens)
     run.report.add_seconds("training", seconds)
-    run.report.state(loss_curve=_thinned(curve), steps=len(curve), tokens_per_second=tokens / max(seconds, 1e-9))
+    run.report.keep_curve(curve)
+    run.report.state(
+        loss_curve=loss_curve.describe(curve), steps=len(curve), tokens_per_second=tokens / max(seconds, 1e-9)
+    )
     used = {
         "n_epochs": config.epochs,
         "batch_size": config.batch_size,
@@ -97,25 +102,23 @@ def _progress(step: Step, began: float, done: int) -> Progress:
     share = step.number / step.total
     left = (time.monotonic() - began) / max(done, 1) * (step.total - step.number)
     metrics = {"step": float(step.number), "train_loss": step.loss, "learning_rate": step.learning_rate}
+    if step.accuracy is not None:
+        metrics["train_accuracy"] = step.accuracy
     message = f"Step {step.number}/{step.total}: training loss={step.loss:.4f}"
     if step.held_loss is not None:
         metrics["validation_loss"] = step.held_loss
+        metrics["validation_accuracy"] = step.held_accuracy or 0.0
         message += f", validation loss={step.held_loss:.4f}"
     return Progress("refining", _BEGINS + (_ENDS - _BEGINS) * share, message, left, metrics)
 
 
-def _point(step: Step) -> dict[str, float]:
-    point = {"step": step.number, "train_loss": step.loss}
-    return point if step.held_loss is None else {**point, "validation_loss": step.held_loss}
+def _point(step: Step) -> CurvePoint:
+    return CurvePoint(step.number, step.loss, step.accuracy, step.held_loss, step.held_accuracy)
 
 
-def _thinned(curve: list[dict[str, float]]) -> list[dict[str, float]]:
-    """Return at most so many points, all measured ones among them."""
-    every = max(1, -(-len(curve) // _CURVE))
-    return [point for at, point in enumerate(curve) if at % every == 0 or "validation_loss" in point]
-
-
-def _checkpoints(run: Run, backbone: DecoderBackbone, config: strategies.TrainingConfig) -> Checkpoints | None:
+def _checkpoints(
+    run: Run, backbone: DecoderBackbone, config: strategies.TrainingConfig, fitted: WritingNetwork
+) -> Checkpoints | None:
     folder = run.request.checkpoint_dir
     if folder is None:
         return None
@@ -127,4 +130,5 @@ def _checkpoints(run: Run, backbone: DecoderBackbone, config: strategies.Trainin
         "validation": "" if run.validation is None else run.validation.digest,
         "seed": run.request.seed,
     }
-    return Checkpoints(folder / f"generation-{config.strategy}", fingerprint, every_s=_CHECKPOINT_S)
+    size = _STATES * sum(value.nbytes for value in fitted.values.values())
+    return Checkpoints(folder / f"generation-{config.strategy}", fingerprint, every_s=_CHECKPOINT_S, bytes_=size)

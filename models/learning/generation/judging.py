@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from models.artifacts.prompt import Prompt
 from models.backbones.writing import DecoderBackbone
 from models.learning.evaluation import scores
-from models.learning.evaluation.scores import Evaluation
+from models.learning.evaluation.scores import Comparison, Evaluation
 from models.learning.generation import rows as token_rows
 from models.learning.generation import scoring
 from models.learning.generation.material import Material, Part
@@ -21,7 +21,7 @@ from models.learning.generation.rows import TokenRow
 from models.learning.generation.scoring import RowScores
 from models.learning.generation.training_loop import Pair
 from models.learning.run import Run
-from models.learning.tasks.task import Tally
+from models.learning.tasks.task import Tally, shares
 
 PREFERENCE = "preference_accuracy"
 
@@ -38,6 +38,11 @@ class Judgement:
     def loss(self) -> float:
         """Negative log-probability per token."""
         return self.scores.loss
+
+    def take(self, rows: NDArray[np.int64]) -> Judgement:
+        """Return the judgement on some rows."""
+        margins = None if self.margins is None else self.margins[rows]
+        return Judgement(self.scores.take(rows), self.tally.take(rows), margins)
 
 
 def judge(
@@ -58,6 +63,19 @@ def preference_loss(found: Judgement, base_N: NDArray[np.float64] | None, beta: 
     """Return DPO's loss of held-out pairs against the base's margins."""
     assert found.margins is not None and base_N is not None  # noqa: S101, PT018  (the rows are pairs)
     return float(np.logaddexp(0.0, -beta * (found.margins - base_N)).mean())
+
+
+def compare(new: Judgement, old: Judgement, *, seed: int) -> Comparison:
+    """Return how much better `new` is; of pairs that both order alike, by how sure they are of the order."""
+    found = scores.compare(new.tally, old.tally, seed=seed)
+    if found.gain or new.margins is None or old.margins is None:
+        return found
+    return scores.compare(_by_margin(new.margins), _by_margin(old.margins), seed=seed)
+
+
+def _by_margin(margins_N: NDArray[np.float64]) -> Tally:
+    """Return the tally of the mean probability that the better answer is preferred (Bradley and Terry's model)."""
+    return shares(np.exp(-np.logaddexp(0.0, -margins_N)), np.ones(len(margins_N)))
 
 
 def evaluation(run: Run, material: Material, found: Judgement) -> Evaluation:

@@ -13,7 +13,6 @@ from models.backbones.writing import DecoderBackbone
 from models.datasets.examples import Answer, Conversation
 from models.learning.contract.errors import NothingFits, RowsTooLong
 from models.learning.data.corpus import Corpus
-from models.learning.data.folds import keep_together, stratified_folds
 from models.learning.generation import rows as token_rows
 from models.learning.generation.rows import TokenRow
 from models.learning.run import Run
@@ -40,6 +39,10 @@ class Part:
         """Return the first rows."""
         return Part(self.texts[:count], self.tokens[:count], self.places[:count])
 
+    def take(self, rows: Sequence[int]) -> Part:
+        """Return some rows, in this order."""
+        return Part([self.texts[at] for at in rows], [self.tokens[at] for at in rows], [self.places[at] for at in rows])
+
 
 @dataclass(frozen=True, slots=True)
 class Material:
@@ -65,7 +68,7 @@ def collect(run: Run, backbone: DecoderBackbone) -> Material:
     training = _texts(run.training)
     plain = Prompt("zero-shot", token_rows.common_system([row[0] for row in training]), form=training[0][0].form)
     own = _tokens(run, backbone, training, plain, run.training)
-    cut = [int(run.training.rows[place]) for place in own.places if own.tokens[own.places.index(place)].cut]
+    cut = [int(run.training.rows[place]) for place, row in zip(own.places, own.tokens, strict=True) if row.cut]
     pairs = all(answer.rejected is not None for _, answer in training)
     figures: dict[str, Any] = {"rows_cut": {"count": len(cut), "rows": cut[:_SHOWN]}} if cut else {}
     if left := len(training) - len(own):
@@ -74,19 +77,31 @@ def collect(run: Run, backbone: DecoderBackbone) -> Material:
         others = _texts(run.validation)
         held = _tokens(run, backbone, others, plain, run.validation).first(_MOST_HELD)
         return Material(plain, own, held, pairs, figures)
-    held_count = min(_MOST_HELD, max(_FEWEST_HELD, len(own) // _SHARE_HELD))
-    folds = max(2, round(len(own) / held_count))
-    duplicates_N = run.training.duplicates_N[own.places]
-    fold_N = stratified_folds(np.zeros(len(own), dtype=np.int64), folds, seed=run.request.seed)
-    fold_N = keep_together(fold_N, duplicates_N)
-    chosen = set(np.flatnonzero(fold_N == 0)[:_MOST_HELD].tolist())
-    return Material(
-        plain,
-        _take(own, [at for at in range(len(own)) if fold_N[at] != 0]),
-        _take(own, sorted(chosen)),
-        pairs,
-        figures,
-    )
+    held_rows = _held_out(run.training, own)
+    rest = [at for at in range(len(own)) if at not in held_rows]
+    return Material(plain, own.take(rest), own.take(sorted(held_rows)), pairs, figures)
+
+
+def _held_out(corpus: Corpus, own: Part) -> set[int]:
+    """Return which rows are held out: about one in ten, by the hash of what they ask, whatever the seed is.
+
+    So a later job on a file that has grown holds the same rows out, and new ones besides: its version is compared with
+    this one's on rows of which neither has learned. Rows that are alike are together, here or there.
+    """
+    wanted = min(_MOST_HELD, max(_FEWEST_HELD, len(own) // _SHARE_HELD), len(own) // 2)
+    groups: dict[int, list[int]] = {}
+    for at, group in enumerate(corpus.groups.group_N[own.places].tolist()):
+        groups.setdefault(group, []).append(at)
+    keys = corpus.input_keys_N[own.places].tolist()
+    chosen: set[int] = set()
+    for members in sorted(groups.values(), key=lambda rows: min(keys[at] for at in rows)):
+        if len(chosen) + len(members) <= wanted:
+            chosen.update(members)
+    if len(chosen) >= min(_FEWEST_HELD, wanted):
+        return chosen
+    # A few questions with many answers each: their rows cannot be kept together.
+    row_keys_N = corpus.row_keys_N[own.places]
+    return set(np.argsort(row_keys_N, kind="stable")[:wanted].tolist())
 
 
 def _texts(corpus: Corpus) -> list[TextRow]:
@@ -112,7 +127,3 @@ def _tokens(run: Run, backbone: DecoderBackbone, texts: Sequence[TextRow], plain
     if len(kept) < _FEWEST_HELD:
         raise NothingFits(rows=len(kept), limit=backbone.max_tokens)
     return Part([texts[at] for at in kept], [tokens[at] for at in kept], kept)
-
-
-def _take(part: Part, rows: Sequence[int]) -> Part:
-    return Part([part.texts[at] for at in rows], [part.tokens[at] for at in rows], [part.places[at] for at in rows])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from models.artifacts.parts import BlockWeights, LowRankWeights, Part
-from models.backbones.decoder import LINEAR_LAYERS, Decoder, plain
+from models.backbones.decoder import LINEAR_LAYERS, Attend, Decoder, plain
 from models.backbones.writing import DecoderBackbone
+from models.learning.contract.errors import Stopped
+from models.learning.generation import token_losses
 from models.learning.generation.packing import PackedRows
 
 # Activations of a longer pass are computed again when gradients need them: 30 blocks keep 0.6 MB of each token.
@@ -35,20 +37,33 @@ class WritingNetwork:
                     key = f"{block}.{name}"
                     self._pairs[block, name] = self.values[f"{key}.A"], self.values[f"{key}.B"]
 
-    def hidden(self, packed: PackedRows) -> Tensor:
-        """Return the last hidden state before each token that is to be foretold, (M, D)."""
+    def hidden(self, packed: PackedRows, *, stop: Callable[[], bool] = lambda: False) -> Tensor:
+        """Return the last hidden state before each token that is to be foretold, (M, D).
+
+        Asks `stop` in every block: on a busy machine a row of thousands of tokens takes minutes. Raises Stopped.
+        """
         decoder = self.decoder
+
+        def attend(block: int, query_NHd: Tensor, key_NGd: Tensor, value_NGd: Tensor) -> Tensor:
+            if stop():
+                raise Stopped
+            return packed.attend(block, query_NHd, key_NGd, value_NGd)
+
         hidden_ND = decoder.embed(packed.tokens_N)
         if torch.is_grad_enabled() and len(packed.tokens_N) > _CHECKPOINTED_TOKENS:
             for block in range(len(decoder.blocks)):
-                hidden_ND = checkpoint(self._one, packed, hidden_ND, block, use_reentrant=False)
+                hidden_ND = checkpoint(self._one, packed, attend, hidden_ND, block, use_reentrant=False)
         else:
-            hidden_ND = decoder.run(hidden_ND, packed.positions_N, packed.attend, self.project)
+            hidden_ND = decoder.run(hidden_ND, packed.positions_N, attend, self.project)
         return hidden_ND.index_select(0, packed.before_M)
 
-    def losses(self, packed: PackedRows) -> Tensor:
-        """Return each token's negative log-probability, (M,) float32. Only these tokens are scored."""
-        return F.cross_entropy(self.decoder.logits(self.hidden(packed)).float(), packed.targets_M, reduction="none")
+    def losses(self, packed: PackedRows, *, stop: Callable[[], bool] = lambda: False) -> tuple[Tensor, Tensor]:
+        """Return each token's negative log-probability, (M,) float32, and whether it is the likeliest, (M,) bool.
+
+        Only these tokens are scored. Raises Stopped.
+        """
+        hidden_MD = self.hidden(packed, stop=stop)
+        return token_losses.compute(self.decoder.logits, hidden_MD, packed.targets_M, stop=stop)
 
     def project(self, block: int, name: str, linear: nn.Linear, input_NI: Tensor) -> Tensor:
         """Apply one of the base's layers, with the low-rank product beside it if there is one."""
@@ -73,8 +88,8 @@ class WritingNetwork:
             states[block] = {name: tensor.detach().to(dtype) for name, tensor in state.items()}
         return (BlockWeights(states),)
 
-    def _one(self, packed: PackedRows, hidden_ND: Tensor, block: int) -> Tensor:
-        return self.decoder.run(hidden_ND, packed.positions_N, packed.attend, self.project, start=block, stop=block + 1)
+    def _one(self, packed: PackedRows, attend: Attend, hidden_ND: Tensor, block: int) -> Tensor:
+        return self.decoder.run(hidden_ND, packed.positions_N, attend, self.project, start=block, stop=block + 1)
 
 
 def frozen(backbone: DecoderBackbone) -> WritingNetwork:

@@ -17,19 +17,22 @@ from models.learning.generation.network import frozen
 from models.learning.generation.scoring import RowScores
 
 EXAMPLES = 5
-_SETS = 3  # of examples that are compared
-JUDGED_ROWS = 8  # held-out rows by which they are
+# Sets of examples that are compared, and the held-out rows by which they are. Where weights are trained behind it the
+# prompt answers for minutes, and should do so within seconds.
+SETS, JUDGED_ROWS = 3, 8
+SOON_SETS, SOON_JUDGED_ROWS = 1, 4
 _PROMPT_TOKENS = 1_024  # of a set, and at most a quarter of what the base reads
 _LONGEST_CANDIDATE = 4  # times the median row
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The prompt that was chosen, and how it does on the rows by which it was."""
+    """The prompt that was chosen, and how it and none do on the rows by which it was."""
 
     prompt: Prompt
     scores: RowScores
-    tried: int
+    plain: RowScores  # without examples
+    rows: tuple[int, ...] = ()  # those that stand in it, of the training rows
 
 
 def choose(
@@ -41,31 +44,34 @@ def choose(
     *,
     seed: int,
     stop: Callable[[], bool],
+    sets: int = SETS,
     must: bool = False,
 ) -> Choice:
     """Return the best of some prompts on held-out rows, `plain`, without examples, among them unless it `must` not."""
-    prompts = [] if must else [plain]
-    for picked in _sets(lengths_N, backbone.max_tokens, seed):
-        examples = tuple(token_rows.as_example(*training[row]) for row in picked)
-        prompts.append(Prompt("few-shot", plain.system, examples, plain.form))
     network = frozen(backbone)
-    best: Choice | None = None
-    for prompt in prompts or [plain]:
+
+    def score(prompt: Prompt) -> RowScores:
         rows = [token_rows.encode(backbone, *row, prompt) for row in held]
-        found = scoring.score(network, rows, threads=backbone.threads, stop=stop, tokens=_pass_tokens(rows, backbone))
-        if best is None or found.loss < best.scores.loss:
-            best = Choice(prompt, found, len(prompts))
-    assert best is not None  # noqa: S101  (there is always a prompt)
-    return best
+        return scoring.score(network, rows, threads=backbone.threads, stop=stop, tokens=_pass_tokens(rows, backbone))
+
+    alone = score(plain)
+    choices = []
+    for picked in _sets(lengths_N, backbone.max_tokens, sets, seed):
+        examples = tuple(token_rows.as_example(*training[row]) for row in picked)
+        prompt = Prompt("few-shot", plain.system, examples, plain.form)
+        choices.append(Choice(prompt, score(prompt), alone, tuple(picked)))
+    if not choices or not must:
+        choices.insert(0, Choice(plain, alone, alone))
+    return min(choices, key=lambda choice: choice.scores.loss)
 
 
-def _sets(lengths_N: NDArray[np.int64], max_tokens: int, seed: int) -> list[list[int]]:
+def _sets(lengths_N: NDArray[np.int64], max_tokens: int, sets: int, seed: int) -> list[list[int]]:
     """Return sets of rows that are not much longer than most and fit into a prompt together."""
     generator = np.random.default_rng((seed, 5))
     room = min(_PROMPT_TOKENS, max_tokens // 4)
     usable = np.flatnonzero(lengths_N <= max(_LONGEST_CANDIDATE * np.median(lengths_N), 1))
     found: list[list[int]] = []
-    for _ in range(_SETS):
+    for _ in range(sets):
         picked: list[int] = []
         used = 0
         for row in generator.permutation(usable):

@@ -42,7 +42,8 @@ def encode(backbone: DecoderBackbone, conversation: Conversation, answer: Answer
     messages = [dict(message) for message in json.loads(conversation.messages)]
     tools = json.loads(conversation.tools) if conversation.tools else None
     before = prompt.before(messages)
-    own = len(before) - len(messages)  # the version's messages, of which nothing is learned
+    # Behind the system's message and the version's examples, of which nothing is learned.
+    first = len(before) - sum(message["role"] not in SYSTEM_ROLES for message in messages)
     last: dict[str, Any] = {"role": "assistant", "content": answer.text}
     if answer.calls:
         last["tool_calls"] = json.loads(answer.calls)
@@ -54,7 +55,7 @@ def encode(backbone: DecoderBackbone, conversation: Conversation, answer: Answer
     learned_T = np.zeros(len(tokens), dtype=np.bool_)
     asked = _shared(tokens, backbone.encode_chat(before, tools=tools, add_generation_prompt=True))
     learned_T[asked:] = True
-    for place in range(own, len(before)):
+    for place in range(first, len(before)):
         message = before[place]
         if message["role"] == "assistant" and message.get("weight") != 0:
             start = _shared(tokens, backbone.encode_chat(before[:place], tools=tools, add_generation_prompt=True))

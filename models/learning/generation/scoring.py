@@ -38,6 +38,11 @@ class RowScores:
         """Negative log-probability per token."""
         return float(-self.log_probability_N.sum() / max(self.tokens_N.sum(), 1.0))
 
+    @property
+    def accuracy(self) -> float:
+        """Share of the tokens that were the first choice."""
+        return float(self.first_N.sum() / max(self.tokens_N.sum(), 1.0))
+
     def take(self, rows: NDArray[np.int64]) -> RowScores:
         """Return the scores of some rows."""
         return RowScores(self.log_probability_N[rows], self.tokens_N[rows], self.first_N[rows])
@@ -49,11 +54,10 @@ class RowScores:
         drawn_RN = generator.multinomial(rows, np.full(rows, 1 / rows), _RESAMPLES).astype(np.float64)
         tokens_R = np.maximum(drawn_RN @ self.tokens_N, 1.0)
         loss_R, first_R = -(drawn_RN @ self.log_probability_N) / tokens_R, drawn_RN @ self.first_N / tokens_R
-        accuracy = float(self.first_N.sum() / max(self.tokens_N.sum(), 1.0))
         return {
             "loss": _with_interval(self.loss, loss_R),
             "perplexity": _with_interval(float(np.exp(self.loss)), np.exp(loss_R)),
-            "token_accuracy": _with_interval(accuracy, first_R),
+            "token_accuracy": _with_interval(self.accuracy, first_R),
             "tokens": int(self.tokens_N.sum()),
         }
 
@@ -76,13 +80,10 @@ def score(
             raise Stopped
         with torch.inference_mode():
             packed = pack([rows[at] for at in batch], prefix, device)
-            scores_MV = network.decoder.logits(network.hidden(packed)).float()
-            picked_M = scores_MV.gather(1, packed.targets_M[:, None])[:, 0]
-            log_M = picked_M - scores_MV.logsumexp(-1)
-            first_M = scores_MV.argmax(-1) == packed.targets_M
+            losses_M, first_M = (found.cpu() for found in network.losses(packed, stop=stop))
         owner_M = packed.rows_M.cpu().numpy()
-        for at, values in enumerate((log_M, torch.ones_like(log_M), first_M)):
-            found_3N[at, batch] = np.bincount(owner_M, values.double().cpu().numpy(), minlength=len(batch))
+        for at, values in enumerate((-losses_M, torch.ones_like(losses_M), first_M)):
+            found_3N[at, batch] = np.bincount(owner_M, values.double().numpy(), minlength=len(batch))
 
     for _ in in_parallel(fill, batches(rows, prefix, tokens), threads=threads):
         pass

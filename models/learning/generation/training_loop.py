@@ -51,8 +51,16 @@ Rows = Sequence[TokenRow] | Sequence[Pair]
 
 
 @dataclass(frozen=True, slots=True)
+class Measure:
+    """Loss per token, and the share of tokens that are the likeliest; of pairs, those whose better answer is."""
+
+    loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
-    """One step's loss per token (of pairs: per pair), and the held-out loss where it was measured."""
+    """One step's loss and accuracy, as in `Measure`, and those on held-out rows where they were measured."""
 
     number: int  # from 1
     total: int
@@ -61,6 +69,8 @@ class Step:
     seconds: float
     tokens: int
     held_loss: float | None = None
+    accuracy: float | None = None
+    held_accuracy: float | None = None
     replayed: bool = False  # by an earlier attempt
 
 
@@ -68,7 +78,7 @@ def train(
     network: WritingNetwork,
     config: TrainingConfig,
     rows: Rows,
-    measure: Callable[[], float],
+    measure: Callable[[], Measure],
     *,
     seed: int,
     threads: int,
@@ -104,17 +114,26 @@ def train(
         rate = config.learning_rate * _rate(number, total)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        loss, tokens = _step(network, optimizer, [rows[row] for row in batch], config, threads)
-        if not math.isfinite(loss):
+        made, tokens = _step(network, optimizer, [rows[row] for row in batch], config, threads, stop=stop)
+        if not math.isfinite(made.loss):
             raise Diverged(epoch=epoch + 1, learning_rate=config.learning_rate)
         held = measure() if (number + 1) % every == 0 or number + 1 == total else None
-        progress.add(number + 1, loss, rate, tokens, held)
+        entry = _entry(number + 1, rate, tokens, made, held)
+        progress.add(entry)
         if checkpoints is not None and checkpoints.is_due():
             checkpoints.save(Checkpoint(number + 1, progress.tensors(optimizer), progress.as_json()))
-        yield Step(number + 1, total, loss, rate, time.monotonic() - began, tokens, held)
+        yield Step(total=total, seconds=time.monotonic() - began, **entry)
     if progress.best_at == 0:
-        progress.keep(measure())
+        progress.keep(measure().loss)
     progress.put_best()
+
+
+def _entry(number: int, rate: float, tokens: int, found: Measure, held: Measure | None) -> dict[str, Any]:
+    """Return a step as a checkpoint keeps it."""
+    step: dict[str, Any] = {"number": number, "learning_rate": rate, "tokens": tokens}
+    step.update(loss=found.loss, accuracy=found.accuracy)
+    step.update(held_loss=None if held is None else held.loss, held_accuracy=None if held is None else held.accuracy)
+    return step
 
 
 class _Progress:
@@ -128,9 +147,9 @@ class _Progress:
         self.best_at = 0
         self.steps: list[dict[str, Any]] = []
 
-    def add(self, number: int, loss: float, rate: float, tokens: int, held: float | None) -> None:
-        entry = {"number": number, "loss": loss, "learning_rate": rate, "tokens": tokens, "held_loss": held}
+    def add(self, entry: dict[str, Any]) -> None:
         self.steps.append(entry)
+        held = entry["held_loss"]
         if held is None:
             return
         self._without_gain = 0 if held < self._best_loss - _LOWER else self._without_gain + 1
@@ -169,42 +188,55 @@ class _Progress:
 
 
 def _step(
-    network: WritingNetwork, optimizer: torch.optim.Optimizer, batch: list[Any], config: TrainingConfig, threads: int
-) -> tuple[float, int]:
-    """Update the network on one batch; return its loss per token or pair, and how many tokens were read."""
+    network: WritingNetwork,
+    optimizer: torch.optim.Optimizer,
+    batch: list[Any],
+    config: TrainingConfig,
+    threads: int,
+    *,
+    stop: Callable[[], bool],
+) -> tuple[Measure, int]:
+    """Update the network on one batch; return how it did on it before, and how many tokens were read."""
     values = list(network.values.values())
     device = network.decoder.head.weight.device
     weight = len(batch) if config.beta else sum(row.learned for row in batch)
 
-    def differentiate(shard: list[Any]) -> tuple[float, tuple[Tensor, ...]]:
+    def differentiate(shard: list[Any]) -> tuple[float, int, tuple[Tensor, ...]]:
         with torch.enable_grad():
             if config.beta:
-                loss = _pair_losses(network, shard, config.beta).sum()
+                losses, right = _pair_losses(network, shard, config.beta, stop)
             else:
-                loss = network.losses(pack(shard, shared_prefix(shard), device)).sum()
-            gradients = torch.autograd.grad(loss / max(weight, 1), values, materialize_grads=True)
-        return float(loss.detach()), gradients
+                losses, right = network.losses(pack(shard, shared_prefix(shard), device), stop=stop)
+            gradients = torch.autograd.grad(losses.sum() / max(weight, 1), values, materialize_grads=True)
+        return float(losses.detach().sum()), int(right.sum()), gradients
 
     shards = _shards(batch, _SHARD_TOKENS, count=_SHARDS if device.type == "cpu" else 1)
     results = list(in_parallel(differentiate, shards, threads=threads))
-    summed = [gradient.float() for gradient in results[0][1]]
-    for _, gradients in results[1:]:
+    summed = [gradient.float() for gradient in results[0][2]]
+    for *_, gradients in results[1:]:
         torch._foreach_add_(summed, [gradient.float() for gradient in gradients])
     for value, gradient in zip(values, summed, strict=True):
         value.grad = gradient
     torch.nn.utils.clip_grad_norm_(values, _CLIP)
     optimizer.step()
-    return sum(loss for loss, _ in results) / max(weight, 1), sum(map(len, batch))
+    loss, right = sum(found[0] for found in results), sum(found[1] for found in results)
+    return Measure(loss / max(weight, 1), right / max(weight, 1)), sum(map(len, batch))
 
 
-def _pair_losses(network: WritingNetwork, pairs: Sequence[Pair], beta: float) -> Tensor:
-    """Return DPO's loss of each pair: how little the better answer gained on the worse, against the base."""
+def _pair_losses(
+    network: WritingNetwork, pairs: Sequence[Pair], beta: float, stop: Callable[[], bool]
+) -> tuple[Tensor, Tensor]:
+    """Return DPO's loss of each pair, and whether its better answer is the likelier one, (P,).
+
+    The loss: how little the better answer gained on the worse, against the base.
+    """
     rows = [row for pair in pairs for row in (pair.better, pair.worse)]
     packed = pack(rows, shared_prefix(rows), network.decoder.head.weight.device)
-    losses_M = network.losses(packed)
+    losses_M, _ = network.losses(packed, stop=stop)
     log_B = losses_M.new_zeros(len(rows)).index_add(0, packed.rows_M, -losses_M)
     base_P = torch.tensor([pair.margin for pair in pairs], device=losses_M.device)
-    return -F.logsigmoid(beta * (log_B[0::2] - log_B[1::2] - base_P))
+    margin_P = log_B[0::2] - log_B[1::2]
+    return -F.logsigmoid(beta * (margin_P - base_P)), margin_P.detach() > 0
 
 
 def _shards(batch: list[Any], size: int, *, count: int) -> list[list[Any]]:

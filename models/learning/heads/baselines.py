@@ -62,7 +62,7 @@ def measure(run: EncodedRun, fold_N: NDArray[Any], held: HeldOut, label_names: D
 
 def score_and_seconds(assessment: Assessment, seconds: float) -> dict[str, float]:
     """Return what `strategies_tried` states of a head."""
-    score = assessment.score
+    score = assessment.interval
     return {
         "score": score.value,
         "score_low": score.low,

@@ -52,6 +52,7 @@ class CrossValidationResult:
     score: float
     log_loss: float  # at its best temperature
     rows: int
+    by_score: bool = False  # the loss is of words, nearly all of them outside of spans: it says little of F1
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,8 @@ class CrossValidation:
             table = table.with_rows(label_names)
         # The rotation sees the held-out rows' features, never their targets; it changes no solution.
         self._designs = [
-            linear.prepare(frozen.derive(table.features, names), device=context.device) for names in members
+            linear.prepare(frozen.derive(table.features, names), device=context.device, owned=frozen.is_copy(names))
+            for names in members
         ]
         self._encoded = torch.from_numpy(flat(table.targets)).to(context.device)
         always = np.arange(len(flat(self._targets)), len(flat(table.targets)))  # label names are never held out
@@ -136,4 +138,5 @@ def measure(  # noqa: PLR0917
     probabilities_NK = calibration.probabilities(logits_NK, link, temperature)
     # At the thresholds that it would be published with: at 1/2 a strong penalty, whose probabilities are low, loses.
     chosen_NK = task.decide(probabilities_NK, task.tune_thresholds(targets, probabilities_NK))
-    return CrossValidationResult(name, inverse_penalty, named, task.tally(targets, chosen_NK).score, loss, len(targets))
+    score, by_score = task.tally(targets, chosen_NK).score, isinstance(targets, Ragged)
+    return CrossValidationResult(name, inverse_penalty, named, score, loss, len(targets), by_score)

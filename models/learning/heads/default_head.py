@@ -63,7 +63,10 @@ def measure(run: EncodedRun, prior: HeadPrior) -> DefaultHead:
     if run.validation is None:
         # Two halves, each decided at the thresholds that suit the other.
         held_groups = corpus.groups.take(held_rows).numbers
-        held = HeldOut(corpus.targets[held_rows], np.arange(len(held_rows)) % 2, rows_N=held_rows, group_N=held_groups)
+        halves_N = np.arange(len(held_rows)) % 2
+        held = HeldOut(
+            corpus.targets[held_rows], halves_N, rows_N=held_rows, group_N=held_groups, learned_from=len(train)
+        )
         where = units(corpus.targets, held_rows)
         held_features = {name: values[where] for name, values in run.training.features.items()}
         measured_on, head = _fit(run, choice, [train, everything])
@@ -103,7 +106,8 @@ def _default_choice(run: EncodedRun, prior: HeadPrior, fold_N: Rows) -> Choice:
 
 
 def _fit(run: EncodedRun, choice: Choice, parts: list[Rows]) -> list[Head]:
-    table = DesignMatrix(run.training.features, run.training.corpus.targets)
+    needed = {name: run.training.features[name] for name in features.plain(choice.names)}
+    table = DesignMatrix(needed, run.training.corpus.targets)
     context = first_version.fit_context(run)
 
     def fit_part(rows: Rows) -> Head:

@@ -15,7 +15,7 @@ from models.datasets.examples import Input
 from models.learning.contract.errors import InvalidHyperparameters
 from models.learning.contract.events import Progress, TrainEvent
 from models.learning.contract.request import TrainRequest
-from models.learning.data import features, long_texts
+from models.learning.data import features, groups, long_texts, similarity
 from models.learning.data.corpus import Corpus
 from models.learning.data.folds import subsample
 from models.learning.evaluation.assessment import Assessment, HeldOut
@@ -51,6 +51,7 @@ class Measured:
 
     assessment: Assessment
     held: HeldOut
+    unlabeled: Corpus | None = None  # rows without labels that it has learned from
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,8 @@ def encode(run: Run) -> Generator[TrainEvent, None, EncodedRun]:
     steps = share(run.request.strategy, 25, 60)
     encoder = _Encoder(run, backbone, task)
     training, extra_rows = yield from encoder.rows(run.training, begins=1.0, ends=steps)
+    if held is None and training.corpus.groups.warning:
+        run.report.add_warning("similar_rows_kept_apart", training.corpus.groups.warning)
     validation = None
     if held is not None:
         validation, _ = yield from encoder.rows(held, begins=steps, ends=steps)
@@ -165,11 +168,24 @@ class _Encoder:
                 done = next(steps)
             except StopIteration as end:
                 found: dict[str, Any] = end.value
+                corpus = self._join_similar(corpus, found)
+                if corpus.groups.message:
+                    yield Progress("encoding", ends, corpus.groups.message)
                 return EncodedRows(corpus, tokens, found), extra_rows
             percent, remaining = begins + (ends - begins) * done, None
             if estimated and percent > begins:
                 remaining = (time.monotonic() - began) * (100 - percent) / (percent - begins)
             yield Progress("encoding", percent, seconds_remaining=remaining)
+
+    def _join_similar(self, corpus: Corpus, found: dict[str, Any]) -> Corpus:
+        """Return the corpus with rows in one group whose frozen features are alike."""
+        run, base = self._run, self._backbone
+        least = groups.LEAST_COSINE.get(base.entry.modality)
+        if least is None or corpus.groups.stated:
+            return corpus
+        features_ND = found[base.probe(base.blocks)]
+        similar_N = similarity.components(features_ND, least, seed=run.request.seed, check_stop=run.check_stop)
+        return replace(corpus, groups=corpus.groups.join(similar_N, self._task.strata(corpus.targets)))
 
     def _tokenize(self, inputs: Sequence[Input]) -> list[TokenizedInput]:
         tokens: list[TokenizedInput] = []

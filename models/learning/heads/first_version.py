@@ -17,7 +17,7 @@ from models.learning.data.corpus import Corpus
 from models.learning.data.ragged import Ragged
 from models.learning.evaluation import label_issues
 from models.learning.evaluation.assessment import HeldOut, assess
-from models.learning.heads import baselines, linear, ngrams, selection, stacking, zero_shot
+from models.learning.heads import baselines, learning_curve, linear, ngrams, selection, stacking, zero_shot
 from models.learning.heads.cross_validation import DesignMatrix, FitContext
 from models.learning.heads.encoding import EncodedRun, Measured, asked_features
 from models.learning.heads.linear import Floats, Head
@@ -69,7 +69,9 @@ def measure(run: EncodedRun, prior: HeadPrior) -> FirstVersion:
     run.run.check_stop()
     head = selection.fit_final(table, names_table, choice, fit_context(run))
     stack = _stack(run, choice)
-    out_of_fold = HeldOut(corpus.targets, choice.fold_N, group_N=corpus.groups.numbers)
+    if run.validation is None and run.request.strategy != "zero-shot":
+        run.report.state(**learning_curve.measure(run, choice, names_table, fit_context(run)))
+    out_of_fold = HeldOut.out_of_fold(corpus.targets, choice.fold_N, corpus.groups.numbers)
     held, logits_NK, assessment = out_of_fold, stack.logits_NK if stack else choice.logits_NK, None
     if run.validation is not None:
         tuned = (logits_NK, out_of_fold)

@@ -104,8 +104,9 @@ class NgramHead:
 
 
 def load(weights: NgramWeights) -> NgramHead:
-    """Return a head of these tensors, its bias 0. Raises ValueError if they do not fit together."""
-    buckets_V, idf_V, weight_VK = (each.numpy() for each in (weights.buckets_V, weights.idf_V, weights.weight_VK))
+    """Return a head of copies of these tensors, its bias 0. Raises ValueError if they do not fit together."""
+    tensors = (weights.buckets_V, weights.idf_V, weights.weight_VK)
+    buckets_V, idf_V, weight_VK = (each.numpy().copy() for each in tensors)  # a view keeps a whole mapped file
     if not len(buckets_V) == len(idf_V) == len(weight_VK) or (np.diff(buckets_V) <= 0).any():
         raise ValueError("the lexical part does not have one weight per term")
     bias_K = np.zeros(weight_VK.shape[1], dtype=np.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from models.learning.contract.request import Hyperparameters
-from models.learning.finetuning.strategies import FINE_TUNING_STRATEGIES, TrainingConfig, settle
+from models.learning.finetuning.strategies import CONTRASTIVE, FINE_TUNING_STRATEGIES, TrainingConfig, settle
 from models.learning.heads.encoding import EncodedRun
 from models.learning.search import policy
 from models.learning.search.priors import Prior
@@ -13,6 +13,7 @@ from models.learning.search.situation import Situation
 
 # Gradients cost two passes through what trains; through what does not, low-rank matrices still need one.
 _GRADIENTS, _PASSED_GRADIENTS = 2.0, 1.25
+_HEAD_ANEW = 1.0  # a pass of the rows whose head is fitted after each epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ def list_candidates(run: EncodedRun, situation: Situation) -> list[Candidate]:
         blocks=run.backbone.blocks,
         linear_layers=run.backbone.linear,
         partial_blocks=settle_strategy(run, "partial").config.trainable_blocks if free else None,
+        contrasted_rows=situation.rows_per_class if run.task.name == "text-classification" else 0.0,
     )
     return [_settled(run, strategy, blocks) for strategy, blocks in policy.list_strategies(job)]
 
@@ -66,13 +68,13 @@ def with_epochs_of_earlier_jobs(candidate: Candidate, prior: Prior, asked: Hyper
 
 def _settled(run: EncodedRun, strategy: str, trainable_blocks: int | None) -> Candidate:
     blocks = run.backbone.blocks
-    config = settle(
-        FINE_TUNING_STRATEGIES[strategy], run.request.hyperparameters, rows=len(run.training.corpus), blocks=blocks
-    )
+    entry = CONTRASTIVE if strategy == policy.CONTRASTIVE else FINE_TUNING_STRATEGIES[strategy]
+    config = settle(entry, run.request.hyperparameters, rows=len(run.training.corpus), blocks=blocks)
     name = strategy
     if trainable_blocks is not None:
         config, name = replace(config, trainable_blocks=trainable_blocks), f"{strategy}-{trainable_blocks}"
     if config.lora_rank:
         return Candidate(name, config, 1.0 + _PASSED_GRADIENTS)
     trained = blocks if config.trainable_blocks is None else config.trainable_blocks
-    return Candidate(name, config, 1.0 + _GRADIENTS * trained / blocks)
+    weight = 1.0 + _GRADIENTS * trained / blocks
+    return Candidate(name, config, config.passes * weight + _HEAD_ANEW if config.contrastive else weight)

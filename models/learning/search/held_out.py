@@ -77,7 +77,10 @@ class HeldOutResults:
         seed: int,
         validated: bool = False,
         groups: Groups | None = None,
+        to_the_end: bool = False,
     ) -> None:
+        """Begin without answers. `to_the_end`: only what the last epoch left is chosen: the customer named it, say."""
+        self._to_the_end = to_the_end
         self._groups = groups
         self._task = task
         self._stack = stack
@@ -88,6 +91,7 @@ class HeldOutResults:
         self._head: list[Floats] = []
         self._targets: list[Targets | Ragged] = []
         self._rows: list[NDArray[np.int64]] = []
+        self._learned_from: list[int] = []
         self._training_losses: dict[int, list[float]] = {}
 
     @property
@@ -101,9 +105,15 @@ class HeldOutResults:
         rows_N: NDArray[np.int64],
         head_logits_NK: Floats,
         ngram_logits_NK: Floats | None,
+        *,
+        learned_from: int = 0,
     ) -> None:
-        """Add the held-out rows of another split, with the logits of the first version's head and n-gram part."""
+        """Add the held-out rows of another split, with the logits of the first version's head and n-gram part.
+
+        `learned_from`: the rows that were left for learning.
+        """
         self._targets.append(targets)
+        self._learned_from.append(learned_from)
         self._rows.append(rows_N)
         self._head.append(head_logits_NK)
         if ngram_logits_NK is not None:
@@ -122,7 +132,8 @@ class HeldOutResults:
         folds_N = fold_N if len(self._targets) > 1 else None
         rows_N = np.concatenate(self._rows)
         group_N = None if self._groups is None else self._groups.take(rows_N).numbers
-        held = HeldOut(targets, folds_N, self._validated, rows_N, group_N)
+        learned_from = 0 if self._validated else round(float(np.mean(self._learned_from)))
+        held = HeldOut(targets, folds_N, self._validated, rows_N, group_N, learned_from)
         moments = [self._assess(*moment, np.concatenate(splits), held) for moment, splits in self._answers.items()]
         curve = [
             {
@@ -134,11 +145,13 @@ class HeldOutResults:
             }
             for moment in moments
         ]
-        top = max((moment.assessment for moment in moments), key=lambda assessment: assessment.score.value)
-        best = moments[
+        last = max(moment.epoch for moment in moments)
+        eligible = [moment for moment in moments if moment.epoch == last or not self._to_the_end]
+        top = max((moment.assessment for moment in eligible), key=lambda assessment: assessment.score.value)
+        best = eligible[
             policy.choose_moment(
-                [moment.assessment.score.value for moment in moments],
-                [moment.loss for moment in moments],
+                [moment.assessment.score.value for moment in eligible],
+                [moment.loss for moment in eligible],
                 answers=answer_count.count(top.tally, top.score),
             )
         ]

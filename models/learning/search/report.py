@@ -54,6 +54,7 @@ class SearchReport:
         self._records = {record.candidate.name: record for record in records}
         self._expectations = expectations
         self._tried_before = tuple(tried_before)
+        self._under_way = ""  # the candidate whose stage was set last
 
     @property
     def records(self) -> Sequence[CandidateRecord]:
@@ -63,6 +64,7 @@ class SearchReport:
     def set_stage(self, candidate: Candidate, stage: str) -> None:
         """Set the stage that a candidate is at; the last one set is reported as `left_at`."""
         self._records[candidate.name].left_at = stage
+        self._under_way = candidate.name
 
     def reduce(self, candidate: Candidate, *, splits: int) -> None:
         """Set that a candidate is refined for fewer epochs or on fewer splits than planned, to fit into the budget."""
@@ -85,9 +87,9 @@ class SearchReport:
 
     def abandon(self, *, diverged: bool) -> None:
         """Set why the candidate under trial was given up: it diverged, or the budget is spent."""
-        for record in self._records.values():
-            if record.left_at == "trial":
-                record.left_at = "diverged" if diverged else "budget"
+        record = self._records.get(self._under_way)
+        if record is not None and record.left_at == "trial":
+            record.left_at = "diverged" if diverged else "budget"
 
     def strategies_tried(self) -> list[dict[str, Any]]:
         """Return the report's `strategies_tried`: those before the search, and each candidate that cost anything."""
@@ -145,8 +147,8 @@ def _describe(record: CandidateRecord) -> dict[str, Any]:
     return {
         **common,
         "score": trial.new.score.value,
-        "score_low": trial.new.score.low,
-        "score_high": trial.new.score.high,
+        "score_low": trial.new.interval.low,
+        "score_high": trial.new.interval.high,
         "rows": len(trial.held.targets),
         "head_score_on_these_rows": trial.old.score.value,
         "gain": trial.comparison.gain,

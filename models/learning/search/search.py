@@ -2,7 +2,7 @@
 
 A trial trains on a part of the rows from a head that was fitted on that part alone, and answers the rest. Head and
 refined model are compared on exactly those answers. Only then is a model trained on all rows, for as many epochs as
-served the trials best: early stopping costs no rows.
+served the trials best: early stopping costs no rows. A number that the customer named is kept.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from functools import partial
 import numpy as np
 
 from models.learning.contract.errors import Diverged
-from models.learning.contract.events import Progress, TrainEvent
+from models.learning.contract.events import CurvePoint, Progress, TrainEvent
 from models.learning.finetuning import splits
+from models.learning.finetuning.averaging import WeightAverage
 from models.learning.finetuning.fit import FitJob
 from models.learning.finetuning.network import Network, blend, own_parts
 from models.learning.heads.encoding import EncodedRun, Measured
@@ -46,6 +47,7 @@ class SearchPlan:
     entrants: tuple[Candidate, ...] = ()  # those that race, the best expectation first; none: nothing is worth trying
     unaffordable: tuple[Candidate, ...] = ()  # those that would race if the budget were larger
     rungs: tuple[Rung, ...] = ()  # of the race of the entrants
+    later: tuple[Candidate, ...] = ()  # tried one after the other where none before is better than the head
 
 
 def refine(run: EncodedRun, first: FirstVersion, situation: Situation) -> Iterator[TrainEvent]:
@@ -101,6 +103,8 @@ def _plan(run: EncodedRun, situation: Situation, head_score: float, prior: Prior
         for candidate in found
     ]
     entrants = tuple(sorted((each for each in found if each.name in names), key=lambda each: names.index(each.name)))
+    if any(each.config.contrastive for each in entrants):  # of few rows: noise would decide a race
+        return SearchPlan(verdict, tuple(found), expected, plan, entrants[:1], later=entrants[1:])
     rungs = tuple(policy.plan_rungs(len(entrants), rows=situation.rows, answers=answers))
     if auto and rungs and _race_takes_too_long(run, plan, prior, entrants, rungs[0]):
         return SearchPlan(verdict, tuple(found), expected, plan, entrants[:1], entrants[1:])
@@ -142,7 +146,10 @@ def _expectations(run: EncodedRun, plan: SearchPlan, prior: Prior, head_score: f
 
 
 def _search(context: SearchContext, plan: SearchPlan) -> Iterator[TrainEvent]:
-    """Race, try and train; with less of all that where the budget is too small for it."""
+    """Race, try and train; with less of all that where the budget is too small for it.
+
+    What comes later in the plan is tried where the budget has the time for it.
+    """
     run, budget, report, favourite = context.run, context.budget, context.report, plan.entrants[0]
     try:
         try:
@@ -153,9 +160,10 @@ def _search(context: SearchContext, plan: SearchPlan) -> Iterator[TrainEvent]:
                 winner = yield from race.run(plan.entrants)
             if winner is None:
                 return
-            favourite = winner
-            budget.replan(winner.work(context.plan.work(run.rows_read)))
-            yield from _try_and_train(context, winner)
+            for favourite in (winner, *plan.later):
+                budget.replan(favourite.work(context.plan.work(run.rows_read)))
+                if (yield from _try_and_train(context, favourite)):
+                    break
         except OverBudget:
             fixed = run.request.hyperparameters.n_epochs != "auto"
             ways = reductions(favourite, plan.candidates, context.plan, epochs_fixed=fixed)
@@ -173,42 +181,64 @@ def _search(context: SearchContext, plan: SearchPlan) -> Iterator[TrainEvent]:
         report.abandon(diverged=diverged)
 
 
-def _try_and_train(context: SearchContext, candidate: Candidate) -> Iterator[TrainEvent]:
-    """Run the trial of the winner; train it on all rows if it improves, or if the job asks for it."""
+def _try_and_train(context: SearchContext, candidate: Candidate) -> Generator[TrainEvent, None, bool]:
+    """Run the trial of a candidate; train it on all rows, and return True, if it improves or if the job asks for it."""
     run, report = context.run, context.report
     report.set_stage(candidate, "trial")
     with context.metered(candidate):
-        trial = yield from trials.run_trials(context, candidate)
+        average = WeightAverage()
+        trial = yield from trials.run_trials(context, candidate, average)
     report.add_trial(candidate, trial)
+    run.report.keep_curve(_curve(trial))
     candidate = context.rates.apply(candidate)
     _publish_report(context)
     improves = policy.improves(trial.figures)
     if not improves and run.request.strategy == "auto":
-        return
+        return False
     with context.metered(candidate):
-        network = yield from _train_on_all(context, candidate, trial)
+        network, averaged = yield from _train_on_all(context, candidate, trial, average)
     report.set_stage(candidate, "trained on all rows")
     yield Progress("evaluating", ENDS, metrics={"score": trial.new.score.value})
-    trained = _trained(context, candidate, trial, network)
+    trained = _trained(context, candidate, trial, network, averaged=averaged)
     run.report.add_seconds("refining", context.budget.spent_s)
     _publish_report(context)
     run.measured[trained.name] = Measured(trial.new, trial.held)
     yield publish(run.run, trained, improves=improves)
+    return True
 
 
-def _train_on_all(context: SearchContext, candidate: Candidate, trial: Trial) -> Generator[TrainEvent, None, Network]:
+def _curve(trial: Trial) -> list[CurvePoint]:
+    """Return the epochs of a trial, as they were on its held-out rows."""
+    epochs = (moment for moment in trial.curve if moment["blend"] == 1.0)
+    return [
+        CurvePoint(
+            int(moment["epoch"]), moment["training_loss"], valid_loss=moment["log_loss"], valid_accuracy=moment["score"]
+        )
+        for moment in epochs
+    ]
+
+
+def _train_on_all(
+    context: SearchContext, candidate: Candidate, trial: Trial, average: WeightAverage
+) -> Generator[TrainEvent, None, tuple[Network, int]]:
+    """Train on all rows. Returns the network, and of how many fits its weights are the mean: of the trial's as well."""
     run, first = context.run, context.first
     everything = np.arange(len(run.training.corpus))
     rows = splits.all_rows(run, first)
     context.budget.replan(candidate.with_epochs(trial.epochs).work(len(rows.tokens)))
     context.budget.allow_overrun()
-    job = FitJob(candidate.name, "final", candidate.config, first.head, everything, rows, epochs=trial.epochs)
+    start = splits.start_on_all(run, first)
+    job = FitJob(candidate.name, "final", candidate.config, start, everything, rows, epochs=trial.epochs)
     fitted = yield from trials.fit_candidate(context, candidate, job, "all rows")
+    # The mean of two may be worse than the one that saw all rows; and the trial's fits have gone on to their end.
+    averaged = average.fits >= policy.AVERAGED_FITS and trial.epochs == candidate.config.epochs
+    if averaged:
+        average.include(fitted.network)
     blend(fitted.network, fitted.start, trial.blend)
-    return fitted.network
+    return fitted.network, 1 + average.fits if averaged else 1
 
 
-def _trained(context: SearchContext, candidate: Candidate, trial: Trial, network: Network) -> Trained:
+def _trained(context: SearchContext, candidate: Candidate, trial: Trial, network: Network, *, averaged: int) -> Trained:
     run, first, config = context.run, context.first, candidate.config
     return Trained(
         name=config.strategy.name,
@@ -227,6 +257,8 @@ def _trained(context: SearchContext, candidate: Candidate, trial: Trial, network
             "lora_rank": config.lora_rank or None,
             "trainable_blocks": run.backbone.blocks - network.first_block,
             "blend": trial.blend,
+            "contrastive": config.contrastive,
+            "averaged_fits": averaged,
         },
         details={"first_own_block": network.first_block, "lora_rank": config.lora_rank},
     )

@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from models.learning.contract.events import TrainEvent
-from models.learning.finetuning import splits, training_loop
+from models.learning.finetuning import averaging, splits, training_loop
+from models.learning.finetuning.averaging import WeightAverage
 from models.learning.finetuning.fit import Fit, FitJob, fit
 from models.learning.finetuning.network import blend
 from models.learning.finetuning.splits import HeadBaseline, Split
-from models.learning.finetuning.training_loop import Epoch
+from models.learning.finetuning.training_loop import Epoch, TrainingRows
 from models.learning.heads.encoding import EncodedRun
 from models.learning.heads.first_version import FirstVersion
 from models.learning.search import policy
@@ -39,12 +40,22 @@ class SearchContext:
     report: SearchReport
     rates: LearningRates
 
-    def held_out_results(self) -> HeldOutResults:
-        """Return an empty record of held-out answers."""
+    def held_out_results(self, candidate: Candidate) -> HeldOutResults:
+        """Return an empty record of the candidate's held-out answers.
+
+        Rows are contrasted to the end of the schedule: few held-out rows choose a moment when nothing has settled.
+        """
         run = self.run
         validated = run.validation is not None
         groups = (run.validation or run.training).corpus.groups
-        return HeldOutResults(run.task, self.first.stack, seed=run.request.seed, validated=validated, groups=groups)
+        return HeldOutResults(
+            run.task,
+            self.first.stack,
+            seed=run.request.seed,
+            validated=validated,
+            groups=groups,
+            to_the_end=run.request.hyperparameters.n_epochs != "auto" or candidate.config.contrastive,
+        )
 
     @contextmanager
     def metered(self, candidate: Candidate) -> Iterator[None]:
@@ -61,10 +72,15 @@ class SearchContext:
             )
 
 
-def run_trials(context: SearchContext, candidate: Candidate) -> Generator[TrainEvent, None, Trial]:
-    """Try split after split until the answer is clear; returns the refined model's best moment. Raises OverBudget."""
+def run_trials(
+    context: SearchContext, candidate: Candidate, average: WeightAverage
+) -> Generator[TrainEvent, None, Trial]:
+    """Try split after split until the answer is clear; returns the refined model's best moment. Raises OverBudget.
+
+    The weights of each split's fit at the end of its schedule are added to `average`, where their mean is a model.
+    """
     run, plan = context.run, context.plan
-    results = context.held_out_results()
+    results = context.held_out_results(candidate)
     planned = splits.trial_splits(run, folds=plan.folds, used=plan.used)
     for number, split in enumerate(planned, start=1):
         label = f"{candidate.name}, trial {number} of at most {len(planned)}"
@@ -72,7 +88,7 @@ def run_trials(context: SearchContext, candidate: Candidate) -> Generator[TrainE
             yield context.budget.progress(0.0, f"{label}: fitting the head of the same rows")
             with context.budget.set_up():
                 baseline = splits.fit_baseline(run, context.first, split)
-            yield from _fit_on_split(context, candidate, split, baseline, results, label=label)
+            yield from _fit_on_split(context, candidate, split, baseline, results, label=label, average=average)
         except OverBudget:
             if number == 1 or not context.budget.affords(candidate.work(run.rows_read)):
                 raise
@@ -96,7 +112,7 @@ def prepare_rung(context: SearchContext, rung: Rung) -> RungTrials:
         baseline = splits.fit_baseline(context.run, context.first, split)
 
     def refine(candidate: Candidate) -> Generator[TrainEvent, None, Trial]:
-        results = context.held_out_results()
+        results = context.held_out_results(candidate)
         short = candidate.with_epochs(rung.epochs(candidate.config.epochs))
         with context.metered(candidate):
             label = f"{candidate.name}, rung {rung.number}"
@@ -114,6 +130,7 @@ def _fit_on_split(
     results: HeldOutResults,
     *,
     label: str,
+    average: WeightAverage | None = None,
 ) -> Generator[TrainEvent, None, None]:
     """Fit on a split and add the answers to its held-out rows to `results`. Raises OverBudget, Diverged."""
     run, budget, rates = context.run, context.budget, context.rates
@@ -129,7 +146,7 @@ def _fit_on_split(
             epochs.append(epoch)
 
         name = rates.name_of(candidate, split.name)
-        job = FitJob(candidate.name, name, slowed.config, baseline.head, split.train, rows)
+        job = FitJob(candidate.name, name, slowed.config, baseline.start, split.train, rows)
         try:
             fitted = yield from fit_candidate(context, slowed, job, label, keep)
             break
@@ -138,13 +155,18 @@ def _fit_on_split(
             lost = len(rows.tokens) * candidate.weight
             budget.plan(lost)
             budget.complete(lost)
-            run.report.add_tokens(sum(len(row) for row in rows.tokens))
+            run.report.add_tokens(_tokens(slowed, rows))
             yield budget.progress(0.0, f"{label}: begins again at {SLOWER:g} of the rate, which lost the head")
     # Only now: a split that the budget ended has answered for some epochs and not for others.
-    results.begin_split(split.held_targets, split.held, baseline.logits_NK, baseline.ngram_logits_NK)
+    results.begin_split(
+        split.held_targets, split.held, baseline.logits_NK, baseline.ngram_logits_NK, learned_from=len(split.train)
+    )
     for epoch in epochs:
         results.add(epoch.number, 1.0, epoch.held_logits_NK, epoch.loss)
-    for share in policy.BLENDS[1:]:
+    if average is not None and averaging.suits(candidate.config):
+        average.add(fitted.network)
+    # Half-way back, a head that was fitted to these features has none that it was fitted to.
+    for share in () if candidate.config.contrastive else policy.BLENDS[1:]:
         blend(fitted.network, fitted.start, share)
         answers_NK = training_loop.predict(fitted.network, fitted.rows.held_tokens, run.backbone, stop=run.stop)
         results.add(fitted.epochs, share, answers_NK)
@@ -177,6 +199,11 @@ def fit_candidate(
             yield budget.progress(row * done, f"{label}, epoch {done}{of_all}", loss=step.loss, epoch=float(done))
         else:
             yield budget.progress(row * (done + step), label)
-    run.report.add_tokens(fitted.epochs * sum(len(row) for row in fitted.rows.tokens))
+    run.report.add_tokens(fitted.epochs * _tokens(candidate, fitted.rows))
     budget.complete(row * fitted.epochs)
     return fitted
+
+
+def _tokens(candidate: Candidate, rows: TrainingRows) -> int:
+    """Return the tokens that an epoch learns from."""
+    return candidate.config.passes * sum(len(row) for row in rows.tokens)

@@ -8,6 +8,7 @@ from typing import Any, cast
 from models.datasets import tasks as data_tasks
 from models.learning.contract.errors import UnsupportedTask
 from models.learning.tasks.multi_label import MultiLabel
+from models.learning.tasks.object_detection import ObjectDetection
 from models.learning.tasks.regression import Regression
 from models.learning.tasks.single_label import SingleLabel
 from models.learning.tasks.task import EncoderTask, Task
@@ -24,6 +25,7 @@ TASKS: dict[str, Task] = {
         Regression(),
         TokenLabels(),
         TextGeneration(),
+        ObjectDetection(),
     )
 }
 

@@ -51,11 +51,24 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class DecodeOptions:
-    """Values that decoding needs beside the outputs: the version's labels and thresholds, and the caller's `top_k`."""
+    """Values that decoding needs beside the outputs: the version's labels and thresholds, and what the caller asked.
+
+    `top_k` is how many labels are listed; `most` is the same where the caller stated it, for answers that otherwise
+    list all they have, and `min_score` what those must reach in place of the version's threshold.
+    """
 
     labels: Sequence[str]
     thresholds: Sequence[float] | None = None  # see `Task.tune_thresholds`
     top_k: int = 1
+    most: int | None = None
+    min_score: float | None = None
+
+
+def as_objects(values: Sequence[Any]) -> NDArray[Any]:
+    """Return values of any kind as an array, (N,): numpy would make a table of tuples of one length."""
+    values_N = np.empty(len(values), dtype=object)
+    values_N[:] = list(values)
+    return values_N
 
 
 def hits(hits_N: NDArray[np.bool_]) -> Tally:

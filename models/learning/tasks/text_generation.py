@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.datasets.examples import Input, Target
-from models.learning.tasks.task import Chosen, DecodeOptions, Tally, hits
+from models.learning.tasks.task import Chosen, DecodeOptions, Tally, as_objects, hits
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +35,7 @@ class TextGeneration:
 
     def encode(self, targets: Sequence[Target], labels: Sequence[str]) -> NDArray[Any]:  # noqa: ARG002
         """Return the answers, (N,) objects."""
-        encoded_N = np.empty(len(targets), dtype=object)
-        encoded_N[:] = list(targets)
-        return encoded_N
+        return as_objects(targets)
 
     def strata(self, encoded: Any) -> NDArray[np.int64]:
         """Return one group for all rows."""

@@ -17,7 +17,7 @@ from models.learning.data.ragged import Ragged
 from models.learning.tasks import spans
 from models.learning.tasks.class_figures import precision_and_recall
 from models.learning.tasks.link_functions import SOFTMAX, LinkFunction
-from models.learning.tasks.task import Chosen, DecodeOptions, Floats, Tally, Targets, shares
+from models.learning.tasks.task import Chosen, DecodeOptions, Floats, Tally, Targets, as_objects, shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +55,9 @@ class TokenLabels:
     def encode(self, targets: Sequence[Target], labels: Sequence[str]) -> Targets:
         """Return a tuple per row, (N,), of spans (first character, one past the last, label index)."""
         index = {label: position for position, label in enumerate(labels)}
-        encoded_N = np.empty(len(targets), dtype=object)
-        for row, target in enumerate(targets):
-            encoded_N[row] = tuple((span.start, span.end, index[span.label]) for span in _spans(target))
-        return encoded_N
+        return as_objects(
+            [tuple((span.start, span.end, index[span.label]) for span in _spans(target)) for target in targets]
+        )
 
     def align(self, encoded: Targets, rows: Sequence[WordRow]) -> Ragged:
         """Return the tags of the words that the spans, given in characters, amount to."""
@@ -84,9 +83,11 @@ class TokenLabels:
         """Return the spans per label, (K,)."""
         return np.bincount(spans.entities(encoded).label_E, minlength=len(labels)).astype(np.int64)
 
-    def decide(self, probabilities_NK: Floats, thresholds_K: Floats | None) -> Chosen:  # noqa: ARG002
-        """Return the probabilities as they are: a word's tag depends on its row's others, see `tally`."""
-        return probabilities_NK
+    def decide(self, probabilities_NK: Floats, thresholds_K: Floats | None) -> Chosen:
+        """Return probabilities, O's times its factor: a word's tag depends on its row's others, see `tally`."""
+        return (
+            probabilities_NK if thresholds_K is None else spans.weigh_outside(probabilities_NK, float(thresholds_K[0]))
+        )
 
     def majority(self, encoded: Ragged, held: Ragged) -> Chosen:  # noqa: ARG002
         """Return O for every word: no span anywhere."""
@@ -126,8 +127,9 @@ class TokenLabels:
             "spans": {name: value for name, value in total.items() if name != "label"},
         }
 
-    def tune_thresholds(self, encoded: Ragged, probabilities_NK: Floats) -> None:
-        """Return None: tags need no threshold."""
+    def tune_thresholds(self, encoded: Ragged, probabilities_NK: Floats) -> Floats:
+        """Return the factor for O's probability, (1,), that finds the spans with the best F1."""
+        return np.array([spans.tune_outside(encoded, probabilities_NK)], dtype=np.float32)
 
     def decode(
         self,
@@ -138,7 +140,8 @@ class TokenLabels:
     ) -> list[dict[str, Any]]:
         """Return `{"spans": [{"start", "end", "label", "score", "text"}]}`, in text order; `rows` are WordRows."""
         words = [rows[index].spans_W2 for index in range(len(outputs))]
-        found = spans.decode_spans(outputs, words, [str(item) for item in inputs], options.labels)
+        outside = options.thresholds[0] if options.thresholds else 1.0  # older versions have none
+        found = spans.decode_spans(outputs, words, [str(item) for item in inputs], options.labels, outside)
         return [{"spans": row} for row in found]
 
 

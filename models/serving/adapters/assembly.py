@@ -5,43 +5,30 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import torch
-
-from models.artifacts.errors import CorruptArtifact
 from models.artifacts.folder import Artifact
 from models.artifacts.parts import BlockWeights, EmbeddingWeights, HeadWeights, LowRankWeights, NgramWeights
 from models.backbones.backbone import Backbone
 from models.backbones.packed import PackedBlock, PackedEncoder
 from models.backbones.pairs import feature_width
 from models.learning import tasks
-from models.learning.contract.errors import UnsupportedTask
 from models.learning.finetuning.lora import merge
 from models.learning.heads import ngram_head
 from models.services.catalog import ResolvedVersion
 from models.serving.adapters.adapter import LORA_MODULES, OVERHEAD_BYTES, Adapter
+from models.serving.adapters.fitting import fitting
 from models.serving.adapters.low_rank import gather_lora
 from models.serving.encoders.input_modes import input_mode_of
 from models.serving.encoders.passes import packed_of
-from models.serving.errors import ArtifactBroken, DeviceMemoryFull
 
 
 def assemble(artifact: Artifact, version: ResolvedVersion, backbone: Backbone) -> Adapter:
     """Return the adapter. Raises ArtifactBroken for parts that do not fit this base, and DeviceMemoryFull."""
-    try:
+    with fitting(artifact, version, backbone.revision):
         return replace(_assemble(artifact, backbone), customer_id=version.customer_id)
-    except torch.OutOfMemoryError as error:
-        raise DeviceMemoryFull(what=f"the model '{version.full_name}'") from error
-    except (CorruptArtifact, KeyError, ValueError, TypeError, RuntimeError, UnsupportedTask) as error:
-        raise ArtifactBroken(
-            model=version.full_name, version=version.number, reason=f"its content does not fit ({error})"
-        ) from error
 
 
 def _assemble(artifact: Artifact, backbone: Backbone) -> Adapter:
     manifest, head, encoder = artifact.manifest, artifact.require(HeadWeights), packed_of(backbone)
-    revision = manifest.base_revision
-    if revision != backbone.revision:
-        raise ValueError(f"it was trained on revision {revision[:12]} of its base, here is {backbone.revision[:12]}")
     task, labels, features = manifest.task, manifest.labels, manifest.features
     # Logits divided by the temperature, for free: divide the head instead.
     temperature = manifest.temperature

@@ -6,7 +6,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 import structlog
 
@@ -34,6 +34,14 @@ class CachedAdapter(Protocol):
         """Memory that it takes, in bytes."""
 
 
+@runtime_checkable
+class HeldElsewhere(Protocol):
+    """An adapter that takes room beyond this process as well."""
+
+    def let_go(self) -> None:
+        """Give that room back, once no answer needs it; the cache has dropped the adapter."""
+
+
 AdapterT = TypeVar("AdapterT", bound=CachedAdapter)
 
 
@@ -45,6 +53,7 @@ class AdapterCache(Generic[AdapterT]):
         self._load = load
         self.limit_bytes = limit_bytes
         self._held: OrderedDict[Key, AdapterT] = OrderedDict()
+        self._models: dict[Key, str] = {}  # of what is held, the model
         self._loading: dict[Key, asyncio.Future[AdapterT]] = {}
         self._broken: OrderedDict[Key, tuple[float, ArtifactBroken]] = OrderedDict()
         self._loaders = ThreadPoolExecutor(LOADERS, "adapters")
@@ -83,23 +92,29 @@ class AdapterCache(Generic[AdapterT]):
     def drop(self, customer_id: str, manifest_sha256: str) -> None:
         """Drop one version."""
         key = (customer_id, manifest_sha256)
-        adapter = self._held.pop(key, None)
-        if adapter is not None:
-            self.bytes -= adapter.nbytes
+        if key in self._held:
+            self._let_go(key)
         if key in self._loading:
             self._dropped.add(key)
+
+    def drop_others(self, version: ResolvedVersion) -> None:
+        """Drop the other versions of a version's model: it answers now, and whoever pins another one loads it again."""
+        live = (version.customer_id, version.manifest_sha256)
+        for key in [key for key, model in self._models.items() if model == version.model_id and key != live]:
+            self._let_go(key)
 
     def drop_customer(self, customer_id: str) -> None:
         """Drop everything of one customer."""
         for key in [key for key in self._held if key[0] == customer_id]:
-            self.bytes -= self._held.pop(key).nbytes
+            self._let_go(key)
         if any(key[0] == customer_id for key in self._loading):
             self._gone.add(customer_id)
 
     def close(self) -> None:
-        """Stop loading and drop everything."""
+        """Stop loading and drop everything. What is held elsewhere stays there: the process ends, not the model."""
         self._loaders.shutdown(wait=False, cancel_futures=True)
         self._held.clear()
+        self._models.clear()
         self.bytes = 0
 
     def _start(self, version: ResolvedVersion) -> asyncio.Future[AdapterT]:
@@ -115,10 +130,10 @@ class AdapterCache(Generic[AdapterT]):
             self.loads += 1
             loading = asyncio.ensure_future(loop.run_in_executor(self._loaders, self._load, version))
             self._loading[key] = loading
-            loading.add_done_callback(lambda done: self._land(key, done, loop.time()))
+            loading.add_done_callback(lambda done: self._land(key, version.model_id, done, loop.time()))
         return loading
 
-    def _land(self, key: Key, loading: asyncio.Future[AdapterT], now: float) -> None:
+    def _land(self, key: Key, model_id: str, loading: asyncio.Future[AdapterT], now: float) -> None:
         del self._loading[key]
         gone = key[0] in self._gone or key in self._dropped
         self._dropped.discard(key)
@@ -135,13 +150,20 @@ class AdapterCache(Generic[AdapterT]):
                     self._broken.popitem(last=False)
             return
         if not gone:
-            self._keep(key, loading.result())
+            self._keep(key, model_id, loading.result())
 
-    def _keep(self, key: Key, adapter: AdapterT) -> None:
+    def _keep(self, key: Key, model_id: str, adapter: AdapterT) -> None:
         self._held[key] = adapter
+        self._models[key] = model_id
         self.bytes += adapter.nbytes
         while self.bytes > self.limit_bytes and self._held:
             # Also the newest, if it alone is larger than the limit: it answers what waits for it and is not kept.
-            _, victim = self._held.popitem(last=False)
-            self.bytes -= victim.nbytes
+            self._let_go(next(iter(self._held)))
             self.evictions += 1
+
+    def _let_go(self, key: Key) -> None:
+        adapter = self._held.pop(key)
+        del self._models[key]
+        self.bytes -= adapter.nbytes
+        if isinstance(adapter, HeldElsewhere):
+            adapter.let_go()

@@ -48,7 +48,7 @@ class ArtifactDiskCache:
         self._store = store
         self._parent = parent
         self._owned: int | None
-        self.folder, self._owned = _take_folder(parent)
+        self.folder, self._owned = take_folder(parent)
         self._limit = limit_bytes
         self._lock = threading.Lock()
         self._held: OrderedDict[str, int] = OrderedDict()  # relative folder → bytes, least recently used first
@@ -169,7 +169,7 @@ class ArtifactDiskCache:
         shutil.rmtree(self.folder / name, ignore_errors=True)
 
 
-def _take_folder(parent: Path) -> tuple[Path, int]:
+def take_folder(parent: Path) -> tuple[Path, int]:
     """Return the first numbered folder that no running process has locked, and the descriptor that locks it.
 
     The kernel drops a lock with its process, however that ends: what it fetched serves the next one.

@@ -33,7 +33,7 @@ from models.serving.encoders.requests import NOTHING, QueuedInput, Request, is_q
 from models.serving.encoders.waiting import WaitingRows
 from models.serving.errors import DeviceMemoryFull, PassFailed, ShuttingDown
 from models.serving.fair_queue import FairQueue
-from models.serving.pass_counts import WAIT_BOUNDS_S, Distribution
+from models.serving.pass_counts import WAIT_BOUNDS_S, Distribution, PassCounts
 
 log = structlog.get_logger(__name__)
 
@@ -147,6 +147,18 @@ class Engine:
     def busy(self) -> bool:
         """True while a pass runs."""
         return self._running > 0
+
+    @property
+    def counts(self) -> PassCounts:
+        """Counts of what it has computed so far."""
+        return PassCounts(
+            base_model=self.backbone.entry.name,
+            passes=self.passes,
+            rows=self.rows,
+            tokens=self.tokens,
+            waiting_rows=self.waiting_rows,
+            queue_wait_s=self.queue_wait_s,
+        )
 
     def waiting_of(self, customer_id: str) -> int:
         """Return how many rows of one customer no pass has taken yet."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from models.backbones import feature_names
@@ -71,12 +72,35 @@ def _names(adapters: Sequence[Adapter]) -> list[str]:
 def _run_padded(
     backbone: Backbone, network: Any, parts: Sequence[Any], adapters: Sequence[Adapter], vectors: Vectors
 ) -> None:
-    """Run a base without the fast path, or an adapter's own network instead of it."""
+    """Run a base without the fast path, or an adapter's own network instead of it.
+
+    Texts leave in batches of similar length: padded to one of thousands of tokens every short one would cost as much.
+    """
     names = _names(adapters)
+    plan: list[NDArray[np.int64]] = [np.arange(len(parts))]
+    if isinstance(backbone, TextBackbone):
+        plan = backbone.plan([len(part) for part in parts])
+    batches = [_padded(backbone, network, [parts[at] for at in chosen], names) for chosen in plan]
+    place_P = np.argsort(np.concatenate(plan))
+    for name in batches[0].pooled:
+        pooled_PD = torch.cat([batch.pooled[name] for batch in batches])
+        vectors.pooled[name] = pooled_PD[torch.from_numpy(place_P).to(pooled_PD.device)]
+    tokens = 0
+    for batch in batches:
+        batch.starts = batch.starts + tokens
+        tokens += max((len(hidden_ND) for hidden_ND in batch.hidden.values()), default=0)
+    for name in batches[0].hidden:
+        vectors.hidden[name] = torch.cat([batch.hidden[name] for batch in batches])
+        vectors.starts = np.concatenate([batch.starts for batch in batches])[place_P]
+
+
+def _padded(backbone: Backbone, network: Any, parts: Sequence[Any], names: Sequence[str]) -> Vectors:
+    """Return the vectors of parts in one padded batch."""
+    vectors = Vectors(parts, range(len(parts)), parts)
     tagged = [name for name in names if feature_names.parse(name).per_word]
     if network is None and not tagged:
         vectors.pooled = backbone.frozen_features(parts, names)
-        return
+        return vectors
     if network is None:
         if not isinstance(backbone, TextBackbone):
             raise TypeError(f"words are read by a text base, not by {type(backbone).__name__}")
@@ -90,6 +114,7 @@ def _run_padded(
         hidden_BTD = tapped[feature_names.parse(name).depth]
         vectors.hidden[name] = hidden_BTD.flatten(0, 1)
         vectors.starts = np.arange(hidden_BTD.shape[0]) * hidden_BTD.shape[1]
+    return vectors
 
 
 def _run_packed(

@@ -15,11 +15,9 @@ from models.datasets.limits import Limits
 from models.services.catalog import ResolvedVersion
 from models.serving.adapters.adapter import Adapter
 from models.serving.adapters.assembly import assemble
-from models.serving.encoders.engine import Engine
-from models.serving.encoders.engine_parts import EngineLimits
+from models.serving.encoders.engine_runner import EngineRunner, start_engine
 from models.serving.encoders.requests import Request
 from models.serving.inputs import READERS, read_pair
-from models.serving.pass_counts import PassCounts
 from models.serving.shared_compute import SharedCompute
 
 log = structlog.get_logger(__name__)
@@ -28,25 +26,14 @@ log = structlog.get_logger(__name__)
 MERGED_SHARE = 4
 
 
-class EncoderRunner:
+class EncoderRunner(EngineRunner):
     """Implements `runner.Runner` by an engine."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
 
     @classmethod
     def open(cls, entry: BackboneEntry, shared: SharedCompute) -> EncoderRunner:
         """Load the base and start its engine; blocks. Raises BaseModelUnreachable and UnsupportedBaseModel."""
         backbone, settings = shared.backbone(entry), shared.settings
-        on_cpu = backbone.device.type == "cpu"
-        limits = EngineLimits(
-            batch_tokens=settings.batch_tokens,
-            queue_per_customer=settings.queue_per_customer,
-            worker_threads=shared.worker_threads if on_cpu else 1,
-            merged_bytes=settings.adapter_memory_bytes // MERGED_SHARE,
-        )
-        engine = Engine(backbone, limits, device=shared.processor if on_cpu else None)
-        engine.start()
+        engine = start_engine(backbone, shared, merged_bytes=settings.adapter_memory_bytes // MERGED_SHARE)
         log.info("engine.started", base_model=entry.name, device=str(backbone.device), precision=str(backbone.dtype))
         return cls(engine)
 
@@ -54,34 +41,6 @@ class EncoderRunner:
     def base_adapter(self) -> Adapter:
         """An adapter whose output is the L2-normalised mean of the last layer."""
         return self.engine.embedding
-
-    @property
-    def waiting_rows(self) -> int:
-        """Number of rows that no pass has taken yet."""
-        return self.engine.waiting_rows
-
-    @property
-    def alive(self) -> bool:
-        """Whether every thread of the engine runs."""
-        return self.engine.alive
-
-    @property
-    def busy(self) -> bool:
-        """True while a pass runs."""
-        return self.engine.busy
-
-    @property
-    def counts(self) -> PassCounts:
-        """Counts of what it has computed so far."""
-        engine = self.engine
-        return PassCounts(
-            base_model=engine.backbone.entry.name,
-            passes=engine.passes,
-            rows=engine.rows,
-            tokens=engine.tokens,
-            waiting_rows=engine.waiting_rows,
-            queue_wait_s=engine.queue_wait_s,
-        )
 
     def assemble(self, artifact: Artifact, version: ResolvedVersion) -> Adapter:
         """Return the version in memory. Raises ArtifactBroken and DeviceMemoryFull."""
@@ -100,7 +59,3 @@ class EncoderRunner:
     def forget_customer(self, customer_id: str) -> None:
         """Drop the customer's merged adapter."""
         self.engine.hot_adapter_merge.forget(customer_id)
-
-    async def close(self) -> None:
-        """Answer what waits, then stop."""
-        await self.engine.close()

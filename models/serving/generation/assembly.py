@@ -8,15 +8,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from models.artifacts.errors import CorruptArtifact
 from models.artifacts.folder import Artifact
 from models.artifacts.parts import BlockWeights, LowRankWeights
 from models.artifacts.prompt import Prompt
 from models.backbones.linear import Linear
 from models.backbones.writing import DecoderBackbone
 from models.services.catalog import ResolvedVersion
+from models.serving.adapters.fitting import fitting
 from models.serving.adapters.low_rank import gather_lora
-from models.serving.errors import ArtifactBroken, DeviceMemoryFull
 from models.serving.generation.adapters import LORA_MODULES, OVERHEAD_BYTES, OwnNetwork, WritingAdapter
 from models.serving.generation.passes import pack
 
@@ -25,23 +24,14 @@ def assemble(
     artifact: Artifact, version: ResolvedVersion, backbone: DecoderBackbone, linears: Mapping[int, Linear]
 ) -> WritingAdapter:
     """Return the adapter. Raises ArtifactBroken for parts that do not fit this base, and DeviceMemoryFull."""
-    try:
+    with fitting(artifact, version, backbone.revision):
         return _assemble(artifact, version, backbone, linears)
-    except torch.OutOfMemoryError as error:
-        raise DeviceMemoryFull(what=f"the model '{version.full_name}'") from error
-    except (CorruptArtifact, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
-        raise ArtifactBroken(
-            model=version.full_name, version=version.number, reason=f"its content does not fit ({error})"
-        ) from error
 
 
 def _assemble(
     artifact: Artifact, version: ResolvedVersion, backbone: DecoderBackbone, linears: Mapping[int, Linear]
 ) -> WritingAdapter:
     manifest, prompt = artifact.manifest, Prompt.of(artifact.manifest)
-    if manifest.base_revision != backbone.revision:
-        here = backbone.revision[:12]
-        raise ValueError(f"it was trained on revision {manifest.base_revision[:12]} of its base, here is {here}")
     lora = network = None
     nbytes = OVERHEAD_BYTES + 2 * sum(len(str(message)) for example in prompt.examples for message in example)
     if (low_rank := artifact.find(LowRankWeights)) is not None:

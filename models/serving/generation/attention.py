@@ -41,15 +41,30 @@ class _Piece:
     mask: Tensor | None  # (R n, T), which of the T tokens each of n sees; None: all of them
 
 
+@dataclass(frozen=True, slots=True)
+class _Next:
+    """The next token of a sequence whose tokens are neighbours: what most pieces of most passes are."""
+
+    row: int
+    begin: int  # where the sequence's first token lies
+    stop: int
+
+
 def attend_to(memory: KeyValueMemory, tokens: Sequence[NewTokens], *, ratio: int, device: torch.device) -> Attend:
     """Return the attention of a pass; `ratio` is how many heads of queries share one of keys."""
     slots_N = torch.from_numpy(
         np.concatenate([memory.slots(new.blocks, new.start, new.stop) for new in tokens]).astype(np.int64)
     ).to(device)
     used = len(slots_N)  # rows behind these are padding
-    pieces = [
-        _Piece(new.rows, new.stop, memory.place(new.blocks, new.stop), _mask(new, ratio, device)) for new in tokens
-    ]
+    pieces: list[_Piece] = []
+    following: list[_Next] = []
+    for new in tokens:
+        place = memory.place(new.blocks, new.stop)
+        if new.stop - new.start == 1 and isinstance(place, slice):
+            following.append(_Next(new.rows.start, place.start, new.stop))
+        else:
+            pieces.append(_Piece(new.rows, new.stop, place, _mask(new, ratio, device)))
+    rows_S = torch.tensor([each.row for each in following], device=device)
 
     def attend(layer: int, query_NHd: Tensor, key_NGd: Tensor, value_NGd: Tensor) -> Tensor:
         memory.write(layer, slots_N, key_NGd[:used], value_NGd[:used])
@@ -57,6 +72,8 @@ def attend_to(memory: KeyValueMemory, tokens: Sequence[NewTokens], *, ratio: int
         rows, heads, width = query_NHd.shape
         query_NGRd = query_NHd.reshape(rows, heads // ratio, ratio, width)
         attended_NGRd = torch.zeros_like(query_NGRd)
+        if following:
+            attended_NGRd.index_copy_(0, rows_S, _attend_next(memory, layer, following, query_NGRd))
         for piece in pieces:
             key_TGd, value_TGd = memory.read(layer, piece.place, piece.stop)
             mine_GQd = query_NGRd[piece.rows].permute(1, 2, 0, 3).flatten(1, 2)
@@ -67,6 +84,25 @@ def attend_to(memory: KeyValueMemory, tokens: Sequence[NewTokens], *, ratio: int
         return attended_NGRd.flatten(1, 2)
 
     return attend
+
+
+def _attend_next(memory: KeyValueMemory, layer: int, following: Sequence[_Next], query_NGRd: Tensor) -> Tensor:
+    """Return what next tokens attend to, (S, G, R, d).
+
+    Three operators for each; of the general way's fifteen, one computes.
+    """
+    keys_1GTd, values_1GTd = memory.whole(layer)
+    query_by_row = torch.split(query_NGRd, 1)
+    return torch.cat(
+        [
+            F.scaled_dot_product_attention(
+                query_by_row[each.row],
+                keys_1GTd.narrow(2, each.begin, each.stop),
+                values_1GTd.narrow(2, each.begin, each.stop),
+            )
+            for each in following
+        ]
+    )
 
 
 def _mask(new: NewTokens, ratio: int, device: torch.device) -> Tensor | None:

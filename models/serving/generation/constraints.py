@@ -18,7 +18,7 @@ from models.serving.errors import InvalidInput, MissingLibrary
 
 ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
 # Small models lose themselves in whitespace: as `json.dumps` writes it, or without any.
-_WHITESPACE = {"whitespace_flexible": False, "item_separator": r",[ ]?", "key_separator": r":[ ]?"}
+WHITESPACE: Mapping[str, Any] = {"whitespace_flexible": False, "item_separator": r",[ ]?", "key_separator": r":[ ]?"}
 
 
 class Constraint:
@@ -74,7 +74,7 @@ class ConstraintCompiler:
                 self._guided = make(self._described, n_vocab=self._vocabulary, eos_token=self._ends)
         library = _library("llguidance")
         try:
-            grammar = library.LLMatcher.grammar_from_json_schema(json.dumps(schema), defaults=_WHITESPACE)
+            grammar = library.LLMatcher.grammar_from_json_schema(json.dumps(schema), defaults=dict(WHITESPACE))
             matcher = library.LLMatcher(self._guided, grammar, log_level=0)
         except (ValueError, RuntimeError) as error:
             raise _unusable(error) from error

@@ -31,6 +31,10 @@ class KeyValueMemory:
         shape = (config.blocks, count * BLOCK_TOKENS, config.key_value_heads, config.head_width)
         self._keys = torch.empty(shape, device=device, dtype=dtype).unbind(0)
         self._values = torch.empty(shape, device=device, dtype=dtype).unbind(0)
+        self._whole = [
+            (keys_TGd.transpose(0, 1)[None], values_TGd.transpose(0, 1)[None])
+            for keys_TGd, values_TGd in zip(self._keys, self._values, strict=True)
+        ]
         self._device = device
 
     def slots(self, blocks: Sequence[int], start: int, stop: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -52,6 +56,10 @@ class KeyValueMemory:
         """Store the keys and values of tokens."""
         self._keys[layer].index_copy_(0, slots_N, key_NGd)
         self._values[layer].index_copy_(0, slots_N, value_NGd)
+
+    def whole(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Return all keys and values of a layer as attention takes them, (1, G, tokens, d), to be narrowed."""
+        return self._whole[layer]
 
     def read(self, layer: int, place: Place, stop: int) -> tuple[Tensor, Tensor]:
         """Return the keys and values of a sequence's tokens before `stop`, (T, G, d) each."""

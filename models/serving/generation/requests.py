@@ -13,35 +13,24 @@ from models.serving.generation.constraints import Constraint
 from models.serving.generation.sampling import ChosenToken, Sampler
 from models.serving.generation.scheduler import Sequence
 from models.serving.generation.token_bytes import TextStream, TokenBytes
+from models.serving.piece_queue import PieceQueue
 from models.serving.writing import FinishReason, Piece, TokenLogprob
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True, eq=False)
-class OpenWriting:
+class OpenWriting(PieceQueue):
     """Implements `models.serving.writing.Writing`. The engine's thread writes the counts."""
 
     customer_id: str
     loop: asyncio.AbstractEventLoop
     prompt_tokens: int
     left: int  # choices that have not ended
-    pieces: asyncio.Queue[Piece | BaseException | None] = field(default_factory=asyncio.Queue)
     cached_tokens: int = 0
     completion_tokens: int = 0
     compute_s: float = 0.0
     gone: bool = False  # nobody listens any more
-    ended: bool = False
-
-    async def next(self) -> Piece | None:
-        """Return the next piece, None behind the last one. Raises what the engine failed with."""
-        if self.ended:
-            return None
-        piece = await self.pieces.get()
-        self.ended = piece is None or isinstance(piece, BaseException)
-        if isinstance(piece, BaseException):
-            raise piece
-        return piece
 
     def close(self) -> None:
         """Stop writing: the next step goes without it."""

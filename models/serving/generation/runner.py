@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
@@ -14,10 +11,10 @@ import structlog
 from models.artifacts.folder import Artifact
 from models.backbones.registry import BackboneEntry
 from models.backbones.writing import DecoderBackbone, load_decoder
-from models.datasets.examples import Conversation, Input
+from models.datasets.examples import Input
 from models.datasets.limits import Limits
 from models.services.catalog import ResolvedVersion
-from models.serving.errors import ContextLengthExceeded, InvalidInput
+from models.serving.conversations import Written, longest_answer, prompt_tokens, read_conversation, write_each
 from models.serving.generation.adapters import WritingAdapter
 from models.serving.generation.assembly import assemble
 from models.serving.generation.blocks import BLOCK_TOKENS, BlockPool, root_digest
@@ -29,39 +26,12 @@ from models.serving.generation.requests import Choice, OpenWriting
 from models.serving.generation.sampling import Sampler
 from models.serving.generation.scheduler import Sequence as TokenSequence
 from models.serving.generation.token_bytes import TextStream, TokenBytes
-from models.serving.inputs import read_text
 from models.serving.pass_counts import PassCounts
 from models.serving.shared_compute import SharedCompute
-from models.serving.writing import Message, SamplingParams, WriteRequest
+from models.serving.writing import WriteRequest
 from models.settings import Settings
 
 log = structlog.get_logger(__name__)
-
-# Answers to `predict` are the same every time.
-_GREEDY = SamplingParams(temperature=0.0)
-
-
-@dataclass(slots=True, eq=False)
-class Written:
-    """Implements `models.serving.runner.Answered`: texts that were written to inputs."""
-
-    inputs: Sequence[Input]
-    outputs: list[str]
-    tokens: int = 0
-    compute_s: float = 0.0
-    seconds: float = 0.0
-    truncated: tuple[int, ...] = ()  # what is too long is refused
-    rows: Mapping[int, Any] = field(default_factory=dict)
-
-    @property
-    def values(self) -> int:
-        """Number of texts."""
-        return len(self.outputs)
-
-    def timings_ms(self) -> dict[str, float]:
-        """Return how long it took; steps of many requests are not told apart."""
-        spent = {"queue": 0.0, "tokenize": 0.0, "compute": self.compute_s, "total": self.seconds}
-        return {name: seconds * 1e3 for name, seconds in spent.items()}
 
 
 class GenerationRunner:
@@ -140,51 +110,18 @@ class GenerationRunner:
 
     def read(self, adapter: WritingAdapter, value: Any, param: str, limits: Limits) -> Input:  # noqa: ARG002
         """Return a user's message or a conversation; raises InvalidInput."""
-        messages = value.get("messages") if isinstance(value, dict) else value
-        if not isinstance(messages, list):
-            return read_text(value, param, limits)
-        for at, message in enumerate(messages):
-            if not isinstance(message, dict) or not {"role", "content"} <= set(message):
-                reason = f"{param}[{at}] must be a message such as {{'role': 'user', 'content': '…'}}."
-                raise InvalidInput(reason=reason, param=param)
-            read_text(message["content"], f"{param}[{at}].content", limits)
-        if not messages:
-            raise InvalidInput(reason=f"{param} holds no message.", param=param)
-        return Conversation(json.dumps(messages))
+        return read_conversation(value, param, limits)
 
     async def submit(self, customer_id: str, adapter: WritingAdapter, inputs: Sequence[Input]) -> Written:
         """Write an answer to each input, greedily. Raises what `write` raises; leaves with its caller."""
-        began_at = time.perf_counter()
-        # As many at a time as are written at a time: a long list would fill the customer's queue.
-        places = asyncio.Semaphore(
-            min(self._settings.generation_sequences, self._settings.generation_queue_per_customer)
-        )
-        written = Written(inputs, [""] * len(inputs))
-
-        async def answer(index: int, messages: Sequence[Message]) -> None:
-            async with places:
-                writing = await self.write(customer_id, adapter, WriteRequest(messages, _GREEDY))
-                try:
-                    written.outputs[index] = await _whole(writing)
-                finally:
-                    writing.close()
-                    written.tokens += writing.prompt_tokens + writing.completion_tokens
-                    written.compute_s += writing.compute_s
-
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for index, each in enumerate(inputs):
-                    tasks.create_task(answer(index, _messages(each)))
-        except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from None
-        written.seconds = time.perf_counter() - began_at
-        return written
+        return await write_each(lambda request: self.write(customer_id, adapter, request), inputs, self._settings)
 
     async def write(self, customer_id: str, adapter: WritingAdapter, request: WriteRequest) -> OpenWriting:
         """Begin to answer. Raises InvalidInput, ContextLengthExceeded, QueueFull, ShuttingDown."""
         tokens, constraints = await asyncio.to_thread(self._prepare, adapter, request)
-        param = "prompt" if isinstance(request.prompt, str) else "messages"
-        most = self._completion(len(tokens), request.params.max_tokens, param)
+        most = longest_answer(
+            request, prompt=len(tokens), context=self.most_tokens, default=self._settings.generation_max_tokens
+        )
         loop = asyncio.get_running_loop()
         writing = OpenWriting(customer_id, loop, prompt_tokens=len(tokens), left=request.choices)
         choices = []
@@ -215,41 +152,7 @@ class GenerationRunner:
 
     def _prepare(self, adapter: WritingAdapter, request: WriteRequest) -> tuple[list[int], list[Constraint]]:
         """Return the prompt's tokens and the choices' constraints; blocks."""
-        prompt, own = request.prompt, adapter.prompt
-        if isinstance(prompt, str) and (own.form == "chat" and adapter.customer_id):
-            prompt = [{"role": "user", "content": prompt}]  # as it was taught
-        if isinstance(prompt, str):
-            tokens = self.backbone.encode_text(prompt)
-        else:
-            try:
-                tokens = self.backbone.encode_chat(own.before(prompt), tools=request.tools, add_generation_prompt=True)
-            except ValueError as error:
-                raise InvalidInput(reason=f"These messages cannot be read: {error}.", param="messages") from error
-        if not tokens:
-            raise InvalidInput(reason="The prompt is empty.", param="prompt")
+        of_customer = bool(adapter.customer_id)
+        tokens = prompt_tokens(self.backbone.tokenizer, adapter.prompt, request, of_customer=of_customer)
         schema = request.schema
         return tokens, [] if schema is None else [self._compiler.compile(schema) for _ in range(request.choices)]
-
-    def _completion(self, prompt: int, asked: int | None, param: str) -> int:
-        """Return how many tokens an answer may have; raises ContextLengthExceeded."""
-        room = self.most_tokens - prompt
-        if room < 1 or (asked is not None and asked > room):
-            completion = asked or 1
-            raise ContextLengthExceeded(
-                most=self.most_tokens, asked=prompt + completion, prompt=prompt, completion=completion, param=param
-            )
-        return asked or min(room, self._settings.generation_max_tokens)
-
-
-def _messages(value: Input) -> list[Message]:
-    if isinstance(value, Conversation):
-        messages: list[Message] = json.loads(value.messages)
-        return messages
-    return [{"role": "user", "content": str(value)}]
-
-
-async def _whole(writing: OpenWriting) -> str:
-    parts: list[str] = []
-    while (piece := await writing.next()) is not None:
-        parts.append(piece.text)
-    return "".join(parts)

@@ -159,7 +159,11 @@ def plan_low_rank(
         by_address = _multiplies_by_address(next(iter(weights_of.values())))
     members = [(weights_of[key], rows) for key, rows in rows_of.items()]
     if apart and by_address:
-        return LowRankPlan(_stretches([(weights, [row]) for weights, rows in members for row in rows], batch), touched)
+        each = [(weights, [row]) for weights, rows in members for row in rows]
+        # The BLAS multiplies single rows by another kernel if a call has nothing else: they have calls of their own.
+        single = [member for member in each if len(batch.span(member[1][0])) == 1]
+        longer = [member for member in each if len(batch.span(member[1][0])) > 1]
+        return LowRankPlan([*_stretches(single, batch), *_stretches(longer, batch)], touched)
     if len(members) == 1 and len(members[0][1]) == batch.rows:
         return LowRankPlan([_OneAdapter(members[0][0], None)], touched)
     return LowRankPlan((_stretches if by_address else _tiles)(members, batch), touched)

@@ -46,6 +46,14 @@ def describe(folder: Path, *, name: str = "tiny-writer") -> BackboneEntry:
     return BackboneEntry(name, "text", FolderSource(folder), "none", 48, 3, 0, MAX_TOKENS, kind="decoder")
 
 
+def offer(checkpoint: Path, file: Path, *, name: str = "tiny-writer") -> Path:
+    """Write the operator's file of bases, with a checkpoint that lies in a folder; return the file."""
+    source = {"folder": str(checkpoint)}
+    entry = {"modality": "text", "kind": "decoder", "source": source, "licence": "none", "max_tokens": MAX_TOKENS}
+    file.write_text(json.dumps({name: entry}))
+    return file
+
+
 def _tokenizer() -> Tokenizer:
     """Byte by byte."""
     pieces = [*_CONTROL, *sorted(pre_tokenizers.ByteLevel.alphabet())]

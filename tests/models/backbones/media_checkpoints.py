@@ -14,9 +14,10 @@ from models.backbones.registry import BackboneEntry, FolderSource, Modality
 
 _SIZE = {"height": 32, "width": 32}
 _PICTURES = {
-    "image_processor_type": "ViTImageProcessor", "do_resize": True, "size": _SIZE, "resample": 2, "do_rescale": True,
+    "do_resize": True, "size": _SIZE, "resample": 2, "do_rescale": True,
     "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": [0.5] * 3, "image_std": [0.5] * 3,
 }  # fmt: skip
+_PROCESSORS = {"dinov3": "DINOv3ViTImageProcessorFast"}  # where it is not that of ViT
 _TRANSFORMER = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64}
 _WAVES = {
     **_TRANSFORMER, "conv_dim": [16, 16], "conv_stride": [5, 4], "conv_kernel": [10, 8], "num_feat_extract_layers": 2,
@@ -26,6 +27,16 @@ _WAVE_EXTRACTOR = {"feature_extractor_type": "Wav2Vec2FeatureExtractor", "sampli
 _SPECTROGRAMS = {
     "feature_extractor_type": "ASTFeatureExtractor", "sampling_rate": 16000, "num_mel_bins": 32, "max_length": 128,
     "do_normalize": True, "mean": -4.27, "std": 4.57,
+}  # fmt: skip
+_WHISPER = {
+    "d_model": 32, "encoder_layers": 3, "encoder_attention_heads": 2, "encoder_ffn_dim": 64, "decoder_layers": 1,
+    "decoder_attention_heads": 2, "decoder_ffn_dim": 64, "vocab_size": 64, "num_mel_bins": 16,
+    "max_source_positions": 50, "max_target_positions": 8, "pad_token_id": 1, "bos_token_id": 1, "eos_token_id": 1,
+    "decoder_start_token_id": 2,
+}  # fmt: skip
+_WINDOWS = {  # of one second
+    "feature_extractor_type": "WhisperFeatureExtractor", "sampling_rate": 16000, "feature_size": 16, "chunk_length": 1,
+    "hop_length": 160, "n_fft": 400,
 }  # fmt: skip
 FRONTEND = {
     "sample_rate": 16000, "frame_length": 400, "frame_step": 160, "fft_length": 512, "window": "hann_periodic",
@@ -45,6 +56,9 @@ PICTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "vit": ("ViTConfig", {**_TRANSFORMER, "image_size": 32, "patch_size": 8}),
     "deit": ("DeiTConfig", {**_TRANSFORMER, "image_size": 32, "patch_size": 8}),
     "dinov2": ("Dinov2Config", {**_TRANSFORMER, "image_size": 32, "patch_size": 8, "mlp_ratio": 2}),
+    "dinov3": ("DINOv3ViTConfig", {**_TRANSFORMER, "image_size": 32, "patch_size": 8, "num_register_tokens": 4}),
+    "siglip": ("SiglipConfig", {"vision_config": {**_TRANSFORMER, "image_size": 32, "patch_size": 8},
+                                "text_config": {**_TRANSFORMER, "vocab_size": 64}}),
 }  # fmt: skip
 SOUNDS: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
     "yamnet": ("MobileNetV1Config", {"depth_multiplier": 0.25, "num_channels": 1}, "frontend.json", FRONTEND),
@@ -54,6 +68,7 @@ SOUNDS: dict[str, tuple[str, dict[str, Any], str, dict[str, Any]]] = {
     "wav2vec2-stable": ("Wav2Vec2Config", {**_WAVES, "do_stable_layer_norm": True, "feat_extract_norm": "layer"},
                         "preprocessor_config.json", _WAVE_EXTRACTOR),
     "hubert": ("HubertConfig", _WAVES, "preprocessor_config.json", _WAVE_EXTRACTOR),
+    "whisper": ("WhisperConfig", _WHISPER, "preprocessor_config.json", _WINDOWS),
 }  # fmt: skip
 
 
@@ -62,7 +77,8 @@ def write(folder: Path, name: str) -> BackboneEntry:
     torch.manual_seed(0)
     modality: Modality = "image" if name in PICTURES else "audio"
     kind, options = (PICTURES.get(name) or SOUNDS[name])[:2]
-    beside, content = ("preprocessor_config.json", _PICTURES) if modality == "image" else SOUNDS[name][2:]
+    pictures = {**_PICTURES, "image_processor_type": _PROCESSORS.get(name, "ViTImageProcessor")}
+    beside, content = ("preprocessor_config.json", pictures) if modality == "image" else SOUNDS[name][2:]
     model = AutoModel.from_config(getattr(transformers, kind)(**options))
     for module in model.modules():  # placeholders would hide a mistake about running statistics
         if isinstance(module, torch.nn.BatchNorm2d):

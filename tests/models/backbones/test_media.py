@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from models.backbones import loading, sizes
 from models.backbones.checkpoint import from_pretrained
 from models.backbones.errors import BaseModelUnreachable, Stopped, UnsupportedBaseModel
+from models.backbones.float_processor import FloatProcessor
 from models.backbones.media import MediaBackbone
 from models.backbones.registry import BackboneEntry, FolderSource
 from models.datasets.examples import Media
@@ -49,13 +52,22 @@ def test_the_last_features_are_those_of_the_model_itself(backbone):
     for media in inputs_for(backbone.entry.modality, 3):
         batch = backbone.collate(backbone.tokenize([media]))
         with torch.inference_mode():
-            hidden = model(batch.values).last_hidden_state
+            hidden = part_that_reads(model)(batch.values).last_hidden_state
         if backbone.encoder.is_map:
             expected = hidden.mean((2, 3)).mean(0)
         else:
-            expected = hidden[:, backbone.encoder.special :].mean((0, 1))
+            ends = batch.filled or [hidden.shape[1]] * len(hidden)
+            places = [entry[backbone.encoder.special : end] for entry, end in zip(hidden, ends, strict=True)]
+            expected = torch.cat(places).mean(0)
         found = backbone.encode([media], [f"mean.{backbone.blocks}"])[0]
         np.testing.assert_allclose(found, expected.cpu().numpy(), atol=2e-5)
+
+
+def part_that_reads(model):
+    """Of one that reads pictures and texts its eyes, of one that hears and writes its ears."""
+    if model.config.is_encoder_decoder:
+        return model.get_encoder()
+    return getattr(model, "vision_model", model)
 
 
 def torch_model():
@@ -166,6 +178,44 @@ def test_long_sounds_are_cut_for_attention(tmp_path):
     (row,) = backbone.tokenize([Media("", sound(seconds=45, rate=4_000))])
     assert len(row) == 15 * 256
     assert backbone.collate([row]).values.shape == (15, 48_000)
+
+
+def test_what_is_behind_a_short_sound_is_not_pooled(tmp_path):
+    backbone = load(media_checkpoints.write(tmp_path, "whisper"))
+    short, long = Media("", sound(seconds=0.21, rate=16_000)), Media("", sound(seconds=2.5, rate=16_000))
+    batch = backbone.collate(backbone.tokenize([short, long]))
+    assert batch.starts == (0, 1, 4)  # windows of a second
+    assert batch.filled == (11, 50, 50, 25)  # frames of 20 milliseconds
+    names = [f"{kind}.3" for kind in ("mean", "max", "std")]
+    with torch.inference_mode():
+        hidden, _ = backbone.encoder.run(batch, backbone.encoder.embed(batch), 0, 3)
+    for row, frames in ((0, hidden[0, :11]), (1, torch.cat([hidden[1], hidden[2], hidden[3, :25]]))):
+        expected = torch.cat([frames.mean(0), frames.amax(0), frames.std(0, correction=0)])
+        found = backbone.encode([(short, long)[row]], names)[0]
+        np.testing.assert_allclose(found, expected.cpu().numpy(), atol=1e-4)
+
+
+def test_a_picture_of_other_sides_than_the_places_is_refused(tmp_path):
+    entry = media_checkpoints.write(tmp_path, "dinov3")
+    settings = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    square, *others = ({"height": 64, "width": width} for width in (64, 32, 16))
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({**settings, "size": square}))
+    assert load(entry).width == 32
+    for size in others:
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps({**settings, "size": size}))
+        with pytest.raises(UnsupportedBaseModel, match="DINOv3"):
+            load(entry)
+
+
+def test_pictures_in_floats_are_those_of_pillow_but_for_rounding():
+    settings = {"size": {"height": 20, "width": 24}, "resample": 2, "image_mean": [0.4] * 3, "image_std": [0.2] * 3}
+    photo = Image.open(io.BytesIO(picture("PNG", size=(61, 47))))
+    found = FloatProcessor(settings)(photo)["pixel_values"][0]
+    pixels = np.asarray(photo.resize((24, 20), Image.Resampling.BILINEAR), dtype=np.float32)
+    expected = torch.from_numpy((pixels / 255 - 0.4) / 0.2).permute(2, 0, 1)
+    torch.testing.assert_close(found, expected, atol=1.5 / 255 / 0.2, rtol=0)
+    with pytest.raises(ValueError, match="height and a width"):
+        FloatProcessor({**settings, "size": {"shortest_edge": 20}})
 
 
 def test_folders_that_are_no_such_base(tmp_path):

@@ -135,6 +135,12 @@ def test_the_default_base_is_the_first_that_reads_the_modality(tmp_path: Path) -
     assert registry.default_for(settings, "text").name == "minilm"
 
 
+def test_no_base_is_called_auto(tmp_path: Path) -> None:
+    fields = {"modality": "text", "source": {"folder": "/none"}, "licence": "MIT", "width": 8, "blocks": 2}
+    with pytest.raises(InvalidBaseModelsFile, match="leave the choice to us"):
+        registry.entries(_settings(tmp_path, {"auto": fields}))
+
+
 def test_sizes_must_be_stated_where_they_cannot_be_read(tmp_path: Path) -> None:
     fields = {"modality": "text", "source": {"hub": "org/never-downloaded", "revision": "abc"}, "licence": "MIT"}
     with pytest.raises(InvalidBaseModelsFile, match="needs width and blocks"):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import AutoModel, BertConfig
+from transformers import AutoModel, BertConfig, ModernBertConfig
 
 from models.backbones.registry import BackboneEntry, FolderSource
 
@@ -27,11 +27,28 @@ def write(folder: Path, *, width: int = 32, blocks: int = 3) -> BackboneEntry:
         intermediate_size=2 * width, max_position_embeddings=MAX_TOKENS, initializer_range=0.2,
     )  # fmt: skip
     AutoModel.from_config(config, add_pooling_layer=False).save_pretrained(folder)
+    _write_tokenizer(folder)
+    return describe(folder, width=width, blocks=blocks)
+
+
+def write_modern(folder: Path, *, width: int = 32, blocks: int = 5) -> BackboneEntry:
+    """Make a ModernBERT in `folder`, whose local blocks see four tokens on either side, and describe it."""
+    torch.manual_seed(0)
+    config = ModernBertConfig(
+        vocab_size=len(_VOCABULARY), hidden_size=width, num_hidden_layers=blocks, num_attention_heads=2,
+        intermediate_size=2 * width, max_position_embeddings=MAX_TOKENS, local_attention=8, initializer_range=0.2,
+        pad_token_id=0, bos_token_id=2, cls_token_id=2, eos_token_id=3, sep_token_id=3,
+    )  # fmt: skip
+    AutoModel.from_config(config).save_pretrained(folder)
+    _write_tokenizer(folder)
+    return describe(folder, width=width, blocks=blocks)
+
+
+def _write_tokenizer(folder: Path) -> None:
     _tokenizer().save(str(folder / "tokenizer.json"))
     named = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     beside = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": MAX_TOKENS, **named}
     (folder / "tokenizer_config.json").write_text(json.dumps(beside, indent=1) + "\n")
-    return describe(folder, width=width, blocks=blocks)
 
 
 def describe(folder: Path, *, width: int = 32, blocks: int = 3) -> BackboneEntry:

@@ -62,11 +62,12 @@ def folders(content: bytes | None = None, *, name: str = "bad.jpg", rows: int = 
     return members if content is None else {**members, f"ants/{name}": content}
 
 
-def png_header(width: int, height: int, *, rows: bytes = b"") -> bytes:
-    """A PNG that declares a size; its data is `rows`, packed."""
+def png_header(width: int, height: int, *, rows: bytes = b"", comment: bytes = b"") -> bytes:
+    """A PNG that declares a size; its data is `rows`, packed, and so is its `comment`, if it has one."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows, 9)) + chunk(b"IEND", b"")
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    text = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(comment, 9)) if comment else b""
+    return b"\x89PNG\r\n\x1a\n" + head + text + chunk(b"IDAT", zlib.compress(rows, 9)) + chunk(b"IEND", b"")

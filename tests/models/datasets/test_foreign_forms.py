@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from models.datasets.errors import InvalidDataset, NotUtf8, WrongFormat
+from models.datasets.errors import InvalidDataset, NotUtf8, UnknownColumns, WrongFormat
 from models.datasets.examples import Span
 from models.datasets.formats import charsets
 from models.datasets.limits import Limits
@@ -294,3 +294,58 @@ def test_office_files_are_known_by_their_members(refusal, members, found):
     error = refusal(buffer.getvalue(), filename="table.bin")
     assert isinstance(error, WrongFormat)
     assert found in str(error)
+
+
+# Texts that are no tables
+
+_ROOT = Path(__file__).parents[3]
+_PAGE = "<div>\n<h1>Opening hours</h1>\n<p>Monday, Tuesday, and by appointment</p>\n</div>\n"
+_LETTER = "Dear Sir,\n\nI write to you, as promised, about the parcel.\nIt came late, and broken.\n\nYours,\nAnn\n"
+_TALE = '"Hello," she said, "I am here."\n\nHe looked up, surprised.\nNobody had told him, of course.\n'
+_SCRIPT = "function f(x) {\n  return x;\n}\nlet y = f(2);\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        ("README.md", "a Markdown document"),
+        ("CHANGELOG.md", "a Markdown document"),
+        ("LICENSE", "a text without columns"),
+        ("models/datasets/written.py", "source code"),
+        ("docker-compose.yml", "a configuration file"),
+        (".ci/run", "a script"),
+        (_PAGE, "an HTML or XML document"),
+        (_LETTER, "a text without columns"),
+        (_TALE, "a text without columns"),
+        (_SCRIPT, "source code"),
+        ("where is it\nit never came\nthank you all\n", "a text without columns"),
+        ("text~label\nwhere is it~order\nthank you~thanks\n", "a text without columns"),
+    ],
+    ids=lambda given: given.split("\n")[0][:30],
+)
+def test_what_is_no_table_is_called_what_it_looks_like(refusal, content, kind):
+    """Before: "No column 'text' and no column 'label'. The file's columns are '# Graft'."."""
+    text = content if "\n" in content else (_ROOT / content).read_text(encoding="utf-8")
+    error = refusal(text, filename="given.txt")
+    assert isinstance(error, WrongFormat)
+    assert str(error).startswith(f"'given.txt' is {kind}, by the look of it, where a table is expected")
+    assert "a first line that names the columns (text,label)" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("review\nI like it\nI do not\nwell, hm\n", 'Pass columns={"text": "review"}, or rename'),
+        ("body,kind\nhello, dear,a\nwell, yes, no,b\nx,a\n", '"label": "kind"'),
+        ("quelle,ziel\na,b\nc,d\ne,f\n", "The file's columns are 'quelle', 'ziel'."),
+        (
+            "I like it,positive\nI do not,negative\nwell,negative\n",
+            "Name the columns text and label in the file's first line",
+        ),
+        ("# exported today\n\ntext,label\nx,a\ny,b\n", "The names of the columns are in line 3"),
+    ],
+)
+def test_tables_without_the_right_names_are_tables(refusal, content, said):
+    error = refusal(content)
+    assert isinstance(error, UnknownColumns)
+    assert said in str(error)

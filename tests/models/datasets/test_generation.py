@@ -124,3 +124,13 @@ def test_rows_that_repeat_are_named(profile):
     (note,) = [warning for warning in found.warnings if warning["code"] == "near_duplicates"]
     assert note["rows"] == [[1, 2]]
     assert "prompt and answer" in note["message"]
+    other = chat(("system", "Be brief."), ("user", "fact 1"), ("assistant", "Another answer to it."))
+    found = profile(lines(written(1), other, written(1), written(2), written(3)))
+    (note,) = [warning for warning in found.warnings if warning["code"] == "near_duplicates"]
+    assert note["rows"] == [[1, 3]]
+
+
+def test_texts_repeat_where_the_texts_do(profile):
+    found = profile("text\nonce upon\na time\nOnce  upon\nonce upon\nan end\n", task=TASK)
+    (note,) = [warning for warning in found.warnings if warning["code"] == "near_duplicates"]
+    assert note["rows"] == [[1, 4]]

@@ -252,7 +252,10 @@ def test_large_pages_of_pictures_are_accepted_where_pages_of_text_are_not(profil
 def test_inputs_of_a_request():
     data, text = picture(), base64.b64encode(picture()).decode()
     spellings = (text.rstrip("="), text[:20] + "\n" + text[20:], base64.urlsafe_b64encode(data).decode())
-    for value in (text, {"image": text}, f"data:image/jpeg;base64,{text}", *spellings):
+    urls = [
+        f"{head}{text}" for head in ("data:image/jpeg;base64,", "DATA:Image/PNG;name=a.png;BASE64,", "data:;base64,")
+    ]
+    for value in (text, {"image": text}, *urls, *spellings):
         media = inputs.from_json(value, "image", LIMITS, param="inputs[0]")
         assert (media.data, media.extent) == (data, 24 * 16)
     assert inputs.from_upload(sound(), "a.wav", "audio", LIMITS, param="file").extent == 1_600
@@ -269,6 +272,8 @@ def test_inputs_of_a_request():
         (None, "is None"),
         ({"image": ["x"]}, "where base64 is expected"),
         ("data:image/png,rawbytes", "without ';base64'"),
+        ("data:audio/wav;base64,AAAA", "a data URL of the type 'audio/wav' where a picture is expected"),
+        ("http://example.org/a.png", "nothing is fetched"),
         (base64.b64encode(picture("GIF")).decode(), "is a GIF picture"),
         (base64.b64encode(png_header(50_000, 50_000)).decode(), "2500000000 pixels"),
         ("A" * 2_000, "known format"),

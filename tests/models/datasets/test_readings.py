@@ -429,5 +429,7 @@ def test_conversations_of_sharegpt_are_read(profile, examples):
 
 def test_long_texts_are_counted_by_words(profile):
     rows = [{"text": "word " * (300 if n < 3 else 20), "label": "ab"[n % 2]} for n in range(8)]
-    assert profile(jsonl(*rows)).words == {"64": 3, "128": 3, "256": 3}
+    found = profile(jsonl(*rows))
+    assert found.words == {"64": 3, "128": 3, "256": 3}
+    assert found.long_rows == {"64": [1, 2, 3], "128": [1, 2, 3], "256": [1, 2, 3]}
     assert [count_longer({"64": 3, "256": 2}, most) for most in (66, 256, 258, 512)] == [3, 2, 2, 0]

@@ -44,8 +44,11 @@ def test_rare_labels_are_left_out_and_the_report_says_so(
 
 def test_rows_of_both_files_are_not_scored(small_backbone: TextBackbone, make_request: RequestFactory) -> None:
     held = [("OPEN  number 1", "b"), ("open number 21", "b"), ("close number 22", "a"), ("close number 2", "b")]
-    data = report_of(make_request(rows(12), validation=held), small_backbone)["data"]
+    report = report_of(make_request(rows(12), validation=held), small_backbone)
+    data = report["data"]
     assert (data["validation_rows"], data["validation_rows_in_training"]) == (2, 2)
+    (warning,) = [warning for warning in report["warnings"] if warning["code"] == "validation_in_training"]
+    assert (warning["count"], "2 of the 4 rows" in warning["message"]) == (2, True)
     request = make_request(rows(12), validation=rows(12))
     report = report_of(request, small_backbone)
     assert (report["data"]["validation_rows"], report["data"]["validation_rows_in_training"]) == (0, 12)
@@ -100,6 +103,7 @@ def test_texts_that_are_not_read_to_their_end_are_counted(
     data = report_of(make_request([*rows(8), *long, *longer]), small_backbone)["data"]
     assert (data["windows"]["texts"], data["windows"]["of"]) == (5, 13)
     assert (data["truncated"]["texts"], data["truncated"]["of"], data["truncated"]["read_tokens"]) == (2, 13, 150)
+    assert (data["windows"]["rows"], data["truncated"]["rows"]) == ([9, 10, 11, 12, 13], [12, 13])
     data = report_of(make_request(rows(8)), small_backbone)["data"]
     assert not {"windows", "truncated"} & data.keys()
 

@@ -78,7 +78,12 @@ def test_same_seed_same_bytes(small_backbone: TextBackbone, few: Rows, make_requ
     )
     again = replace(request, output_dir=request.output_dir.with_name("again"))
     other = replace(request, output_dir=request.output_dir.with_name("other"), seed=8)
-    first, second, third = (_candidates(_run(each, small_backbone)) for each in (request, again, other))
+    events = _run(request, small_backbone)
+    assert isinstance(events[-1], Finished)
+    (epoch,) = events[-1].curve  # with a loss, and the score of the trial's held-out rows
+    assert (epoch.step, epoch.train_accuracy) == (1, None)
+    assert epoch.valid_loss is not None
+    first, second, third = map(_candidates, (events, *(_run(each, small_backbone) for each in (again, other))))
     assert [candidate.name for candidate in first] == ["head", "lora"]
     for one, two in zip(first, second, strict=True):
         assert (one.artifact_dir / WEIGHTS).read_bytes() == (two.artifact_dir / WEIGHTS).read_bytes()

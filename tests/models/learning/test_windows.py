@@ -54,8 +54,8 @@ def tails(count: int, *, seed: int) -> list[tuple[str, str]]:
         ("head", {"lexical": False}),
         ("head", {"lexical": True}),
         *(
-            pytest.param(strategy, {"lexical": False, "n_epochs": 2, "lora_rank": 2}, marks=pytest.mark.slow)
-            for strategy in ("lora", "partial", "full", "scratch")
+            pytest.param(strategy, {"lexical": False, "n_epochs": epochs, "lora_rank": 2}, marks=pytest.mark.slow)
+            for strategy, epochs in (("lora", 4), ("partial", 4), ("full", 4))
         ),
     ],
 )

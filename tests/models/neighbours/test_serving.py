@@ -24,6 +24,7 @@ from models.services.resources import Resources
 from models.serving.errors import InvalidInput
 from models.serving.predictor import PredictCall, Predictor
 from models.settings import Settings
+from tests.claiming import claim as claim_job
 from tests.models.neighbours.rows import NeighbourRows
 from tests.models.neighbours.task import NEAREST_ROW
 from tests.models.serving.conftest import make_artifact, until
@@ -69,7 +70,7 @@ def publish(
     data.write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in ROWS["acme"]))
     file = files.create(resources, customer.id, files.NewFile(data, "rows.csv", task=task))
     job = jobs.submit(resources, customer.id, JobRequest(training_file=file.id, suffix=model))
-    claim = claims.claim(resources, job.id, "worker-of-the-tests")
+    claim = claim_job(resources, job.id, "worker-of-the-tests")
     assert claim is not None
     write_artifact(artifact, folder / "version")
     version = VersionReady("only", folder / "version", {"score": 0.9}, {}, improves=True)

@@ -13,7 +13,7 @@ import redis
 from sqlalchemy import event, update
 
 from models.learning.contract.comparison import LiveComparison
-from models.learning.contract.events import Finished, VersionReady
+from models.learning.contract.events import CurvePoint, Finished, VersionReady
 from models.records.clock import clock
 from models.records.customers import Customer
 from models.records.files import File
@@ -23,7 +23,20 @@ from models.services.claims import Claim
 from models.services.jobs import JobRequest
 from models.services.queue import QUEUE_NAME
 from models.services.resources import Resources
+from tests.claiming import claim as claim_job
 from tests.conftest import NAMED_DATABASE
+
+# Where rows are locked and waited for, both databases are asked in the default run, too; of all else PostgreSQL is
+# asked with the slow tests, and in CI's run on PostgreSQL.
+_LOCKING = {"test_claiming", "test_claims", "test_contention", "test_idempotency", "test_quotas", "test_sweeping"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        kind = item.callspec.params.get("database_kind") if hasattr(item, "callspec") else None
+        here = item.path.is_relative_to(Path(__file__).parent) and item.path.stem not in _LOCKING
+        if here and kind == "postgresql" and not NAMED_DATABASE:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(params=NAMED_DATABASE or ["sqlite", "postgresql"])
@@ -70,7 +83,7 @@ class Bench:
 
     def claim(self, job: Job, worker: str = "worker-1") -> Claim:
         """A claimed job."""
-        claim = claims.claim(self.resources, job.id, worker)
+        claim = claim_job(self.resources, job.id, worker)
         assert claim is not None
         return claim
 
@@ -84,10 +97,12 @@ class Bench:
         (folder / "manifest.json").write_text(f'{{"content": "{content}"}}')
         return VersionReady(name, folder, {"score": 0.9, "baseline": 0.5, **metrics}, {"strategy": name}, improves)
 
-    def finished(self, best: str = "head", comparison: LiveComparison | None = None) -> Finished:
+    def finished(
+        self, best: str = "head", comparison: LiveComparison | None = None, curve: tuple[CurvePoint, ...] = ()
+    ) -> Finished:
         """The end of a run."""
         report = {"hyperparameters": {"n_epochs": 3}}
-        return Finished(best, report, trained_rows=20, trained_tokens=200, seconds=1.5, comparison=comparison)
+        return Finished(best, report, 20, trained_tokens=200, seconds=1.5, comparison=comparison, curve=curve)
 
     def succeed(self, customer: Customer, name: str = "head", *, score: float = 0.9, **values: Any) -> Job:
         """A job that has succeeded with one version."""

@@ -55,7 +55,7 @@ def test_retries_end(resources: Resources, bench: Bench, customer: MakeCustomer)
     assert after.error is not None
     assert (after.error["code"], after.error["blame"]) == ("trainer_died", "server")
     assert "Gave up after 3 attempts" in after.error["message"]
-    assert claims.claim(resources, job.id, "worker") is None
+    assert claims.claim_next(resources, "worker") is None
     assert usage.list_page(resources, job.customer_id, 0, 1e11).data == []
 
 

@@ -26,7 +26,7 @@ def test_one_of_many_workers_gets_the_job(resources: Resources, bench: Bench, cu
 
     def claim(number: int) -> None:
         start.wait()
-        got.append(claims.claim(resources, job.id, f"worker-{number}"))
+        got.append(claims.claim_next(resources, f"worker-{number}"))
 
     threads = [threading.Thread(target=claim, args=(number,)) for number in range(8)]
     for thread in threads:
@@ -68,13 +68,12 @@ def test_warnings_of_files_settings_and_run_are_on_the_job_and_in_its_report(
 
 def test_the_same_message_five_times(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
     job = bench.job(customer())
-    first, *others = [claims.claim(resources, job.id, "worker-1") for _ in range(5)]
+    first, *others = [claims.claim_next(resources, "worker-1") for _ in range(5)]
     assert first is not None
     assert others == [None] * 4
     claims.publish(resources, first, bench.candidate(), promote=True)
     claims.finish(resources, first, bench.finished())
-    assert claims.claim(resources, job.id, "worker-1") is None
-    assert claims.claim(resources, "ftjob-never-was", "worker-1") is None
+    assert claims.claim_next(resources, "worker-1") is None
     assert bench.read(job).attempt == 1
 
 
@@ -143,6 +142,23 @@ def test_a_first_job_makes_a_live_version_and_is_billed_once(
     assert [(row.kind, row.subject, row.name) for row in changes.since(resources, 60)] == [
         ("model", acme.id, "tickets")
     ]
+
+
+@pytest.mark.parametrize(("strategy", "level"), [("lora", "warn"), ("auto", "info")])
+def test_a_version_that_is_not_better_is_not_live_and_the_job_says_why(
+    resources: Resources, bench: Bench, customer: MakeCustomer, strategy: str, level: str
+) -> None:
+    acme = customer("acme")
+    job = bench.job(acme, suffix="tickets", strategy=strategy, promote="always")
+    claim = bench.claim(job)
+    claims.publish(resources, claim, bench.candidate("head"), promote=True)
+    claims.publish(resources, claim, bench.candidate("lora", improves=False), promote=True)
+    done = claims.finish(resources, claim, bench.finished("head"))
+    assert catalog.resolve(resources, acme.id, "tickets").number == 1
+    (event,) = [event for event in jobs.events_page(resources, acme.id, job.id).data if "not better" in event.message]
+    assert (event.level, "Version 2 (lora)" in event.message) == (level, True)
+    assert done.report is not None
+    assert done.report["promotion"]["reason"] == event.message
 
 
 def test_a_stale_attempt_writes_nothing(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:

@@ -33,12 +33,17 @@ def _write(path: Path) -> Path:
 
 def test_long_texts_are_warned_of_by_the_base_that_reads_them() -> None:
     words = {"64": 9, "128": 7, "256": 5, "384": 4, "512": 4, "8192": 1}
-    long, cut = files.warn_of_long_texts(registry.MINILM, words, "mails.csv")
+    profile = {"words": words, "long_rows": {"256": [2, 3, 5, 7, 11], "8192": [7]}}
+    long, cut = files.warn_of_long_texts(registry.MINILM, profile, "mails.csv")
     assert (long["code"], long["count"]) == ("windows", 5)
     assert "5 texts or more in 'mails.csv' are longer than the 256 tokens" in long["message"]
+    assert "first in rows 2, 3, 5, 7, 11: they are read in windows" in long["message"]
+    assert "first in row 7: what is behind is not read" in cut["message"]
+    assert (long["rows"], cut["rows"]) == ([2, 3, 5, 7, 11], [7])
     assert (cut["code"], cut["count"]) == ("truncated", 1)
-    assert [each["code"] for each in files.warn_of_long_texts(registry.MINILM, {"256": 1}, "a.csv")] == ["windows"]
-    assert files.warn_of_long_texts(registry.MINILM, {"64": 9, "128": 7}, "a.csv") == []
+    (of_before,) = files.warn_of_long_texts(registry.MINILM, {"words": {"256": 1}}, "a.csv")
+    assert (of_before["code"], "rows" in of_before, "first in" in of_before["message"]) == ("windows", False, False)
+    assert files.warn_of_long_texts(registry.MINILM, {"words": {"64": 9, "128": 7}}, "a.csv") == []
     media = replace(registry.MINILM, modality="image", max_tokens=0)
     assert files.warn_of_long_texts(media, {}, "a.zip") == []
 

@@ -12,6 +12,7 @@ from models.records.customers import Customer
 from models.records.jobs import Job
 from models.services import claims, job_figures, jobs
 from models.services.resources import Resources
+from tests.claiming import claim as claim_job
 
 from .conftest import Bench
 
@@ -23,7 +24,7 @@ def test_failures_are_counted_by_whose_fault_they_are(
 ) -> None:
     acme = customer("acme")
     for blame in ("user", "server", "server"):
-        claim = claims.claim(resources, bench.job(acme).id, "worker")
+        claim = claim_job(resources, bench.job(acme).id, "worker")
         assert claim is not None
         claims.fail(resources, claim, JobError("code", "what happened", blame=blame))
     figures = job_figures.measure(resources)
@@ -40,7 +41,7 @@ def test_the_oldest_queued_job_is_the_one_that_waits_longest(
     with resources.database.transaction() as session:
         for job_id, age_s in ((running, 9_000), (old, 600)):
             session.execute(update(Job).where(Job.id == job_id).values(queued_at=time.time() - age_s))
-    assert claims.claim(resources, running, "worker") is not None
+    assert claim_job(resources, running, "worker") is not None
     assert 590 < job_figures.measure(resources).oldest_queued_s < 700
 
 

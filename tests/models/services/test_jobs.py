@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from models.backbones import registry
+from models.backbones import base_models_file
+from models.backbones.errors import BaseModelRetired
 from models.errors import InvalidRequest, JobError, NotFound
-from models.learning.contract.errors import NoLinearLayers
+from models.learning.contract.errors import UnsupportedStrategy
 from models.records.customers import Customer
 from models.services import claims, files, jobs
 from models.services.errors import (
@@ -20,14 +21,12 @@ from models.services.errors import (
     ModelMismatch,
     NameTaken,
     RateQuotaExceeded,
-    StrategyOfAnotherKind,
     UnknownHyperparameter,
     UnknownLabels,
     UnknownStrategy,
     UnusableFile,
 )
 from models.services.files import NewFile
-from models.services.hyperparameters import check_strategy
 from models.services.jobs import JobFilter, JobRequest
 from models.services.resources import Resources
 
@@ -54,6 +53,19 @@ def test_a_submitted_job_is_queued_and_sent(resources: Resources, bench: Bench, 
     assert bench.messages() == 1
 
 
+def test_a_retired_base_takes_no_jobs_and_those_that_wait_are_kept(
+    resources: Resources, bench: Bench, customer: MakeCustomer
+) -> None:
+    acme = customer("acme")
+    waiting = bench.job(acme)
+    with base_models_file.changing(resources.settings) as entries:
+        entries["minilm"] = {"retired": True}
+    for asked in (None, "minilm"):
+        with pytest.raises(BaseModelRetired, match="'minilm' is retired"):
+            bench.job(acme, training_file=waiting.training_file_id, model=asked)
+    assert bench.claim(waiting).job.base_model == "minilm"
+
+
 def test_what_is_set_is_kept(bench: Bench, customer: MakeCustomer) -> None:
     job = bench.job(
         customer(),
@@ -77,6 +89,8 @@ def test_what_is_set_is_kept(bench: Bench, customer: MakeCustomer) -> None:
     ("values", "error", "says"),
     [
         ({"strategy": "lorra"}, UnknownStrategy, "Did you mean 'lora'"),
+        ({"strategy": "few-shot"}, UnsupportedStrategy, "Use one of: auto, zero-shot, head, lora, partial, full, scra"),
+        ({"strategy": "few-shot", "model": "minilm"}, UnsupportedStrategy, "not one of text-classification on"),
         ({"hyperparameters": {"n_epoch": 3}}, UnknownHyperparameter, "Did you mean 'n_epochs'"),
         ({"hyperparameters": {"n_epochs": 0}}, InvalidHyperparameter, "whole number from 1"),
         ({"hyperparameters": {"n_epochs": 2.5}}, InvalidHyperparameter, "whole number"),
@@ -107,20 +121,6 @@ def test_what_is_wrong_is_named(
         bench.job(acme, **values)
     assert jobs.list_page(bench.resources, acme.id).data == []
     assert bench.messages() == 0
-
-
-def test_low_rank_matrices_need_linear_layers() -> None:
-    base = replace(registry.MINILM, name="photos", linear=False)
-    with pytest.raises(NoLinearLayers, match=r"'photos' has none\. Use auto, head, partial"):
-        check_strategy("lora", base)
-    assert check_strategy("partial", base) == "partial"
-    assert check_strategy("lora", registry.MINILM) == "lora"
-
-
-@pytest.mark.parametrize(("strategy", "kind"), [("few-shot", "encoder"), ("head", "decoder"), ("scratch", "decoder")])
-def test_a_strategy_is_of_the_kind_of_its_base(strategy: str, kind: registry.Kind) -> None:
-    with pytest.raises(StrategyOfAnotherKind, match=strategy):
-        check_strategy(strategy, replace(registry.MINILM, kind=kind))
 
 
 def test_files_of_others_do_not_exist(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:

@@ -25,7 +25,7 @@ def test_cancel(resources: Resources, bench: Bench, customer: MakeCustomer) -> N
     for _ in range(2):
         assert jobs.cancel(resources, acme.id, queued.id).status == "cancelled"
     assert bench.read(queued).finished_at is not None
-    assert claims.claim(resources, queued.id, "worker") is None
+    assert claims.claim_next(resources, "worker") is None
 
     paused = bench.job(acme)
     jobs.pause(resources, acme.id, paused.id)
@@ -50,7 +50,7 @@ def test_pause_and_resume(resources: Resources, bench: Bench, customer: MakeCust
         jobs.resume(resources, acme.id, job.id)
     for _ in range(2):
         assert jobs.pause(resources, acme.id, job.id).status == "paused"
-    assert claims.claim(resources, job.id, "worker") is None
+    assert claims.claim_next(resources, "worker") is None
     assert jobs.resume(resources, acme.id, job.id).status == "queued"
     assert bench.messages() == 2
 

@@ -38,6 +38,14 @@ def test_rows_beyond_the_context_are_named(tmp_path: Path) -> None:
     assert notes["tokens"]["longest"] > 900
 
 
+def test_counts_follow_where_the_base_is_not_unpacked_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAFT_DATA_DIR", str(tmp_path))
+    found = files.inspect(Settings(generation_base_model="smollm2", data_dir=tmp_path), _chats(tmp_path, [3, 4, 5, 6]))
+    (note,) = [warning for warning in found.warnings if warning["code"].startswith("tokens")]
+    assert note["code"] == "tokens_not_counted"
+    assert "when a job begins" in note["message"]
+
+
 def test_texts_that_no_base_here_can_write_are_refused_with_what_mends_it(tmp_path: Path) -> None:
     with pytest.raises(OpenAnswers, match="needs a base model that writes"):
         files.inspect(_settings(tmp_path, tmp_path / "nowhere"), _chats(tmp_path, [3, 4, 5, 6]))

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable
 
 import pytest
+from sqlalchemy import update
 
 from models.errors import NotFound
 from models.records.customers import Customer
+from models.records.files import File
+from models.records.usage import UsageRecord
 from models.services import customers, jobs, usage
 from models.services.resources import Resources
 from models.services.usage import UsageDelta, UsageSummary
@@ -94,6 +98,27 @@ def test_pages_follow_one_another_without_gaps_and_overlaps(resources: Resources
     for wrong in ("never", "1/2", "x/kind/model"):
         with pytest.raises(NotFound):
             usage.list_page(resources, acme.id, 0, 1e6, after=wrong)
+
+
+def test_hours_in_which_nobody_swept_are_made_up_for(
+    resources: Resources, bench: Bench, customer: MakeCustomer
+) -> None:
+    acme = customer()
+    old, new = bench.file(acme), bench.file(acme, labels=("card", "loan", "fees"))
+    now = time.time()
+    with resources.database.transaction() as session:
+        session.execute(update(File).where(File.id == old.id).values(created_at=now - 90_000))
+        session.execute(update(File).where(File.id == new.id).values(created_at=now - 2 * 3_600))
+    assert usage.record_storage(resources) == 1  # the first ever: nothing is made up
+    with resources.database.transaction() as session:  # as if the last sweep had been five hours ago
+        session.execute(update(UsageRecord).values(hour=UsageRecord.hour - 5 * 3_600, id="storage-of-then"))
+    assert usage.record_storage(resources) == 5
+    assert usage.record_storage(resources) == 0
+    rows = [row for row in usage.list_page(resources, acme.id, now - 90_000, now + 60).data if row.kind == "storage"]
+    both = (old.bytes + new.bytes) / 24
+    assert [row.byte_days for row in rows] == [both, *[old.bytes / 24] * 2, *[both] * 3]
+    hours = [row.start for row in rows]
+    assert [later - earlier for earlier, later in itertools.pairwise(hours)] == [3_600] * 5
 
 
 def test_what_is_stored_counts_once_an_hour_whoever_sweeps(

@@ -26,6 +26,7 @@ from models.services.resources import Resources
 from models.serving.adapters.disk_cache import ArtifactDiskCache
 from models.serving.predictor import PredictCall, Predictor
 from models.settings import Settings
+from tests.claiming import claim as claim_job
 from tests.device import DEVICE
 from tests.models.backbones import text_checkpoints
 
@@ -140,7 +141,7 @@ def publish(resources: Resources, tmp_path: Path, minilm: TextBackbone) -> Calla
         customer: Customer, model: str = "tickets", *, folder: Path | None = None, **artifact: Any
     ) -> ModelVersion:
         job = _submit(resources, customer, model, tmp_path)
-        claim = claims.claim(resources, job.id, "worker-of-the-tests")
+        claim = claim_job(resources, job.id, "worker-of-the-tests")
         assert claim is not None
         if folder is None:
             folder = tmp_path / job.id

@@ -26,6 +26,7 @@ from models.services.resources import Resources
 from models.serving.errors import InvalidInput
 from models.serving.predictor import PredictCall
 from models.settings import Settings
+from tests.claiming import claim as claim_job
 from tests.device import DEVICE
 from tests.models.backbones import media_checkpoints
 from tests.models.datasets.media_files import archive, picture, sound
@@ -66,7 +67,7 @@ def trained(
     file = files.create(resources, customer.id, files.NewFile(upload, upload.name))
     job = jobs.submit(resources, customer.id, JobRequest(training_file=file.id, suffix=medium))
     assert (job.task, job.base_model) == (f"{medium}-classification", "vit" if medium == "image" else "yamnet")
-    claim = claims.claim(resources, job.id, "worker-of-the-tests")
+    claim = claim_job(resources, job.id, "worker-of-the-tests")
     assert claim is not None
     entry = registry.find(resources.settings, job.base_model)
     backbone = loading.load(entry, device=DEVICE, precision="fp32", threads=1)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from models.storage.errors import ObjectMissing
+from models.storage.filesystem import DirectoryStore
 from models.storage.store import ObjectStore
 
 
@@ -119,7 +120,7 @@ def test_neighbours_come_and_go_at_once(store: ObjectStore) -> None:
 
     def work(name: str) -> None:
         try:
-            for _ in range(30):
+            for _ in range(30 if isinstance(store, DirectoryStore) else 5):  # a bucket has no folders to lose
                 store.put_bytes(f"shared/folder/{name}", b"x")
                 assert store.exists(f"shared/folder/{name}")
                 store.delete(f"shared/folder/{name}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ Ask = Callable[..., TrainRequest]
 @pytest.fixture(scope="session")
 def writer(tmp_path_factory: pytest.TempPathFactory) -> DecoderBackbone:
     entry = decoder_checkpoints.write(tmp_path_factory.mktemp("writer") / "base")
-    return load_decoder(entry, device="cpu", precision="fp32", threads=2)
+    return load_decoder(entry, device="cpu", precision="fp32", threads=1)
 
 
 def chat(question: str, answer: str, system: str = "Be brief.") -> dict[str, Any]:
@@ -34,22 +35,31 @@ def colours(rows: int = 24) -> list[dict[str, Any]]:
     return [chat(f"n{number}", f"{'abcdef'[number % 6] * 3}{number}") for number in range(rows)]
 
 
-@pytest.fixture
-def ask(tmp_path: Path) -> Ask:
-    """Make the request of a job on some rows."""
+@pytest.fixture(scope="session")
+def ask_in() -> Ask:
+    """Make the request of a job on some rows, in a folder."""
 
-    def ask(rows: list[dict[str, Any]], strategy: str = "auto", **hyperparameters: Any) -> TrainRequest:
-        path = tmp_path / "rows.jsonl"
+    def ask(
+        folder: Path, rows: list[dict[str, Any]], strategy: str = "auto", *, seed: int = 0, **hyperparameters: Any
+    ) -> TrainRequest:
+        path = folder / "rows.jsonl"
         path.write_text("\n".join(json.dumps(row) for row in rows), "utf-8")
         found = inspect(path, filename=path.name, task="text-generation", limits=Limits())
         return TrainRequest(
             DatasetSource(path, found.format, found.columns, "sha"),
             found.task,
-            tmp_path / "output",
+            folder / "output",
             "tiny-writer",
             strategy=strategy,  # type: ignore[arg-type]
             hyperparameters=Hyperparameters(**hyperparameters),
-            checkpoint_dir=tmp_path / "checkpoints",
+            seed=seed,
+            checkpoint_dir=folder / "checkpoints",
         )
 
     return ask
+
+
+@pytest.fixture
+def ask(ask_in: Ask, tmp_path: Path) -> Ask:
+    """Make the request of a job on some rows, in the test's own folder."""
+    return partial(ask_in, tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,10 +13,13 @@ from models.artifacts.folder import read_artifact
 from models.artifacts.parts import BlockWeights, LowRankWeights
 from models.artifacts.prompt import Prompt
 from models.learning import training
-from models.learning.contract.errors import NotAWriter, RowsTooLong, Stopped
+from models.learning.contract.errors import NotAWriter, RowsTooLong, Stopped, UnsupportedStrategy
 from models.learning.contract.events import Finished, Progress, VersionReady
-from models.learning.generation import checkpoints
+from models.learning.generation import checkpoints, judging
+from models.learning.generation.judging import Judgement
 from models.learning.generation.network import of_parts
+from models.learning.generation.scoring import RowScores
+from models.learning.tasks.text_generation import TextGeneration
 from tests.models.learning.generation.conftest import chat, colours
 
 FAST = {"learning_rate": 5e-3, "n_epochs": 4, "batch_size": 4}
@@ -44,6 +48,8 @@ def test_a_prompt_is_a_version_at_once_and_lora_takes_its_place(writer, ask):
     assert finished.best == "lora"
     tried = {entry["name"]: entry["loss"] for entry in finished.report["strategies_tried"]}
     assert tried["lora"] < tried["zero-shot"]
+    scores = {entry["name"]: entry["score"] for entry in finished.report["strategies_tried"]}
+    assert finished.report["baseline"]["gate"] == versions[-1].metrics["baseline"] == scores["zero-shot"]
     assert finished.report["samples"][0].keys() >= {"asked", "truth", "base", "tuned"}
     assert finished.report["generation"]["perplexity"]["low"] < finished.report["generation"]["perplexity"]["high"]
 
@@ -88,6 +94,11 @@ def test_every_step_is_told(writer, ask):
     assert [metrics["step"] for metrics in steps] == list(range(1, len(steps) + 1))
     held = [metrics["validation_loss"] for metrics in steps if "validation_loss" in metrics]
     assert held[-1] < held[0]
+    curve = events[-1].curve
+    assert [(point.step, point.train_loss) for point in curve] == [(step["step"], step["train_loss"]) for step in steps]
+    assert [point.valid_loss for point in curve if point.valid_loss is not None] == held
+    assert all(point.train_accuracy is not None and 0 <= point.train_accuracy <= 1 for point in curve)
+    assert [point.valid_accuracy is None for point in curve] == [point.valid_loss is None for point in curve]
     percents = [event.percent for event in events if isinstance(event, Progress) and event.step == "refining"]
     assert all(before <= after for before, after in pairwise(percents))
 
@@ -124,14 +135,32 @@ def test_preferences_are_learned_from_pairs(writer, ask):
     assert finished.report["metric"] == "preference_accuracy"
     assert finished.report["score"] == 1.0
     assert finished.report["hyperparameters"]["beta"] == 0.1
+    assert finished.curve[-1].train_accuracy == finished.curve[-1].valid_accuracy == 1.0
+
+
+def test_pairs_that_are_ordered_alike_are_compared_by_their_margins():
+    def judgement(*margins):
+        margins_N = np.array(margins)
+        nothing = RowScores(np.zeros(4), np.ones(4), np.zeros(4))
+        return Judgement(nothing, TextGeneration().tally(None, (margins_N > 0)[:, None]), margins_N)
+
+    surer, less = judgement(2.0, 3.0, 2.5, 9.0), judgement(0.5, 1.0, 0.2, 8.0)
+    assert judging.compare(surer, less, seed=0).probability > 0.9
+    assert judging.compare(less, surer, seed=0).probability < 0.1
+    # One more pair in order counts for more than any margin.
+    assert judging.compare(less, judgement(9.0, 9.0, 9.0, -0.1), seed=0).gain == 0.25
 
 
 def test_rows_beyond_the_context_are_refused_by_number_where_that_is_asked(writer, ask):
     rows = [*colours(8), chat("long", "z" * 600)]
     with pytest.raises(RowsTooLong, match="rows 9"):
         _run(ask(rows, "lora", long_rows="refuse"), writer)
-    report = _run(ask(rows, "zero-shot"), writer)[-1].report
+    events = _run(ask(rows, "zero-shot"), writer)
+    report = events[-1].report
     assert report["data"]["rows_cut"] == {"count": 1, "rows": [9]}
+    (warning,) = [warning for warning in report["warnings"] if warning["code"] == "truncated"]
+    assert "cut: 9." in warning["message"]
+    assert any("512 in the longest row" in event.message for event in events if isinstance(event, Progress))
 
 
 def test_a_base_that_only_reads_is_refused(ask, backbone):
@@ -140,5 +169,5 @@ def test_a_base_that_only_reads_is_refused(ask, backbone):
 
 
 def test_a_strategy_of_encoders_is_refused(writer, ask):
-    with pytest.raises(NotAWriter, match="head"):
+    with pytest.raises(UnsupportedStrategy, match="few-shot, lora"):
         _run(ask(colours(), "head"), writer)

@@ -41,6 +41,8 @@ def test_earlier_answers_are_learned_too_unless_they_weigh_nothing(writer):
 def test_examples_of_a_prompt_are_read_and_not_learned(writer):
     example = rows.as_example(_conversation(("system", "s"), ("user", "q")), Answer("x"))
     prompt = Prompt("few-shot", "s", (example,))
+    own = rows.encode(writer, _conversation(("system", "s"), ("user", "how?")), Answer("so"), prompt)
+    assert _learned(writer, own) == "so"
     row = rows.encode(writer, _conversation(("user", "how?")), Answer("so"), prompt)
     assert _learned(writer, row) == "so"
     assert writer.decode(row.tokens_T.tolist()) == "system\ns\nuser\nq\nassistant\nx\nuser\nhow?\nassistant\nso"

@@ -18,9 +18,10 @@ def logits(wrong: int) -> Floats:
     return 2.0 * np.eye(3, dtype=np.float32)[answers_N]
 
 
-def results(*moments: tuple[int, float, int], head: int) -> HeldOutResults:
+def results(*moments: tuple[int, float, int], head: int, to_the_end: bool = False) -> HeldOutResults:
     """Each moment's epoch, blend and number of wrong answers; two splits, one half of the rows each."""
-    found = HeldOutResults(tasks.encoder_task(tasks.find("text-classification")), None, seed=0)
+    task = tasks.encoder_task(tasks.find("text-classification"))
+    found = HeldOutResults(task, None, seed=0, to_the_end=to_the_end)
     for split in (slice(0, 150), slice(150, 300)):
         found.begin_split(TARGETS_N[split], np.arange(300)[split], logits(head)[split], None)
         for epoch, blend, wrong in moments:

@@ -24,6 +24,15 @@ def test_the_best_moment_is_compared_with_the_head_on_the_same_rows() -> None:
     assert not policy.is_hopeless(best.figures)
 
 
+def test_a_number_of_epochs_that_was_asked_for_is_kept() -> None:
+    moments = ((1, 1.0, 20), (2, 1.0, 60), (2, 0.5, 40))
+    assert results(*moments, head=50).best_moment().epochs == 1
+    asked = results(*moments, head=50, to_the_end=True).best_moment()
+    assert (asked.epochs, asked.blend) == (2, 0.5)
+    assert asked.new.score.value == pytest.approx(1 - 40 / 300)
+    assert [point["epoch"] for point in asked.curve] == [1, 2, 2]
+
+
 def test_one_that_is_worse_than_the_head_is_hopeless() -> None:
     worse = trial(wrong=120, head=30)
     assert worse.error_reduction == pytest.approx(-90 / 30)

@@ -49,6 +49,11 @@ def test_similarity(separability: float, beaten: bool, similarity: str) -> None:
         # Few answers, of however many rows.
         ({"rows": 30, "answers": 201}, ["partial", "partial 4", "lora"]),
         ({"answers": 100, "similar": False, "large": True}, ["lora"]),
+        # Texts of one label each, enough of a class for pairs.
+        ({"answers": 100, "contrasted_rows": 4}, ["contrastive", "lora"]),
+        ({"answers": 100, "contrasted_rows": 3.9}, ["lora"]),
+        ({"answers": 100, "contrasted_rows": 10, "linear_layers": False}, ["partial", "partial 4"]),
+        ({"answers": 101, "contrasted_rows": 10}, ["partial", "lora"]),
         ({"answers": 101, "similar": False, "large": True}, ["partial", "lora"]),
         ({"answers": 200}, ["partial", "lora"]),
         ({"answers": 201}, ["partial", "partial 4", "lora"]),
@@ -118,6 +123,16 @@ def test_whether_a_search_is_worth_it(reduction: float, score: float, answers: f
     assert "to win" in verdict.reason
 
 
+def test_the_reason_is_said_in_figures_that_say_something() -> None:
+    def reason(score: float, answers: float) -> str:
+        return policy.worth_trying({"lora": 0.08}, score=score, answers=answers).reason
+
+    assert reason(1.0, 80) == "no held-out answer is wrong: nothing is left to win"
+    few = "the 0.01% errors leave about 0.0008% to win, less than the 0.0632% that are noise"
+    assert reason(0.9999, 100) == few
+    assert reason(0.5, 100) == "the 50% errors leave about 4% to win, less than the 4.47% that are noise"
+
+
 @pytest.mark.parametrize(
     ("expected", "known", "entrants"),
     [
@@ -127,6 +142,11 @@ def test_whether_a_search_is_worth_it(reduction: float, score: float, answers: f
         ({"partial": 0.08, "lora": 0.10}, {"partial"}, ["lora"]),  # known, so no luck is to be expected
         ({"partial": 0.08, "lora": 0.10}, {"lora"}, ["lora", "partial"]),
         ({"partial": 0.08, "lora": 0.08, "full": 0.09}, {"partial", "lora", "full"}, ["full"]),
+        # Of sixty rows: one earlier job of two in which contrasting looked no better, then another.
+        ({"contrastive": 0.22, "lora": 0.25}, {"contrastive"}, ["contrastive", "lora"]),
+        ({"contrastive": 0.22, "lora": 0.25}, {"contrastive", "lora"}, ["contrastive", "lora"]),
+        ({"contrastive": 0.12, "lora": 0.25}, {"contrastive"}, ["lora"]),
+        ({"contrastive": 0.25, "lora": 0.25}, set(), ["contrastive", "lora"]),
     ],
 )
 def test_which_candidates_race(expected: dict[str, float], known: set[str], entrants: list[str]) -> None:

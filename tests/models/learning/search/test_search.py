@@ -14,7 +14,7 @@ from models.artifacts.folder import read_artifact
 from models.backbones import loading
 from models.backbones.backbone import Backbone
 from models.datasets.examples import Media
-from models.learning.contract.events import Finished, Progress
+from models.learning.contract.events import Finished, Progress, VersionReady
 from models.learning.contract.outcomes import Outcome
 from models.learning.contract.request import Hyperparameters, TrainRequest
 from models.learning.training import train
@@ -103,8 +103,27 @@ def test_outcomes_of_a_customers_own_numbers_are_not_kept(tmp_path: Path, eyes: 
     assert {"name", "score", "seconds"} <= finished.report["strategies_tried"][-1].keys()
 
 
+@pytest.mark.parametrize(("strategy", "fits", "most"), [("partial", 3, 5), ("lora", 1, 1)])
+def test_what_is_published_is_averaged_with_the_fits_of_its_trial(
+    tmp_path: Path, eyes: Backbone, strategy: str, fits: int, most: int
+) -> None:
+    members = {f"{label}/{n}.png": stripes(label, n) for label in LABELS for n in range(30)}
+    request = TrainRequest(
+        source(tmp_path / "stripes.zip", members),
+        "image-classification",
+        tmp_path / "out",
+        strategy=strategy,
+        hyperparameters=Hyperparameters(n_epochs=1),
+    )
+    *_, ready = [event for event in train(request, eyes, stop=bool) if isinstance(event, VersionReady)]
+    assert ready.name == strategy
+    assert fits <= ready.report["hyperparameters"]["averaged_fits"] <= most
+
+
 def test_what_does_not_fit_the_budget_is_given_up(tmp_path: Path, eyes: Backbone) -> None:
-    finished, _ = run(tmp_path / "hurried", eyes, seed=1, rows=480, refine_budget_s=0.05)
+    # A penalty that leaves the head room for improvement: what the search finds leaves little.
+    strong = Hyperparameters(regularization=0.0037)
+    finished, _ = run(tmp_path / "hurried", eyes, seed=1, rows=480, refine_budget_s=0.05, hyperparameters=strong)
     assert finished.best == "head"
     assert left_at(finished) == dict.fromkeys(("partial", "partial-1", "lora", "full"), "budget")
     assert finished.report["strategies_tried"][-1]["abandoned"]

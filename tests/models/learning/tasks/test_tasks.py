@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,22 @@ from models.learning.contract.events import Finished, VersionReady
 from models.learning.contract.request import DatasetSource, Hyperparameters, TrainRequest
 from models.learning.data.ragged import Ragged
 from models.learning.evaluation import scores
+from models.learning.evaluation.assessment import HeldOut, assess
 from models.learning.heads import encoding
 from models.learning.tasks import find, spans
+from models.learning.tasks.task import DecodeOptions
 from models.learning.training import train
 from tests.models.learning import inference
 from tests.models.learning.generated import nearness, places
 
 Write = Callable[..., TrainRequest]
+
+
+@dataclass(frozen=True)
+class _Words:
+    """Of a row, what decoding looks at."""
+
+    spans_W2: np.ndarray[Any, Any]
 
 
 @pytest.fixture
@@ -216,6 +226,59 @@ def test_entity_f1_counts_whole_spans() -> None:
     assert [row["f1"] for row in figures["per_class"]] == [0.5, 1.0]
     assert figures["spans"]["support"] == 3
     assert task.tally(true, task.majority(true, true)).score == 0.0
+
+
+def test_a_span_as_likely_as_not_is_an_answer() -> None:
+    """Two hundred names with 0.45 to be one, among thousands of others with 0.1: all right, and none said by 1/2."""
+    task, generator = find("token-classification"), np.random.default_rng(0)
+    tags = np.zeros(5_200, dtype=np.int64)
+    tags[generator.permutation(5_200)[:200]] = 1
+    likely_U = np.where(tags == 1, 0.45, 0.1)
+    probabilities = np.stack([1 - likely_U, likely_U, np.zeros(5_200)], axis=1).astype(np.float32)
+    true = Ragged.of(tags, np.full(520, 10))
+    assert task.tally(true, task.decide(probabilities, None)).score == 0.0
+    factor = task.tune_thresholds(true, probabilities)
+    assert factor is not None
+    assert task.tally(true, task.decide(probabilities, factor)).score == 1.0
+    certain = np.eye(3, dtype=np.float32)[tags]
+    assert task.tune_thresholds(true, certain) == pytest.approx(1.0)
+    words = np.array([[0, 3], [4, 7]])
+    row = np.array([[0.55, 0.45, 0.0], [0.9, 0.1, 0.0]], dtype=np.float32)
+    for thresholds, found in ((None, []), ((), []), (tuple(factor.tolist()), [0.45])):  # () and None: older versions
+        (answer,) = task.decode(
+            [row], ["Ann ran"], {0: _Words(words)}, DecodeOptions(["person"], thresholds=thresholds)
+        )
+        assert [span["score"] for span in answer["spans"]] == pytest.approx(found)
+
+
+def test_the_factor_for_words_outside_is_scored_on_other_rows() -> None:
+    """Where rows have several words each: a fold is of rows, a probability of a word."""
+    task, generator = find("token-classification"), np.random.default_rng(1)
+    likely_U = np.where(generator.random(3_000) < 0.1, 0.4, 0.01)
+    tags = np.where(generator.random(3_000) < likely_U, 1, 0)
+    logits = np.log(np.stack([1 - likely_U, likely_U, np.full(3_000, 1e-6)], axis=1)).astype(np.float32)
+    rows = Ragged.of(tags, np.full(600, 5))
+    held = HeldOut(rows, np.arange(600) % 4)
+    assessment = assess(logits, held, task, seed=0)
+    assert task.tally(rows, task.decide(assessment.probabilities_NK, None)).score == 0.0
+    assert assessment.thresholds is not None
+    assert assessment.score.value == pytest.approx(0.5, abs=0.06)
+    assert np.array_equal(assessment.chosen[:, 1:], assessment.probabilities_NK[:, 1:])  # each word in its own place
+
+
+def test_names_are_told_by_their_capitals(backbone: TextBackbone, write: Write) -> None:
+    """The base is uncased: to its blocks, a Rose is a rose."""
+    names = ["rose", "will", "mark", "faith", "bill", "grace", "art", "dawn", "hope", "pat", "frank", "summer"]
+    frames = ["we saw {} there", "she likes {} most of all", "nobody expected {} today", "this is about {}"]
+    rows = []
+    for frame in frames:
+        for name in names:
+            for spelt in (name, name.title()):
+                text, start = frame.format(spelt), frame.index("{")
+                found = [{"start": start, "end": start + len(name), "label": "person"}] if spelt != name else []
+                rows.append({"text": text, "spans": found})
+    (candidate,) = _candidates(write(rows, "token-classification"), backbone)
+    assert candidate.metrics["score"] >= 0.95
 
 
 def test_spans_are_learned(backbone: TextBackbone, write: Write) -> None:

@@ -13,7 +13,7 @@ import torch
 
 from models.artifacts.folder import Artifact
 from models.backbones import encoder as encoding
-from models.backbones import loading
+from models.backbones import loading, word_shapes
 from models.backbones.encoder import TextEncoder
 from models.backbones.text import TextBackbone
 from models.backbones.words import WordBackbone
@@ -213,9 +213,10 @@ def test_words_of_a_part_of_a_batch(backbone: TextBackbone, precision: str) -> N
     """Taggers with own blocks, with low-rank matrices and with neither, alone and beside each other."""
     base = loading.load(backbone.entry, device=DEVICE, precision=precision, threads=1)
     assert isinstance(base, TextBackbone)
-    tagged = {"task": "token-classification", "labels": ("city", "name"), "features": ("word.5", "before.5", "word.0")}
-    head = {"head.weight": torch.randn(5, 3 * backbone.width), "head.bias": torch.zeros(5)}
-    texts = [" ".join(["words", "and", "more", "of", "them", "to", "be", "tagged"][:count]) for count in range(1, 9)]
+    names = ("word.5", "before.5", "word.0", "shape.0", "shape_after.0")
+    tagged = {"task": "token-classification", "labels": ("city", "name"), "features": names}
+    head = {"head.weight": torch.randn(5, 3 * backbone.width + 2 * word_shapes.WIDTH), "head.bias": torch.zeros(5)}
+    texts = [" ".join(["Words", "and", "more", "of", "them", "to", "be", "tagged"][:count]) for count in range(1, 9)]
     made = [
         make(base, **tagged, more={**head, **more})
         for more in (own_blocks(base, 4, 1), lora_tensors(2), {}, own_blocks(base, 5, 3))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,23 +10,23 @@ from typing import Any
 
 import pytest
 
-from models.artifacts.folder import Artifact, write_artifact
+from models.artifacts.folder import Artifact
 from models.artifacts.prompt import Prompt
 from models.backbones.writing import DecoderBackbone
-from models.learning.contract.events import VersionReady
 from models.records.customers import Customer
-from models.services import claims, customers, files, jobs
-from models.services.jobs import JobRequest
+from models.records.versions import ModelVersion
+from models.services import customers
 from models.services.resources import Resources
 from models.serving.errors import InvalidInput
 from models.serving.predictor import PredictCall, Predictor
 from models.serving.writing import WriteRequest
 from models.serving.written_answer import WriteCall
 from models.settings import Settings
+from tests.models.backbones import decoder_checkpoints
+from tests.models.serving import written_versions
 from tests.models.serving.conftest import until
 from tests.models.serving.generation.conftest import GREEDY, artifact, chat, low_rank
 
-ROWS = [("Where is my card?", "On its way."), ("I was charged twice", "We pay it back."), ("Hi", "Hello!")]
 FEW_SHOT = Prompt(
     "few-shot", "Be short.", (({"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}),)
 )
@@ -35,11 +34,9 @@ FEW_SHOT = Prompt(
 
 @pytest.fixture
 def settings(settings: Settings, tiny: DecoderBackbone, tmp_path: Path) -> Settings:
-    source = {"folder": str(tiny.folder)}
-    entry = {"modality": "text", "kind": "decoder", "source": source, "licence": "none", "max_tokens": 512}
-    (tmp_path / "bases.json").write_text(json.dumps({"tiny-writer": entry}))
+    bases = decoder_checkpoints.offer(tiny.folder, tmp_path / "bases.json")
     changes = {
-        "base_models_file": tmp_path / "bases.json",
+        "base_models_file": bases,
         "generation_base_model": "tiny-writer",
         "generation_memory_bytes": 2**20,
         "generation_max_tokens": 8,
@@ -50,26 +47,15 @@ def settings(settings: Settings, tiny: DecoderBackbone, tmp_path: Path) -> Setti
 
 
 @pytest.fixture
-def publish(resources: Resources, tmp_path: Path) -> Callable[[Customer, Artifact], None]:
-    def make(owner: Customer, made: Artifact) -> None:
-        folder = tmp_path / owner.id
-        folder.mkdir()
-        data = folder / "rows.jsonl"
-        data.write_text("".join(json.dumps({"prompt": asked, "completion": text}) + "\n" for asked, text in ROWS * 5))
-        file = files.create(resources, owner.id, files.NewFile(data, "rows.jsonl", task="text-generation"))
-        job = jobs.submit(resources, owner.id, JobRequest(training_file=file.id, suffix="writer"))
-        claim = claims.claim(resources, job.id, "worker-of-the-tests")
-        assert claim is not None
-        write_artifact(made, folder / "version")
-        version = VersionReady("only", folder / "version", {"score": 0.9}, {}, improves=True)
-        claims.publish(resources, claim, version, promote=True)
-
-    return make
+def publish(resources: Resources, tmp_path: Path) -> Callable[[Customer, Artifact], ModelVersion]:
+    """Publishes a further version of the customer's model `writer`, promoted."""
+    return lambda owner, made: written_versions.publish(resources, owner, made, tmp_path)
 
 
 @asynccontextmanager
 async def predicting(settings: Settings, resources: Resources) -> AsyncIterator[Predictor]:
     predictor = Predictor(settings, resources)
+    predictor.meter._flush_s = 3_600.0  # tests read what was counted, however long they take
     try:
         await predictor.start()
         yield predictor
@@ -90,7 +76,7 @@ def test_versions_write_beside_each_other(
     resources: Resources,
     settings: Settings,
     tiny: DecoderBackbone,
-    publish: Callable[[Customer, Artifact], None],
+    publish: Callable[[Customer, Artifact], ModelVersion],
 ) -> None:
     acme, zeta = customer("acme"), customer("zeta")
     publish(acme, artifact(tiny, low_rank(tiny, 1)))

@@ -1,0 +1,1 @@
+"""The choice of a base, where a job leaves it to us: a cheap probe of every one that could take the job."""

@@ -1,0 +1,67 @@
+"""The state of a fit between two steps, so that a killed attempt resumes there and ends with the same bits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.learning.checkpoint_folder import StepCheckpoints
+
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+Losses = Sequence[tuple[float, float, float]]  # scores, boxes, learning rate, by step
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingState:
+    """Weights that train, their running average, and AdamW's moments."""
+
+    values: Mapping[str, Tensor]
+    averaged: Mapping[str, Tensor]
+    optimizer: torch.optim.Optimizer
+
+    def average(self, kept: float) -> None:
+        """Move the average towards the weights; `kept` of it stays."""
+        with torch.no_grad():
+            torch._foreach_lerp_([self.averaged[name] for name in self.values], list(self.values.values()), 1.0 - kept)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all of it by name."""
+        found: dict[str, Tensor] = {}
+        for name, value in self.values.items():
+            found[f"value.{name}"], found[f"average.{name}"] = value.detach(), self.averaged[name]
+            found.update({f"{key}.{name}": moment for key, moment in self.optimizer.state[value].items()})
+        return found
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put back what `tensors` returned."""
+        for name, value in self.values.items():
+            value.data.copy_(tensors[f"value.{name}"])
+            self.averaged[name].copy_(tensors[f"average.{name}"])
+            self.optimizer.state[value] = {
+                key: tensors[f"{key}.{name}"].to("cpu" if key == "step" else value.device) for key in _MOMENTS
+            }
+
+
+class Checkpoints(StepCheckpoints):
+    """One fit's folder."""
+
+    def save(self, state: TrainingState, losses: Losses) -> None:
+        """Put it in the place of the last one. A full disk costs the checkpoint, not the fit."""
+        self.write(state.tensors(), {"losses": [list(each) for each in losses]})
+
+    def load(self, state: TrainingState, *, beyond: int) -> Losses:
+        """Restore the last checkpoint of this very fit, if it has more steps than `beyond`; return their losses.
+
+        () if there is none or it is damaged: the fit goes on from where it is.
+        """
+        if (found := self.read()) is None:
+            return ()
+        tensors, values = found
+        if len(values["losses"]) <= beyond:
+            return ()
+        state.restore(tensors)
+        return tuple((float(one), float(two), float(three)) for one, two, three in values["losses"])

@@ -1,0 +1,191 @@
+"""The training loop: batches of views, the loss of every place, AdamW, and an average of the weights.
+
+Each batch is cut into shards whose gradients are computed side by side on one thread each and added in a fixed order:
+the result is the same bits whether one thread or two did it, and whether or not it was interrupted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.backbones.maps import PictureBase
+from models.backbones.parallel import in_parallel
+from models.learning.contract.errors import Diverged, Stopped
+from models.learning.detection import frozen
+from models.learning.detection.checkpoints import Checkpoints, TrainingState
+from models.learning.detection.frozen import FrozenView, FrozenViews
+from models.learning.detection.model import DetectionModel, copy_weights, put_weights
+from models.learning.detection.strategies import TrainingConfig
+from models.learning.detection.truth import Truth
+
+_SHARDS = 2
+_CLIP = 10.0
+_WARM_UP = 30  # steps
+_AVERAGED = 100  # steps over which weights are averaged, less at the beginning
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Losses of one step."""
+
+    number: int  # from 1
+    score_loss: float
+    box_loss: float
+    learning_rate: float
+
+    @property
+    def loss(self) -> float:
+        """The loss that the step has followed."""
+        return self.score_loss + self.box_loss
+
+
+class TrainingLoop:
+    """One fit. `run` goes on where it stands; `averaged` gives it the weights to be judged."""
+
+    def __init__(
+        self, model: DetectionModel, config: TrainingConfig, backbone: PictureBase, views: FrozenViews, *, seed: int
+    ) -> None:
+        self.model = model
+        self.config = config
+        self._backbone = backbone
+        self._views = views
+        self._seed = seed
+        head = [value for name, value in model.values.items() if name.startswith("detector.")]
+        base = [value for name, value in model.values.items() if name.startswith("encoder.")]
+        groups = [{"params": head, "scale": 1.0}, {"params": base, "scale": config.base_rate}]
+        self._optimizer = torch.optim.AdamW(
+            [group for group in groups if group["params"]],
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+        self._state = TrainingState(dict(model.values), copy_weights(model), self._optimizer)
+        self._losses: list[tuple[float, float, float]] = []
+
+    @property
+    def done(self) -> int:
+        """Steps that were taken."""
+        return len(self._losses)
+
+    @property
+    def steps(self) -> list[Step]:
+        """All of them, those of earlier attempts included."""
+        return [Step(at, *losses) for at, losses in enumerate(self._losses, start=1)]
+
+    def resume(self, checkpoints: Checkpoints) -> None:
+        """Take the last checkpoint, if there is one that is farther on."""
+        if losses := checkpoints.load(self._state, beyond=self.done):
+            self._losses = list(losses)
+
+    def save(self, checkpoints: Checkpoints) -> None:
+        """Write a checkpoint."""
+        checkpoints.save(self._state, self._losses)
+
+    def run(
+        self,
+        until: int,
+        *,
+        stop: Callable[[], bool],
+        checkpoints: Checkpoints | None = None,
+        is_late: Callable[[], bool] = lambda: False,
+    ) -> Generator[Step, None, None]:
+        """Take the steps up to `until`, or until it `is_late`. Raises Stopped, Diverged."""
+        while self.done < until and not (self.done and is_late()):
+            if stop():
+                raise Stopped
+            rate = self.config.learning_rate * _rate(self.done, self.config.steps)
+            for group in self._optimizer.param_groups:
+                group["lr"] = rate * group["scale"]
+            views = self._views.read(self._batch(self.done), stop=stop)
+            scored, placed = self._step(views)
+            if not math.isfinite(scored + placed):
+                raise Diverged(epoch=self.done // self.config.steps_per_epoch + 1, learning_rate=rate)
+            self._losses.append((scored, placed, rate))
+            self._state.average(min(1 - 1 / _AVERAGED, self.done / (self.done + 9)))
+            if checkpoints is not None and checkpoints.is_due():
+                self.save(checkpoints)
+            yield Step(self.done, scored, placed, rate)
+
+    @contextmanager
+    def averaged(self) -> Iterator[DetectionModel]:
+        """Give the model its averaged weights, for as long as it is judged or written."""
+        own = copy_weights(self.model)
+        put_weights(self.model, self._state.averaged)
+        try:
+            yield self.model
+        finally:
+            put_weights(self.model, own)
+
+    def end(self) -> DetectionModel:
+        """Leave the model with its averaged weights; nothing is trained any more."""
+        put_weights(self.model, self._state.averaged)
+        return self.model
+
+    def _batch(self, step: int) -> list[tuple[int, int]]:
+        """Return (picture, view) of a step's batch: every picture once an epoch, in a view that its number draws."""
+        config, found = self.config, []
+        orders: dict[int, NDArray[np.int64]] = {}  # by epoch: a batch lies in one or two, or more of a few pictures
+        for place in range(step * config.batch_size, (step + 1) * config.batch_size):
+            epoch, at = divmod(place, config.pictures)
+            if epoch not in orders:
+                orders[epoch] = np.random.default_rng((self._seed, epoch)).permutation(config.pictures)
+            picture = int(orders[epoch][at])
+            # The first epochs make the views, each a new one; later ones draw among them.
+            number = (
+                epoch
+                if epoch < config.views
+                else int(np.random.default_rng((self._seed, epoch, at)).integers(config.views))
+            )
+            found.append((picture, number))
+        return found
+
+    def _step(self, views: Sequence[FrozenView]) -> tuple[float, float]:
+        """Update the model on one batch; return its losses."""
+        values = list(self.model.values.values())
+
+        def differentiate(at: int) -> tuple[float, float, tuple[Tensor, ...]]:
+            shard = views[at::_SHARDS]
+            with torch.enable_grad():
+                seed = int(np.random.default_rng((self._seed, self.done, at)).integers(2**31))
+                truth = _truth(shard, self._backbone.device)
+                scored, placed = self.model.losses(frozen.batch(shard, self._backbone), truth, seed=seed)
+                gradients = torch.autograd.grad(scored + placed, values, materialize_grads=True)
+            return float(scored.detach()), float(placed.detach()), gradients
+
+        shards = range(min(_SHARDS, len(views)))
+        results = list(in_parallel(differentiate, shards, threads=self._backbone.threads))
+        share = 1 / len(results)
+        for at, value in enumerate(values):
+            value.grad = torch.stack([gradients[at] for *_, gradients in results]).sum(0) * share
+        torch.nn.utils.clip_grad_norm_(values, _CLIP)
+        self._optimizer.step()
+        return sum(result[0] for result in results) * share, sum(result[1] for result in results) * share
+
+
+def _truth(views: Sequence[FrozenView], device: torch.device) -> Truth:
+    most = max(1, *(len(view.labels_M) for view in views))
+    boxes_BM4 = torch.zeros(len(views), most, 4)
+    labels_BM = torch.zeros(len(views), most, dtype=torch.int64)
+    present_BM = torch.zeros(len(views), most, dtype=torch.bool)
+    for at, view in enumerate(views):
+        count = len(view.labels_M)
+        boxes_BM4[at, :count] = torch.from_numpy(view.boxes_M4)
+        labels_BM[at, :count] = torch.from_numpy(view.labels_M)
+        present_BM[at, :count] = True
+    return Truth(boxes_BM4.to(device), labels_BM.to(device), present_BM.to(device))
+
+
+def _rate(step: int, total: int) -> float:
+    """Return the share of the full rate: linear warm-up, then half a cosine to zero."""
+    warm = min(_WARM_UP, max(1, total // 5))
+    if step < warm:
+        return (step + 1) / warm
+    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))

@@ -1,0 +1,148 @@
+"""Versions at the upstream server: which adapters are loaded there, from which folders, and when they go.
+
+A version of low-rank matrices is a PEFT folder where the server can read it, under a name of its own: the predictor's
+number, the customer, the manifest's hash. Predictors share no names, so none takes away what another one uses. What
+the memory cache drops (evicted, deleted, no longer live) is unloaded and removed once nobody's answer needs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from models.artifacts.prompt import Prompt
+from models.identifiers import new_id
+from models.serving.adapters.disk_cache import take_folder
+from models.serving.errors import GenerationMisconfigured, GenerationUnavailable
+from models.serving.upstream.client import VllmClient
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class UpstreamAdapter:
+    """One version, as the upstream server gets it: its prompt, and the files of a PEFT folder if it has matrices."""
+
+    task: str
+    key: str
+    customer_id: str = ""
+    prompt: Prompt = field(default_factory=Prompt)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    nbytes: int = 0
+    loaded: LoadedAdapters | None = None
+    retired: bool = False
+    labels: tuple[str, ...] = ()
+    thresholds: tuple[float, ...] = ()
+
+    def let_go(self) -> None:
+        """Have it unloaded once no answer needs it. Called by the memory cache."""
+        self.retired = True
+        if self.loaded is not None and self.files:
+            self.loaded.tidy(self)
+
+
+class LoadedAdapters:
+    """What this predictor has loaded upstream. Belongs to one event loop; `close` at the end."""
+
+    def __init__(self, client: VllmClient, parent: Path) -> None:
+        """Take a numbered folder below `parent`; what an earlier process left in it is unloaded at the first use."""
+        self._client = client
+        self._owned: int | None
+        self.folder, self._owned = take_folder(parent)
+        self._leftovers = [path.name for path in self.folder.iterdir() if path.is_dir()]
+        self._names: set[str] = set()
+        self._users: Counter[str] = Counter()
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._tidying: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def name_of(self, adapter: UpstreamAdapter) -> str:
+        """Return what the server calls a version."""
+        return f"graft-{self.folder.name}-{adapter.customer_id}-{adapter.key}"
+
+    def hold(self, adapter: UpstreamAdapter) -> None:
+        """Keep a version loaded until `release`: whatever the cache does, an answer needs it."""
+        self._users[self.name_of(adapter)] += 1
+
+    def release(self, adapter: UpstreamAdapter) -> None:
+        """Let go of a version that was held."""
+        name = self.name_of(adapter)
+        self._users[name] -= 1
+        if not self._users[name]:
+            del self._users[name]
+        if adapter.retired:
+            self.tidy(adapter)
+
+    async def load(self, adapter: UpstreamAdapter, *, again: bool = False) -> str:
+        """Return the name of a version that is held, loaded now if it is not, or `again` if the server has lost it.
+
+        Raises GenerationUnavailable and GenerationMisconfigured.
+        """
+        name = self.name_of(adapter)
+        async with self._locks[name]:
+            await self._clear()
+            if again or name not in self._names:
+                folder = await asyncio.to_thread(_write, adapter.files, self.folder / name)
+                await self._client.load(name, folder)
+                self._names.add(name)
+        return name
+
+    def tidy(self, adapter: UpstreamAdapter) -> None:
+        """Unload a version that nobody holds."""
+        name = self.name_of(adapter)
+        if self._users[name] or name not in self._names:
+            return
+        task = asyncio.get_running_loop().create_task(self._unload(name), name=f"unload-{name}")
+        self._tidying.add(task)
+        task.add_done_callback(self._tidying.discard)
+
+    async def close(self) -> None:
+        """Wait until what is unloaded now is gone. What is loaded stays: the next process unloads it or goes on."""
+        while self._tidying:
+            await asyncio.wait(self._tidying)
+        if self._owned is not None:
+            os.close(self._owned)
+            self._owned = None
+
+    async def _unload(self, name: str) -> None:
+        async with self._locks[name]:
+            if self._users[name] or name not in self._names:
+                return
+            self._names.discard(name)
+            await self._take_away(name)
+        if not self._users[name]:
+            self._locks.pop(name, None)
+
+    async def _clear(self) -> None:
+        leftovers, self._leftovers = self._leftovers, []
+        for name in leftovers:
+            await self._take_away(name)
+
+    async def _take_away(self, name: str) -> None:
+        try:
+            await self._client.unload(name)
+        except (GenerationUnavailable, GenerationMisconfigured) as error:
+            # A server that is away has forgotten it when it comes back: what is loaded at run time is nowhere written.
+            log.warning("upstream.not_unloaded", adapter=name, error=str(error))
+        await asyncio.to_thread(shutil.rmtree, self.folder / name, ignore_errors=True)
+
+
+def _write(files: Mapping[str, bytes], folder: Path) -> Path:
+    """Return the folder with these files; it appears complete or not at all."""
+    if folder.is_dir():
+        return folder.absolute()
+    temporary = folder.parent / new_id("write_")
+    temporary.mkdir(parents=True)
+    for name, content in files.items():
+        (temporary / name).write_bytes(content)
+    temporary.rename(folder)
+    return folder.absolute()
