@@ -10,6 +10,7 @@ from typing import Any
 from safetensors.torch import save_file
 
 from models.backbones import unpacking
+from models.backbones.checkpoint import one_reader
 from models.backbones.registry import BackboneEntry
 from models.backbones.sources import PackedSource
 
@@ -22,14 +23,12 @@ def unpack(entry: BackboneEntry, source: PackedSource) -> Path:
 def _dequantise(entry: BackboneEntry, quantised: Path, folder: Path) -> None:
     import torch  # noqa: PLC0415
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415
-    from transformers.utils import logging  # noqa: PLC0415
 
-    library_log: Any = logging  # its functions carry no types
-    library_log.disable_progress_bar()
     try:
         options: dict[str, Any] = {"gguf_file": quantised.name, "local_files_only": True}
-        tokenizer: Any = AutoTokenizer.from_pretrained(quantised.parent, **options)
-        model = AutoModelForCausalLM.from_pretrained(quantised.parent, dtype=torch.float32, **options)
+        with one_reader():
+            tokenizer: Any = AutoTokenizer.from_pretrained(quantised.parent, **options)
+            model = AutoModelForCausalLM.from_pretrained(quantised.parent, dtype=torch.float32, **options)
     except (ValueError, ImportError) as error:
         reason = str(error).splitlines()[0]
         raise unpacking.unreachable(entry, reason, "Install what it names, then try again.") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from models.backbones import causal, gguf, registry
+from models.backbones.checkpoint import from_pretrained
 from models.backbones.errors import BaseModelUnreachable, UnsupportedDecoder
 from models.backbones.registry import PackedSource
 from models.backbones.writing import DecoderBackbone, load_decoder
@@ -123,6 +125,13 @@ def test_parts_of_a_message_are_one_text(tiny: DecoderBackbone) -> None:
     assert tiny.decode(tokens) == "user\none\ntwo\n"
 
 
+def test_bases_read_by_threads_at_once_are_whole(tmp_path: Path) -> None:
+    entry = decoder_checkpoints.write(tmp_path, num_hidden_layers=1)
+    with ThreadPoolExecutor(8) as threads:
+        loads = [threads.submit(load_decoder, entry, device="cpu", precision="fp32", threads=1) for _ in range(48)]
+    assert {load.result().network.head.weight.device.type for load in loads} == {"cpu"}
+
+
 def test_a_base_that_is_not_installed_says_what_to_install(tmp_path: Path) -> None:
     source = PackedSource("no_such_wheel_here", "x.gguf", tmp_path / "bases" / "x", "pip install x")
     entry = replace(registry.smollm2(Settings()), source=source)
@@ -158,7 +167,7 @@ def test_smollm2_is_unpacked_once_by_processes_that_come_together(tmp_path: Path
     assert sorted(path.name for path in left.parent.iterdir()) == ["smollm2", "smollm2.lock"]
     backbone = load_decoder(entry, device="cpu", precision="fp32", threads=1)
     asked = backbone.encode_chat([{"role": "user", "content": "The capital of France?"}], add_generation_prompt=True)
-    theirs = AutoModelForCausalLM.from_pretrained(backbone.folder, dtype=torch.float32).eval()
+    theirs = from_pretrained(AutoModelForCausalLM, entry, backbone.folder, dtype=torch.float32).eval()
     with torch.inference_mode():
         torch.testing.assert_close(
             _logits(backbone, [asked])[0], theirs(torch.tensor([asked])).logits[0], atol=1e-4, rtol=0
