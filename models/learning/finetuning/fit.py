@@ -33,6 +33,7 @@ class FitJob:
     train: Rows
     rows: TrainingRows
     epochs: int | None = None  # ends the fit earlier without changing the rates
+    number: int = 0  # of fits of the same rows: each takes them in an order of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def fit(run: EncodedRun, first: FirstVersion, job: FitJob) -> Generator[float | 
     context = LoopContext(
         run.backbone,
         run.task.link,
-        run.request.seed,
+        run.request.seed + job.number,
         run.stop,
         _checkpoints(run, job),
         inverse_penalty=None if run.request.hyperparameters.regularization == "auto" else first.choice.inverse_penalty,
@@ -93,6 +94,7 @@ def _checkpoints(run: EncodedRun, job: FitJob) -> Checkpoints | None:
         "config": repr(job.config),
         "seed": run.request.seed,
         "fit": job.name,
+        "number": job.number,
     }
     fingerprint = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
     return Checkpoints(folder / f"{job.candidate}-{job.name}", fingerprint)

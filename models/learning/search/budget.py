@@ -97,10 +97,16 @@ class Budget:
             return True
         return self._rate_s * work + set_ups * self._mean_set_up_s <= share * (self._limit_s - self.spent_s)
 
-    def allow_overrun(self) -> None:
-        """Let the last fit end a little after the limit."""
-        if self._limit_s is not None:
-            self._limit_s *= _OVERRUN
+    @contextmanager
+    def overrun(self) -> Iterator[None]:
+        """Let what is done inside, the last fit, end a little after the limit."""
+        limit_s = self._limit_s
+        if limit_s is not None:
+            self._limit_s = limit_s * _OVERRUN
+        try:
+            yield
+        finally:
+            self._limit_s = limit_s
 
     def complete(self, work: float) -> None:
         """Count work as done."""

@@ -182,48 +182,60 @@ def choose_entrants(expected: Mapping[str, float], known: Set[str]) -> list[str]
 
 # --- How candidates are tried
 
+# Fits of all rows whose weights are averaged, up to so many rows: they differ by half a point of luck (decision 0050).
+FINAL_FITS, FEW_ROWS = 3, 2_000
 # Held out, where earlier jobs found the same: enough to distinguish a difference of five points from none.
 CONFIRMING_ANSWERS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class TrialPlan:
-    """Splits to hold out in turn: at most `used` of `folds`; from `least` on a clear answer ends the trial."""
+    """Splits to hold out in turn: at most `used` of `folds`; from `least` on a clear answer ends the trial.
+
+    The weights of the final fits are averaged.
+    """
 
     folds: int
     used: int
     least: int = 1
+    final_fits: int = 1  # on all rows, at most
 
     def work(self, rows: int) -> float:
         """Return the rows that are passed per epoch at least, the final fit on all of them included."""
         return rows * (self.least * self._trained_share + 1.0)
 
-    def most_work(self, rows: int) -> float:
-        """Return the same if no answer is clear before the last split."""
-        return rows * (self.used * self._trained_share + 1.0)
+    def most_work(self, rows: int, *, final_fits: int = 1) -> float:
+        """Return the same if no answer is clear before the last split, with so many final fits."""
+        return rows * (self.used * self._trained_share + final_fits)
 
     def shortened(self, answers: float) -> TrialPlan:
-        """Return half the splits, or one if it has enough answers: earlier outcomes count as well."""
+        """Return half the splits, or one if it has enough answers: earlier outcomes count as well.
+
+        A fit of all rows less, or what the search spares would go into those.
+        """
         enough = self.folds > 1 and answers / self.folds >= CONFIRMING_ANSWERS
-        return replace(self, used=1 if enough else max(1, self.used // 2), least=1)
+        used = 1 if enough else max(1, self.used // 2)
+        return replace(self, used=used, least=1, final_fits=max(1, self.final_fits - 1))
 
     @property
     def _trained_share(self) -> float:
         return 1.0 if self.folds == 1 else (self.folds - 1) / self.folds
 
 
-def plan_trials(answers: float, *, validated: bool) -> TrialPlan:
+def plan_trials(answers: float, *, rows: int, validated: bool) -> TrialPlan:
     """Hold out each of few rows once, or the comparison drowns in noise; of many answers an eighth is plenty.
 
     It does not depend on a clock: within the budget the same request gives the same model.
     """
     if validated:
-        return TrialPlan(1, 1)
-    if answers <= 1_500:
-        return TrialPlan(4, 4, least=2)
-    if answers <= 5_000:
-        return TrialPlan(5, 3)
-    return TrialPlan(8, 1)
+        plan = TrialPlan(1, 1)
+    elif answers <= 1_500:
+        plan = TrialPlan(4, 4, least=2)
+    elif answers <= 5_000:
+        plan = TrialPlan(5, 3)
+    else:
+        plan = TrialPlan(8, 1)
+    return replace(plan, final_fits=FINAL_FITS) if rows <= FEW_ROWS else plan
 
 
 # Answers of the first rung, to learn from and to compare, and its share of the epochs; each rung doubles both.

@@ -15,7 +15,7 @@ import numpy as np
 
 from models.learning.contract.errors import Diverged
 from models.learning.contract.events import CurvePoint, Progress, TrainEvent
-from models.learning.finetuning import splits
+from models.learning.finetuning import averaging, splits
 from models.learning.finetuning.averaging import WeightAverage
 from models.learning.finetuning.fit import FitJob
 from models.learning.finetuning.network import Network, blend, own_parts
@@ -90,7 +90,7 @@ def _plan(run: EncodedRun, situation: Situation, head_score: float, prior: Prior
         verdict = policy.worth_trying(expected, score=head_score, answers=answers)
     else:
         verdict = Verdict(asked, 0.0, 0.0, "the job asks for it")
-    plan = policy.plan_trials(answers, validated=run.validation is not None)
+    plan = policy.plan_trials(answers, rows=run.rows_read, validated=run.validation is not None)
     if verdict.strategy is None:
         return SearchPlan(verdict, tuple(found), expected, plan)
     names = policy.choose_entrants(expected, {name for name in expected if prior.is_known(name)})
@@ -140,7 +140,8 @@ def _expectations(run: EncodedRun, plan: SearchPlan, prior: Prior, head_score: f
         head_score=head_score,
         work={candidate.name: candidate.work(plan.trials.work(rows)) for candidate in plan.candidates},
         work_of_every_strategy=sum(
-            each.work(plan.trials.most_work(rows)) for each in candidates.list_all_strategies(run)
+            each.work(plan.trials.most_work(rows, final_fits=_final_fits(plan.trials, each)))
+            for each in candidates.list_all_strategies(run)
         ),
     )
 
@@ -221,21 +222,42 @@ def _curve(trial: Trial) -> list[CurvePoint]:
 def _train_on_all(
     context: SearchContext, candidate: Candidate, trial: Trial, average: WeightAverage
 ) -> Generator[TrainEvent, None, tuple[Network, int]]:
-    """Train on all rows. Returns the network, and of how many fits its weights are the mean: of the trial's as well."""
+    """Train on all rows. Returns the network, and of how many fits its weights are the mean: of the trial's as well.
+
+    Of few rows there is more than one fit, as far as the budget goes.
+    """
     run, first = context.run, context.first
     everything = np.arange(len(run.training.corpus))
     rows = splits.all_rows(run, first)
-    context.budget.replan(candidate.with_epochs(trial.epochs).work(len(rows.tokens)))
-    context.budget.allow_overrun()
+    work = candidate.with_epochs(trial.epochs).work(len(rows.tokens))
+    context.budget.replan(work)
     start = splits.start_on_all(run, first)
     job = FitJob(candidate.name, "final", candidate.config, start, everything, rows, epochs=trial.epochs)
-    fitted = yield from trials.fit_candidate(context, candidate, job, "all rows")
+    with context.budget.overrun():
+        fitted = yield from trials.fit_candidate(context, candidate, job, "all rows")
     # The mean of two may be worse than the one that saw all rows; and the trial's fits have gone on to their end.
-    averaged = average.fits >= policy.AVERAGED_FITS and trial.epochs == candidate.config.epochs
-    if averaged:
+    if average.fits < policy.AVERAGED_FITS or trial.epochs != candidate.config.epochs:
+        average = WeightAverage()
+    fits = _final_fits(context.plan, candidate)
+    for number in range(1, fits):
+        if not context.budget.plan_if_affordable(work):
+            break
+        label = f"all rows, fit {number + 1} of at most {fits}"
+        again = replace(job, name=f"final-{number}", number=number)
+        try:
+            average.add((yield from trials.fit_candidate(context, candidate, again, label)).network)
+        except OverBudget:
+            context.budget.abandon(work)
+            break
+    if average.fits:
         average.include(fitted.network)
     blend(fitted.network, fitted.start, trial.blend)
-    return fitted.network, 1 + average.fits if averaged else 1
+    return fitted.network, 1 + average.fits
+
+
+def _final_fits(plan: TrialPlan, candidate: Candidate) -> int:
+    """Return on how many fits of all rows a candidate may be averaged."""
+    return plan.final_fits if averaging.suits(candidate.config) else 1
 
 
 def _trained(context: SearchContext, candidate: Candidate, trial: Trial, network: Network, *, averaged: int) -> Trained:

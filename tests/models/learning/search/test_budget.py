@@ -107,11 +107,13 @@ def test_what_was_begun_counts_when_the_rest_is_planned_anew(clock: Clock) -> No
 def test_the_last_fit_may_end_a_little_late_and_not_more(clock: Clock) -> None:
     budget = Budget(100.0, now=clock)
     budget.plan(100.0)
-    budget.allow_overrun()
     clock.seconds = 80.0
-    budget.progress(75.0, "107 s in all")
+    with budget.overrun():
+        budget.progress(75.0, "107 s in all")
+        with pytest.raises(OverBudget):
+            budget.progress(70.0, "114 s in all")
     with pytest.raises(OverBudget):
-        budget.progress(70.0, "114 s in all")
+        budget.progress(75.0, "107 s in all, of a fit that is one too many")
     clock.seconds = 120.0
     assert budget.progress(100.0, "done, however late").seconds_remaining is None
 

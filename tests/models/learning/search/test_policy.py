@@ -154,23 +154,25 @@ def test_which_candidates_race(expected: dict[str, float], known: set[str], entr
 
 
 @pytest.mark.parametrize(
-    ("answers", "validated", "plan"),
+    ("answers", "rows", "validated", "plan"),
     [
-        (60, False, TrialPlan(4, 4, least=2)),
-        (1_500, False, TrialPlan(4, 4, least=2)),
-        (1_501, False, TrialPlan(5, 3)),
-        (5_001, False, TrialPlan(8, 1)),
-        (60, True, TrialPlan(1, 1)),
+        (60, 60, False, TrialPlan(4, 4, least=2, final_fits=3)),
+        (1_500, 1_500, False, TrialPlan(4, 4, least=2, final_fits=3)),
+        (1_501, 1_501, False, TrialPlan(5, 3, final_fits=3)),
+        (5_001, 200, False, TrialPlan(8, 1, final_fits=3)),  # each of several labels is an answer
+        (5_001, 2_001, False, TrialPlan(8, 1)),
+        (60, 60, True, TrialPlan(1, 1, final_fits=3)),
+        (2_001, 2_001, True, TrialPlan(1, 1)),
     ],
 )
-def test_how_many_splits_are_tried(answers: float, validated: bool, plan: TrialPlan) -> None:
-    assert policy.plan_trials(answers, validated=validated) == plan
+def test_how_many_splits_are_tried(answers: float, rows: int, validated: bool, plan: TrialPlan) -> None:
+    assert policy.plan_trials(answers, rows=rows, validated=validated) == plan
 
 
 @pytest.mark.parametrize(
     ("plan", "answers", "shortened"),
     [
-        (TrialPlan(4, 4, least=2), 399, TrialPlan(4, 2)),
+        (TrialPlan(4, 4, least=2, final_fits=3), 399, TrialPlan(4, 2, final_fits=2)),
         (TrialPlan(4, 4, least=2), 400, TrialPlan(4, 1)),  # a split of 100 answers is enough
         (TrialPlan(1, 1), 10_000, TrialPlan(1, 1)),
     ],
@@ -183,6 +185,7 @@ def test_work_of_a_plan_includes_the_final_fit() -> None:
     plan = TrialPlan(4, 4, least=2)
     assert plan.work(100) == pytest.approx(2 * 75 + 100)
     assert plan.most_work(100) == pytest.approx(4 * 75 + 100)
+    assert plan.most_work(100, final_fits=3) == pytest.approx(4 * 75 + 3 * 100)
     assert TrialPlan(1, 1).work(100) == 200  # a validation file: all rows, twice
 
 
