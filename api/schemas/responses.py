@@ -58,6 +58,13 @@ class CreateResponse(Body):
     user: str | None = Field(None, description=_NO_EFFECT)
     safety_identifier: str | None = Field(None, description=_NO_EFFECT)
     service_tier: str | None = Field(None, description=_NO_EFFECT)
+    reasoning: dict[str, Any] | None = Field(None, description=_NO_EFFECT)
+    include: list[str] | None = Field(None, description=_NO_EFFECT)
+    prompt_cache_key: str | None = Field(None, description=_NO_EFFECT)
+    stream_options: dict[str, Any] | None = Field(None, description=_NO_EFFECT)
+    max_tool_calls: int | None = Field(None, description=_NO_EFFECT)
+    background: Literal[False] | None = Field(None, description="false: an answer is written while you wait.")
+    conversation: None = Field(None, description="null: no answer is stored.")
 
 
 class ResponseObject(Object):

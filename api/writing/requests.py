@@ -10,6 +10,7 @@ from models.serving.writing import SamplingParams
 
 _MOST_STOPS = 16
 _MOST_BIASES = 300
+_MOST_LEVELS = 64  # of JSON inside JSON: a schema is walked by code that calls itself
 
 
 class SamplingBody(Protocol):
@@ -55,12 +56,24 @@ def schema_of(response_format: Mapping[str, Any] | None) -> Mapping[str, Any] | 
         )
     wrapped = response_format.get("json_schema")
     schema = wrapped.get("schema") if isinstance(wrapped, dict) else None
+    require_shallow(schema, param="response_format.json_schema")
     if not isinstance(schema, dict):
         raise InvalidBody(
             reason='response_format.json_schema needs a schema: {"name": "…", "schema": {"type": "object", …}}.',
             param="response_format.json_schema",
         )
     return schema
+
+
+def require_shallow(value: Any, *, param: str) -> None:
+    """Raise InvalidBody for JSON so deep that whatever walks down it may run out of stack."""
+    level, depth = [value], 0
+    while level:
+        if depth > _MOST_LEVELS:
+            reason = f"{param} is nested more than {_MOST_LEVELS} levels deep. Define the inner parts in $defs."
+            raise InvalidBody(reason=reason, param=param)
+        inner = (each.values() if isinstance(each, dict) else each for each in level if isinstance(each, dict | list))
+        level, depth = [value for values in inner for value in values], depth + 1
 
 
 def _biases(given: Any) -> dict[int, float]:

@@ -8,33 +8,42 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import orjson
+import structlog
 from fastapi import Request
 from starlette.responses import Response
 
 from api import context
 from api.errors import InternalError, InvalidBody
 from api.schemas.responses import CreateResponse, InputMessage
-from api.writing.requests import schema_of
+from api.writing.requests import require_shallow, schema_of
 from api.writing.streams import WrittenStream, begin, gather, usage_of
-from models.errors import GraftError
+from models.errors import GraftError, InvalidRequest
 from models.identifiers import new_id
 from models.serving.predictor import Predictor
 from models.serving.writing import Message, Piece, SamplingParams, WriteRequest
 from models.serving.written_answer import WriteCall, WrittenAnswer
 
 _TEXT_PARTS = ("input_text", "output_text", "text")
+_PARAMS = {"messages": "input", "response_format": "text.format"}  # as this route calls them
+
+log = structlog.get_logger("graft.api")
 
 
 async def answer(request: Request, predictor: Predictor, body: CreateResponse, customer_id: str) -> Response:
     """Write the answer, whole or as a stream of events."""
     text_format = (body.text or {}).get("format") or {"type": "text"}
+    require_shallow(text_format, param="text.format")
     params = SamplingParams(
         max_tokens=body.max_output_tokens,
         temperature=1.0 if body.temperature is None else body.temperature,
         top_p=1.0 if body.top_p is None else body.top_p,
     )
     written = WriteRequest(_messages(body), params, schema=_schema_of(text_format))
-    answers = await begin(request, predictor, [WriteCall(customer_id, body.model, written)])
+    try:
+        answers = await begin(request, predictor, [WriteCall(customer_id, body.model, written)])
+    except InvalidRequest as error:
+        error.param = _PARAMS.get(error.param or "", error.param)
+        raise
     context.of(request).metrics.predicted_rows.inc()
     response = _begun(body, answers[0].model, params, text_format)
     if body.stream:
@@ -155,5 +164,7 @@ async def _events(response: dict[str, Any], answers: Sequence[WrittenAnswer]) ->
         yield event("response.output_item.done", output_index=0, item=message)
         yield event(f"response.{message['status']}", response=_ended(response, message, answers))
     except Exception as failure:
+        if not isinstance(failure, GraftError):
+            log.exception("stream failed")
         fault = failure if isinstance(failure, GraftError) else InternalError()
         yield event("error", code=fault.code, message=str(fault), param=fault.param)

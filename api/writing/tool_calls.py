@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from api.errors import InvalidBody
+from api.writing.requests import require_shallow
 from models.identifiers import new_id
 
 _ANY_ARGUMENTS: Mapping[str, Any] = {"type": "object"}
@@ -51,19 +52,21 @@ def tool_use(tools: Any, choice: Any) -> ToolUse:
         return ToolUse()
     if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
         raise InvalidBody(reason="tools is a list of objects.", param="tools")
+    require_shallow(tools, param="tools")
     if choice in (None, "auto"):
         return ToolUse(tools)
     parameters = {str(one["name"]): one.get("parameters") for one in map(_function_of, tools)}
     if choice == "required":
-        return ToolUse(tools, {"anyOf": [_schema_of_call(*one) for one in parameters.items()]})
+        calls = [_schema_of_call(*one, place=f"/anyOf/{at}") for at, one in enumerate(parameters.items())]
+        return ToolUse(tools, {"anyOf": calls})
     function = choice.get("function") if isinstance(choice, dict) else None
     name = function.get("name") if isinstance(function, dict) else None
-    if name is None:
+    if not isinstance(name, str):
         reason = 'tool_choice is none, auto, required or {"type": "function", "function": {"name": "…"}}.'
         raise InvalidBody(reason=reason, param="tool_choice")
     if name not in parameters:
         known = ", ".join(parameters)
-        raise InvalidBody(reason=f"tool_choice names '{str(name)[:80]}'; tools has {known[:300]}.", param="tool_choice")
+        raise InvalidBody(reason=f"tool_choice names '{name[:80]}'; tools has {known[:300]}.", param="tool_choice")
     return ToolUse(tools, _schema_of_call(name, parameters[name]), named=True)
 
 
@@ -92,13 +95,28 @@ def _function_of(tool: Mapping[str, Any]) -> Mapping[str, Any]:
     return function
 
 
-def _schema_of_call(name: str, parameters: Mapping[str, Any] | None) -> dict[str, Any]:
+def _schema_of_call(name: str, parameters: Mapping[str, Any] | None, *, place: str = "") -> dict[str, Any]:
+    """Return the schema of a call, which itself lies at `place` of another one."""
+    arguments = _moved(parameters or _ANY_ARGUMENTS, f"{place}/properties/arguments")
     return {
         "type": "object",
-        "properties": {"name": {"const": name}, "arguments": parameters or _ANY_ARGUMENTS},
+        "properties": {"name": {"const": name}, "arguments": arguments},
         "required": ["name", "arguments"],
         "additionalProperties": False,
     }
+
+
+def _moved(schema: Any, place: str) -> Any:
+    """Return a schema as it is at another place: its references begin at the root of the whole one."""
+    if isinstance(schema, list):
+        return [_moved(each, place) for each in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    found = {key: _moved(value, place) for key, value in schema.items()}
+    reference = found.get("$ref")
+    if isinstance(reference, str) and reference.startswith("#"):
+        found["$ref"] = f"#{place}{reference[1:]}"
+    return found
 
 
 def _parse(spelt: str) -> dict[str, Any] | None:

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
+from typing import TypeVar
 
-from models.learning.contract.events import Progress, TrainEvent
+from models.learning.contract.events import Progress
+
+EventT = TypeVar("EventT")
 
 # Far below the silence after which a worker gives a trainer up (`stall_timeout_s`), far above what an event costs.
-_EVERY_S = 10.0
+EVERY_S = 10.0
 
 
 class Activity:
@@ -34,7 +37,7 @@ class Activity:
         self._abandoned = True
 
 
-def report(steps: Iterator[TrainEvent], activity: Activity, *, every_s: float = _EVERY_S) -> Iterator[TrainEvent]:
+def report(steps: Iterator[EventT], activity: Activity, *, every_s: float = EVERY_S) -> Iterator[EventT | Progress]:
     """Yield the events of `steps`; while it is silent but at work, the last Progress again, without an estimate.
 
     `steps` runs on a thread of its own, and only while the next event is waited for. Closing this generator makes it
@@ -42,7 +45,7 @@ def report(steps: Iterator[TrainEvent], activity: Activity, *, every_s: float = 
     """
     last = Progress("reading", 0.0)
     with ThreadPoolExecutor(1, "graft-run") as pool:
-        following: Future[TrainEvent | None] | None = None
+        following: Future[EventT | None] | None = None
         try:
             while True:
                 following, seen = pool.submit(next, steps, None), activity.signs

@@ -179,6 +179,26 @@ def test_a_call_that_is_asked_for_is_one(acme: Tenant, choice: Any, names: set[s
     assert (cut.finish_reason, cut.message.tool_calls) == ("length", None)
 
 
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "book"}}])
+def test_parameters_may_refer_to_their_own_definitions(acme: Tenant, choice: Any) -> None:
+    """As `openai.pydantic_function_tool` writes a model inside a model; the references led nowhere."""
+    room = {"type": "object", "properties": {"sea": {"type": "boolean"}}, "required": ["sea"]}
+    parameters = {
+        "type": "object",
+        "properties": {"room": {"$ref": "#/$defs/Room"}},
+        "required": ["room"],
+        "additionalProperties": False,
+        "$defs": {"Room": {**room, "additionalProperties": False}},
+    }
+    tool: Any = {"type": "function", "function": {"name": "book", "parameters": parameters}}
+    answer = acme.openai.chat.completions.create(
+        model=MODEL, messages=HELLO, tools=[tool], tool_choice=choice, max_tokens=80, seed=1
+    )
+    (call,) = answer.choices[0].message.tool_calls or []
+    assert call.type == "function"
+    jsonschema.validate(json.loads(call.function.arguments), parameters)
+
+
 def test_responses_are_written_whole_and_as_events(acme: Tenant) -> None:
     asked: dict[str, Any] = {"model": MODEL, "temperature": 0, "max_output_tokens": 8}
     said = acme.openai.chat.completions.create(model=MODEL, messages=HELLO, **GREEDY).choices[0].message.content
@@ -193,6 +213,8 @@ def test_responses_are_written_whole_and_as_events(acme: Tenant) -> None:
     last = events[-1]
     assert last.type == "response.incomplete"
     assert last.response.output_text == said
+    unused: Any = {"reasoning": {"effort": "low"}, "include": [], "prompt_cache_key": "a", "background": False}
+    assert acme.openai.responses.create(input=parts, instructions="Be kind.", **unused, **asked).output_text == said
     # An answer goes back into the next request as it is.
     more = acme.openai.responses.create(input=[*parts, *whole.output, *parts], **asked)  # type: ignore[misc]
     assert more.usage is not None
@@ -203,6 +225,13 @@ def test_responses_are_written_whole_and_as_events(acme: Tenant) -> None:
     jsonschema.validate(json.loads(held.output_text), schema)
 
 
+def _nested(levels: int) -> Any:
+    value: Any = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 @pytest.mark.parametrize(
     ("change", "param"),
     [
@@ -211,6 +240,9 @@ def test_responses_are_written_whole_and_as_events(acme: Tenant) -> None:
         ({"input": [{"type": "function_call_output", "output": "x"}]}, "input"),
         ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input"),
         ({"text": {"format": {"type": "json_schema"}}}, "text.format"),
+        ({"text": {"format": {"type": "json_schema", "schema": {"$ref": "http://elsewhere/x"}}}}, "text.format"),
+        ({"text": {"format": {"type": "text", "x": _nested(300)}}}, "text.format"),
+        ({"input": "x" * 600}, "input"),
     ],
 )
 def test_what_of_responses_is_not_there_is_refused(acme: Tenant, change: dict[str, Any], param: str) -> None:
@@ -267,6 +299,12 @@ def test_completions_write_on(acme: Tenant) -> None:
             "invalid_body",
         ),
         ({"tool_choice": {"type": "custom"}, "tools": [TOOL]}, "tool_choice", "invalid_body"),
+        ({"tool_choice": {"function": {"name": ["look_up"]}}, "tools": [TOOL]}, "tool_choice", "invalid_body"),
+        (
+            {"tools": [{"type": "function", "function": {"name": "a", "parameters": {"x": _nested(300)}}}]},
+            "tools",
+            "invalid_body",
+        ),
         ({"logit_bias": {"5": 101}}, "logit_bias", "invalid_body"),
         ({"temperature": 3}, "temperature", "invalid_body"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages", "invalid_body"),

@@ -13,6 +13,7 @@ from models.backbones.errors import BaseModelUnreachable, UnsupportedBaseModel
 from models.backbones.loading import Backbone
 from models.backbones.parallel import one_thread_each
 from models.learning import tasks
+from models.learning.activity import EVERY_S, Activity, report
 from models.learning.base_choice import policy, probe
 from models.learning.base_choice.probe import Probe, Rows
 from models.learning.contract.base_choice import ONLY_BASE, PROBE, BaseProbe
@@ -26,15 +27,16 @@ log = structlog.get_logger(__name__)
 
 
 def choose(
-    request: TrainRequest, load: Callable[[str], Any], *, stop: Callable[[], bool]
+    request: TrainRequest, load: Callable[[str], Any], *, stop: Callable[[], bool], every_s: float = EVERY_S
 ) -> Iterator[Progress | BaseChosen]:
-    """Yield what is being probed, and at the end the base of `request.base_candidates` that was chosen.
+    """Yield what is being probed, every so often again, and at the end the base of `request.base_candidates` chosen.
 
     `load` gives a base by its name. One that cannot be loaded is passed over, and said; if none can, the error of the
     last is raised. Raises InvalidRequest errors for what the customer can mend, and Stopped.
     """
+    activity = Activity(stop)
     with one_thread_each():
-        yield from _choose(request, load, stop)
+        yield from report(_choose(request, load, activity), activity, every_s=every_s)
 
 
 def _choose(

@@ -52,6 +52,14 @@ def bases(backbone, small_backbone) -> _Bases:
     return _Bases(minilm=backbone, tiny=small_backbone)
 
 
+def test_a_probe_that_takes_long_goes_on_saying_that_it_is_at_work(three, make_request, bases):
+    """Before, a slow base was silent for as long as a thousand rows take, and its trainer was killed."""
+    request = make_request(three, base_model="auto", base_candidates=("tiny", "minilm"))
+    *said, _ = choice.choose(request, bases, stop=lambda: False, every_s=0.001)
+    assert len([event for event in said if event.message == ""]) >= 2
+    assert {(event.step, event.percent) for event in said} == {("probing", 0.0)}
+
+
 def test_the_base_that_knows_the_texts_is_chosen_and_all_is_said(three, make_request, bases):
     request = make_request(three, base_model="auto", base_candidates=("tiny", "minilm"))
     chosen, said = _choose(request, bases)
