@@ -1,7 +1,7 @@
 """A table with a row per box: `filename, width, height, class, xmin, ymin, xmax, ymax`, or what others call these.
 
 Rows of one picture need not stand together. A row with a file and nothing else is a picture without boxes. Edges that
-are all between 0 and 1 are shares of the picture's sides.
+are all between 0 and 1, or a twentieth beyond, are shares of the picture's sides.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from models.datasets.limits import Limits
 MOST_BOXES = 2_000_000
 MOST_LABELS = 100_000
 MOST_PICTURES = Limits().max_entries
+_BEYOND = 0.05  # of a picture's side: shares that reach farther beyond it are pixels
 
 
 class BoxesByPicture:
@@ -75,7 +76,11 @@ class Grouped:
         return DrawnBox(self._names[label], (left, top, right, bottom), f"{self._noun} {position}", line or None)
 
     def are_shares(self) -> bool:
-        """Return whether all edges are shares of a picture's sides: between 0 and 1, and not just those two."""
+        """Return whether all edges are shares of a picture's sides: about between 0 and 1, and not just those two.
+
+        Some lie a little beyond: a middle and half a width were rounded, or a box was moved over the picture's edge.
+        Read as pixels such a file would be boxes of one pixel in the corner, all of them without an error.
+        """
         edges = self._edges_B4
-        within = edges.size > 0 and bool(((edges >= 0) & (edges <= 1)).all())
+        within = edges.size > 0 and bool(((edges >= -_BEYOND) & (edges <= 1 + _BEYOND)).all())
         return within and not bool(np.isin(edges, (0.0, 1.0)).all())

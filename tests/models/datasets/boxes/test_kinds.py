@@ -111,6 +111,23 @@ def test_a_table_of_shares_and_one_of_sizes(examples):
     assert by_name(examples(table_archive(sizes))) == drawn
 
 
+@pytest.mark.parametrize(("edge", "beyond"), [("left", -0.001), ("right", 1.0004), ("right", 1.02)])
+def test_shares_that_were_rounded_beyond_the_picture_are_still_shares(examples, edge, beyond):
+    """One such value made pixels of a whole file: boxes of a thousandth of their size, without an error."""
+    edges = {"left": 0.25, "top": 0.1, "right": 0.75, "bottom": 0.9, edge: beyond}
+    header, *rest = table().decode().splitlines()
+    lines = ["filename,class,xmin,ymin,xmax,ymax"]
+    for line in rest:
+        name, _, _, label, *pixels = line.split(",")
+        shares = [str(float(pixel) / (40, 30)[at % 2]) if pixel else "" for at, pixel in enumerate(pixels)]
+        lines.append(",".join([name, label, *shares]))
+    lines.append(",".join(["a.jpg", "cat", *map(str, edges.values())]))
+    found = by_name(examples(table_archive("\n".join(lines).encode())))
+
+    cut = {"left": 10.0, "top": 3.0, "right": 30.0, "bottom": 27.0, edge: 0.0 if edge == "left" else 40.0}
+    assert found == {**DRAWN, "a.jpg": [*DRAWN["a.jpg"], ("cat", *cut.values())]}
+
+
 def test_rows_of_one_picture_need_not_stand_together(examples):
     first, *rest = table().decode().splitlines()
 
