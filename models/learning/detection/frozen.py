@@ -58,9 +58,11 @@ class FrozenViews:
         *,
         seed: int,
         dtype: torch.dtype = torch.bfloat16,
+        zoom: float = views.NEARER,
     ) -> None:
-        """Keep nothing yet; what is kept takes half the memory in bf16."""
+        """Keep nothing yet; what is kept takes half the memory in bf16. `zoom`: that of the nearest view to be read."""
         self._dtype = dtype
+        self._zoom = zoom
         self._backbone = backbone
         self._depths = model.frozen_depths
         self.canvas = canvas
@@ -111,7 +113,7 @@ class FrozenViews:
         picture = self._pictures[index]
         decoded = self._decoded.get(index)
         if decoded is None:
-            decoded = canvases.decode(picture.media, picture.size, self.canvas, zoom=views.NEARER)
+            decoded = canvases.decode(picture.media, picture.size, self.canvas, zoom=self._zoom)
             size = 3 * decoded.width * decoded.height
             if self._decoded_bytes + size <= _DECODED_BYTES:
                 self._decoded[index] = decoded

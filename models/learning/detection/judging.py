@@ -52,7 +52,8 @@ class Judge:
         """Return the held-out pictures below what trains in such a model; on the run's canvas, or another one."""
         material, seed = self._material, self._run.request.seed
         own = canvas or material.canvas
-        return FrozenViews(self._backbone, model, own, material.held, seed=seed, dtype=torch.float32)
+        # Of a JPEG the zoom decides what is decoded: with that of training the judge saw other pixels than serving.
+        return FrozenViews(self._backbone, model, own, material.held, seed=seed, dtype=torch.float32, zoom=1.0)
 
     def judge(self, model: DetectionModel, views: FrozenViews, *, labels: Sequence[str] | None = None) -> Judgement:
         """Answer all held-out pictures. `labels` are the model's own, if not the run's; only shared ones count.
