@@ -16,14 +16,16 @@ from models.learning.contract.errors import Stopped
 from models.learning.detection import answers, frozen
 from models.learning.detection import canvas as canvases
 from models.learning.detection.canvas import Canvas
-from models.learning.detection.frozen import FrozenViews
-from models.learning.detection.material import Material
+from models.learning.detection.frozen import FrozenView, FrozenViews
+from models.learning.detection.material import Material, Picture
 from models.learning.detection.model import DetectionModel
 from models.learning.evaluation import average_precision, box_errors, scores
 from models.learning.evaluation.boxes import Matches, PictureBoxes, match
 from models.learning.evaluation.scores import Evaluation
 from models.learning.run import Run
 from models.learning.tasks.task import Tally
+
+_TOGETHER = 16  # pictures whose views are in memory, beside those that are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +64,20 @@ class Judge:
         """
         held, run = self._material.held, self._run
 
-        def answer(index: int) -> NDArray[np.float32]:
+        def answer(item: tuple[Picture, FrozenView]) -> NDArray[np.float32]:
+            picture, view = item
             if run.stop():
                 raise Stopped
-            picture = held[index]
             with torch.no_grad():
-                found = model.forward(frozen.batch(views.read([(index, 0)], stop=run.stop), self._backbone))
+                found = model.forward(frozen.batch([view], self._backbone))
             placement = canvases.fit(picture.size, views.canvas)
             return answers.read(found, [placement], [picture.size])[0]
 
-        views.read([(index, 0) for index in range(len(held))], stop=run.stop)
-        outputs = list(in_parallel(answer, range(len(held)), threads=self._backbone.threads))
+        outputs: list[NDArray[np.float32]] = []
+        for start in range(0, len(held), _TOGETHER):
+            some = held[start : start + _TOGETHER]
+            read = views.read([(start + at, 0) for at in range(len(some))], stop=run.stop)
+            outputs += in_parallel(answer, list(zip(some, read, strict=True)), threads=self._backbone.threads)
         places = [run.labels.index(label) if label in run.labels else -1 for label in labels or run.labels]
         boxes = tuple(_picture_boxes(output_M6, np.array(places)) for output_M6 in outputs)
         matches = match([each.truth for each in held], boxes, len(run.labels))

@@ -59,6 +59,11 @@ class DetectionLearner:
         if message := run.training.groups.message:
             yield Progress("encoding", 2.0, message)
         material = materials.collect(run, family.levels())
+        if message := material.sampling:
+            run.report.add_warning(
+                "validation_sampled", f"{message}.", scored=len(material.held), count=material.sampled_from
+            )
+            yield Progress("encoding", 2.5, message)
         run.report.state(**_facts(run, material), baseline={"majority": 0.0, "gate": 0.0})
         detection = DetectionRun(run, backbone, family, material, Judge(run, backbone, material))
         best = yield from _train_head(detection)

@@ -47,13 +47,27 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What a run learns from and is judged on. `group_N`: groups of the held-out pictures; None: each stands alone."""
+    """What a run learns from and is judged on. `group_N`: groups of the held-out pictures; None: each stands alone.
+
+    `sampled_from`: of how many pictures of the validation file those held out are a sample; 0 where they are no sample.
+    """
 
     training: tuple[Picture, ...]
     held: tuple[Picture, ...]
     group_N: NDArray[np.int64] | None
     canvas: Canvas
     levels: tuple[MapLevel, ...]
+    sampled_from: int = 0
+
+    @property
+    def sampling(self) -> str:
+        """What is left out of the validation file, in words; empty where nothing is."""
+        if not self.sampled_from:
+            return ""
+        return (
+            f"{len(self.held)} of the {self.sampled_from} pictures of the validation file are scored: a sample in "
+            "which every label has its share, the same one in every job on this file"
+        )
 
 
 def join_similar(run: Run, backbone: MediaBackbone) -> Run:
@@ -75,14 +89,21 @@ def join_similar(run: Run, backbone: MediaBackbone) -> Run:
 
 
 def collect(run: Run, levels: Sequence[MapLevel]) -> Material:
-    """Return the pictures of both files, or some of the training file's held out."""
-    own = _pictures(run.training, run)
+    """Return the pictures of both files, or some of the training file's held out.
+
+    Of a large validation file they are a sample: before every version, the first included, all of them are answered,
+    and a resample of the score takes memory by their square.
+    """
+    own = _pictures(run.training, run, range(len(run.training)))
     boxes, labels = [each.boxes_M4 for each in own], [each.truth.label_B for each in own]
     canvas = canvases.choose([each.size for each in own], boxes, labels)
     needed = _needed(levels, own, canvas)
     if run.validation is not None:
-        held = _pictures(run.validation, run)
-        return Material(own, held, run.validation.groups.numbers, canvas, needed)
+        chosen = _sample(run, run.validation)
+        held = _pictures(run.validation, run, chosen.tolist())
+        held_groups = run.validation.groups.take(chosen).numbers
+        sampled_from = len(run.validation) if len(chosen) < len(run.validation) else 0
+        return Material(own, held, held_groups, canvas, needed, sampled_from)
     is_held_N = _hold_out(run)
     held_groups = run.training.groups.take(np.flatnonzero(is_held_N)).numbers
     return Material(
@@ -94,15 +115,31 @@ def collect(run: Run, levels: Sequence[MapLevel]) -> Material:
     )
 
 
-def _pictures(corpus: Corpus, run: Run) -> tuple[Picture, ...]:
+def _pictures(corpus: Corpus, run: Run, places: Sequence[int]) -> tuple[Picture, ...]:
     found = []
-    rows = zip(corpus.inputs, corpus.targets, corpus.rows, strict=True)
-    for place, (media, target, row) in enumerate(rows):
+    for place in places:
         run.check_stop()
+        media, target, row = corpus.inputs[place], corpus.targets[place], corpus.rows[place]
         assert isinstance(media, Media)  # noqa: S101  (what the task's parse makes)
         measured = pictures.measure(media.data, media.name, UNLIMITED)
         found.append(Picture(place, media, int(row), (measured.width, measured.height), drawn(target, run.labels)))
     return tuple(found)
+
+
+def _sample(run: Run, corpus: Corpus) -> NDArray[np.int64]:
+    """Return the places of at most `_MOST_HELD` pictures: of every label its share and one at least, by their hash.
+
+    Whatever the seed is, for the same reason as in `_hold_out`.
+    """
+    if len(corpus) <= _MOST_HELD:
+        return np.arange(len(corpus))
+    keys_N, stratum_N = corpus.input_keys_N, run.task.strata(corpus.targets)
+    before_N = np.empty(len(corpus))  # the share of its label's pictures that are chosen before a picture is
+    for stratum in np.unique(stratum_N):
+        own = np.flatnonzero(stratum_N == stratum)
+        before_N[own[np.argsort(keys_N[own], kind="stable")]] = np.arange(len(own)) / len(own)
+    chosen: NDArray[np.int64] = np.sort(np.lexsort((keys_N, before_N))[:_MOST_HELD])
+    return chosen
 
 
 def _hold_out(run: Run) -> NDArray[np.bool_]:
