@@ -57,7 +57,7 @@ class Fit:
 
 
 def prepare_head(detection: DetectionRun, begins: float, ends: float) -> Fit:
-    """Build a model of which only the heads train, before the first step. Raises Stopped, InvalidHyperparameters."""
+    """Build a model of which only the heads train, before the first step. Raises Stopped."""
     run, backbone, material = detection.run, detection.backbone, detection.material
     seed, began, pictures, family = run.request.seed, time.monotonic(), material.training, detection.family
     config = strategies.settle(
@@ -71,7 +71,7 @@ def prepare_head(detection: DetectionRun, begins: float, ends: float) -> Fit:
 
 
 def prepare_base(detection: DetectionRun, head: DetectionModel, strategy: str, begins: float, ends: float) -> Fit:
-    """Build a model that begins as a trained head, and whose base trains as well. Raises InvalidHyperparameters."""
+    """Build a model that begins as a trained head, and whose base trains as well."""
     run, backbone, material = detection.run, detection.backbone, detection.material
     seed, began, pictures, family = run.request.seed, time.monotonic(), material.training, detection.family
     config = strategies.settle(

@@ -46,9 +46,14 @@ class DetectionLearner:
     """Learner of `object-detection`; see `learner.Learner`."""
 
     def check(self, request: TrainRequest, backbone: Backbone) -> None:
-        """Raise NoMaps for a base that neither has maps nor is a detector, and UnsupportedStrategy."""
-        families.find(backbone)
+        """Raise NoMaps for a base that neither has maps nor is a detector, UnsupportedStrategy.
+
+        Raises InvalidHyperparameters for a strategy that could train none of the base's blocks.
+        """
+        family = families.find(backbone)
         offered.check(request.strategy, request.task, backbone.entry)
+        last = family.behind_head if request.strategy == "auto" else request.strategy
+        strategies.check(last, request.hyperparameters)
 
     def train(self, run: Run) -> Iterator[TrainEvent]:
         """Yield a detector after a part of its steps, then the whole one, then one whose base has learned as well."""

@@ -64,12 +64,25 @@ _TUNED_EPOCHS = 20
 _PARTIAL_SHARE = 3  # a third of the blocks
 
 
-def settle(strategy: str, asked: Hyperparameters, numbers: Numbers, *, pictures: int, blocks: int) -> TrainingConfig:
-    """Take the customer's numbers, and the strategy's own elsewhere. Raises InvalidHyperparameters."""
-    if asked.trainable_blocks != "auto" and not 1 <= int(asked.trainable_blocks) <= blocks:
+def check(strategy: str, asked: Hyperparameters) -> None:
+    """Raise InvalidHyperparameters for blocks of the base that are to train and are none; before anything is trained.
+
+    Where a strategy trains none, or all, the number has no effect, and the report says so.
+    """
+    if strategy == "partial" and asked.trainable_blocks != "auto" and int(asked.trainable_blocks) < 1:
         raise InvalidHyperparameters(
-            name="trainable_blocks", value=asked.trainable_blocks, reason=f"the base has {blocks} blocks"
+            name="trainable_blocks",
+            value=asked.trainable_blocks,
+            reason="'partial' trains one block of the base at least; 'head' trains none",
         )
+
+
+def settle(strategy: str, asked: Hyperparameters, numbers: Numbers, *, pictures: int, blocks: int) -> TrainingConfig:
+    """Take the customer's numbers, which passed `check`, and the strategy's own elsewhere.
+
+    `blocks`: those of the base that the model reads. A customer counts all of the base's: with more than are read,
+    all that are read train.
+    """
     batch_size = min(_BATCH if asked.batch_size == "auto" else int(asked.batch_size), pictures)
     multiplier = 1.0 if asked.learning_rate_multiplier == "auto" else float(asked.learning_rate_multiplier)
     is_head = strategy == "head"
@@ -88,7 +101,7 @@ def settle(strategy: str, asked: Hyperparameters, numbers: Numbers, *, pictures:
         steps = _TUNED_EPOCHS * per_epoch
     trainable: int | None = 0 if is_head else None if strategy == "full" else max(1, blocks // _PARTIAL_SHARE)
     if strategy == "partial" and asked.trainable_blocks != "auto":
-        trainable = int(asked.trainable_blocks)
+        trainable = min(int(asked.trainable_blocks), blocks)
     return TrainingConfig(
         strategy=strategy,
         pictures=pictures,
