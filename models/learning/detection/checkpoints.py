@@ -49,19 +49,20 @@ class TrainingState:
 class Checkpoints(StepCheckpoints):
     """One fit's folder."""
 
-    def save(self, state: TrainingState, losses: Losses) -> None:
-        """Put it in the place of the last one. A full disk costs the checkpoint, not the fit."""
-        self.write(state.tensors(), {"losses": [list(each) for each in losses]})
+    def save(self, state: TrainingState, losses: Losses, seconds: float) -> None:
+        """Put it in the place of the last one; `seconds`: what the steps took. A full disk costs it, not the fit."""
+        self.write(state.tensors(), {"losses": [list(each) for each in losses], "seconds": seconds})
 
-    def load(self, state: TrainingState, *, beyond: int) -> Losses:
-        """Restore the last checkpoint of this very fit, if it has more steps than `beyond`; return their losses.
+    def load(self, state: TrainingState, *, beyond: int) -> tuple[Losses, float]:
+        """Restore the last checkpoint of this very fit, if it has more steps than `beyond`; return losses and seconds.
 
-        () if there is none or it is damaged: the fit goes on from where it is.
+        ((), 0) if there is none or it is damaged: the fit goes on from where it is.
         """
         if (found := self.read()) is None:
-            return ()
+            return (), 0.0
         tensors, values = found
         if len(values["losses"]) <= beyond:
-            return ()
+            return (), 0.0
         state.restore(tensors)
-        return tuple((float(one), float(two), float(three)) for one, two, three in values["losses"])
+        losses = tuple((float(one), float(two), float(three)) for one, two, three in values["losses"])
+        return losses, float(values.get("seconds", 0.0))  # 0: an earlier release wrote it

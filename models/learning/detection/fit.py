@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from models.backbones.maps import PictureBase
@@ -84,6 +84,19 @@ def prepare_base(detection: DetectionRun, head: DetectionModel, strategy: str, b
     return Fit(config, TrainingLoop(model, config, backbone, views, seed=seed), begins, ends, began, budget_s)
 
 
+def within_budget(detection: DetectionRun, fit: Fit) -> Fit:
+    """Return the fit of a head with as many steps as `auto` has time for, by what those so far took.
+
+    A strategy that is asked for by its name takes its steps, however long they last. A later attempt that begins from
+    the same checkpoint decides the same: it has the seconds from there.
+    """
+    request, loop = detection.run.request, fit.loop
+    if request.strategy != "auto":
+        return fit
+    loop.config = strategies.fitting(fit.config, done=loop.done, seconds=loop.seconds, budget_s=request.refine_budget_s)
+    return replace(fit, config=loop.config)
+
+
 def steps(
     detection: DetectionRun, fit: Fit, until: int, checkpoints: Checkpoints | None
 ) -> Generator[TrainEvent, None, None]:
@@ -117,11 +130,16 @@ def trained(detection: DetectionRun, fit: Fit, name: str, model: DetectionModel,
 
 
 def note(
-    detection: DetectionRun, fit: Fit, name: str, judgement: Judgement, compared: Comparison | None = None
+    detection: DetectionRun,
+    fit: Fit,
+    name: str,
+    judgement: Judgement,
+    compared: Comparison | None = None,
+    **more: Any,
 ) -> None:
-    """Add a candidate to what was tried, with how it compares with the one before it."""
+    """Add a candidate to what was tried, with how it compares with the one before it, and `more` figures."""
     found = scores.score(judgement.tally, seed=detection.run.request.seed)
-    figures = {"score": found.value, "score_low": found.low, "score_high": found.high}
+    figures = {**more, "score": found.value, "score_low": found.low, "score_high": found.high}
     if compared is not None:
         figures |= {"gain": compared.gain, "probability": compared.probability}
     detection.run.report.add_tried(name, **figures, steps=fit.loop.done, seconds=time.monotonic() - fit.began)

@@ -100,11 +100,19 @@ def _train_head(detection: DetectionRun) -> Generator[TrainEvent, None, Candidat
         yield from _publish(detection, fits.trained(detection, fit, name, model, early), improves=True)
     if name == HEAD:
         return Candidate(loop.end(), early)
-    yield from fits.steps(detection, fit, config.steps, fits.checkpoints_of(detection, config, HEAD))
+    fit = fits.within_budget(detection, fit)
+    if fit.config.steps <= loop.done:
+        run.report.add_tried(HEAD, abandoned="no further step fits into the budget for refinement")
+        return Candidate(loop.end(), early)
+    figures = {}
+    if fit.config.steps < config.steps:
+        figures["reduced"] = f"to fit into the budget for refinement: {fit.config.steps} of {config.steps} steps"
+        yield Progress("fitting", fit.percent, f"head: reduced {figures['reduced']}")
+    yield from fits.steps(detection, fit, fit.config.steps, fits.checkpoints_of(detection, fit.config, HEAD))
     model = loop.end()
     final = judge.judge(model, held)
     compared = scores.compare(final.tally, early.tally, seed=run.request.seed)
-    fits.note(detection, fit, HEAD, final, compared)
+    fits.note(detection, fit, HEAD, final, compared, **figures)
     run.report.add_seconds("head", time.monotonic() - fit.began)
     yield Progress("evaluating", fit.percent, metrics={"ap50": final.score})
     better = compared.gain >= 0 or compared.probability > _WORSE

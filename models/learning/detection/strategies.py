@@ -115,6 +115,17 @@ def settle(strategy: str, asked: Hyperparameters, numbers: Numbers, *, pictures:
     )
 
 
+def fitting(config: TrainingConfig, *, done: int, seconds: float, budget_s: float) -> TrainingConfig:
+    """Return the same with no more steps than fit a budget, where the first `done` took so many seconds.
+
+    They are fewer epochs, one at least, and not an end on the way: the rate is to come down to zero.
+    """
+    if seconds <= 0:
+        return config
+    steps = done + math.floor(min(budget_s * done / seconds, config.steps))
+    return replace(config, steps=min(config.steps, max(steps, config.steps_per_epoch)))
+
+
 def first_steps(config: TrainingConfig) -> int:
     """Return after how many steps of the head the first version is published."""
     return min(config.steps, math.ceil(FIRST_VIEWS / config.batch_size))

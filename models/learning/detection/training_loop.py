@@ -7,6 +7,7 @@ the result is the same bits whether one thread or two did it, and whether or not
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,6 +70,7 @@ class TrainingLoop:
         )
         self._state = TrainingState(dict(model.values), copy_weights(model), self._optimizer)
         self._losses: list[tuple[float, float, float]] = []
+        self.seconds = 0.0  # that the steps took, those of earlier attempts included
 
     @property
     def done(self) -> int:
@@ -82,12 +84,13 @@ class TrainingLoop:
 
     def resume(self, checkpoints: Checkpoints) -> None:
         """Take the last checkpoint, if there is one that is farther on."""
-        if losses := checkpoints.load(self._state, beyond=self.done):
-            self._losses = list(losses)
+        losses, seconds = checkpoints.load(self._state, beyond=self.done)
+        if losses:
+            self._losses, self.seconds = list(losses), seconds
 
     def save(self, checkpoints: Checkpoints) -> None:
         """Write a checkpoint."""
-        checkpoints.save(self._state, self._losses)
+        checkpoints.save(self._state, self._losses, self.seconds)
 
     def run(
         self,
@@ -101,6 +104,7 @@ class TrainingLoop:
         while self.done < until and not (self.done and is_late()):
             if stop():
                 raise Stopped
+            began = time.monotonic()
             rate = self.config.learning_rate * _rate(self.done, self.config.steps)
             for group in self._optimizer.param_groups:
                 group["lr"] = rate * group["scale"]
@@ -110,6 +114,7 @@ class TrainingLoop:
                 raise Diverged(epoch=self.done // self.config.steps_per_epoch + 1, learning_rate=rate)
             self._losses.append((scored, placed, rate))
             self._state.average(min(1 - 1 / _AVERAGED, self.done / (self.done + 9)))
+            self.seconds += time.monotonic() - began
             if checkpoints is not None and checkpoints.is_due():
                 self.save(checkpoints)
             yield Step(self.done, scored, placed, rate)

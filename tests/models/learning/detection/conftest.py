@@ -9,12 +9,23 @@ import pytest
 from models.backbones import loading
 from models.backbones.backbone import Backbone
 from models.learning.contract.request import Hyperparameters, TrainRequest
+from models.learning.data.corpus import read_training, read_validation
 from models.learning.detection import canvas, families
+from models.learning.report import ReportBuilder
+from models.learning.run import Run
+from models.learning.tasks import find
 from tests.device import DEVICE
 from tests.models.backbones import media_checkpoints
 from tests.models.learning.detection import shapes
 
 DetectionRequest = Callable[..., TrainRequest]
+
+
+def opened(request: TrainRequest, backbone: Backbone) -> Run:
+    """A run whose files are read."""
+    corpus, task, replaced = read_training(request.training, find(request.task), request.hyperparameters.rare())
+    held = None if request.validation is None else read_validation(request.validation, task, corpus, replaced)
+    return Run(request, backbone, task, corpus, held, lambda: False, ReportBuilder())
 
 
 @pytest.fixture(scope="session")

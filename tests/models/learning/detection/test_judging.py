@@ -13,8 +13,6 @@ from models.backbones import maps
 from models.backbones.backbone import Backbone
 from models.datasets.examples import Media
 from models.learning.contract.events import Progress, VersionReady
-from models.learning.contract.request import TrainRequest
-from models.learning.data.corpus import read_training, read_validation
 from models.learning.detection import canvas, families, frozen, judging
 from models.learning.detection import material as materials
 from models.learning.detection.canvas import Canvas
@@ -23,13 +21,10 @@ from models.learning.detection.judging import Judge
 from models.learning.detection.material import Picture
 from models.learning.detection.model import PIXELS
 from models.learning.evaluation.boxes import PictureBoxes
-from models.learning.report import ReportBuilder
-from models.learning.run import Run
-from models.learning.tasks import find
 from models.learning.training import train
 from models.serving.detection import passes
 from models.serving.detection.passes import PictureRow
-from tests.models.learning.detection.conftest import DetectionRequest
+from tests.models.learning.detection.conftest import DetectionRequest, opened
 
 
 class CountedViews(FrozenViews):
@@ -45,17 +40,11 @@ class CountedViews(FrozenViews):
         return super()._compute(index, number)
 
 
-def _opened(request: TrainRequest, backbone: Backbone) -> Run:
-    corpus, task, replaced = read_training(request.training, find(request.task), request.hyperparameters.rare())
-    held = None if request.validation is None else read_validation(request.validation, task, corpus, replaced)
-    return Run(request, backbone, task, corpus, held, lambda: False, ReportBuilder())
-
-
 def test_held_out_pictures_are_answered_a_few_at_a_time(
     eyes: Backbone, detection_request: DetectionRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where none is kept each is computed once, on two threads, and found is the same."""
-    run = _opened(detection_request(), eyes)
+    run = opened(detection_request(), eyes)
     material = materials.collect(run, maps.levels(eyes))
     judge, family = Judge(run, eyes, material), families.find(eyes)
     model = family.head(material.levels, len(run.labels), seed=0)
@@ -78,17 +67,17 @@ def test_held_out_pictures_are_answered_a_few_at_a_time(
 def test_of_a_large_validation_file_a_sample_is_scored(
     eyes: Backbone, detection_request: DetectionRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = materials.collect(_opened(detection_request(), eyes), maps.levels(eyes))
+    whole = materials.collect(opened(detection_request(), eyes), maps.levels(eyes))
     assert (len(whole.held), whole.sampling) == (10, "")
     monkeypatch.setattr(materials, "_MOST_HELD", 6)
-    other = materials.collect(_opened(detection_request(seed=5), eyes), maps.levels(eyes))
+    other = materials.collect(opened(detection_request(seed=5), eyes), maps.levels(eyes))
     events = list(train(detection_request(n_epochs=1), eyes, stop=lambda: False))
     (version,) = (event for event in events if isinstance(event, VersionReady))
     (warning,) = (each for each in version.report["warnings"] if each["code"] == "validation_sampled")
     assert "6 of the 10 pictures" in warning["message"]
     assert any(isinstance(event, Progress) and event.message == other.sampling for event in events)
     assert version.report["measured_rows"] == version.report["data"]["held_out_rows"] == 6
-    sample = materials.collect(_opened(detection_request(), eyes), maps.levels(eyes))
+    sample = materials.collect(opened(detection_request(), eyes), maps.levels(eyes))
     assert [each.place for each in sample.held] == [each.place for each in other.held]
     assert {each.row for each in sample.held} < {each.row for each in whole.held}
     assert {label for each in sample.held for label in each.truth.label_B} == {0, 1}
@@ -102,7 +91,7 @@ def test_the_judge_sees_a_photo_as_serving_does(eyes: Backbone, detection_reques
     Image.fromarray(noise_HW3).save(buffer, "JPEG")
     photo = Media("photo.jpg", buffer.getvalue())
     size, square = (400, 400), Canvas(96, 96)
-    run = _opened(detection_request(), eyes)
+    run = opened(detection_request(), eyes)
     material = materials.collect(run, maps.levels(eyes))
     nothing = PictureBoxes(np.empty((0, 4)), np.empty(0, dtype=np.int64))
     held = (Picture(0, photo, 1, size, nothing),)
