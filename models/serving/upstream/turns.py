@@ -82,6 +82,11 @@ class Turns:
         while self._waiting:
             customer = min(self._waiting, key=lambda waiting: (self._served[waiting], self._held[waiting]))
             queue = self._waiting[customer]
+            while queue and queue[0].granted.done():  # its task was cancelled; `_remove` runs a step of the loop later
+                queue.popleft()
+            if not queue:
+                del self._waiting[customer]
+                continue
             # More choices than places go alone. Nobody overtakes who is next: small requests would starve large ones.
             if self.held and self.held + queue[0].places > self._places:
                 return
@@ -92,10 +97,11 @@ class Turns:
             waiter.granted.set_result(None)
 
     def _remove(self, customer: str, waiter: _Waiter) -> None:
-        queue = self._waiting[customer]
-        queue.remove(waiter)
-        if not queue:
-            del self._waiting[customer]
+        queue = self._waiting.get(customer, deque())
+        if waiter in queue:  # else: `_admit` has dropped it
+            queue.remove(waiter)
+            if not queue:
+                del self._waiting[customer]
         self._forget(customer)
         self._admit()
 

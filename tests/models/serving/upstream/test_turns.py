@@ -33,6 +33,25 @@ def test_who_was_served_least_comes_first() -> None:
     asyncio.run(run())
 
 
+def test_who_leaves_just_before_its_turn_takes_no_places_along() -> None:
+    async def run() -> None:
+        turns = Turns(places=1, queue_per_customer=8)
+        await turns.take("acme", 1)
+        leaving = [asyncio.create_task(turns.take("acme", 1)), asyncio.create_task(turns.take("zeta", 1))]
+        following = asyncio.create_task(turns.take("acme", 1))
+        await asyncio.sleep(0)
+        for task in leaving:
+            task.cancel()
+        turns.give_back("acme", 1)  # before the cancelled ones have run
+        await following
+        await asyncio.gather(*leaving, return_exceptions=True)
+        assert (turns.held, turns.waiting) == (1, 0)
+        turns.give_back("acme", 1)
+        assert turns._served == {}
+
+    asyncio.run(run())
+
+
 def test_a_customers_queue_is_bounded_and_who_leaves_frees_its_place() -> None:
     async def run() -> None:
         turns = Turns(places=2, queue_per_customer=3)
