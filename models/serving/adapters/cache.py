@@ -149,7 +149,9 @@ class AdapterCache(Generic[AdapterT]):
                 while len(self._broken) > BROKEN_LIMIT:
                     self._broken.popitem(last=False)
             return
-        if not gone:
+        if gone:
+            _let_go_elsewhere(loading.result())  # who waits for it still gets its answer, then it goes
+        else:
             self._keep(key, model_id, loading.result())
 
     def _keep(self, key: Key, model_id: str, adapter: AdapterT) -> None:
@@ -165,5 +167,9 @@ class AdapterCache(Generic[AdapterT]):
         adapter = self._held.pop(key)
         del self._models[key]
         self.bytes -= adapter.nbytes
-        if isinstance(adapter, HeldElsewhere):
-            adapter.let_go()
+        _let_go_elsewhere(adapter)
+
+
+def _let_go_elsewhere(adapter: CachedAdapter) -> None:
+    if isinstance(adapter, HeldElsewhere):
+        adapter.let_go()

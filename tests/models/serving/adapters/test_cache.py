@@ -266,11 +266,15 @@ def test_a_broken_artifact_is_not_fetched_by_every_request(
 
 def test_a_version_that_is_deleted_while_it_is_loaded_is_not_kept() -> None:
     go_on = threading.Event()
+    let_go = []
     version = catalog.ResolvedVersion("cus_1", "mod_1", "m", "ft:minilm:acme:m", 1, "p/", "sha", "minilm", "t")
 
     class Adapter:
         customer_id = "cus_1"
         nbytes = 7
+
+        def let_go(self) -> None:
+            let_go.append(self)
 
     def load(_version: catalog.ResolvedVersion) -> Adapter:
         assert go_on.wait(30)
@@ -282,8 +286,9 @@ def test_a_version_that_is_deleted_while_it_is_loaded_is_not_kept() -> None:
         await until(lambda: cache.loads == 1)
         cache.drop("cus_1", "sha")
         go_on.set()
-        await waiting  # who has asked is answered
+        answered = await waiting  # who has asked is answered
         assert (len(cache), cache.bytes) == (0, 0)
+        assert let_go == [answered]
         await cache.get(version)
         assert (len(cache), cache.bytes) == (1, 7)
         cache.drop("cus_1", "sha")
