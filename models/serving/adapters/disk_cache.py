@@ -184,6 +184,9 @@ def take_folder(parent: Path) -> tuple[Path, int]:
         except BlockingIOError:
             os.close(descriptor)
             number += 1
+        except OSError:  # a file system without locks
+            os.close(descriptor)
+            raise
         else:
             return folder, descriptor
 

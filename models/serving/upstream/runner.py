@@ -141,7 +141,7 @@ class UpstreamRunner:
         """Begin to answer, once it is the customer's turn.
 
         Raises InvalidInput, ContextLengthExceeded, QueueFull, GenerationUnavailable, GenerationMisconfigured,
-        GenerationInterrupted, ShuttingDown.
+        GenerationInterrupted, DiskFull, ShuttingDown.
         """
         if self._closed:
             raise ShuttingDown()

@@ -40,6 +40,10 @@ class VllmStandIn:
         self.breaks_after: int | None = None  # tokens, then the connection ends
         self.going_on = threading.Event()  # cleared: answers wait after their first token
         self.going_on.set()
+        self.loading = threading.Event()  # cleared: what is to be loaded or unloaded waits
+        self.loading.set()
+        self.waiting = 0  # to be loaded or unloaded
+        self.models: Response | None = None  # instead of the list of models
         self.writing = self.left_by_client = 0
         self.url = ""
 
@@ -56,6 +60,8 @@ class VllmStandIn:
     async def _models(self, request: Request) -> Response:
         if request.headers.get("authorization") != f"Bearer {KEY}":
             return JSONResponse({"error": "Unauthorized"}, 401)
+        if self.models is not None:
+            return self.models
         card = {"id": self.base, "object": "model", "max_model_len": self.context, "parent": None}
         cards = [card, *({"id": name, "object": "model", "parent": self.base} for name in self.loaded)]
         return JSONResponse({"object": "list", "data": cards})
@@ -63,10 +69,11 @@ class VllmStandIn:
     async def _load(self, request: Request) -> Response:
         body = await request.json()
         name, folder = body["lora_name"], Path(body["lora_path"])
+        await self._wait()
         if name in self.loaded:
             return _error(400, f"The lora adapter '{name}' has already been loaded.", "InvalidUserInput")
         if not (folder / "adapter_config.json").is_file():
-            return _error(404, f"Loading lora {name} failed: No adapter found for <path>", "NotFoundError")
+            return _error(404, f"Loading lora {name} failed: No adapter found for {folder}", "NotFoundError")
         config = json.loads((folder / "adapter_config.json").read_text())
         with safe_open(folder / "adapter_model.safetensors", "np") as tensors:
             assert all(name.startswith("base_model.model.model.layers.") for name in tensors.keys())  # noqa: SIM118
@@ -78,10 +85,17 @@ class VllmStandIn:
 
     async def _unload(self, request: Request) -> Response:
         name = (await request.json())["lora_name"]
+        await self._wait()
         if self.loaded.pop(name, None) is None:
             return _error(404, f"The lora adapter '{name}' cannot be found.", "NotFoundError")
         self.history.append(("unload", name))
         return PlainTextResponse(f"Success: LoRA adapter '{name}' removed successfully.")
+
+    async def _wait(self) -> None:
+        self.waiting += 1
+        while not self.loading.is_set():
+            await asyncio.sleep(0.01)
+        self.waiting -= 1
 
     async def _complete(self, request: Request) -> Response:
         body = await request.json()
