@@ -32,7 +32,7 @@ class NotLoaded(Exception):
 def context_length(settings: Settings, base_model: str, *, timeout_s: float = 5.0) -> int | None:
     """Return how many tokens the server reads with a base, None if it does not say; blocks.
 
-    Raises GenerationUnavailable, and GenerationMisconfigured if it does not serve this base.
+    Raises GenerationUnavailable, and GenerationMisconfigured if it is no vLLM server or does not serve this base.
     """
     try:
         with httpx.Client(**_options(settings), timeout=timeout_s) as http:
@@ -41,14 +41,20 @@ def context_length(settings: Settings, base_model: str, *, timeout_s: float = 5.
         raise _unreachable(error) from error
     if answer.status_code != HTTPStatus.OK:
         raise _refusal(answer)
-    served = {str(model["id"]): model for model in answer.json()["data"]}
+    try:
+        lengths = {str(model["id"]): model.get("max_model_len") for model in answer.json()["data"]}
+        served = {name: None if length is None else int(length) for name, length in lengths.items()}
+    except (ValueError, KeyError, TypeError) as error:  # a web page, or the JSON of another program
+        log.error("upstream.no_vllm", error=repr(error), answer=answer.text[:200])
+        raise GenerationMisconfigured(
+            reason="it does not answer as a vLLM server (set GRAFT_GENERATION_UPSTREAM to the URL of one, without /v1)"
+        ) from error
     if base_model not in served:
         log.error("upstream.other_base", wanted=base_model, served=sorted(served)[:10])
         raise GenerationMisconfigured(
             reason=f"it does not serve '{base_model}' (start it with --served-model-name {base_model})"
         )
-    length = served[base_model].get("max_model_len")
-    return None if length is None else int(length)
+    return served[base_model]
 
 
 class VllmClient:
@@ -75,7 +81,7 @@ class VllmClient:
         log.error("upstream.not_loaded", adapter=name, status=answer.status_code, answer=answer.text[:500])
         if answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR or answer.status_code in _KEYS:
             raise _refusal(answer)
-        raise GenerationMisconfigured(reason=f"it cannot load the version ({message_of(answer)})")
+        raise GenerationMisconfigured(reason="it cannot load the version")  # its own words name folders
 
     async def unload(self, name: str) -> None:
         """Unload an adapter; nothing happens if it is not there. Raises GenerationUnavailable."""

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.numpy
+from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from models.records.customers import Customer
 from models.services.resources import Resources
 from models.serving.errors import GenerationMisconfigured, GenerationUnavailable
 from models.serving.predictor import Predictor
 from models.serving.upstream.adapters import LoadedAdapters, UpstreamAdapter
-from models.serving.upstream.client import VllmClient
+from models.serving.upstream.client import VllmClient, context_length
 from models.serving.writing import WriteRequest
 from models.serving.written_answer import WriteCall
 from models.settings import Settings
@@ -149,5 +150,34 @@ def test_a_folder_that_cannot_be_written_stops_no_predictor(
             assert str(tmp_path) not in str(caught.value)
         finally:
             await predictor.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        HTMLResponse("<html>It works!</html>"),
+        JSONResponse([]),
+        JSONResponse({"status": "ok"}),
+        JSONResponse({"data": None}),
+        JSONResponse({"data": ["tiny-writer"]}),
+        JSONResponse({"data": [{"id": "tiny-writer", "max_model_len": "long"}]}),
+    ],
+    ids=["a page", "a list", "other keys", "no models", "names alone", "no length"],
+)
+def test_another_server_is_no_vllm_server(settings: Settings, vllm: VllmStandIn, answer: Response) -> None:
+    vllm.models = answer
+    with pytest.raises(GenerationMisconfigured, match="does not answer as a vLLM server"):
+        context_length(settings, "tiny-writer")
+
+
+def test_customers_are_told_no_folder_of_the_server(settings: Settings, vllm: VllmStandIn, tmp_path: Path) -> None:
+    async def run() -> None:
+        client = VllmClient(settings)
+        with pytest.raises(GenerationMisconfigured, match="it cannot load the version") as caught:
+            await client.load("a-version", tmp_path / "nowhere")
+        assert str(tmp_path) not in str(caught.value)
+        await client.close()
 
     asyncio.run(run())
