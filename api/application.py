@@ -72,7 +72,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             *_browsers(settings),
             Middleware(RateLimitHeaders),
             Middleware(errors.ErrorBoundary),
-            Middleware(AddressLimit, settings=settings),
+            Middleware(AddressLimit, settings=settings, on_end=metrics.count_ended_connection),
         ],
         # Its own tracing asks for its providers at every request; there are /metrics and the log instead.
         telemetry={"tracing": False, "metrics": False, "logs": False},

@@ -86,9 +86,10 @@ class AddressLimit:
     An address that connects by itself meets the bound of its connections first: each has one request at a time.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, on_end: Callable[[str], None]) -> None:
         self.app = app
         self._settings = settings
+        self._on_end = on_end
         self._under_way: dict[str, int] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -100,6 +101,7 @@ class AddressLimit:
         address = client[0] if client else ""
         count, most = self._under_way.get(address, 0), self._settings.max_connections_per_address
         if count >= most and not _is_proxy(self._settings, address):
+            self._on_end("address_limit")
             error = TooManyFromAddress(count=most, what="requests under way", mend="Wait for some to end.")
             await render(error)(scope, receive, send)
             return

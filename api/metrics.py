@@ -52,22 +52,26 @@ class Metrics:
         build.labels(version).set(1)
         free = Gauge("graft_data_free_bytes", "Free space where the data folder is.", registry=self.registry)
         free.set_function(lambda: free_bytes(data_dir))
-        # Processor time, memory, open files, when it started: the figures of every process.
-        ProcessCollector(registry=self.registry)
-        PlatformCollector(registry=self.registry)
-        GCCollector(registry=self.registry)
-
-    def watch_connections(self, connections: Connections) -> None:
-        """Show how many connections there are, and why some were refused or cut off."""
-        ended = Counter(
+        self._ended = Counter(
             "graft_http_connections_ended",
             "Connections that were refused or cut off, by why.",
             ["reason"],
             registry=self.registry,
         )
         for reason in END_REASONS:  # a series that begins with its first event hides that event from a rate
-            ended.labels(reason)
-        connections.on_end = lambda reason: ended.labels(reason).inc()
+            self._ended.labels(reason)
+        # Processor time, memory, open files, when it started: the figures of every process.
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+
+    def count_ended_connection(self, reason: str) -> None:
+        """Count a connection, or a request behind a proxy, that was refused or cut off."""
+        self._ended.labels(reason).inc()
+
+    def watch_connections(self, connections: Connections) -> None:
+        """Show how many connections there are, and why some were refused or cut off."""
+        connections.on_end = self.count_ended_connection
         opened = Gauge("graft_http_connections", "Open connections.", registry=self.registry)
         opened.set_function(lambda: connections.total)
 

@@ -42,8 +42,11 @@ def find(names: Sequence[str], medium: Medium) -> list[InputFile]:
     """Return the files that are meant, in order. Raises CommandError for what is none, or none of the medium."""
     found = [file for name in names for file in _meant(name, medium)]
     for file in found:
-        with file.open() as content:
-            head = content.read(encodings.HEAD_BYTES)
+        try:
+            with file.open() as content:
+                head = content.read(encodings.HEAD_BYTES)
+        except OSError as error:
+            raise CommandError(reason=f"{file.name} cannot be read: {error.strerror}.") from None
         try:
             encodings.require(head, medium, file.name)
         except BadValue as error:
@@ -87,12 +90,18 @@ def _meant(name: str, medium: Medium) -> list[InputFile]:
     path = Path(name)
     if is_file(name):
         return [InputFile(name, path)]
-    if path.is_dir():
-        raise CommandError(reason=f"{name} is a folder. Name the files in it: '{path / '*'}'.")
-    if has_magic(name):
+    no_file = CommandError(reason=f"This model reads {NOUNS[medium]}, and there is no file {name[:200]}.")
+    try:
+        if path.is_dir():
+            raise CommandError(reason=f"{name} is a folder. Name the files in it: '{path / '*'}'.")
+        if not has_magic(name):
+            raise no_file
         root = Path(path.anchor)
         paths = sorted(one for one in root.glob(str(path.relative_to(root))) if one.is_file())
-        if paths:
-            return [InputFile(str(one), one) for one in paths]
+    except OSError:  # a text that is longer than names may be
+        raise no_file from None
+    except ValueError as error:
+        raise CommandError(reason=f"{name} is no pattern of files: {error}.") from None
+    if not paths:
         raise CommandError(reason=f"No file matches {name}.")
-    raise CommandError(reason=f"This model reads {NOUNS[medium]}, and there is no file {name}.")
+    return [InputFile(str(one), one) for one in paths]

@@ -91,7 +91,10 @@ def fields_of(exported: dict[str, Any]) -> dict[str, str]:
     kind = str(method.get("type", "supervised"))
     if kind not in _METHODS:
         raise CommandError(reason=f"The method '{kind}' is not offered here; {' and '.join(_METHODS)} are.")
-    asked = (method.get(kind) or {}).get("hyperparameters") or exported.get("hyperparameters") or {}
+    own = method.get(kind) or {}
+    asked = (own.get("hyperparameters") if isinstance(own, dict) else own) or exported.get("hyperparameters") or {}
+    if not isinstance(asked, dict):
+        raise CommandError(reason=f"The job's hyperparameters are no object: {json.dumps(asked)[:100]}.")
     kept = {name: asked[name] for name in _HYPERPARAMETERS if asked.get(name) is not None}
     fields = {"method": json.dumps({"type": kind, kind: {"hyperparameters": kept}})}
     suffix = exported.get("user_provided_suffix") or exported.get("suffix")

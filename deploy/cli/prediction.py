@@ -58,7 +58,7 @@ def predict(
     with Client(as_customer(server, key)) as client, suggesting_models(client, model):
         found = client.get(f"/v1/models/{model}")
         if writing.writes(found):
-            writing.check(model, pairs=pairs, draw=draw is not None)
+            writing.check(model, {"--pairs": pairs, "--draw": draw, "--top-k": top_k, "--min-score": min_score})
             writing.ask(client, found, model, _texts(model, inputs or []), as_json=as_json)
             return
         task = _task_of(found, model)

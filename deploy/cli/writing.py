@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.text import Text
@@ -25,10 +25,11 @@ def writes(model: dict[str, Any]) -> bool:
     return model.get("task") == "text-generation" or bool(model.get("writes"))
 
 
-def check(name: str, *, pairs: bool, draw: bool) -> None:
-    """Raise CommandError for options that are for other models."""
-    if pairs or draw:
-        raise CommandError(reason=f"'{name}' writes: it takes neither --pairs nor --draw.")
+def check(name: str, given: Mapping[str, object]) -> None:
+    """Raise CommandError for options that are for other models: those of `given` that have a value."""
+    foreign = [option for option, value in given.items() if value is not None and value is not False]
+    if foreign:
+        raise CommandError(reason=f"'{name}' writes: {', '.join(foreign)} is for other models.")
 
 
 def ask(client: Client, model: dict[str, Any], name: str, texts: Sequence[str], *, as_json: bool) -> None:

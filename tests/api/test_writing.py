@@ -264,7 +264,9 @@ def test_the_command_line_shows_what_is_written(writer: Server, acme: Tenant, tm
     shown = CliRunner().invoke(app, ["predict", MODEL, "Hello?"], env=env)
     assert shown.stdout.startswith("Hello?  ")
     assert f"{MODEL}@base · 1 input · " in shown.stderr
-    assert "neither --pairs" in CliRunner().invoke(app, ["predict", MODEL, "a\tb", "--pairs"], env=env).stderr
+    for options in (["--pairs"], ["--top-k", "3"], ["--min-score", "0"]):
+        refused = CliRunner().invoke(app, ["predict", MODEL, "a\tb", *options], env=env)
+        assert f"{options[0]} is for other models" in refused.stderr
 
 
 def test_completions_write_on(acme: Tenant) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,6 +41,14 @@ def test_an_old_job_has_its_hyperparameters_at_the_top() -> None:
 def test_a_method_that_is_not_offered_is_named() -> None:
     with pytest.raises(CommandError, match="reinforcement"):
         fields_of({"method": {"type": "reinforcement"}})
+
+
+@pytest.mark.parametrize(
+    "job", [{"method": {"type": "supervised", "supervised": "x"}}, {"hyperparameters": [1]}], ids=["method", "top"]
+)
+def test_hyperparameters_that_are_no_object_are_refused(job: dict[str, Any]) -> None:
+    with pytest.raises(CommandError, match="no object"):
+        fields_of(job)
 
 
 @pytest.mark.parametrize(

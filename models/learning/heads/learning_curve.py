@@ -61,5 +61,5 @@ def describe(rows: list[int], scores: list[float], all_rows: int, gain: float) -
     if gain < _CLEAR:
         said = f"{base}: more rows like these add little."
     else:
-        said = f"{base}: the model on all {all_rows} is about {gain:.3f} better than its held-out score."
+        said = f"{base}: a head on all {all_rows} is about {gain:.3f} better than its held-out score."
     return {"rows": rows, "scores": scores, "expected_gain": gain, "sentence": said}

@@ -161,10 +161,16 @@ def _search(context: SearchContext, plan: SearchPlan) -> Iterator[TrainEvent]:
                 winner = yield from race.run(plan.entrants)
             if winner is None:
                 return
-            for favourite in (winner, *plan.later):
+            turns = (winner, *plan.later)
+            for number, favourite in enumerate(turns, start=1):
                 budget.replan(favourite.work(context.plan.work(run.rows_read)))
-                if (yield from _try_and_train(context, favourite)):
-                    break
+                try:
+                    if (yield from _try_and_train(context, favourite)):
+                        break
+                except Diverged:
+                    if number == len(turns):
+                        raise
+                    report.abandon(diverged=True)
         except OverBudget:
             fixed = run.request.hyperparameters.n_epochs != "auto"
             ways = reductions(favourite, plan.candidates, context.plan, epochs_fixed=fixed)
@@ -190,12 +196,12 @@ def _try_and_train(context: SearchContext, candidate: Candidate) -> Generator[Tr
         average = WeightAverage()
         trial = yield from trials.run_trials(context, candidate, average)
     report.add_trial(candidate, trial)
-    run.report.keep_curve(_curve(trial))
     candidate = context.rates.apply(candidate)
     _publish_report(context)
     improves = policy.improves(trial.figures)
     if not improves and run.request.strategy == "auto":
         return False
+    run.report.keep_curve(_curve(trial))
     with context.metered(candidate):
         network, averaged = yield from _train_on_all(context, candidate, trial, average)
     report.set_stage(candidate, "trained on all rows")
@@ -246,7 +252,7 @@ def _train_on_all(
         again = replace(job, name=f"final-{number}", number=number)
         try:
             average.add((yield from trials.fit_candidate(context, candidate, again, label)).network)
-        except OverBudget:
+        except (OverBudget, Diverged):
             context.budget.abandon(work)
             break
     if average.fits:

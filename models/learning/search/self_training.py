@@ -124,8 +124,10 @@ def _measure(run: EncodedRun, first: FirstVersion, head: Head, out_of_fold_NK: F
         new = assess(logits_NK, held, task, seed=seed)
     else:
         found_NF = features.derive(run.validation.features, choice.names)
+        mixed_NK = choice.logits_NK if first.stack is None else first.stack.logits_NK
+        tuning_NK = mixed_NK + factor * (out_of_fold_NK - choice.logits_NK)
         logits_NK = first.logits_NK + factor * (head.logits(found_NF) - first.head.logits(found_NF))
-        new = assess(logits_NK, held, task, seed=seed, tuned_on=(out_of_fold_NK, training))
+        new = assess(logits_NK, held, task, seed=seed, tuned_on=(tuning_NK, training))
     old = run.measured[first.trained.name].assessment
     new_losses_N, old_losses_N = (
         calibration.losses(own_NK, held.targets, task.link, assessment.temperature).double().numpy()

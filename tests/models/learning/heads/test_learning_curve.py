@@ -42,6 +42,6 @@ def test_a_sentence_says_what_more_rows_are_worth() -> None:
     growing = learning_curve.describe([308, 616], [0.84, 0.87], 770, 0.0097)["sentence"]
     assert growing == (
         "Frozen features score 0.870 on 616 rows and 0.840 on 308: "
-        "the model on all 770 is about 0.010 better than its held-out score."
+        "a head on all 770 is about 0.010 better than its held-out score."
     )
     assert learning_curve.describe([308, 616], [0.87, 0.87], 770, 0.0)["sentence"].endswith("add little.")
