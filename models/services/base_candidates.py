@@ -6,7 +6,7 @@ from typing import Any
 
 from models.backbones import registry
 from models.backbones.errors import NoBaseModel
-from models.backbones.registry import AUTO, BackboneEntry, Kind
+from models.backbones.registry import AUTO, BackboneEntry, HubSource, Kind
 from models.datasets import tasks
 from models.errors import InvalidRequest
 from models.learning.contract import strategies
@@ -27,10 +27,16 @@ def kinds_of(task: str) -> tuple[Kind, ...]:
 
 
 def list_candidates(
-    settings: Settings, task: str, strategy: str | None, hyperparameters: dict[str, Any] | None
+    settings: Settings,
+    task: str,
+    strategy: str | None,
+    hyperparameters: dict[str, Any] | None,
+    *,
+    downloaded: bool = False,
 ) -> list[BackboneEntry]:
-    """Return the bases on this machine that could take a job, the cheapest first.
+    """Return the bases that could take a job, the cheapest first; of those of a hub all, or those `downloaded` here.
 
+    The machine that takes a job is not the one that trains it: what a worker has of the hub, only the worker knows.
     Cheap by the number of weights, not by the clock: equal jobs choose alike. Raises NoBaseModel, and what keeps the
     last one from it, such as NoLinearLayers.
     """
@@ -41,7 +47,8 @@ def list_candidates(
     found = []
     for entry in registry.entries(settings).values():
         reads = (entry.modality, entry.kind) == (asked.modality, "encoder")
-        if not reads or entry.retired or not registry.is_installed(entry):
+        elsewhere = isinstance(entry.source, HubSource) and not downloaded
+        if not reads or entry.retired or not (elsewhere or registry.is_installed(entry)):
             continue
         try:
             strategies.check(check_strategy(strategy), task, entry, linear=entry.linear)
@@ -56,10 +63,11 @@ def list_candidates(
 
 
 def names_of_candidates(settings: Settings, job: Job) -> tuple[str, ...]:
-    """Return the names of the bases among which a job's run chooses; () for one whose base is known."""
+    """Return the names of the bases here among which a job's run chooses; () for one whose base is known."""
     if job.base_model != AUTO:
         return ()
-    return tuple(entry.name for entry in list_candidates(settings, job.task, job.strategy, job.hyperparameters))
+    found = list_candidates(settings, job.task, job.strategy, job.hyperparameters, downloaded=True)
+    return tuple(entry.name for entry in found)
 
 
 def describe(task: str, base: str, candidate: str) -> dict[str, Any]:

@@ -106,6 +106,21 @@ def test_of_two_jobs_at_once_the_first_decides(resources: Resources, bench: Benc
         assert versions.require_model(session, acme.id, "tickets").full_name == "ft:tiny:acme:tickets"
 
 
+@pytest.mark.usefixtures("two_bases")
+def test_a_base_of_a_hub_is_left_to_the_worker(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
+    """The machine that takes jobs downloads none: before, it settled every job on the bases that it had itself."""
+    with base_models_file.changing(resources.settings) as entries:
+        del entries["tiny"]
+        entries["far"] = {
+            "modality": "text", "source": {"hub": "somebody/far", "revision": "a" * 40}, "licence": "MIT",
+            "width": 8, "blocks": 2, "max_tokens": 64,
+        }  # fmt: skip
+    job = bench.job(customer("acme"), model="auto")
+    assert job.base_model == "auto"
+    # Here it is not downloaded, so a worker on this machine would have one base to choose from.
+    assert base_candidates.names_of_candidates(resources.settings, job) == ("minilm",)
+
+
 def test_the_only_base_is_taken_at_once(bench: Bench, customer: MakeCustomer) -> None:
     job = bench.job(customer("acme"), model="auto")
     assert job.base_model == "minilm"
