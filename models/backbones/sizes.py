@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,23 @@ Config = dict[str, Any]
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """Return `blocks`, `width`, `widths` by depth, `parameters`, `max_tokens`, `linear`, where the files have it."""
+    """Return `blocks`, `width`, `widths` by depth, `parameters`, `max_tokens`, `linear`, where the files have it.
+
+    Files that have not changed are not read again: whoever names a base that there is none of asks for all of them.
+    """
+    return dict(_read(folder, _state(folder / "config.json"), _state(folder / "model.safetensors")))
+
+
+def _state(file: Path) -> tuple[int, int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+@lru_cache(maxsize=256)
+def _read(folder: Path, *_: tuple[int, int, int] | None) -> dict[str, Any]:
     sizes: dict[str, Any] = {}
     if (config_file := folder / "config.json").is_file():
         config: Config = json.loads(config_file.read_text("utf-8"))

@@ -86,23 +86,28 @@ def record_storage(resources: Resources) -> int:
     """Write what every customer stores, once for this hour, whoever does it; return how many records there were.
 
     The first sweep in an hour counts for all of it. Hours before it in which nobody swept are made up for, a month of
-    them at most, by what was there then and still is.
+    them at most, by what was there then and still is: each in a transaction of its own, the oldest first, so that a
+    sweep that ends in the middle is gone on with.
     """
-    with resources.database.transaction() as session:
+    with resources.database.reading() as session:
         now = resources.database.now(session)
         hour = int(now // HOUR_S) * HOUR_S
         found = usage.measure_storage(session, made_before=now)
         if not found or usage.is_written(session, _storage_id(*min(found)[:2], hour)):
             return 0
         last = usage.last_storage_hour(session, sorted({customer_id for customer_id, _, _ in found})[:_ASKED])
-        records = [_storage_record(each, hour, now) for each in found]
-        for missed in range(max(last or hour, hour - _MADE_UP_S) + HOUR_S, hour, HOUR_S):
-            then = usage.measure_storage(session, made_before=missed + HOUR_S)
-            records += [_storage_record(each, missed, now) for each in then]
-        present = customers.keep(session, {str(record["customer_id"]) for record in records})
+    missed = range(max(last or hour, hour - _MADE_UP_S) + HOUR_S, hour, HOUR_S)
+    return sum(_record_hour(resources, each) for each in (*missed, hour))
+
+
+def _record_hour(resources: Resources, hour: int) -> int:
+    with resources.database.transaction() as session:
+        now = resources.database.now(session)
+        stored = usage.measure_storage(session, made_before=min(now, hour + HOUR_S))
+        present = customers.keep(session, {customer_id for customer_id, _, _ in stored})
+        records = [_storage_record(each, hour, now) for each in stored if each[0] in present]
         # In order: two sweepers that write the same records do not deadlock.
-        records = sorted((each for each in records if each["customer_id"] in present), key=itemgetter("id"))
-        usage.add_once(session, records)
+        usage.add_once(session, sorted(records, key=itemgetter("id")))
     return len(records)
 
 
