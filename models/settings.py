@@ -6,6 +6,7 @@ from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -208,7 +209,12 @@ class Settings(BaseSettings):
     @field_validator("generation_upstream")
     @classmethod
     def _is_url(cls, url: str) -> str:
-        if url and not url.startswith(("http://", "https://")):
+        try:
+            parts = urlsplit(url)
+            usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            usable = False
+        if url and not usable:
             raise PydanticCustomError("url", "Write the server's URL as in http://vllm:8000, without /v1")
         if url.rstrip("/").endswith("/v1"):
             raise PydanticCustomError("url", "Leave out /v1: the routes are added to the URL")

@@ -1,4 +1,4 @@
-"""The operator's key as a setting."""
+"""Settings that are refused: keys that could be guessed, addresses that are none."""
 
 from __future__ import annotations
 
@@ -24,3 +24,15 @@ def test_a_long_key_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     key = Settings().admin_key
     assert key is not None
     assert key.get_secret_value() == "x" * 32
+
+
+@pytest.mark.parametrize("url", ["vllm:8000", "http://[bad", "http://", "http://vllm:99999999", "http://vllm:8000/v1/"])
+def test_an_upstream_that_is_no_url_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("GRAFT_GENERATION_UPSTREAM", url)
+    with pytest.raises(ValidationError, match=r"/v1"):
+        Settings()
+
+
+def test_an_upstream_is_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAFT_GENERATION_UPSTREAM", "https://vllm:8000")
+    assert Settings().generation_upstream == "https://vllm:8000"
