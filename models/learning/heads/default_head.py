@@ -27,8 +27,9 @@ from models.learning.publishing import Trained
 
 NAME = "head-default"
 # Vectors times outputs: below, the search itself takes a second on two cores. 770 rows of 77 intents have more, and so
-# have 1,658 rows of any of 48: their search takes two and twelve seconds.
-_LONG = 50_000
+# have 1,658 rows of any of 48: their search takes two and twelve seconds. A fit of fewer outputs takes hardly less: the
+# search on 5,452 rows of six classes takes twelve, too.
+_LONG, _LEAST_OUTPUTS = 50_000, 16
 _FOLDS = 5  # of which one is held out
 
 
@@ -51,7 +52,8 @@ class DefaultHead:
 
 def takes_long_to_search(run: EncodedRun) -> bool:
     """Return whether the search for a head takes so long that a version before it is worth its fit."""
-    return run.request.strategy != "zero-shot" and len(flat(run.training.corpus.targets)) * run.outputs >= _LONG
+    outputs = max(run.outputs, _LEAST_OUTPUTS)
+    return run.request.strategy != "zero-shot" and len(flat(run.training.corpus.targets)) * outputs >= _LONG
 
 
 def measure(run: EncodedRun, prior: HeadPrior) -> DefaultHead:
