@@ -364,7 +364,8 @@ def test_a_flooded_queue_is_429_and_others_are_answered(
     monkeypatch.setattr(engine, "_compute", lambda stretches: going_on.wait(120) and compute(stretches))
     body = {"model": MODEL, "messages": HELLO, "n": 4, "max_tokens": 400, "logit_bias": {"2": -100}, "stream": True}
     with tenant.http.stream("POST", "/v1/chat/completions", json=body) as answer:
-        next(answer.iter_lines())
+        lines = answer.iter_lines()  # named, since an iterator that is dropped closes the stream
+        next(lines)
         _until(lambda: engine.unfinished >= 4)
         refused = tenant.http.post("/v1/chat/completions", json=body)
         assert refused.status_code == 429

@@ -94,8 +94,8 @@ def _train_lines(rows: list[dict[str, Any]], task: str, backbone: TextBackbone, 
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     source = DatasetSource(path, "jsonl", {column: column for column in rows[0]})
     request = TrainRequest(source, task, folder / "out", strategy="head", seed=7, threads=1)
-    (candidate,) = [event for event in train(request, backbone, stop=bool) if isinstance(event, VersionReady)]
-    return read_artifact(candidate.artifact_dir)
+    *_, best = [event for event in train(request, backbone, stop=bool) if isinstance(event, VersionReady)]
+    return read_artifact(best.artifact_dir)
 
 
 @pytest.mark.parametrize(("rows", "floor"), [(300, 0.8), (1_100, 0.82)])
