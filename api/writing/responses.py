@@ -8,16 +8,15 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import orjson
-import structlog
 from fastapi import Request
 from starlette.responses import Response
 
 from api import context
-from api.errors import InternalError, InvalidBody
+from api.errors import InvalidBody
 from api.schemas.responses import CreateResponse, InputMessage
 from api.writing.requests import require_shallow, schema_of
-from api.writing.streams import WrittenStream, begin, gather, usage_of
-from models.errors import GraftError, InvalidRequest
+from api.writing.streams import WrittenStream, begin, fault_of, gather, usage_of
+from models.errors import InvalidRequest
 from models.identifiers import new_id
 from models.serving.predictor import Predictor
 from models.serving.writing import Message, Piece, SamplingParams, WriteRequest
@@ -25,8 +24,6 @@ from models.serving.written_answer import WriteCall, WrittenAnswer
 
 _TEXT_PARTS = ("input_text", "output_text", "text")
 _PARAMS = {"messages": "input", "response_format": "text.format"}  # as this route calls them
-
-log = structlog.get_logger("graft.api")
 
 
 async def answer(request: Request, predictor: Predictor, body: CreateResponse, customer_id: str) -> Response:
@@ -164,7 +161,5 @@ async def _events(response: dict[str, Any], answers: Sequence[WrittenAnswer]) ->
         yield event("response.output_item.done", output_index=0, item=message)
         yield event(f"response.{message['status']}", response=_ended(response, message, answers))
     except Exception as failure:
-        if not isinstance(failure, GraftError):
-            log.exception("stream failed")
-        fault = failure if isinstance(failure, GraftError) else InternalError()
+        fault = fault_of(failure)
         yield event("error", code=fault.code, message=str(fault), param=fault.param)

@@ -92,10 +92,15 @@ async def guarded(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         async for event in events:
             yield event
     except Exception as error:
-        if not isinstance(error, GraftError):
-            log.exception("stream failed")
-            error = InternalError()
-        yield line({"error": error.as_dict()})
+        yield line({"error": fault_of(error).as_dict()})
+
+
+def fault_of(error: Exception) -> GraftError:
+    """Return what a stream says of an error that it was ended by; one that nobody expected is logged."""
+    if isinstance(error, GraftError):
+        return error
+    log.error("stream failed", exc_info=error)
+    return InternalError()
 
 
 def line(data: dict[str, Any]) -> bytes:

@@ -279,7 +279,7 @@ def survivors(candidates: int) -> int:
 
 
 # Fits of a trial from which the final one is averaged with them: see decision 0050.
-AVERAGED_FITS = 2
+LEAST_TRIAL_FITS = 2
 # Refined models, and those half-way back to the fitted head on the frozen base, weight by weight (arXiv:2109.01903).
 BLENDS = (1.0, 0.5)
 

@@ -161,14 +161,13 @@ def _search(context: SearchContext, plan: SearchPlan) -> Iterator[TrainEvent]:
                 winner = yield from race.run(plan.entrants)
             if winner is None:
                 return
-            turns = (winner, *plan.later)
-            for number, favourite in enumerate(turns, start=1):
+            for favourite in (winner, *plan.later):
                 budget.replan(favourite.work(context.plan.work(run.rows_read)))
                 try:
                     if (yield from _try_and_train(context, favourite)):
                         break
                 except Diverged:
-                    if number == len(turns):
+                    if run.request.strategy != "auto":
                         raise
                     report.abandon(diverged=True)
         except OverBudget:
@@ -242,7 +241,7 @@ def _train_on_all(
     with context.budget.overrun():
         fitted = yield from trials.fit_candidate(context, candidate, job, "all rows")
     # The mean of two may be worse than the one that saw all rows; and the trial's fits have gone on to their end.
-    if average.fits < policy.AVERAGED_FITS or trial.epochs != candidate.config.epochs:
+    if average.fits < policy.LEAST_TRIAL_FITS or trial.epochs != candidate.config.epochs:
         average = WeightAverage()
     fits = _final_fits(context.plan, candidate)
     for number in range(1, fits):
