@@ -62,6 +62,14 @@ def of(request: Request) -> Context:
     return cast("Context", request.app.state.context)
 
 
+def predictor_of(request: Request) -> Predictor:
+    """Return the process's predictor: routes that predict are only in processes that have one."""
+    predictor = of(request).predictor
+    if predictor is None:  # only before start-up and after shutdown
+        raise RuntimeError("this process has no predictor")
+    return predictor
+
+
 async def _resources(request: Request) -> Resources:
     resources = of(request).resources
     if resources is None:  # only before start-up and after shutdown

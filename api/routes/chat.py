@@ -28,9 +28,7 @@ async def create(request: Request, body: CreateChatCompletion, caller: Caller) -
     pictures reads the one `image_url` of that message, a data URL, one of sounds its `input_audio`; a text beside them
     is not read. Pairs of texts are not messages: they are for `predict` alone.
     """
-    predictor = context.of(request).predictor
-    if predictor is None:
-        raise RuntimeError("this process has no predictor")
+    predictor = context.predictor_of(request)
     if await predictor.writes(caller.customer_id, body.model):
         return await written_chat.answer(request, predictor, body, caller.customer_id)
     return await classified_chat.answer(request, predictor, body, caller.customer_id, caller.customer_name)

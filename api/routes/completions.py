@@ -23,7 +23,5 @@ router = APIRouter(tags=["prediction"], route_class=CustomerRoute)
 )
 async def create(request: Request, body: CreateCompletion, caller: Caller) -> Response:
     """Write on from a text, or from each of several."""
-    predictor = context.of(request).predictor
-    if predictor is None:
-        raise RuntimeError("this process has no predictor")
+    predictor = context.predictor_of(request)
     return await completions.answer(request, predictor, body, caller.customer_id)

@@ -31,9 +31,7 @@ router = APIRouter(tags=["prediction"], route_class=CustomerRoute)
 )
 async def create(request: Request, body: CreateEmbeddings, caller: Caller) -> Response:
     """Embed a text or several with a base model."""
-    parts = context.of(request)
-    if parts.predictor is None:
-        raise RuntimeError("this process has no predictor")
+    parts, predictor = context.of(request), context.predictor_of(request)
     texts = [body.input] if isinstance(body.input, str) else body.input
     if not 0 < len(texts) <= parts.settings.max_inputs:
         raise InvalidBody(
@@ -44,7 +42,7 @@ async def create(request: Request, body: CreateEmbeddings, caller: Caller) -> Re
         raise InvalidBody(
             reason=f"{entry.name} has {entry.width} dimensions; shortening them is not offered.", param="dimensions"
         )
-    embedding = parts.predictor.embed(texts, entry.name, customer_id=caller.customer_id)
+    embedding = predictor.embed(texts, entry.name, customer_id=caller.customer_id)
     embedded = await unless_gone(request, embedding)
     parts.metrics.embedded_rows.inc(len(texts))
     content = await run_in_threadpool(_render, entry.name, embedded, body.encoding_format)

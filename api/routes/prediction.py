@@ -94,9 +94,7 @@ async def predict(request: Request) -> Response:
     the files of a form, `-F file=@a.jpg -F file=@b.jpg`, at most 64 of them, with `top_k` and `min_score` as fields
     beside them.
     """
-    parts = context.of(request)
-    if parts.predictor is None:
-        raise RuntimeError("this process has no predictor")
+    parts, predictor = context.of(request), context.predictor_of(request)
     if uploads.is_multipart(request):
         asked = await _read_form(request, parts.settings)
     else:
@@ -111,7 +109,7 @@ async def predict(request: Request) -> Response:
         top_k=asked.top_k,
         min_score=asked.min_score,
     )
-    answer = await unless_gone(request, parts.predictor.predict(call))
+    answer = await unless_gone(request, predictor.predict(call))
     parts.metrics.predicted_rows.inc(len(asked.inputs))
     return Response(
         orjson.dumps(

@@ -23,7 +23,5 @@ router = APIRouter(tags=["prediction"], route_class=CustomerRoute)
 )
 async def create(request: Request, body: CreateResponse, caller: Caller) -> Response:
     """Write an answer to a text or a conversation. Nothing is stored, and no functions are called."""
-    predictor = context.of(request).predictor
-    if predictor is None:
-        raise RuntimeError("this process has no predictor")
+    predictor = context.predictor_of(request)
     return await responses.answer(request, predictor, body, caller.customer_id)
