@@ -184,6 +184,7 @@ def choose_entrants(expected: Mapping[str, float], known: Set[str]) -> list[str]
 
 # Fits of all rows whose weights are averaged, up to so many rows: they differ by half a point of luck (decision 0050).
 FINAL_FITS, FEW_ROWS = 3, 2_000
+LEAST_TRIAL_FITS = 2  # of a trial, from which the final ones are averaged with them: see the same decision
 # Held out, where earlier jobs found the same: enough to distinguish a difference of five points from none.
 CONFIRMING_ANSWERS = 100
 
@@ -225,17 +226,19 @@ class TrialPlan:
 def plan_trials(answers: float, *, rows: int, validated: bool) -> TrialPlan:
     """Hold out each of few rows once, or the comparison drowns in noise; of many answers an eighth is plenty.
 
-    It does not depend on a clock: within the budget the same request gives the same model.
+    Few rows of many answers each, as of several labels, are held out more than once: thresholds are tuned on them, and
+    the fits are averaged. It does not depend on a clock: within the budget the same request gives the same model.
     """
+    few = rows <= FEW_ROWS
+    final_fits = FINAL_FITS if few else 1
     if validated:
-        plan = TrialPlan(1, 1)
-    elif answers <= 1_500:
-        plan = TrialPlan(4, 4, least=2)
-    elif answers <= 5_000:
-        plan = TrialPlan(5, 3)
-    else:
-        plan = TrialPlan(8, 1)
-    return replace(plan, final_fits=FINAL_FITS) if rows <= FEW_ROWS else plan
+        return TrialPlan(1, 1, final_fits=final_fits)
+    least = LEAST_TRIAL_FITS if few else 1
+    if answers <= 1_500:
+        return TrialPlan(4, 4, least=2, final_fits=final_fits)
+    if answers <= 5_000:
+        return TrialPlan(5, 3, least=least, final_fits=final_fits)
+    return TrialPlan(8, 3 if few else 1, least=least, final_fits=final_fits)
 
 
 # Answers of the first rung, to learn from and to compare, and its share of the epochs; each rung doubles both.
@@ -278,8 +281,6 @@ def survivors(candidates: int) -> int:
     return max(1, candidates // 2)
 
 
-# Fits of a trial from which the final one is averaged with them: see decision 0050.
-LEAST_TRIAL_FITS = 2
 # Refined models, and those half-way back to the fitted head on the frozen base, weight by weight (arXiv:2109.01903).
 BLENDS = (1.0, 0.5)
 

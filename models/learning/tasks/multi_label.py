@@ -16,7 +16,7 @@ from models.learning.tasks.task import DecodeOptions, Floats, Tally, Targets, be
 
 _THRESHOLDS = np.arange(0.1, 0.91, 0.05, dtype=np.float32)
 # A threshold from few positives is mostly noise: drawn to that of all labels with the weight of this many positives.
-_PRIOR_POSITIVES = 20.0
+_PRIOR_POSITIVES = 40.0
 
 
 @dataclass(frozen=True, slots=True)

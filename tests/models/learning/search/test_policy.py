@@ -158,8 +158,9 @@ def test_which_candidates_race(expected: dict[str, float], known: set[str], entr
     [
         (60, 60, False, TrialPlan(4, 4, least=2, final_fits=3)),
         (1_500, 1_500, False, TrialPlan(4, 4, least=2, final_fits=3)),
-        (1_501, 1_501, False, TrialPlan(5, 3, final_fits=3)),
-        (5_001, 200, False, TrialPlan(8, 1, final_fits=3)),  # each of several labels is an answer
+        (1_501, 1_501, False, TrialPlan(5, 3, least=2, final_fits=3)),
+        (2_001, 2_001, False, TrialPlan(5, 3)),
+        (5_001, 200, False, TrialPlan(8, 3, least=2, final_fits=3)),  # each of several labels is an answer
         (5_001, 2_001, False, TrialPlan(8, 1)),
         (60, 60, True, TrialPlan(1, 1, final_fits=3)),
         (2_001, 2_001, True, TrialPlan(1, 1)),
