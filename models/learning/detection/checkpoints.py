@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from models.learning import adamw
 from models.learning.checkpoint_folder import StepCheckpoints
-
-_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 Losses = Sequence[tuple[float, float, float]]  # scores, boxes, learning rate, by step
 
@@ -30,20 +29,14 @@ class TrainingState:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all of it by name."""
-        found: dict[str, Tensor] = {}
-        for name, value in self.values.items():
-            found[f"value.{name}"], found[f"average.{name}"] = value.detach(), self.averaged[name]
-            found.update({f"{key}.{name}": moment for key, moment in self.optimizer.state[value].items()})
-        return found
+        averages = {f"average.{name}": self.averaged[name] for name in self.values}
+        return {**adamw.capture(self.values, self.optimizer), **averages}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Put back what `tensors` returned."""
-        for name, value in self.values.items():
-            value.data.copy_(tensors[f"value.{name}"])
+        adamw.restore(self.values, self.optimizer, tensors)
+        for name in self.values:
             self.averaged[name].copy_(tensors[f"average.{name}"])
-            self.optimizer.state[value] = {
-                key: tensors[f"{key}.{name}"].to("cpu" if key == "step" else value.device) for key in _MOMENTS
-            }
 
 
 class Checkpoints(StepCheckpoints):

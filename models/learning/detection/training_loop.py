@@ -19,6 +19,7 @@ from torch import Tensor
 
 from models.backbones.maps import PictureBase
 from models.backbones.parallel import in_parallel
+from models.learning import adamw
 from models.learning.contract.errors import Diverged, Stopped
 from models.learning.detection import frozen
 from models.learning.detection.checkpoints import Checkpoints, TrainingState
@@ -105,7 +106,8 @@ class TrainingLoop:
             if stop():
                 raise Stopped
             began = time.monotonic()
-            rate = self.config.learning_rate * _rate(self.done, self.config.steps)
+            warm_up = min(_WARM_UP, max(1, self.config.steps // 5))
+            rate = self.config.learning_rate * adamw.share_of_rate(self.done, self.config.steps, warm_up=warm_up)
             for group in self._optimizer.param_groups:
                 group["lr"] = rate * group["scale"]
             views = self._views.read(self._batch(self.done), stop=stop)
@@ -186,11 +188,3 @@ def _truth(views: Sequence[FrozenView], device: torch.device) -> Truth:
         labels_BM[at, :count] = torch.from_numpy(view.labels_M)
         present_BM[at, :count] = True
     return Truth(boxes_BM4.to(device), labels_BM.to(device), present_BM.to(device))
-
-
-def _rate(step: int, total: int) -> float:
-    """Return the share of the full rate: linear warm-up, then half a cosine to zero."""
-    warm = min(_WARM_UP, max(1, total // 5))
-    if step < warm:
-        return (step + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))

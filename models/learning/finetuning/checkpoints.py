@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from models.learning import adamw
 from models.learning.checkpoint_folder import CheckpointFolder
 from models.learning.finetuning.network import Network
 from models.learning.heads.linear import Floats
@@ -29,19 +30,12 @@ class Checkpoint:
         cls, network: Network, optimizer: torch.optim.Optimizer, epoch: int, history: list[tuple[float, Floats]]
     ) -> Checkpoint:
         """Take the state of a network and its AdamW; `history` is (loss, held-out logits) of each epoch."""
-        tensors: dict[str, Tensor] = {}
-        for name, master in network.masters.items():
-            tensors[f"value.{name}"] = master
-            tensors.update({f"{key}.{name}": value for key, value in optimizer.state[master].items()})
+        tensors = adamw.capture(network.masters, optimizer)
         return cls(epoch, tensors, [loss for loss, _ in history], [logits for _, logits in history])
 
     def restore(self, network: Network, optimizer: torch.optim.Optimizer) -> int:
         """Put everything back; returns how many epochs are done."""
-        for name, master in network.masters.items():
-            master.copy_(self.tensors[f"value.{name}"])
-            optimizer.state[master] = {
-                key: self.tensors[f"{key}.{name}"].to(master.device) for key in ("step", "exp_avg", "exp_avg_sq")
-            }
+        adamw.restore(network.masters, optimizer, self.tensors)
         network.take_masters()
         return self.epoch
 

@@ -22,6 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from models.backbones.backbone import TokenizedInput
 from models.backbones.loading import Backbone
 from models.backbones.parallel import in_parallel
+from models.learning import adamw
 from models.learning.contract.errors import Diverged, Stopped
 from models.learning.data.ragged import Ragged, flat
 from models.learning.finetuning import contrastive, frozen_activations
@@ -93,6 +94,7 @@ def train(
     rates = [group["lr"] for group in optimizer.param_groups]
     per_epoch = config.passes * math.ceil(len(rows.tokens) / config.batch_size)
     total = per_epoch * config.epochs
+    warm_up = max(1, round(_WARM_UP * total))
     done = 0
     history: list[tuple[float, Floats]] = []
     if checkpoints is not None and (found := checkpoints.load()) is not None:
@@ -107,7 +109,7 @@ def train(
         for index, batch in enumerate(batches):
             if context.stop():
                 raise Stopped
-            rate = _rate(epoch * per_epoch + index, total)
+            rate = adamw.share_of_rate(epoch * per_epoch + index, total, warm_up=warm_up)
             for group, base in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = base * rate
             losses += _step(network, optimizer, rows, batch, context, contrast=config.contrastive)
@@ -251,14 +253,6 @@ def _micro_batches(tokens: Sequence[TokenizedInput], shard: NDArray[np.int64]) -
             found.append(shard[start:end])
             start = end
     return found
-
-
-def _rate(step: int, total: int) -> float:
-    """Return the share of the full rate: linear warm-up, then half a cosine to zero."""
-    warm = max(1, round(_WARM_UP * total))
-    if step < warm:
-        return (step + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))
 
 
 def _attention(backbone: Backbone) -> AbstractContextManager[object]:

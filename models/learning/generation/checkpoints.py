@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from models.learning.checkpoint_folder import StepCheckpoints
@@ -34,22 +33,3 @@ class Checkpoints(StepCheckpoints):
             return None
         tensors, values = found
         return Checkpoint(int(values["step"]), tensors, values["history"])
-
-
-def capture(values: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return copies of values and moments by name."""
-    tensors: dict[str, Tensor] = {}
-    for name, value in values.items():
-        tensors[f"value.{name}"] = value.detach()
-        tensors.update({f"{key}.{name}": moment for key, moment in optimizer.state[value].items()})
-    return tensors
-
-
-def restore(values: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `capture` took."""
-    for name, value in values.items():
-        value.data.copy_(tensors[f"value.{name}"])
-        optimizer.state[value] = {
-            key: tensors[f"{key}.{name}"].to("cpu" if key == "step" else value.device)
-            for key in ("step", "exp_avg", "exp_avg_sq")
-        }

@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from models.backbones.parallel import in_parallel
+from models.learning import adamw
 from models.learning.contract.errors import Diverged, Stopped
-from models.learning.generation import checkpoints as states
 from models.learning.generation.checkpoints import Checkpoint, Checkpoints
 from models.learning.generation.network import WritingNetwork
 from models.learning.generation.packing import pack
@@ -94,11 +94,12 @@ def train(
     optimizer = torch.optim.AdamW(list(values.values()), lr=config.learning_rate, weight_decay=0.0, fused=True)
     per_epoch = math.ceil(len(rows) / config.batch_size)
     total = per_epoch * config.epochs
+    warm_up = max(1, round(_WARM_UP * total))
     every = max(1, math.ceil(per_epoch / 2))
     progress = _Progress(values)
     done = 0
     if checkpoints is not None and (found := checkpoints.load()) is not None:
-        states.restore(values, optimizer, found.tensors)
+        adamw.restore(values, optimizer, found.tensors)
         done = found.step
         progress.restore(found)
         for entry in progress.steps:
@@ -111,7 +112,7 @@ def train(
         began = time.monotonic()
         epoch, at = divmod(number, per_epoch)
         batch = _order(len(rows), seed, epoch)[at * config.batch_size : (at + 1) * config.batch_size]
-        rate = config.learning_rate * _rate(number, total)
+        rate = config.learning_rate * adamw.share_of_rate(number, total, warm_up=warm_up)
         for group in optimizer.param_groups:
             group["lr"] = rate
         made, tokens = _step(network, optimizer, [rows[row] for row in batch], config, threads, stop=stop)
@@ -169,7 +170,7 @@ class _Progress:
 
     def tensors(self, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         best = {f"best.{name}": value for name, value in self._best.items()}
-        return {**states.capture(self._values, optimizer), **best}
+        return {**adamw.capture(self._values, optimizer), **best}
 
     def as_json(self) -> dict[str, Any]:
         loss = self._best_loss if math.isfinite(self._best_loss) else None
@@ -253,11 +254,3 @@ def _shards(batch: list[Any], size: int, *, count: int) -> list[list[Any]]:
 
 def _order(rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng((seed, epoch)).permutation(rows)
-
-
-def _rate(step: int, total: int) -> float:
-    """Return the share of the full rate: linear warm-up, then half a cosine to zero."""
-    warm = max(1, round(_WARM_UP * total))
-    if step < warm:
-        return (step + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total - warm)))

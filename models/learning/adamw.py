@@ -1,0 +1,34 @@
+"""AdamW, fused, as every fit uses it: the course of its rate, and its state by name, so that a killed fit goes on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+def share_of_rate(step: int, total: int, *, warm_up: int) -> float:
+    """Return the share of the full rate, above 0 to 1: linear over so many steps, then half a cosine to zero."""
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, total - warm_up)))
+
+
+def capture(values: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the values that train and the optimiser's moments of them by name: no copies."""
+    tensors: dict[str, Tensor] = {}
+    for name, value in values.items():
+        tensors[f"value.{name}"] = value.detach()
+        tensors.update({f"{key}.{name}": moment for key, moment in optimizer.state[value].items()})
+    return tensors
+
+
+def restore(values: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put back what `capture` took. A fused optimiser counts its steps on the device of the values."""
+    for name, value in values.items():
+        value.data.copy_(tensors[f"value.{name}"])
+        optimizer.state[value] = {key: tensors[f"{key}.{name}"].to(value.device) for key in _MOMENTS}
