@@ -1,9 +1,9 @@
-"""AdamW, fused, as every fit uses it: the course of its rate, and its state by name, so that a killed fit goes on."""
+"""AdamW, fused, as every fit uses it: the course of its rate, a step, and its state by name, so that fits resume."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -16,6 +16,24 @@ def share_of_rate(step: int, total: int, *, warm_up: int) -> float:
     if step < warm_up:
         return (step + 1) / warm_up
     return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, total - warm_up)))
+
+
+def update(
+    optimizer: torch.optim.Optimizer, values: Sequence[Tensor], gradients: Sequence[Sequence[Tensor]], *, clip: float
+) -> None:
+    """Take a step along the sum of the gradients of a batch's shards, added in their order and at most `clip` long.
+
+    On a CPU the fused kernel reads a gradient as if it lay in memory as its value does: those of convolutions may not,
+    and moved other weights than their own (torch 2.13).
+    """
+    summed = [gradient.float() for gradient in gradients[0]]
+    for others in gradients[1:]:
+        torch._foreach_add_(summed, [gradient.float() for gradient in others])
+    for value, gradient in zip(values, summed, strict=True):
+        alike = gradient.stride() == value.stride()
+        value.grad = gradient if alike else torch.empty_like(value).copy_(gradient)
+    torch.nn.utils.clip_grad_norm_(values, clip)
+    optimizer.step()
 
 
 def capture(values: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -157,6 +157,8 @@ class TrainingLoop:
     def _step(self, views: Sequence[FrozenView]) -> tuple[float, float]:
         """Update the model on one batch; return its losses."""
         values = list(self.model.values.values())
+        shards = range(min(_SHARDS, len(views)))
+        share = 1 / len(shards)
 
         def differentiate(at: int) -> tuple[float, float, tuple[Tensor, ...]]:
             shard = views[at::_SHARDS]
@@ -164,16 +166,11 @@ class TrainingLoop:
                 seed = int(np.random.default_rng((self._seed, self.done, at)).integers(2**31))
                 truth = _truth(shard, self._backbone.device)
                 scored, placed = self.model.losses(frozen.batch(shard, self._backbone), truth, seed=seed)
-                gradients = torch.autograd.grad(scored + placed, values, materialize_grads=True)
+                gradients = torch.autograd.grad(share * (scored + placed), values, materialize_grads=True)
             return float(scored.detach()), float(placed.detach()), gradients
 
-        shards = range(min(_SHARDS, len(views)))
         results = list(in_parallel(differentiate, shards, threads=self._backbone.threads))
-        share = 1 / len(results)
-        for at, value in enumerate(values):
-            value.grad = torch.stack([gradients[at] for *_, gradients in results]).sum(0) * share
-        torch.nn.utils.clip_grad_norm_(values, _CLIP)
-        self._optimizer.step()
+        adamw.update(self._optimizer, values, [gradients for *_, gradients in results], clip=_CLIP)
         return sum(result[0] for result in results) * share, sum(result[1] for result in results) * share
 
 

@@ -214,13 +214,7 @@ def _step(
     shards = [batch[part::_SHARDS] for part in range(_SHARDS)] if backbone.device.type == "cpu" else [batch]
     with _attention(backbone):
         results = list(in_parallel(differentiate, [shard for shard in shards if len(shard)], threads=backbone.threads))
-    summed = [gradient.float() for gradient in results[0][1]]
-    for _, gradients in results[1:]:
-        torch._foreach_add_(summed, [gradient.float() for gradient in gradients])
-    for master, gradient in zip(masters, summed, strict=True):
-        master.grad = gradient
-    torch.nn.utils.clip_grad_norm_(masters, _CLIP)
-    optimizer.step()
+    adamw.update(optimizer, masters, [gradients for _, gradients in results], clip=_CLIP)
     network.take_masters()
     return sum(loss for loss, _ in results)
 

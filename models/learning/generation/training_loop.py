@@ -213,13 +213,7 @@ def _step(
 
     shards = _shards(batch, _SHARD_TOKENS, count=_SHARDS if device.type == "cpu" else 1)
     results = list(in_parallel(differentiate, shards, threads=threads))
-    summed = [gradient.float() for gradient in results[0][2]]
-    for *_, gradients in results[1:]:
-        torch._foreach_add_(summed, [gradient.float() for gradient in gradients])
-    for value, gradient in zip(values, summed, strict=True):
-        value.grad = gradient
-    torch.nn.utils.clip_grad_norm_(values, _CLIP)
-    optimizer.step()
+    adamw.update(optimizer, values, [gradients for *_, gradients in results], clip=_CLIP)
     loss, right = sum(found[0] for found in results), sum(found[1] for found in results)
     return Measure(loss / max(weight, 1), right / max(weight, 1)), sum(map(len, batch))
 

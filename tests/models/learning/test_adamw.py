@@ -49,3 +49,21 @@ def test_all_of_the_state_lies_where_the_values_are() -> None:
 @pytest.mark.parametrize(("step", "share"), [(0, 0.25), (3, 1.0), (4, 1.0), (12, 0.5), (20, 0.0)])
 def test_the_rate_rises_in_a_line_and_falls_along_half_a_cosine(step: int, share: float) -> None:
     assert adamw.share_of_rate(step, 20, warm_up=4) == pytest.approx(share)
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+@pytest.mark.parametrize("turned", ["gradients", "values"])
+def test_gradients_may_lie_in_memory_otherwise_than_their_values(turned: str, shards: int) -> None:
+    found = []
+    for memory in (torch.contiguous_format, torch.channels_last):
+        weight = torch.arange(2 * 3 * 4 * 4, dtype=torch.float32).reshape(2, 3, 4, 4) / 100
+        gradients = [torch.cos(9 * weight + shard) for shard in range(shards)]  # of both signs
+        if turned == "values":
+            weight = weight.to(memory_format=memory)
+        else:
+            gradients = [gradient.to(memory_format=memory) for gradient in gradients]
+        values = {"weight": weight}
+        optimizer = _optimizer(values)
+        adamw.update(optimizer, [weight], [[gradient] for gradient in gradients], clip=1.0)
+        found.append(weight)
+    torch.testing.assert_close(found[1].contiguous(), found[0])
