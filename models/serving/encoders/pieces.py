@@ -9,43 +9,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 
 from models.backbones.windows import WindowRow
 from models.serving.adapters.adapter import Adapter
 from models.serving.encoders.heads import apply_heads
-from models.serving.encoders.input_modes import Piece, Vectors, parts_of, texts_of
+from models.serving.encoders.input_modes import Piece, parts_of, texts_of
+from models.serving.encoders.long_input import LongInput
 from models.serving.encoders.requests import Floats, QueuedInput
-
-
-@dataclass(slots=True)
-class LongInput:
-    """An input whose pieces leave one by one, and what was computed of them so far."""
-
-    row: Any
-    count: int
-    computed: dict[int, Vectors] = field(default_factory=dict)  # by the number of the piece
-
-    def keep(self, number: int, vectors: Vectors) -> bool:
-        """Keep what was computed of a piece, for the first time or again; return whether all are there."""
-        self.computed[number] = vectors
-        return len(self.computed) == self.count
-
-    def finish(self, adapter: Adapter) -> Floats:
-        """Return the output of the whole input."""
-        vectors = [self.computed[number] for number in range(self.count)]
-        parts = [part for each in vectors for part in each.parts]
-        whole = Vectors([self.row], [0], parts)
-        whole.pooled = {name: torch.cat([each.pooled[name] for each in vectors]) for name in vectors[0].pooled}
-        whole.hidden = {name: torch.cat([each.hidden[name] for each in vectors]) for name in vectors[0].hidden}
-        whole.starts = np.cumsum([0, *map(len, parts)])[:-1]
-        with torch.inference_mode():
-            (output,) = apply_heads(whole, [adapter])
-        return output
 
 
 def divide(row: QueuedInput, most: int) -> list[QueuedInput]:
@@ -78,5 +51,11 @@ def gather(rows: Sequence[QueuedInput], outputs: Sequence[Any], lock: threading.
             continue
         with lock:
             is_complete = long.keep(row.tokenized.number, output)
-        found.append(long.finish(row.owner.adapter) if is_complete else None)
+        found.append(_answer(long, row.owner.adapter) if is_complete else None)
     return found
+
+
+@torch.inference_mode()
+def _answer(long: LongInput, adapter: Adapter) -> Floats:
+    (output,) = apply_heads(long.joined(), [adapter])
+    return output

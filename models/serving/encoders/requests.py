@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import structlog
@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 
 from models.datasets.examples import Input, Media, TextPair
 from models.serving.adapters.adapter import Adapter
-
-if TYPE_CHECKING:
-    from models.serving.encoders.pieces import LongInput
+from models.serving.encoders.long_input import LongInput
 
 log = structlog.get_logger(__name__)
 
