@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def share_of_rate(step: int, total: int, *, warm_up: int) -> float:
@@ -21,17 +21,12 @@ def share_of_rate(step: int, total: int, *, warm_up: int) -> float:
 def update(
     optimizer: torch.optim.Optimizer, values: Sequence[Tensor], gradients: Sequence[Sequence[Tensor]], *, clip: float
 ) -> None:
-    """Take a step along the sum of the gradients of a batch's shards, added in their order and at most `clip` long.
-
-    On a CPU the fused kernel reads a gradient as if it lay in memory as its value does: those of convolutions may not,
-    and moved other weights than their own (torch 2.13).
-    """
+    """Take a step along the sum of the gradients of a batch's shards, added in their order and at most `clip` long."""
     summed = [gradient.float() for gradient in gradients[0]]
     for others in gradients[1:]:
         torch._foreach_add_(summed, [gradient.float() for gradient in others])
     for value, gradient in zip(values, summed, strict=True):
-        alike = gradient.stride() == value.stride()
-        value.grad = gradient if alike else torch.empty_like(value).copy_(gradient)
+        value.grad = _lay_out(gradient, value)
     torch.nn.utils.clip_grad_norm_(values, clip)
     optimizer.step()
 
@@ -49,4 +44,14 @@ def restore(values: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, tens
     """Put back what `capture` took. A fused optimiser counts its steps on the device of the values."""
     for name, value in values.items():
         value.data.copy_(tensors[f"value.{name}"])
-        optimizer.state[value] = {key: tensors[f"{key}.{name}"].to(value.device) for key in _MOMENTS}
+        moments = {key: _lay_out(tensors[f"{key}.{name}"].to(value.device), value) for key in _MOMENTS}
+        optimizer.state[value] = {"step": tensors[f"step.{name}"].to(value.device), **moments}
+
+
+def _lay_out(tensor: Tensor, value: Tensor) -> Tensor:
+    """Return a tensor of a value's shape that lies in memory as the value does.
+
+    On a CPU the fused kernel reads gradients and moments as if they did, without an error (torch 2.13): those of
+    convolutions may lie otherwise, or have been read from a file, and would move other weights than their own.
+    """
+    return tensor if tensor.stride() == value.stride() else torch.empty_like(value).copy_(tensor)

@@ -22,11 +22,16 @@ def _step(values: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> Non
 
 
 def test_a_restored_optimizer_goes_on_with_the_same_bits() -> None:
-    values = {"a": torch.arange(4.0), "b": torch.ones(2, 3)}
+    turned = torch.arange(96.0).reshape(2, 3, 4, 4).to(memory_format=torch.channels_last)
+    values = {"a": torch.arange(4.0), "b": torch.ones(2, 3), "turned": turned}
     optimizer = _optimizer(values)
     for _ in range(3):
         _step(values, optimizer)
-    taken = {name: tensor.clone() for name, tensor in adamw.capture(values, optimizer).items()}
+    # As a file has them.
+    taken = {
+        name: tensor.clone(memory_format=torch.contiguous_format)
+        for name, tensor in adamw.capture(values, optimizer).items()
+    }
     again = {name: torch.zeros_like(value) for name, value in values.items()}
     restored = _optimizer(again)
     adamw.restore(again, restored, taken)
