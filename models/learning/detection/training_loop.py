@@ -102,11 +102,11 @@ class TrainingLoop:
         is_late: Callable[[], bool] = lambda: False,
     ) -> Generator[Step, None, None]:
         """Take the steps up to `until`, or until it `is_late`. Raises Stopped, Diverged."""
+        warm_up = min(_WARM_UP, max(1, self.config.steps // 5))
         while self.done < until and not (self.done and is_late()):
             if stop():
                 raise Stopped
             began = time.monotonic()
-            warm_up = min(_WARM_UP, max(1, self.config.steps // 5))
             rate = self.config.learning_rate * adamw.share_of_rate(self.done, self.config.steps, warm_up=warm_up)
             for group in self._optimizer.param_groups:
                 group["lr"] = rate * group["scale"]

@@ -230,15 +230,15 @@ def plan_trials(answers: float, *, rows: int, validated: bool) -> TrialPlan:
     the fits are averaged. It does not depend on a clock: within the budget the same request gives the same model.
     """
     few = rows <= FEW_ROWS
-    final_fits = FINAL_FITS if few else 1
     if validated:
-        return TrialPlan(1, 1, final_fits=final_fits)
-    least = LEAST_TRIAL_FITS if few else 1
-    if answers <= 1_500:
-        return TrialPlan(4, 4, least=2, final_fits=final_fits)
-    if answers <= 5_000:
-        return TrialPlan(5, 3, least=least, final_fits=final_fits)
-    return TrialPlan(8, 3 if few else 1, least=least, final_fits=final_fits)
+        plan = TrialPlan(1, 1)
+    elif answers <= 1_500:
+        plan = TrialPlan(4, 4, least=2)
+    elif answers <= 5_000:
+        plan = TrialPlan(5, 3)
+    else:
+        plan = TrialPlan(8, 3 if few else 1)
+    return replace(plan, least=min(plan.used, LEAST_TRIAL_FITS), final_fits=FINAL_FITS) if few else plan
 
 
 # Answers of the first rung, to learn from and to compare, and its share of the epochs; each rung doubles both.
