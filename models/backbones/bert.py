@@ -17,6 +17,8 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
+from models.backbones.padding import Padding
+
 WEIGHTS = "model.safetensors"
 _PLAIN = {
     "model_type": "bert",
@@ -100,17 +102,22 @@ class _SelfAttention(nn.Module):
         self.query, self.key, self.value = _Linear(width, width), _Linear(width, width), _Linear(width, width)
         self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
 
-    def forward(self, hidden_BTD: Tensor, mask: Tensor | None) -> Tensor:
-        shape = (*hidden_BTD.shape[:-1], -1, self.head_size)
+    def forward(self, hidden: Tensor, mask: Tensor | Padding | None) -> Tensor:
+        projected = [self.query(hidden), self.key(hidden), self.value(hidden)]
+        if isinstance(mask, Padding):
+            projected = [mask.restore(each_ND) for each_ND in projected]
+        padded = projected[0].shape
+        query, key, value = (each.view(*padded[:-1], -1, self.head_size).transpose(1, 2) for each in projected)
         attended_BHTd = F.scaled_dot_product_attention(
-            self.query(hidden_BTD).view(*shape).transpose(1, 2),
-            self.key(hidden_BTD).view(*shape).transpose(1, 2),
-            self.value(hidden_BTD).view(*shape).transpose(1, 2),
-            attn_mask=mask,
+            query,
+            key,
+            value,
+            attn_mask=mask.mask_B11T if isinstance(mask, Padding) else mask,
             dropout_p=self.dropout.p if self.training else 0.0,
             scale=self.head_size**-0.5,
         )
-        return attended_BHTd.transpose(1, 2).contiguous().reshape(hidden_BTD.shape)
+        attended_BTD = attended_BHTd.transpose(1, 2).contiguous().reshape(padded)
+        return mask.remove(attended_BTD) if isinstance(mask, Padding) else attended_BTD
 
 
 class _Output(nn.Module):
@@ -122,8 +129,8 @@ class _Output(nn.Module):
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
-    def forward(self, hidden: Tensor, residual_BTD: Tensor) -> Tensor:
-        output: Tensor = self.LayerNorm(self.dropout(self.dense(hidden)) + residual_BTD)
+    def forward(self, hidden: Tensor, residual: Tensor) -> Tensor:
+        output: Tensor = self.LayerNorm(self.dropout(self.dense(hidden)) + residual)
         return output
 
 
@@ -133,8 +140,8 @@ class _Attention(nn.Module):
         self.self = _SelfAttention(config)
         self.output = _Output(config.hidden_size, config)
 
-    def forward(self, hidden_BTD: Tensor, mask: Tensor | None) -> Tensor:
-        output: Tensor = self.output(self.self(hidden_BTD, mask), hidden_BTD)
+    def forward(self, hidden: Tensor, mask: Tensor | Padding | None) -> Tensor:
+        output: Tensor = self.output(self.self(hidden, mask), hidden)
         return output
 
 
@@ -144,8 +151,8 @@ class _Intermediate(nn.Module):
         self.dense = _Linear(config.hidden_size, config.intermediate_size)
         self.intermediate_act_fn = nn.GELU()
 
-    def forward(self, hidden_BTD: Tensor) -> Tensor:
-        inner: Tensor = self.intermediate_act_fn(self.dense(hidden_BTD))
+    def forward(self, hidden: Tensor) -> Tensor:
+        inner: Tensor = self.intermediate_act_fn(self.dense(hidden))
         return inner
 
 
@@ -158,10 +165,10 @@ class BertLayer(nn.Module):
         self.intermediate = _Intermediate(config)
         self.output = _Output(config.intermediate_size, config)
 
-    def forward(self, hidden_BTD: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return (B, T, D)."""
-        attended_BTD = self.attention(hidden_BTD, mask)
-        output: Tensor = self.output(self.intermediate(attended_BTD), attended_BTD)
+    def forward(self, hidden: Tensor, mask: Tensor | Padding | None = None) -> Tensor:
+        """Return (B, T, D); with a `Padding` for a mask it takes and returns the tokens alone, (N, D)."""
+        attended = self.attention(hidden, mask)
+        output: Tensor = self.output(self.intermediate(attended), attended)
         return output
 
 

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from models.backbones import feature_names, windows
+from models.backbones.bert import BertLayer
 from models.backbones.feature_names import TEXT_POOLINGS
+from models.backbones.padding import Padding
 from models.backbones.windows import RowParts
 
 # Tokens of a batch whose activations are kept for the gradients. In batches of more, as of one text in 20 windows, each
@@ -75,19 +77,27 @@ class TextEncoder(nn.Module):
         self, batch: TextBatch, hidden_BTD: Tensor, start: int, stop: int, *, taps: Collection[int] = ()
     ) -> tuple[Tensor, dict[int, Tensor]]:
         """Run blocks `start` to `stop - 1`; return the end and the tapped depths (d: the state after d blocks)."""
-        arguments = self.arguments(batch, hidden_BTD)
+        padding = self._padding(batch)
+        arguments = [(padding,)] * len(self.blocks) if padding else self.arguments(batch, hidden_BTD)
         again = torch.is_grad_enabled() and batch.ids_BT.numel() > _KEPT_TOKENS
         tapped = {start: hidden_BTD} if start in taps else {}
+        hidden = padding.remove(hidden_BTD) if padding else hidden_BTD
         for depth in range(start, stop):
             if again:
                 block = self.blocks[depth]
-                output = checkpoint(block, hidden_BTD, *arguments[depth], use_reentrant=False, preserve_rng_state=False)
+                output = checkpoint(block, hidden, *arguments[depth], use_reentrant=False, preserve_rng_state=False)
             else:
-                output = self.blocks[depth](hidden_BTD, *arguments[depth])
-            hidden_BTD = output[0] if isinstance(output, tuple) else output
+                output = self.blocks[depth](hidden, *arguments[depth])
+            hidden = output[0] if isinstance(output, tuple) else output
             if depth + 1 in taps:
-                tapped[depth + 1] = hidden_BTD
-        return hidden_BTD, tapped
+                tapped[depth + 1] = padding.restore(hidden) if padding else hidden
+        return padding.restore(hidden) if padding else hidden, tapped
+
+    def _padding(self, batch: TextBatch) -> Padding | None:
+        """Return what our own blocks leave out on a processor, whose time goes with the tokens; None: nothing."""
+        if not batch.padded or batch.ids_BT.device.type != "cpu" or not isinstance(self.blocks[0], BertLayer):
+            return None
+        return Padding.of(batch.lengths, batch.mask_BT)
 
 
 def pool(hidden_BTD: Tensor, batch: TextBatch, kind: str) -> Tensor:

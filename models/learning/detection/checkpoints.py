@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.learning import adamw
+from models.learning.adamw import AdamW
 from models.learning.checkpoint_folder import StepCheckpoints
 
 Losses = Sequence[tuple[float, float, float]]  # scores, boxes, learning rate, by step
@@ -20,7 +20,7 @@ class TrainingState:
 
     values: Mapping[str, Tensor]
     averaged: Mapping[str, Tensor]
-    optimizer: torch.optim.Optimizer
+    optimizer: AdamW
 
     def average(self, kept: float) -> None:
         """Move the average towards the weights; `kept` of it stays."""
@@ -30,11 +30,11 @@ class TrainingState:
     def tensors(self) -> dict[str, Tensor]:
         """Return all of it by name."""
         averages = {f"average.{name}": self.averaged[name] for name in self.values}
-        return {**adamw.capture(self.values, self.optimizer), **averages}
+        return {**self.optimizer.capture(), **averages}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Put back what `tensors` returned."""
-        adamw.restore(self.values, self.optimizer, tensors)
+        self.optimizer.restore(tensors)
         for name in self.values:
             self.averaged[name].copy_(tensors[f"average.{name}"])
 

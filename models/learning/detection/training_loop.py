@@ -19,7 +19,7 @@ from torch import Tensor
 
 from models.backbones.maps import PictureBase
 from models.backbones.parallel import in_parallel
-from models.learning import adamw
+from models.learning.adamw import AdamW, Rate, share_of_rate
 from models.learning.contract.errors import Diverged, Stopped
 from models.learning.detection import frozen
 from models.learning.detection.checkpoints import Checkpoints, TrainingState
@@ -60,15 +60,13 @@ class TrainingLoop:
         self._backbone = backbone
         self._views = views
         self._seed = seed
-        head = [value for name, value in model.values.items() if name.startswith("detector.")]
-        base = [value for name, value in model.values.items() if name.startswith("encoder.")]
-        groups = [{"params": head, "scale": 1.0}, {"params": base, "scale": config.base_rate}]
-        self._optimizer = torch.optim.AdamW(
-            [group for group in groups if group["params"]],
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-            fused=True,
-        )
+        rates = {
+            name: Rate(
+                config.learning_rate * (1.0 if name.startswith("detector.") else config.base_rate), config.weight_decay
+            )
+            for name in model.values
+        }
+        self._optimizer = AdamW(model.values, rates, threads=backbone.threads)
         self._state = TrainingState(dict(model.values), copy_weights(model), self._optimizer)
         self._losses: list[tuple[float, float, float]] = []
         self.seconds = 0.0  # that the steps took, those of earlier attempts included
@@ -107,11 +105,9 @@ class TrainingLoop:
             if stop():
                 raise Stopped
             began = time.monotonic()
-            rate = self.config.learning_rate * adamw.share_of_rate(self.done, self.config.steps, warm_up=warm_up)
-            for group in self._optimizer.param_groups:
-                group["lr"] = rate * group["scale"]
-            views = self._views.read(self._batch(self.done), stop=stop)
-            scored, placed = self._step(views)
+            share = share_of_rate(self.done, self.config.steps, warm_up=warm_up)
+            rate = share * self.config.learning_rate
+            scored, placed = self._step(self._views.read(self._batch(self.done), stop=stop), share)
             if not math.isfinite(scored + placed):
                 raise Diverged(epoch=self.done // self.config.steps_per_epoch + 1, learning_rate=rate)
             self._losses.append((scored, placed, rate))
@@ -154,7 +150,7 @@ class TrainingLoop:
             found.append((picture, number))
         return found
 
-    def _step(self, views: Sequence[FrozenView]) -> tuple[float, float]:
+    def _step(self, views: Sequence[FrozenView], share_of_rate: float) -> tuple[float, float]:
         """Update the model on one batch; return its losses."""
         values = list(self.model.values.values())
         shards = range(min(_SHARDS, len(views)))
@@ -170,7 +166,7 @@ class TrainingLoop:
             return float(scored.detach()), float(placed.detach()), gradients
 
         results = list(in_parallel(differentiate, shards, threads=self._backbone.threads))
-        adamw.update(self._optimizer, values, [gradients for *_, gradients in results], clip=_CLIP)
+        self._optimizer.update([gradients for *_, gradients in results], share=share_of_rate, clip=_CLIP)
         return sum(result[0] for result in results) * share, sum(result[1] for result in results) * share
 
 

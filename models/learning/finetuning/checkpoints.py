@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models.learning import adamw
+from models.learning.adamw import AdamW
 from models.learning.checkpoint_folder import CheckpointFolder
 from models.learning.finetuning.network import Network
 from models.learning.heads.linear import Floats
@@ -26,16 +26,13 @@ class Checkpoint:
     held_logits: list[Floats]
 
     @classmethod
-    def capture(
-        cls, network: Network, optimizer: torch.optim.Optimizer, epoch: int, history: list[tuple[float, Floats]]
-    ) -> Checkpoint:
-        """Take the state of a network and its AdamW; `history` is (loss, held-out logits) of each epoch."""
-        tensors = adamw.capture(network.masters, optimizer)
-        return cls(epoch, tensors, [loss for loss, _ in history], [logits for _, logits in history])
+    def capture(cls, optimizer: AdamW, epoch: int, history: list[tuple[float, Floats]]) -> Checkpoint:
+        """Take the masters and their moments; `history` is (loss, held-out logits) of each epoch."""
+        return cls(epoch, optimizer.capture(), [loss for loss, _ in history], [logits for _, logits in history])
 
-    def restore(self, network: Network, optimizer: torch.optim.Optimizer) -> int:
+    def restore(self, network: Network, optimizer: AdamW) -> int:
         """Put everything back; returns how many epochs are done."""
-        adamw.restore(network.masters, optimizer, self.tensors)
+        optimizer.restore(self.tensors)
         network.take_masters()
         return self.epoch
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Generator
 from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor
 
 from models.learning.data import features
@@ -17,7 +18,7 @@ from models.learning.finetuning.checkpoints import Checkpoints
 from models.learning.finetuning.network import Network, build, trained_values
 from models.learning.finetuning.strategies import TrainingConfig
 from models.learning.finetuning.training_loop import Epoch, LoopContext, TrainingRows
-from models.learning.heads.encoding import EncodedRun
+from models.learning.heads.encoding import EncodedRun, asked_features
 from models.learning.heads.first_version import FirstVersion
 from models.learning.heads.linear import Head
 
@@ -73,10 +74,24 @@ def fit(run: EncodedRun, first: FirstVersion, job: FitJob) -> Generator[float | 
 
 def _network(run: EncodedRun, first: FirstVersion, job: FitJob) -> Network:
     """Build a network that starts as the base with the job's head, standardised by the rows that the head has seen."""
-    where, names = units(run.training.corpus.targets, job.train), first.choice.names
-    plain = {name: values[where] for name, values in run.training.features.items()}
-    features_NF = features.derive(plain, names)
-    return build(run.backbone, job.config, names, job.head, features_NF, seed=run.request.seed)
+    where, (names, head) = units(run.training.corpus.targets, job.train), _start(run, first, job)
+    plain = {name: run.training.features[name][where] for name in features.plain(names)}
+    return build(run.backbone, job.config, names, head, features.derive(plain, names), seed=run.request.seed)
+
+
+def _start(run: EncodedRun, first: FirstVersion, job: FitJob) -> tuple[tuple[str, ...], Head]:
+    """Return the head to begin with, and its features: where rows are contrasted, the base's default ones.
+
+    What the frozen features chose is a guess on few rows, and depths that hardly move dilute the one that learns: five
+    draws of sixty questions ended at 0.806 on the first version's features, and 0.839 on these (decision 0045).
+    """
+    names = first.choice.names
+    if not job.config.contrastive or asked_features(run.request, run.backbone):
+        return names, job.head
+    names = next(iter(run.backbone.feature_sets().values()))
+    width = sum(features.width(run.training.features, name) for name in names)
+    # It is fitted anew before it answers.
+    return names, Head(np.zeros((run.outputs, width), dtype=np.float32), np.zeros(run.outputs, dtype=np.float32))
 
 
 def _checkpoints(run: EncodedRun, job: FitJob) -> Checkpoints | None:

@@ -12,6 +12,7 @@ from models.artifacts.parts import BlockWeights, EmbeddingWeights, Part
 from models.backbones import feature_names
 from models.backbones.backbone import Encoder
 from models.backbones.loading import Backbone
+from models.learning.adamw import Rate
 from models.learning.finetuning import lora
 from models.learning.finetuning.strategies import TrainingConfig
 from models.learning.heads.linear import Floats, Head
@@ -193,21 +194,20 @@ def own_parts(network: Network, config: TrainingConfig, dtype: torch.dtype) -> t
     return BlockWeights(states), EmbeddingWeights({name: value.detach().to(dtype) for name, value in parameters})
 
 
-def parameter_groups(network: Network, config: TrainingConfig, weight_decay: float) -> list[dict[str, Any]]:
-    """Return AdamW's groups over the masters: rates fall from the top block down, biases and norms do not decay."""
+def learning_rates(network: Network, config: TrainingConfig, weight_decay: float) -> dict[str, Rate]:
+    """Return AdamW's rates of the masters: they fall from the top block down, and biases and norms do not decay."""
     decay = config.strategy.layer_decay
     blocks = len(network.encoder.blocks)
-    members: dict[tuple[float, float], list[Tensor]] = {}
+    rates = {}
     for name, value in network.masters.items():
         if name.startswith("head_"):
-            rate, shrink = config.head_learning_rate, 0.0
+            rates[name] = Rate(config.head_learning_rate, weight_decay=0.0)
         else:
             parts = name.split(".")  # encoder.blocks.{i}.… or encoder.embeddings.…
             index = int(parts[2]) if parts[1] == "blocks" else -1
             rate = config.learning_rate * decay ** (blocks - 1 - index)
-            shrink = weight_decay if value.dim() > 1 else 0.0
-        members.setdefault((rate, shrink), []).append(value)
-    return [{"params": values, "lr": rate, "weight_decay": shrink} for (rate, shrink), values in members.items()]
+            rates[name] = Rate(rate, weight_decay=weight_decay if value.dim() > 1 else 0.0)
+    return rates
 
 
 def _disable_dropout(encoder: Any) -> None:

@@ -54,7 +54,7 @@ FINE_TUNING_STRATEGIES: dict[str, FineTuningStrategy] = {
 # `partial` for few rows of one label each: beside the others in `auto` only, where rows are few (decision 0045).
 # A head that is fitted anew and held-out rows that are answered after every pass would cost a third more.
 CONTRASTIVE = FineTuningStrategy(
-    "partial", learning_rate=3e-5, head_learning_rate=1e-3, epochs=5, trainable_blocks=6, contrastive=True, passes=4
+    "partial", learning_rate=4.5e-5, head_learning_rate=1e-3, epochs=5, trainable_blocks=6, contrastive=True, passes=3
 )
 
 

@@ -1,6 +1,6 @@
 """The one training loop: what trains is decided by the strategy, what is predicted by the task.
 
-Each batch is cut into two halves of like lengths, whose gradients are computed side by side on one thread each and then
+Each batch is cut into two halves of like sizes, whose gradients are computed side by side on one thread each and then
 added in a fixed order: the result is the same bits whether one thread or two did it.
 """
 
@@ -22,12 +22,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from models.backbones.backbone import TokenizedInput
 from models.backbones.loading import Backbone
 from models.backbones.parallel import in_parallel
-from models.learning import adamw
+from models.learning.adamw import AdamW, share_of_rate
 from models.learning.contract.errors import Diverged, Stopped
 from models.learning.data.ragged import Ragged, flat
 from models.learning.finetuning import contrastive, frozen_activations
 from models.learning.finetuning.checkpoints import Checkpoint, Checkpoints
-from models.learning.finetuning.network import Network, parameter_groups
+from models.learning.finetuning.network import Network, learning_rates
 from models.learning.finetuning.strategies import TrainingConfig
 from models.learning.heads.linear import Floats
 from models.learning.tasks.link_functions import LinkFunction
@@ -36,7 +36,6 @@ _WEIGHT_DECAY = 0.01
 _WARM_UP = 0.1  # of all steps
 _CLIP = 1.0
 _BUCKET = 8  # batches that are sorted by length together
-_SHARDS = 2
 # Tokens of a shard that are differentiated at once, as many as 16 rows of one full window: their activations take 1 GB.
 # Rows of several windows come to more; then gradients are added up.
 _MICRO_BATCH = 4_096
@@ -89,9 +88,8 @@ def train(
 
     `epochs` ends it earlier without changing the rates. Resumes from the last checkpoint. Raises Stopped, Diverged.
     """
-    checkpoints, groups = context.checkpoints, parameter_groups(network, config, _WEIGHT_DECAY)
-    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), fused=True)
-    rates = [group["lr"] for group in optimizer.param_groups]
+    checkpoints, rates = context.checkpoints, learning_rates(network, config, _WEIGHT_DECAY)
+    optimizer = AdamW(network.masters, rates, threads=context.backbone.threads)
     per_epoch = config.passes * math.ceil(len(rows.tokens) / config.batch_size)
     total = per_epoch * config.epochs
     warm_up = max(1, round(_WARM_UP * total))
@@ -109,10 +107,11 @@ def train(
         for index, batch in enumerate(batches):
             if context.stop():
                 raise Stopped
-            rate = adamw.share_of_rate(epoch * per_epoch + index, total, warm_up=warm_up)
-            for group, base in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = base * rate
-            losses += _step(network, optimizer, rows, batch, context, contrast=config.contrastive)
+            batch_loss, gradients = _differentiate(network, rows, batch, context, contrast=config.contrastive)
+            share = share_of_rate(epoch * per_epoch + index, total, warm_up=warm_up)
+            optimizer.update(gradients, share=share, clip=_CLIP)
+            network.take_masters()
+            losses += batch_loss
             if index % 4 == 3:
                 yield (index + 1) / per_epoch
         loss = losses / (config.passes * len(rows.tokens))
@@ -123,7 +122,7 @@ def train(
         logits_NK = predict(network, rows.held_tokens, context.backbone, stop=context.stop)
         history.append((loss, logits_NK))
         if checkpoints is not None:
-            checkpoints.save(Checkpoint.capture(network, optimizer, epoch + 1, history))
+            checkpoints.save(Checkpoint.capture(optimizer, epoch + 1, history))
         yield Epoch(epoch + 1, loss, logits_NK, time.monotonic() - began)
 
 
@@ -177,22 +176,16 @@ def _pass(
     return found_NW
 
 
-def _step(
-    network: Network,
-    optimizer: torch.optim.Optimizer,
-    rows: TrainingRows,
-    batch: NDArray[np.int64],
-    context: LoopContext,
-    *,
-    contrast: bool,
-) -> float:
-    """Update the network on the rows of one batch; returns their summed loss.
+def _differentiate(
+    network: Network, rows: TrainingRows, batch: NDArray[np.int64], context: LoopContext, *, contrast: bool
+) -> tuple[float, list[tuple[Tensor, ...]]]:
+    """Return the summed loss of the rows of one batch, and the gradients of each half in the order of the masters.
 
     With `contrast` the head has no part in it: each half of the batch, or micro-batch of long rows, is compared with
     itself.
     """
     backbone, link = context.backbone, context.link
-    trained, masters = list(network.trained.values()), list(network.masters.values())
+    trained = list(network.trained.values())
 
     def differentiate(shard: NDArray[np.int64]) -> tuple[float, tuple[Tensor, ...]]:
         total, summed = 0.0, tuple[Tensor, ...]()
@@ -209,14 +202,12 @@ def _step(
                 gradients = torch.autograd.grad(loss / len(batch), trained, materialize_grads=True)
             total += float(loss.detach())
             summed = tuple(map(torch.add, summed, gradients)) if summed else gradients
-        return total, summed
+        return total, tuple(gradient.float() for gradient in summed)
 
-    shards = [batch[part::_SHARDS] for part in range(_SHARDS)] if backbone.device.type == "cpu" else [batch]
+    shards = _halves(rows.tokens, batch) if backbone.device.type == "cpu" else [batch]
     with _attention(backbone):
-        results = list(in_parallel(differentiate, [shard for shard in shards if len(shard)], threads=backbone.threads))
-    adamw.update(optimizer, masters, [gradients for _, gradients in results], clip=_CLIP)
-    network.take_masters()
-    return sum(loss for loss, _ in results)
+        results = list(in_parallel(differentiate, shards, threads=backbone.threads))
+    return sum(loss for loss, _ in results), [gradients for _, gradients in results]
 
 
 def _batches(rows: TrainingRows, config: TrainingConfig, *, seed: int, number: int) -> list[NDArray[np.int64]]:
@@ -236,6 +227,19 @@ def _batches(rows: TrainingRows, config: TrainingConfig, *, seed: int, number: i
         bucket = bucket[np.argsort(lengths[bucket], kind="stable")]
         batches += [bucket[at : at + size] for at in range(0, len(bucket), size)]
     return [batches[index] for index in generator.permutation(len(batches))]
+
+
+def _halves(tokens: Sequence[TokenizedInput], batch: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Return two halves of about as many tokens: of each two rows side by side, each gets one. One row is one half."""
+    halves: tuple[list[int], list[int]] = ([], [])
+    sizes = [0, 0]
+    for at in range(0, len(batch), 2):
+        lighter = int(sizes[1] < sizes[0])
+        pair = sorted(batch[at : at + 2].tolist(), key=lambda row: -len(tokens[row]))
+        for row, half in zip(pair, (lighter, 1 - lighter), strict=False):
+            halves[half].append(row)
+            sizes[half] += len(tokens[row])
+    return [np.array(half, dtype=np.int64) for half in halves if half]
 
 
 def _micro_batches(tokens: Sequence[TokenizedInput], shard: NDArray[np.int64]) -> list[NDArray[np.int64]]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from models.backbones.parallel import in_parallel
-from models.learning import adamw
+from models.learning.adamw import AdamW, Rate, share_of_rate
 from models.learning.contract.errors import Diverged, Stopped
 from models.learning.generation.checkpoints import Checkpoint, Checkpoints
 from models.learning.generation.network import WritingNetwork
@@ -91,7 +91,8 @@ def train(
     Ends early when that loss stops falling, or at the `deadline`. Raises Stopped, Diverged.
     """
     values = network.values
-    optimizer = torch.optim.AdamW(list(values.values()), lr=config.learning_rate, weight_decay=0.0, fused=True)
+    rate = Rate(config.learning_rate, weight_decay=0.0)
+    optimizer = AdamW(values, dict.fromkeys(values, rate), threads=threads)
     per_epoch = math.ceil(len(rows) / config.batch_size)
     total = per_epoch * config.epochs
     warm_up = max(1, round(_WARM_UP * total))
@@ -99,7 +100,7 @@ def train(
     progress = _Progress(values)
     done = 0
     if checkpoints is not None and (found := checkpoints.load()) is not None:
-        adamw.restore(values, optimizer, found.tensors)
+        optimizer.restore(found.tensors)
         done = found.step
         progress.restore(found)
         for entry in progress.steps:
@@ -112,14 +113,13 @@ def train(
         began = time.monotonic()
         epoch, at = divmod(number, per_epoch)
         batch = _order(len(rows), seed, epoch)[at * config.batch_size : (at + 1) * config.batch_size]
-        rate = config.learning_rate * adamw.share_of_rate(number, total, warm_up=warm_up)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        made, tokens = _step(network, optimizer, [rows[row] for row in batch], config, threads, stop=stop)
+        made, tokens, gradients = _differentiate(network, [rows[row] for row in batch], config, threads, stop=stop)
+        share = share_of_rate(number, total, warm_up=warm_up)
+        optimizer.update(gradients, share=share, clip=_CLIP)
         if not math.isfinite(made.loss):
             raise Diverged(epoch=epoch + 1, learning_rate=config.learning_rate)
         held = measure() if (number + 1) % every == 0 or number + 1 == total else None
-        entry = _entry(number + 1, rate, tokens, made, held)
+        entry = _entry(number + 1, share * rate.learning_rate, tokens, made, held)
         progress.add(entry)
         if checkpoints is not None and checkpoints.is_due():
             checkpoints.save(Checkpoint(number + 1, progress.tensors(optimizer), progress.as_json()))
@@ -168,9 +168,9 @@ class _Progress:
         for name, value in self._best.items():
             self._values[name].data.copy_(value)
 
-    def tensors(self, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    def tensors(self, optimizer: AdamW) -> dict[str, Tensor]:
         best = {f"best.{name}": value for name, value in self._best.items()}
-        return {**adamw.capture(self._values, optimizer), **best}
+        return {**optimizer.capture(), **best}
 
     def as_json(self) -> dict[str, Any]:
         loss = self._best_loss if math.isfinite(self._best_loss) else None
@@ -188,16 +188,15 @@ class _Progress:
         }
 
 
-def _step(
+def _differentiate(
     network: WritingNetwork,
-    optimizer: torch.optim.Optimizer,
     batch: list[Any],
     config: TrainingConfig,
     threads: int,
     *,
     stop: Callable[[], bool],
-) -> tuple[Measure, int]:
-    """Update the network on one batch; return how it did on it before, and how many tokens were read."""
+) -> tuple[Measure, int, list[tuple[Tensor, ...]]]:
+    """Return how the network does on one batch, how many tokens were read, and the gradients of each shard."""
     values = list(network.values.values())
     device = network.decoder.head.weight.device
     weight = len(batch) if config.beta else sum(row.learned for row in batch)
@@ -213,9 +212,9 @@ def _step(
 
     shards = _shards(batch, _SHARD_TOKENS, count=_SHARDS if device.type == "cpu" else 1)
     results = list(in_parallel(differentiate, shards, threads=threads))
-    adamw.update(optimizer, values, [gradients for *_, gradients in results], clip=_CLIP)
     loss, right = sum(found[0] for found in results), sum(found[1] for found in results)
-    return Measure(loss / max(weight, 1), right / max(weight, 1)), sum(map(len, batch))
+    made = Measure(loss / max(weight, 1), right / max(weight, 1))
+    return made, sum(map(len, batch)), [gradients for *_, gradients in results]
 
 
 def _pair_losses(

@@ -267,13 +267,15 @@ def _final_fits(plan: TrialPlan, candidate: Candidate) -> int:
 
 def _trained(context: SearchContext, candidate: Candidate, trial: Trial, network: Network, *, averaged: int) -> Trained:
     run, first, config = context.run, context.first, candidate.config
+    sets = {names: name for name, names in run.backbone.feature_sets().items()}
     return Trained(
         name=config.strategy.name,
-        features=first.choice.names,
+        features=network.features,
         parts=(*parts_of(run.task, network.head(), trial.stack), *own_parts(network, config, run.backbone.dtype)),
         evaluation=trial.new.evaluation(trial.held, run.task, run.labels),
         hyperparameters={
             **first.trained.hyperparameters,
+            "features": sets.get(network.features, first.choice.features),
             "n_epochs": trial.epochs,
             "scheduled_epochs": config.epochs,
             "batch_size": config.batch_size,

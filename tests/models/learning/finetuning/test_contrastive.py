@@ -25,7 +25,7 @@ NAMES = ("unit_mean.6",)
 WORDS = ("refund", "invoice")
 FILLERS = ("the", "order", "please", "my", "want", "today", "about", "from", "account", "thanks", "again", "not", "for")
 # A base that knows nothing has more to learn than a pretrained one.
-CONFIG = settle(CONTRASTIVE, Hyperparameters(learning_rate=1e-3, n_epochs=5), rows=48, blocks=6)
+CONFIG = settle(CONTRASTIVE, Hyperparameters(learning_rate=1e-3, n_epochs=7), rows=48, blocks=6)
 
 
 def test_the_loss_is_the_error_of_the_cosines() -> None:

@@ -158,6 +158,19 @@ def test_half_way_back_is_the_mean(
     }
 
 
+def test_halves_of_a_batch_have_like_numbers_of_tokens() -> None:
+    """Of each two rows side by side each half gets one: rows that are contrasted lie beside others of their class."""
+    lengths = np.random.default_rng(0).integers(3, 40, 200)
+    tokens = [np.zeros(length, dtype=np.int32) for length in lengths]
+    batch = np.random.default_rng(1).permutation(200)[:15]
+    halves = training_loop._halves(tokens, batch)
+    assert sorted(np.concatenate(halves)) == sorted(batch)
+    for at in range(0, 14, 2):
+        assert {int(np.isin(batch[at], half)) + int(np.isin(batch[at + 1], half)) for half in halves} == {1}
+    assert abs(lengths[halves[0]].sum() - lengths[halves[1]].sum()) <= 40
+    assert [half.tolist() for half in training_loop._halves(tokens, batch[:1])] == [[batch[0]]]
+
+
 def test_threads_do_not_change_the_bits(
     backbone: TextBackbone, rows: TrainingRows, fresh: Callable[[TrainingConfig], Network]
 ) -> None:

@@ -1,0 +1,78 @@
+"""The padding of a batch: left out where each token is computed by itself, put back where rows are computed.
+
+Rows that are compared with each other cannot be sorted by length, and nearly half of their batches was padding.
+
+Shapes: B rows padded to T tokens; N tokens without padding; X numbers of each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Padding:
+    """Where the tokens of a padded batch are."""
+
+    places_N: Tensor  # of the tokens, in the B * T places of the batch
+    mask_B11T: Tensor  # bool, True where there is a token: attention's mask
+    rows: int
+    longest: int
+
+    @classmethod
+    def of(cls, lengths: NDArray[np.int64], mask_BT: Tensor) -> Padding:
+        """Return the padding of rows of these lengths, whose tokens come first."""
+        longest = mask_BT.shape[1]
+        places_N = np.flatnonzero(np.arange(longest) < lengths[:, None])
+        return cls(torch.from_numpy(places_N).to(mask_BT.device), mask_BT[:, None, None, :], len(lengths), longest)
+
+    def remove(self, padded_BTX: Tensor) -> Tensor:
+        """Return the tokens end to end, (N, X)."""
+        tokens_NX: Tensor = _Remove.apply(padded_BTX, self)  # type: ignore[no-untyped-call]
+        return tokens_NX
+
+    def restore(self, tokens_NX: Tensor) -> Tensor:
+        """Return the tokens in their places, (B, T, X), and zeros in all others."""
+        padded_BTX: Tensor = _Restore.apply(tokens_NX, self)  # type: ignore[no-untyped-call]
+        return padded_BTX
+
+    def gather(self, padded_BTX: Tensor) -> Tensor:
+        """Do what `remove` does, unseen by autograd."""
+        return padded_BTX.flatten(0, 1).index_select(0, self.places_N)
+
+    def scatter(self, tokens_NX: Tensor) -> Tensor:
+        """Do what `restore` does, unseen by autograd."""
+        flat_PX = tokens_NX.new_zeros(self.rows * self.longest, tokens_NX.shape[1])
+        return flat_PX.index_copy_(0, self.places_N, tokens_NX).view(self.rows, self.longest, -1)
+
+
+class _Remove(torch.autograd.Function):
+    """Its gradient is `restore`: torch's own would add up rows one by one, since places might come twice."""
+
+    @staticmethod
+    def forward(ctx: Any, padded_BTX: Tensor, padding: Padding) -> Tensor:
+        ctx.padding = padding
+        return padding.gather(padded_BTX)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return ctx.padding.scatter(gradients[0]), None
+
+
+class _Restore(torch.autograd.Function):
+    """Its gradient is `remove`."""
+
+    @staticmethod
+    def forward(ctx: Any, tokens_NX: Tensor, padding: Padding) -> Tensor:
+        ctx.padding = padding
+        return padding.scatter(tokens_NX)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return ctx.padding.gather(gradients[0]), None
