@@ -15,6 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+# In bf16 oneDNN compiles a kernel for every size of a product, which takes longer than a product of so few more tokens.
+_BF16_GRAIN = 16
+
 
 @dataclass(frozen=True, slots=True)
 class Padding:
@@ -33,23 +36,28 @@ class Padding:
         return cls(torch.from_numpy(places_N).to(mask_BT.device), mask_BT[:, None, None, :], len(lengths), longest)
 
     def remove(self, padded_BTX: Tensor) -> Tensor:
-        """Return the tokens end to end, (N, X)."""
+        """Return the tokens end to end, (N, X), in bf16 with a few zeros behind them."""
         tokens_NX: Tensor = _Remove.apply(padded_BTX, self)  # type: ignore[no-untyped-call]
         return tokens_NX
 
     def restore(self, tokens_NX: Tensor) -> Tensor:
-        """Return the tokens in their places, (B, T, X), and zeros in all others."""
+        """Return the tokens in their places, (B, T, X), and zeros in all others; what lies behind them is dropped."""
         padded_BTX: Tensor = _Restore.apply(tokens_NX, self)  # type: ignore[no-untyped-call]
         return padded_BTX
 
     def gather(self, padded_BTX: Tensor) -> Tensor:
         """Do what `remove` does, unseen by autograd."""
-        return padded_BTX.flatten(0, 1).index_select(0, self.places_N)
+        tokens = len(self.places_N)
+        grain = _BF16_GRAIN if padded_BTX.dtype is torch.bfloat16 else 1
+        tokens_NX = padded_BTX.new_empty(-(-tokens // grain) * grain, padded_BTX.shape[2])
+        torch.index_select(padded_BTX.flatten(0, 1), 0, self.places_N, out=tokens_NX[:tokens])
+        tokens_NX[tokens:] = 0
+        return tokens_NX
 
     def scatter(self, tokens_NX: Tensor) -> Tensor:
         """Do what `restore` does, unseen by autograd."""
         flat_PX = tokens_NX.new_zeros(self.rows * self.longest, tokens_NX.shape[1])
-        return flat_PX.index_copy_(0, self.places_N, tokens_NX).view(self.rows, self.longest, -1)
+        return flat_PX.index_copy_(0, self.places_N, tokens_NX[: len(self.places_N)]).view(self.rows, self.longest, -1)
 
 
 class _Remove(torch.autograd.Function):

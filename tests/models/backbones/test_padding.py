@@ -34,6 +34,19 @@ def test_tokens_come_back_to_their_places_and_so_do_gradients() -> None:
     assert torch.autograd.gradcheck(padding.restore, tokens.clone().requires_grad_(True))
 
 
+def test_the_number_of_tokens_in_bf16_is_a_multiple_of_16() -> None:
+    mask = torch.arange(7) < torch.from_numpy(LENGTHS + 1)[:, None]
+    padding = Padding.of(LENGTHS + 1, mask)
+    padded = torch.randn(4, 7, 3, generator=torch.Generator().manual_seed(1)).bfloat16().requires_grad_(True)
+    tokens = padding.remove(padded)
+    assert tokens.shape == (32, 3)
+    assert not tokens[19:].any()
+    back = padding.restore(tokens + 1)
+    torch.testing.assert_close(back, (padded + 1) * mask[:, :, None])
+    back.sum().backward()
+    torch.testing.assert_close(padded.grad, mask[:, :, None].expand(-1, -1, 3).bfloat16())
+
+
 def test_a_pass_and_its_gradients_are_those_with_padding(batch: TextBatch, monkeypatch: pytest.MonkeyPatch) -> None:
     network = bert.read_network(Path(MODEL_DIR))
     assert network is not None
