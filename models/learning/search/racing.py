@@ -50,8 +50,7 @@ class Race:
             remaining = [candidate for candidate, _ in ranked[: policy.survivors(len(ranked))]]
             if len(remaining) == 1:
                 break
-        for candidate in remaining:
-            self.report.set_stage(candidate, "trial")
+        self.report.set_stage(remaining[0], "trial")
         return remaining[0]
 
     def _run_rung(
@@ -84,6 +83,15 @@ class Race:
                 trials.append((candidate, trial))
                 report.add_rung(candidate, rung.number, trial)
         return trials
+
+
+def work(entrants: Sequence[Candidate], rungs: Sequence[Rung], rows: int) -> list[float]:
+    """Return the cost of each rung, if the dearest of the candidates go on."""
+    remaining, found = list(entrants), []
+    for rung in rungs:
+        found.append(sum(rung_work(candidate, rung, rows) for candidate in remaining))
+        remaining = sorted(remaining, key=lambda candidate: -candidate.weight)[: policy.survivors(len(remaining))]
+    return found
 
 
 def rung_work(candidate: Candidate, rung: Rung, rows: int) -> float:

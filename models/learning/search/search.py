@@ -23,13 +23,13 @@ from models.learning.heads.encoding import EncodedRun, Measured
 from models.learning.heads.first_version import FirstVersion
 from models.learning.heads.stacking import parts_of
 from models.learning.publishing import Trained, publish
-from models.learning.search import candidates, outcomes, policy, trials
+from models.learning.search import candidates, outcomes, policy, racing, trials
 from models.learning.search.budget import ENDS, Budget, OverBudget, find_affordable, reductions
 from models.learning.search.candidates import Candidate
 from models.learning.search.held_out import Trial
 from models.learning.search.policy import Rung, TrialPlan, Verdict
 from models.learning.search.priors import Prior
-from models.learning.search.racing import Race, rung_work
+from models.learning.search.racing import Race
 from models.learning.search.rates import LearningRates
 from models.learning.search.report import CandidateRecord, Expectations, SearchReport
 from models.learning.search.situation import Situation
@@ -83,19 +83,19 @@ def _plan(run: EncodedRun, situation: Situation, head_score: float, prior: Prior
     A candidate that earlier jobs tried often enough goes straight to its trial, on half the splits: they count too.
     """
     asked, answers = run.request.strategy, situation.answers
-    auto = asked == "auto"
+    auto, rows = asked == "auto", run.rows_read
     found = candidates.list_candidates(run, situation) if auto else [candidates.settle_strategy(run, asked)]
     expected = prior.expected([candidate.name for candidate in found])
     if auto:
         verdict = policy.worth_trying(expected, score=head_score, answers=answers)
     else:
         verdict = Verdict(asked, 0.0, 0.0, "the job asks for it")
-    plan = policy.plan_trials(answers, rows=run.rows_read, validated=run.validation is not None)
+    plan = policy.plan_trials(answers, rows=rows, validated=run.validation is not None)
     if verdict.strategy is None:
         return SearchPlan(verdict, tuple(found), expected, plan)
     names = policy.choose_entrants(expected, {name for name in expected if prior.is_known(name)})
     if auto and prior.is_known(names[0]):
-        plan = plan.shortened(answers * run.rows_read / situation.rows)
+        plan = plan.shortened(answers * rows / situation.rows)
     found = [
         candidates.with_epochs_of_earlier_jobs(candidate, prior, run.request.hyperparameters)
         if candidate.name in names
@@ -105,10 +105,11 @@ def _plan(run: EncodedRun, situation: Situation, head_score: float, prior: Prior
     entrants = tuple(sorted((each for each in found if each.name in names), key=lambda each: names.index(each.name)))
     if any(each.config.contrastive for each in entrants):  # of few rows: noise would decide a race
         return SearchPlan(verdict, tuple(found), expected, plan, entrants[:1], later=entrants[1:])
-    rungs = tuple(policy.plan_rungs(len(entrants), rows=situation.rows, answers=answers))
+    rungs = policy.plan_rungs(len(entrants), rows=situation.rows, answers=answers)
+    rungs = rungs[: policy.worthwhile_rungs(racing.work(entrants, rungs, rows), entrants[0].work(plan.work(rows)))]
     if auto and rungs and _race_takes_too_long(run, plan, prior, entrants, rungs[0]):
         return SearchPlan(verdict, tuple(found), expected, plan, entrants[:1], entrants[1:])
-    return SearchPlan(verdict, tuple(found), expected, plan, entrants, rungs=rungs)
+    return SearchPlan(verdict, tuple(found), expected, plan, entrants, rungs=tuple(rungs))
 
 
 def _race_takes_too_long(
@@ -119,8 +120,7 @@ def _race_takes_too_long(
     row_s = prior.seconds_per_row_epoch(favourite.name)
     if row_s is None:
         return False
-    work = sum(rung_work(candidate, rung, rows) for candidate in entrants)
-    work += favourite.work(plan.work(rows))
+    work = racing.work(entrants, [rung], rows)[0] + favourite.work(plan.work(rows))
     return row_s * work / favourite.weight > run.request.refine_budget_s
 
 

@@ -211,6 +211,16 @@ def test_rungs(candidates: int, rows: int, answers: float, rungs: list[Rung]) ->
     assert policy.plan_rungs(candidates, rows=rows, answers=answers) == rungs
 
 
+@pytest.mark.parametrize(
+    ("work", "rest", "rungs"),
+    [([40, 100], 200, 1), ([40, 60], 200, 2), ([40, 61, 1], 200, 1), ([150], 200, 1), ([], 1, 0)],
+)
+def test_rungs_that_cost_more_than_half_of_what_follows_are_left_out(
+    work: list[float], rest: float, rungs: int
+) -> None:
+    assert policy.worthwhile_rungs(work, rest) == rungs
+
+
 @pytest.mark.parametrize(("share", "full", "epochs"), [(0.4, 5, 2), (0.8, 5, 4), (0.4, 1, 1), (1.0, 20, 20)])
 def test_epochs_of_a_rung(share: float, full: int, epochs: int) -> None:
     assert Rung(1, 2_000, 1_000, share).epochs(full) == epochs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from models.learning.contract.errors import Diverged
 from models.learning.contract.events import TrainEvent
 from models.learning.finetuning.strategies import FINE_TUNING_STRATEGIES, TrainingConfig
-from models.learning.search import policy
+from models.learning.search import policy, racing
 from models.learning.search.budget import Budget, OverBudget
 from models.learning.search.candidates import Candidate
 from models.learning.search.held_out import Trial
@@ -88,6 +89,14 @@ def test_the_better_half_goes_on() -> None:
     }  # fmt: skip
 
 
+def test_the_better_of_the_last_rung_wins_where_no_rung_is_worth_its_work() -> None:
+    race, found = start(Refinements({1: {"partial": 40, "partial-2": 45, "lora": 30, "full": 48}}))
+    winner = run(replace(race, rungs=race.rungs[:1]), CANDIDATES)
+    assert winner is not None
+    assert winner.name == "lora"
+    assert left_at(found) == {"lora": "trial", "partial": "rung 1", "partial-2": "rung 1", "full": "rung 1"}
+
+
 def test_nothing_goes_on_where_all_are_hopeless() -> None:
     race, found = start(Refinements({1: dict.fromkeys((each.name for each in CANDIDATES), 150)}))
     assert run(race, CANDIDATES) is None
@@ -122,6 +131,14 @@ def test_a_later_one_that_does_not_fit_leaves_its_work_undone() -> None:
     assert left_at(found)["full"] == "budget"
     budget.complete(3 * rung_work(CANDIDATES[0], race.rungs[0], 2_000))
     assert budget.progress(0.0, "all that is planned is done").percent == pytest.approx(98.0)
+
+
+def test_work_of_a_race_is_that_of_the_dearest_that_may_go_on() -> None:
+    entrants = [candidate("partial", 3.0), candidate("partial-2", 1.5), candidate("lora", 2.0), candidate("full", 3.0)]
+    rungs = [Rung(1, 2_000, 1_000, 0.4), Rung(2, 4_000, 1_000, 0.8)]
+    assert racing.work(entrants, rungs, 3_000) == [
+        rung_work(entrants[0], rungs[0], 3_000) * 9.5 / 3.0, 2 * rung_work(entrants[0], rungs[1], 3_000),
+    ]  # fmt: skip
 
 
 def test_work_on_a_rung_is_rows_epochs_and_weight() -> None:
