@@ -50,7 +50,7 @@ class Manifest:
             "base": {"name": self.base, "revision": self.base_revision},
             "temperature": self.temperature,
             "thresholds": None if self.thresholds is None else list(self.thresholds),
-            "windowing": None if self.windowing is None else asdict(self.windowing),
+            "windowing": None if self.windowing is None else _described(self.windowing),
             "details": dict(self.details),
             "files": {name: asdict(file) for name, file in self.files.items()},
         }
@@ -78,3 +78,11 @@ class Manifest:
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CorruptArtifact(reason="its manifest cannot be read") from error
+
+
+def _described(windowing: Windowing) -> dict[str, Any]:
+    """Return the windowing as JSON; an older release reads the usual split of words, which it does not know by name."""
+    described = asdict(windowing)
+    if described["words"] == "apart":
+        del described["words"]
+    return described

@@ -36,6 +36,9 @@ Floats = NDArray[np.float32]
 _UNSPACED = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF), (0x3400, 0x9FFF), (0xF900, 0xFAFF))
 _FIRST_PLANE = 0x20000  # from here on: ideographs of the supplementary plane
 _SPACE, _ALONE, _JOINED = range(3)
+# What `joined` leaves apart at the beginning and at the end of a stretch without spaces.
+_OPENING, _CLOSING = frozenset("\"'([{<«“‘„"), frozenset(".,;:!?…)]}>\"'»”’")
+_APOSTROPHES = frozenset("'’")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +83,47 @@ def word_spans(text: str, last: int | None = None) -> Ints:
     return np.array(spans, dtype=np.int64).reshape(-1, 2)
 
 
+def joined(spans_W2: Ints, text: str) -> Ints:
+    """Return the words of `word_spans` with those that touch made one: `don't`, `U.S`, `#tag`, an address.
+
+    Quotes, brackets and the ends of sentences at the edges of such a stretch stay apart, and so does an `'s`. A stretch
+    of punctuation alone is one word, and scripts without spaces are left as they are.
+    """
+    if not len(spans_W2):
+        return spans_W2
+    found: list[tuple[int, int]] = []
+    for stretch in np.split(spans_W2, np.flatnonzero(spans_W2[1:, 0] != spans_W2[:-1, 1]) + 1):
+        words = [(int(start), int(end)) for start, end in stretch]
+        said = [text[start:end] for start, end in words]
+        if any(_is_unspaced(ord(word[0])) for word in said):
+            found += words
+            continue
+        first, last = 0, len(words)
+        while first < last and said[first] in _OPENING:
+            first += 1
+        while last > first and said[last - 1] in _CLOSING:
+            last -= 1
+        if first == last:
+            found.append((words[0][0], words[-1][1]))
+            continue
+        possessive = last - first > 2 and said[last - 2] in _APOSTROPHES and said[last - 1] in ("s", "S")
+        owner = last - 2 if possessive else last
+        found += words[:first]
+        found.append((words[first][0], words[owner - 1][1]))
+        if owner < last:
+            found.append((words[owner][0], words[last - 1][1]))
+        found += words[last:]
+    return np.array(found, dtype=np.int64).reshape(-1, 2)
+
+
 def tokenize(backbone: TextBackbone, inputs: Sequence[str]) -> list[WordRow]:
     """Return token ids and the words that they are pieces of."""
-    rows = []
+    windowing, rows = backbone.windowing, []
     for text, (tokens, offsets_T2) in zip(inputs, backbone.tokenize_with_offsets(inputs), strict=True):
         # No further than the base reads: of a long text that is a small part.
         spans_W2 = word_spans(text, int(offsets_T2[:, 0].max(initial=0)))
+        if windowing is not None and windowing.words == "joined":
+            spans_W2 = joined(spans_W2, text)
         word_T = np.searchsorted(spans_W2[:, 1], offsets_T2[:, 0], side="right")  # the first that ends behind its begin
         # Tokens of no characters, or of white space at the end.
         word_T[(offsets_T2[:, 0] == offsets_T2[:, 1]) | (word_T == len(spans_W2))] = -1
@@ -261,7 +299,10 @@ class WordBackbone(RowEncoding):
 def _kind(character: str) -> int:
     if character.isspace():
         return _SPACE
-    code = ord(character)
-    if code >= _FIRST_PLANE or any(first <= code <= last for first, last in _UNSPACED):
+    if _is_unspaced(ord(character)):
         return _ALONE
     return _ALONE if unicodedata.category(character)[0] in "PS" else _JOINED
+
+
+def _is_unspaced(code: int) -> bool:
+    return code >= _FIRST_PLANE or any(first <= code <= last for first, last in _UNSPACED)

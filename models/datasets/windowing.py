@@ -1,8 +1,9 @@
-"""How texts are read that are longer than a base model's longest input: in windows, up to a bound."""
+"""How texts are read: in windows, up to a bound, if they are longer than a base's longest input; and in which words."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 # As far as a text is read. OpenAI's embeddings end at 8,192 tokens, too, so that who comes from there loses nothing;
 # so many take 0.4 s on a core with AMX and 6 s on one with AVX2, by what a token costs in short texts.
@@ -12,12 +13,17 @@ MOST_TOKENS = 8_192
 _OVERLAP = 4
 
 
+# Where words are what is predicted: is all punctuation a word, or only what is at the edge of letters (`words.joined`)?
+WordSplit = Literal["apart", "joined"]
+
+
 @dataclass(frozen=True, slots=True)
 class Windowing:
-    """The way of reading long texts. A version keeps the one that it was trained with."""
+    """The way of reading texts. A version keeps the one that it was trained with."""
 
     tokens: int  # of a text that are read at most
     overlap: int  # tokens that neighbouring windows share where words are what is predicted; whole texts share none
+    words: WordSplit = "apart"  # as in versions of before
 
 
 def windowing_of(max_tokens: int) -> Windowing:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from models.backbones.loading import Backbone
 from models.datasets.windowing import windowing_of
+from models.learning import tasks
 from models.learning.comparison import live
 from models.learning.contract import strategies
 from models.learning.contract.events import Progress, TrainEvent, VersionReady
@@ -30,7 +31,9 @@ class EncoderLearner:
     def train(self, run: Run) -> Iterator[TrainEvent]:
         """Yield the head as soon as it is measured, and what the search finds better."""
         if run.backbone.entry.modality == "text":
-            windowing = windowing_of(run.backbone.entry.max_tokens)
+            task = tasks.encoder_task(run.task)
+            usual = windowing_of(run.backbone.entry.max_tokens)
+            windowing = task.read(usual, run.training.inputs, run.training.targets)
             run = replace(run, backbone=run.backbone.with_windowing(windowing))
         encoded = yield from encoding.encode(run)
         best = ""

@@ -15,6 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.artifacts.folder import Artifact, add_to_manifest
+from models.artifacts.manifest import Manifest
+from models.backbones import words
+from models.backbones.words import WordRow
+from models.datasets.windowing import Windowing, WordSplit
 from models.learning.comparison import inference, labels
 from models.learning.contract.comparison import ROWS_FILE, LiveComparison, LiveVersion
 from models.learning.data import features, long_texts, row_record
@@ -26,6 +30,8 @@ from models.learning.evaluation import against_live, calibration
 from models.learning.evaluation.against_live import FEWEST, Answered
 from models.learning.evaluation.assessment import HeldOut
 from models.learning.heads.encoding import EncodedRows, EncodedRun, Measured
+from models.learning.heads.linear import Floats
+from models.learning.tasks import spans
 from models.learning.tasks.task import Chosen, Tally
 
 # Rows that the live version answers anew: a pass through the base each. The error of a comparison on 2,000 rows of
@@ -132,7 +138,10 @@ def _decide(run: EncodedRun, artifact: Artifact, source: EncodedRows, rows: Indi
     inputs = [corpus.inputs[row] for row in rows]
     tokens = [source.tokens[row] for row in rows]
     plain = {features.plain([name])[0] for name in manifest.features}
-    alike = manifest.windowing == run.backbone.windowing or not long_texts.has_windows(tokens)
+    same_words = _words(manifest.windowing) == _words(run.backbone.windowing)
+    same_windows = manifest.windowing == run.backbone.windowing or not long_texts.has_windows(tokens)
+    alike = not isinstance(corpus.targets, Ragged) or same_words
+    alike = alike and same_windows
     if alike and not inference.changes_base(artifact) and plain <= set(source.features):
         taken = units(corpus.targets, rows)
         found = {name: source.features[name][taken] for name in plain}
@@ -142,11 +151,29 @@ def _decide(run: EncodedRun, artifact: Artifact, source: EncodedRows, rows: Indi
         backbone = run.backbone.with_windowing(manifest.windowing)
         read = tokens if alike else backbone.tokenize(inputs)
         logits_NK = inference.logits(artifact, backbone, read, inputs)
+        if isinstance(corpus.targets, Ragged) and not same_words:
+            return _in_our_words(run, manifest, logits_NK, read, tokens)
         if isinstance(corpus.targets, Ragged) and not alike:
             logits_NK = inference.spread_words(logits_NK, backbone.units(read), corpus.targets[rows])
+    return _decisions(run, manifest, logits_NK)
+
+
+def _decisions(run: EncodedRun, manifest: Manifest, logits_NK: Floats) -> Chosen:
     probabilities_NK = calibration.probabilities(logits_NK, run.task.link, manifest.temperature)
     thresholds = None if manifest.thresholds is None else np.array(manifest.thresholds, dtype=np.float32)
     return run.task.decide(probabilities_NK, thresholds)
+
+
+def _in_our_words(
+    run: EncodedRun, manifest: Manifest, logits_UK: Floats, theirs: Sequence[WordRow], ours: Sequence[WordRow]
+) -> Chosen:
+    """Return the tags of our words that the live version's spans amount to, which it finds in words of its own."""
+    chosen = Ragged.of(_decisions(run, manifest, logits_UK), words.count_words(theirs))
+    return spans.carry_over(chosen, *([row.spans_W2 for row in rows] for rows in (theirs, ours)))
+
+
+def _words(windowing: Windowing | None) -> WordSplit:
+    return "apart" if windowing is None else windowing.words
 
 
 def _tally(

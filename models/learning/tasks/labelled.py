@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from models.backbones.backbone import Backbone
 from models.datasets.examples import Input, Target
+from models.datasets.windowing import Windowing
 from models.learning.tasks import class_figures, pairs
 from models.learning.tasks.task import EncoderTask, Floats, Targets
 
@@ -23,6 +24,10 @@ class Labelled:
     def bind(self, targets: Sequence[Target]) -> Self:  # noqa: ARG002
         """Return the task itself: labels have no scale."""
         return self
+
+    def read(self, windowing: Windowing, inputs: Sequence[Input], targets: Targets) -> Windowing:  # noqa: ARG002
+        """Return the usual way: whole texts have no words."""
+        return windowing
 
     def view(self, backbone: Backbone, inputs: Sequence[Input]) -> Backbone:
         """Return the base with one vector per row; a pair's is that of two compared texts. Raises UnevenPairs."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from models.backbones.backbone import Backbone
 from models.datasets.examples import Input, Target
+from models.datasets.windowing import Windowing
 from models.learning.tasks import pairs
 from models.learning.tasks.link_functions import IDENTITY, LinkFunction
 from models.learning.tasks.task import Chosen, DecodeOptions, Floats, Tally, Targets
@@ -33,6 +34,10 @@ class Regression:
         """Take mean and deviation of the training targets for the scale: one learning rate suits every unit."""
         values_N = _values(targets)
         return Regression(self.name, self.metric, self.link, (float(values_N.mean()), float(values_N.std()) or 1.0))
+
+    def read(self, windowing: Windowing, inputs: Sequence[Input], targets: Targets) -> Windowing:  # noqa: ARG002
+        """Return the usual way: whole texts have no words."""
+        return windowing
 
     def view(self, backbone: Backbone, inputs: Sequence[Input]) -> Backbone:
         """Return the base with one vector per text, or two that are compared per pair. Raises UnevenPairs."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from models.backbones.backbone import Backbone
 from models.datasets.examples import Input, Target
+from models.datasets.windowing import Windowing
 from models.learning.tasks.link_functions import LinkFunction
 
 Floats = NDArray[np.float32]
@@ -145,6 +146,9 @@ class EncoderTask(Task, Protocol):
     @property
     def scale(self) -> tuple[float, float]:
         """(offset, factor) from what the head is fitted to, to the customer's own unit."""
+
+    def read(self, windowing: Windowing, inputs: Sequence[Input], targets: Targets) -> Windowing:
+        """Return how texts with these targets, as `encode` returned them, are read."""
 
     def view(self, backbone: Backbone, inputs: Sequence[Input]) -> Backbone:
         """Return the base as this task reads such inputs."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from models.backbones.backbone import Backbone
 from models.backbones.text import TextBackbone
 from models.backbones.words import WordBackbone, WordRow
 from models.datasets.examples import Input, Span, Target
+from models.datasets.windowing import Windowing
 from models.learning.data.ragged import Ragged
 from models.learning.tasks import spans
 from models.learning.tasks.class_figures import precision_and_recall
@@ -33,6 +34,10 @@ class TokenLabels:
     def bind(self, targets: Sequence[Target]) -> TokenLabels:  # noqa: ARG002
         """Return the task itself: labels have no scale."""
         return self
+
+    def read(self, windowing: Windowing, inputs: Sequence[Input], targets: Targets) -> Windowing:
+        """Return the way with the longest words in which no span ends inside of one (decision 0041)."""
+        return replace(windowing, words=spans.choose_words([str(item) for item in inputs], targets))
 
     def view(self, backbone: Backbone, inputs: Sequence[Input]) -> Backbone:  # noqa: ARG002
         """Return the base with one vector per word."""

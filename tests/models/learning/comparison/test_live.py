@@ -235,6 +235,27 @@ def test_every_task_is_compared(task: str, small_backbone: TextBackbone, tmp_pat
         assert again.gain == 0.0
 
 
+def test_a_live_version_that_reads_other_words_is_compared(small_backbone: TextBackbone, tmp_path: Path) -> None:
+    """A hyphen inside one span, and every span from then on is told from pieces of what stands between spaces."""
+
+    def request(name: str, rows: list[dict[str, Any]]) -> TrainRequest:
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        source = DatasetSource(path, "jsonl", {column: column for column in rows[0]})
+        return TrainRequest(source, "token-classification", tmp_path / name, strategy="head", seed=3, threads=1)
+
+    whole = places(60, seed=0)
+    live = _live(request("old", whole), small_backbone)
+    cut = [{"text": "A Rome-based firm", "spans": [{"start": 2, "end": 6, "label": "city"}]}]
+    new = request("new", [*places(120, seed=0), *cut])
+    found, _ = _compared(new, live, small_backbone)
+    read = [read_artifact(folder).manifest.windowing for folder in (live.folder, new.output_dir / "head")]
+    assert [windowing.words for windowing in read if windowing] == ["joined", "apart"]
+    assert (found.rows >= 120, found.seen, found.problem) == (True, False, "")
+    # Both know the places well: in the other one's words the live version would find nothing.
+    assert abs(found.gain) < 0.3
+
+
 def test_labels_that_only_one_side_knows_do_not_count(small_backbone: TextBackbone, tmp_path: Path) -> None:
     def request(name: str, labels: list[str]) -> TrainRequest:
         generator = np.random.default_rng(0)

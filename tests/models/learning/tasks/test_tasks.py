@@ -14,7 +14,7 @@ from scipy.stats import pearsonr, spearmanr
 
 from models.artifacts.folder import read_artifact
 from models.backbones.text import TextBackbone
-from models.backbones.words import tokenize, word_spans
+from models.backbones.words import joined, tokenize, word_spans
 from models.datasets.examples import Span, TextPair
 from models.learning.contract.errors import TooFewRows, UnevenPairs, UnknownLabel
 from models.learning.contract.events import Finished, VersionReady
@@ -147,6 +147,39 @@ def test_words_are_what_a_person_would_call_them() -> None:
     assert words("At 7:30pm, in São Paulo!") == ["At", "7", ":", "30pm", ",", "in", "São", "Paulo", "!"]
     assert words("東京 tower") == ["東", "京", "tower"]
     assert words(" \n") == []
+
+
+def test_words_that_touch_are_one_but_for_quotes_brackets_and_ends_of_sentences() -> None:
+    def words(text: str) -> list[str]:
+        return [text[start:end] for start, end in joined(word_spans(text), text)]
+
+    assert words("@Foo's (U.S.-based) #tag") == ["@Foo", "'s", "(", "U.S.-based", ")", "#tag"]
+    assert words('I don\'t :) "hi"... 7:30pm!') == ["I", "don't", ":)", '"', "hi", '"', ".", ".", ".", "7:30pm", "!"]
+    assert words("see http://t.co/x1, 's '90s") == ["see", "http://t.co/x1", ",", "'", "s", "'", "90s"]
+    assert words("東京3.14 a.b") == ["東", "京", "3", ".", "14", "a.b"]
+    assert words("") == []
+
+
+def test_words_are_as_long_as_spans_allow() -> None:
+    text = "From London-based @jo, don't"
+    tokenised, inside = (5, 17, 0), (5, 11, 0)  # a stretch between spaces, and a part of one
+    assert spans.choose_words([text, text], [(tokenised,), ()]) == "joined"
+    assert spans.choose_words([text, text], [(tokenised,), (inside,)]) == "apart"
+    # A border inside a word of letters is moved in either way.
+    assert spans.choose_words([text], [((5, 9, 0),)]) == "joined"
+
+
+def test_spans_are_carried_over_to_other_words() -> None:
+    text = "Call @jo-ann in St. Ives now"
+    apart = word_spans(text)
+    whole = joined(apart, text)
+    tags = spans.tags_of([(5, 12, 1), (16, 24, 0)], whole)
+    certain = np.eye(5, dtype=np.float32)[tags]
+    none = np.eye(5, dtype=np.float32)[np.zeros(len(whole), dtype=np.int64)]
+    rows = Ragged.of(np.concatenate([none, certain]), np.array([len(whole)] * 2))
+    carried = spans.carry_over(rows, [whole, whole], [apart, apart])
+    assert carried[: len(apart)].argmax(1).tolist() == [0] * len(apart)
+    assert carried[len(apart) :].argmax(1).tolist() == spans.tags_of([(5, 12, 1), (16, 24, 0)], apart).tolist()
 
 
 def test_pieces_belong_to_their_words(backbone: TextBackbone) -> None:
