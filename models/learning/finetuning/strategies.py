@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from models.learning.contract.errors import InvalidHyperparameters
@@ -58,6 +59,11 @@ CONTRASTIVE = FineTuningStrategy(
 )
 
 
+# Rows from which fewer epochs do as well: on trec (5,452 rows) 3 instead of 5 epochs of `full` 0.970 and 0.966, of
+# `partial` 0.972 and 0.964; on banking77 (10,003), half-way back, 0.9412 and 0.9403 (decision 0052).
+_MANY_ROWS, _SHARE_OF_MANY = 4_000, 0.6
+
+
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
     """A strategy with every number settled."""
@@ -87,7 +93,7 @@ def settle(strategy: FineTuningStrategy, asked: Hyperparameters, *, rows: int, b
         trainable_blocks = int(asked.trainable_blocks)
     return TrainingConfig(
         strategy=strategy,
-        epochs=strategy.epochs if asked.n_epochs == "auto" else int(asked.n_epochs),
+        epochs=_epochs(rows, strategy) if asked.n_epochs == "auto" else int(asked.n_epochs),
         batch_size=_batch_size(rows, strategy) if asked.batch_size == "auto" else min(int(asked.batch_size), rows),
         learning_rate=rate * multiplier,
         head_learning_rate=strategy.head_learning_rate * multiplier,
@@ -97,6 +103,12 @@ def settle(strategy: FineTuningStrategy, asked: Hyperparameters, *, rows: int, b
         contrastive=strategy.contrastive,
         passes=strategy.passes,
     )
+
+
+def _epochs(rows: int, strategy: FineTuningStrategy) -> int:
+    """Return the strategy's number, or three fifths where many rows make many steps; random weights need them all."""
+    many = rows >= _MANY_ROWS and not strategy.random_weights
+    return math.ceil(_SHARE_OF_MANY * strategy.epochs) if many else strategy.epochs
 
 
 def _batch_size(rows: int, strategy: FineTuningStrategy) -> int:

@@ -256,8 +256,11 @@ class Rung:
     share: float  # of the epochs
 
     def epochs(self, full: int) -> int:
-        """Cut the candidate's `full` number short; the learning rate still falls to zero at their end."""
-        return max(1, round(self.share * full))
+        """Cut the candidate's `full` number short; the learning rate still falls to zero at their end.
+
+        Two at least: in one, warm-up included, none has learned much.
+        """
+        return max(min(2, full), round(self.share * full))
 
 
 def plan_rungs(candidates: int, *, rows: int, answers: float) -> list[Rung]:

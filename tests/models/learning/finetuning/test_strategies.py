@@ -44,3 +44,13 @@ def test_a_base_with_few_blocks_trains_them_all() -> None:
 def test_more_blocks_than_there_are_is_an_error() -> None:
     with pytest.raises(InvalidHyperparameters, match="the base has 2 blocks"):
         settle(FINE_TUNING_STRATEGIES["partial"], Hyperparameters(trainable_blocks=3), rows=600, blocks=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "epochs"),
+    [("partial", 3_999, 5), ("partial", 4_000, 3), ("full", 4_000, 3), ("lora", 9_000, 4), ("scratch", 90_000, 20)],
+)
+def test_many_rows_need_fewer_epochs(name: str, rows: int, epochs: int) -> None:
+    strategy = FINE_TUNING_STRATEGIES[name]
+    assert settle(strategy, Hyperparameters(), rows=rows, blocks=6).epochs == epochs
+    assert settle(strategy, Hyperparameters(n_epochs=7), rows=rows, blocks=6).epochs == 7

@@ -221,7 +221,9 @@ def test_rungs_that_cost_more_than_half_of_what_follows_are_left_out(
     assert policy.worthwhile_rungs(work, rest) == rungs
 
 
-@pytest.mark.parametrize(("share", "full", "epochs"), [(0.4, 5, 2), (0.8, 5, 4), (0.4, 1, 1), (1.0, 20, 20)])
+@pytest.mark.parametrize(
+    ("share", "full", "epochs"), [(0.4, 5, 2), (0.8, 5, 4), (0.4, 3, 2), (0.4, 1, 1), (1.0, 20, 20)]
+)
 def test_epochs_of_a_rung(share: float, full: int, epochs: int) -> None:
     assert Rung(1, 2_000, 1_000, share).epochs(full) == epochs
 
