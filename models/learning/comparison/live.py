@@ -138,10 +138,10 @@ def _decide(run: EncodedRun, artifact: Artifact, source: EncodedRows, rows: Indi
     inputs = [corpus.inputs[row] for row in rows]
     tokens = [source.tokens[row] for row in rows]
     plain = {features.plain([name])[0] for name in manifest.features}
-    same_words = _words(manifest.windowing) == _words(run.backbone.windowing)
+    tagged = isinstance(corpus.targets, Ragged)
+    other_words = tagged and _words(manifest.windowing) != _words(run.backbone.windowing)
     same_windows = manifest.windowing == run.backbone.windowing or not long_texts.has_windows(tokens)
-    alike = not isinstance(corpus.targets, Ragged) or same_words
-    alike = alike and same_windows
+    alike = same_windows and not other_words
     if alike and not inference.changes_base(artifact) and plain <= set(source.features):
         taken = units(corpus.targets, rows)
         found = {name: source.features[name][taken] for name in plain}
@@ -151,7 +151,7 @@ def _decide(run: EncodedRun, artifact: Artifact, source: EncodedRows, rows: Indi
         backbone = run.backbone.with_windowing(manifest.windowing)
         read = tokens if alike else backbone.tokenize(inputs)
         logits_NK = inference.logits(artifact, backbone, read, inputs)
-        if isinstance(corpus.targets, Ragged) and not same_words:
+        if other_words:
             return _in_our_words(run, manifest, logits_NK, read, tokens)
         if isinstance(corpus.targets, Ragged) and not alike:
             logits_NK = inference.spread_words(logits_NK, backbone.units(read), corpus.targets[rows])

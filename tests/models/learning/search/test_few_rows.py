@@ -12,7 +12,8 @@ from models.backbones.text import TextBackbone
 from models.learning.contract.events import Finished, TrainEvent, VersionReady
 from models.learning.contract.request import TrainRequest
 from models.learning.finetuning.averaging import WeightAverage
-from models.learning.search import trials
+from models.learning.heads import first_version
+from models.learning.search import policy, trials
 from models.learning.search.candidates import Candidate
 from models.learning.search.held_out import Trial
 from models.learning.search.trials import SearchContext
@@ -52,6 +53,22 @@ def test_low_rank_matrices_are_tried_where_contrasting_is_no_better(
     assert isinstance(finished, Finished)
     assert left_at(finished) == {"contrastive": "trial", "lora": "trial"}
     assert finished.best == "head"
+
+
+def test_contrasted_rows_learn_on_the_default_features_whatever_the_head_chose(
+    small_backbone: TextBackbone, make_request: Callable[..., TrainRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = small_backbone.feature_sets()
+    monkeypatch.setattr(first_version, "feature_sets", lambda *_: {"last": sets["last"]})
+    monkeypatch.setattr(policy, "improves", lambda _: True)
+    asked = {"lexical": False, "n_epochs": 1}
+    request = make_request(rows(48, seed=0), strategy="auto", hyperparameters=asked)
+    ready = {
+        event.name: event for event in train(request, small_backbone, stop=bool) if isinstance(event, VersionReady)
+    }
+    features = {name: read_artifact(event.artifact_dir).manifest.features for name, event in ready.items()}
+    assert features == {"head": sets["last"], "partial": sets["last-max"]}
+    assert ready["partial"].report["hyperparameters"]["features"] == "last-max"
 
 
 @pytest.mark.slow
