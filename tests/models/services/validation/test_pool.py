@@ -234,11 +234,11 @@ def test_a_file_that_takes_too_long_ends_its_process(pool, order, long_table):
 
 @pytest.mark.slow
 def test_reading_ends_when_nobody_waits_for_it(pool, order, long_table):
-    cancellation = Cancellation()
-    reading = begin(pool, order(long_table), cancellation)
+    cancellation, asked = Cancellation(), order(long_table)  # once: it would be written again while it is read
+    reading = begin(pool, asked, cancellation)
     process = reader(pool)
     waits = Cancellation()
-    waiting = begin(pool, order(long_table), waits)
+    waiting = begin(pool, asked, waits)
     waits.cancel()
     with pytest.raises(ValidationAbandoned):
         waiting.result(60)
