@@ -206,9 +206,8 @@ def test_a_full_disk_ends_nothing_and_everything_comes_back_by_itself(graft: Gra
     if job.status_code == 200:
         assert graft.wait(job.json()["id"])["status"] == "succeeded"
     again = _wait_until(lambda: (answer := graft.upload(3_000, words=40)).is_success and answer, "for an upload")
-    _wait_until(lambda: graft.train(small, "after").is_success, "for a job")
+    after = _wait_until(lambda: (answer := graft.train(small, "after")).is_success and answer, "for a job")
     assert again.json()["bytes"] > _FILE_BYTES
-    newest = graft.http.get("/v1/fine_tuning/jobs", params={"limit": 1}).json()["data"][0]["id"]
-    assert graft.wait(newest)["status"] == "succeeded"
+    assert graft.wait(after.json()["id"])["status"] == "succeeded"
     _wait_until(lambda: graft.predicts("after"), "for predictions of the new model")
     assert os.path.exists(f"/proc/{graft.up.pid}")  # noqa: PTH110
