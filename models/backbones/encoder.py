@@ -77,7 +77,7 @@ class TextEncoder(nn.Module):
         self, batch: TextBatch, hidden_BTD: Tensor, start: int, stop: int, *, taps: Collection[int] = ()
     ) -> tuple[Tensor, dict[int, Tensor]]:
         """Run blocks `start` to `stop - 1`; return the end and the tapped depths (d: the state after d blocks)."""
-        padding = self._padding(batch)
+        padding = self._padding(batch) if start < stop else None
         arguments = [(padding,)] * len(self.blocks) if padding else self.arguments(batch, hidden_BTD)
         again = torch.is_grad_enabled() and batch.ids_BT.numel() > _KEPT_TOKENS
         tapped = {start: hidden_BTD} if start in taps else {}

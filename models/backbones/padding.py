@@ -7,6 +7,7 @@ Shapes: B rows padded to T tokens; N tokens without padding; X numbers of each.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,8 @@ from torch import Tensor
 
 # In bf16 oneDNN compiles a kernel for every size of a product, which takes longer than a product of so few more tokens.
 _BF16_GRAIN = 16
+
+Move = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +40,15 @@ class Padding:
 
     def remove(self, padded_BTX: Tensor) -> Tensor:
         """Return the tokens end to end, (N, X), in bf16 with a few zeros behind them."""
-        tokens_NX: Tensor = _Remove.apply(padded_BTX, self)  # type: ignore[no-untyped-call]
+        tokens_NX: Tensor = _Move.apply(padded_BTX, self._gather, self._scatter)  # type: ignore[no-untyped-call]
         return tokens_NX
 
     def restore(self, tokens_NX: Tensor) -> Tensor:
         """Return the tokens in their places, (B, T, X), and zeros in all others; what lies behind them is dropped."""
-        padded_BTX: Tensor = _Restore.apply(tokens_NX, self)  # type: ignore[no-untyped-call]
+        padded_BTX: Tensor = _Move.apply(tokens_NX, self._scatter, self._gather)  # type: ignore[no-untyped-call]
         return padded_BTX
 
-    def gather(self, padded_BTX: Tensor) -> Tensor:
-        """Do what `remove` does, unseen by autograd."""
+    def _gather(self, padded_BTX: Tensor) -> Tensor:
         tokens = len(self.places_N)
         grain = _BF16_GRAIN if padded_BTX.dtype is torch.bfloat16 else 1
         tokens_NX = padded_BTX.new_empty(-(-tokens // grain) * grain, padded_BTX.shape[2])
@@ -54,33 +56,22 @@ class Padding:
         tokens_NX[tokens:] = 0
         return tokens_NX
 
-    def scatter(self, tokens_NX: Tensor) -> Tensor:
-        """Do what `restore` does, unseen by autograd."""
+    def _scatter(self, tokens_NX: Tensor) -> Tensor:
         flat_PX = tokens_NX.new_zeros(self.rows * self.longest, tokens_NX.shape[1])
         return flat_PX.index_copy_(0, self.places_N, tokens_NX[: len(self.places_N)]).view(self.rows, self.longest, -1)
 
 
-class _Remove(torch.autograd.Function):
-    """Its gradient is `restore`: torch's own would add up rows one by one, since places might come twice."""
+class _Move(torch.autograd.Function):
+    """Numbers moved by one function; `back` moves their gradients.
+
+    Torch's own would add up gradients one by one, since places might come twice.
+    """
 
     @staticmethod
-    def forward(ctx: Any, padded_BTX: Tensor, padding: Padding) -> Tensor:
-        ctx.padding = padding
-        return padding.gather(padded_BTX)
+    def forward(ctx: Any, numbers: Tensor, there: Move, back: Move) -> Tensor:
+        ctx.back = back
+        return there(numbers)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return ctx.padding.scatter(gradients[0]), None
-
-
-class _Restore(torch.autograd.Function):
-    """Its gradient is `remove`."""
-
-    @staticmethod
-    def forward(ctx: Any, tokens_NX: Tensor, padding: Padding) -> Tensor:
-        ctx.padding = padding
-        return padding.scatter(tokens_NX)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return ctx.padding.gather(gradients[0]), None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.back(gradients[0]), None, None
