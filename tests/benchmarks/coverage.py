@@ -112,7 +112,7 @@ def _score(request: TrainRequest, source: DatasetSource, version: VersionReady, 
     corpus, bound, replaced = read_training(request.training, tasks.find(request.task), request.hyperparameters.rare())
     held = read_validation(source, bound, corpus, replaced)
     task, artifact = tasks.encoder_task(bound), read_artifact(version.artifact_dir)
-    reader = task.view(backbone, held.inputs)
+    reader = task.view(backbone.with_windowing(artifact.manifest.windowing), held.inputs)
     tokens = reader.tokenize(held.inputs)
     logits_NK = inference.logits(artifact, reader, tokens, held.inputs)
     if task.link.name == "identity":  # an artifact answers in the customer's unit, targets are standardised

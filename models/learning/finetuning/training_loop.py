@@ -186,6 +186,8 @@ def _differentiate(
     """
     backbone, link = context.backbone, context.link
     trained = list(network.trained.values())
+    # Of a row's words, not of a row: a step is clipped at the same length whatever rows are long.
+    answers = len(flat(rows.targets[batch]))
 
     def differentiate(shard: NDArray[np.int64]) -> tuple[float, tuple[Tensor, ...]]:
         total, summed = 0.0, tuple[Tensor, ...]()
@@ -199,7 +201,7 @@ def _differentiate(
                     loss = contrastive.losses(network.compared(features_BF), targets).sum()
                 else:
                     loss = link.losses(network.answer(features_BF), targets).sum()
-                gradients = torch.autograd.grad(loss / len(batch), trained, materialize_grads=True)
+                gradients = torch.autograd.grad(loss / answers, trained, materialize_grads=True)
             total += float(loss.detach())
             summed = tuple(map(torch.add, summed, gradients)) if summed else gradients
         return total, tuple(gradient.float() for gradient in summed)

@@ -22,8 +22,9 @@ Ints = NDArray[np.int64]
 _LEAST = 1e-9  # a probability whose logarithm is finite
 # By which the logarithm of O's probability may be moved, and how finely.
 _LOWEST, _HIGHEST, _STEP = -3.0, 1.0, 0.25
-# Standard errors of F1 within which two factors are as good.
-_NOISE = 0.5
+# Two factors are as good within one standard error of F1 (Breiman et al. 1984), and within a point and a half: of few
+# spans the error is several points.
+_MOST_LOST = 0.015
 # A factor from few spans is mostly noise: drawn to 1 with the weight of this many.
 _PRIOR_SPANS = 20.0
 
@@ -128,7 +129,7 @@ def tune_outside(true: Ragged, probabilities_UK: NDArray[np.float32]) -> float:
     begins_S = np.isin(kept_S, true.starts) | (np.diff(kept_S, prepend=-2) > 1)
     starts = np.append(np.flatnonzero(begins_S), len(kept_S))
     values_SK = probabilities_UK[kept_S]
-    tried: dict[float, tuple[float, float]] = {}  # by the factor's logarithm: F1 and its noise
+    tried: dict[float, tuple[float, float]] = {}  # by the factor's logarithm: F1, and how much of it may be noise
 
     def f1(logarithm: float) -> float:
         if logarithm not in tried:
@@ -136,7 +137,7 @@ def tune_outside(true: Ragged, probabilities_UK: NDArray[np.float32]) -> float:
             found = Entities(kept_S[among.start_E], kept_S[among.end_E], among.label_E)
             answers = max((wanted + len(found.start_E)) / 2, 1.0)
             score = int(matches(right_of, found).sum()) / answers
-            tried[logarithm] = score, _NOISE * (max(score * (1.0 - score), 0.0) / answers) ** 0.5
+            tried[logarithm] = score, min((max(score * (1.0 - score), 0.0) / answers) ** 0.5, _MOST_LOST)
         return tried[logarithm][0]
 
     steps = np.arange(_LOWEST, _HIGHEST + _STEP, 2 * _STEP).tolist()

@@ -48,7 +48,7 @@ def test_more_blocks_than_there_are_is_an_error() -> None:
 
 @pytest.mark.parametrize(
     ("name", "rows", "epochs"),
-    [("partial", 3_999, 5), ("partial", 4_000, 3), ("full", 4_000, 3), ("lora", 9_000, 4), ("scratch", 90_000, 20)],
+    [("partial", 2_999, 5), ("partial", 3_000, 3), ("full", 4_000, 3), ("lora", 9_000, 4), ("scratch", 90_000, 20)],
 )
 def test_many_rows_need_fewer_epochs(name: str, rows: int, epochs: int) -> None:
     strategy = FINE_TUNING_STRATEGIES[name]

@@ -12,7 +12,9 @@ import torch
 
 from models.artifacts.parts import pack
 from models.backbones.text import TextBackbone
+from models.backbones.words import WordBackbone
 from models.learning.contract.errors import Diverged, Stopped
+from models.learning.data.ragged import Ragged
 from models.learning.finetuning import network, training_loop
 from models.learning.finetuning.checkpoints import Checkpoints
 from models.learning.finetuning.network import Network
@@ -76,6 +78,24 @@ def test_gradients_of_divided_batches_are_added_up(
     # Rounding in bf16 moves AdamW's first steps; gradients that were not added up would give another loss altogether.
     assert divided[0].loss == pytest.approx(together[0].loss, rel=0.02)
     assert np.array_equal(divided[0].held_logits_NK.argmax(1), together[0].held_logits_NK.argmax(1))
+
+
+def test_gradients_are_the_mean_over_words(backbone: TextBackbone) -> None:
+    """Not their sum in each row, of which every step of long rows would be clipped to one length."""
+    words = WordBackbone(backbone)
+    tokens = words.tokenize(["Ann saw Rome", "the quick brown fox jumps over the lazy dog near Oslo", "it rained"])
+    counts = np.array([len(row.spans_W2) for row in tokens])
+    tags = np.random.default_rng(0).integers(0, 3, counts.sum())
+    names = ("word.6",)
+    features = words.encode_tokens(tokens, names)
+    head = linear.Head(np.zeros((3, features.shape[1]), np.float32), np.zeros(3, np.float32))
+    net = network.build(words, CONFIG, names, head, features, seed=0)
+    rows = TrainingRows(tokens, Ragged.of(tags, counts), [])
+    context = LoopContext(words, SOFTMAX, seed=5, stop=lambda: False)
+    _, halves = training_loop._differentiate(net, rows, np.arange(3), context, contrast=False)
+    gradients = dict(zip(net.trained, (sum(parts) for parts in zip(*halves, strict=True)), strict=True))
+    wrong_UK = np.full((len(tags), 3), 1 / 3) - np.eye(3)[tags]
+    assert gradients["head_bias"].numpy() == pytest.approx(wrong_UK.mean(0), abs=1e-4)
 
 
 def test_loss_falls_and_held_rows_are_answered(

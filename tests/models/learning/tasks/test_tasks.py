@@ -284,6 +284,19 @@ def test_a_span_as_likely_as_not_is_an_answer() -> None:
         assert [span["score"] for span in answer["spans"]] == pytest.approx(found)
 
 
+def test_the_factor_costs_at_most_a_point_and_a_half() -> None:
+    """Of forty answers the standard error is seven points: a factor that loses all of them is no equal."""
+    task = find("token-classification")
+    likely_U = np.concatenate([np.full(50, 0.9), np.linspace(0.45, 0.2, 12), np.full(338, 0.001)])
+    tags = np.zeros(400, dtype=np.int64)
+    tags[:30] = 1
+    probabilities = np.stack([1 - likely_U, likely_U, np.zeros(400)], axis=1).astype(np.float32)
+    true = Ragged.of(tags, np.ones(400, dtype=np.int64))
+    factor = task.tune_thresholds(true, probabilities)
+    assert task.tally(true, task.decide(probabilities, None)).score == 0.75
+    assert task.tally(true, task.decide(probabilities, factor)).score > 0.73
+
+
 def test_the_factor_for_words_outside_is_scored_on_other_rows() -> None:
     """Where rows have several words each: a fold is of rows, a probability of a word."""
     task, generator = find("token-classification"), np.random.default_rng(1)
