@@ -107,10 +107,6 @@ class TextBackbone(RowEncoding):
         """Return how many tokens of each text lie beyond its row and are not read, (N,)."""
         return self._tokenizer.cut_tokens(inputs, rows)
 
-    def drop_tokens(self, row: TextRow, share: float, generator: np.random.Generator) -> TextRow:
-        """Return the row without about this share of its tokens; special ones stay, and at least one other."""
-        return self._tokenizer.without(row, generator.random(len(row)) < share)
-
     def units(self, rows: Sequence[TextRow]) -> None:
         """Return None: one vector per row."""
 

@@ -80,17 +80,6 @@ class TextTokenizer:
             cut_N[chosen] = [len(item.ids) - len(rows[at]) for at, item in zip(chosen, encoded, strict=True)]
         return cut_N
 
-    def without(self, row: TextRow, missing_T: NDArray[np.bool_]) -> TextRow:
-        """Return the row without these tokens; special ones stay, and a text that would have no other is whole.
-
-        So is one of several windows.
-        """
-        if isinstance(row, WindowRow):
-            return row
-        special_T = np.isin(row, self._before) | np.isin(row, self._after)
-        kept_T = special_T | ~missing_T
-        return row[kept_T] if kept_T[~special_T].any() else row
-
     def _side_by_side(self, ids: TokenIds, windowing: Windowing) -> WindowRow:
         inner, cut = self._part_to_read(ids, windowing)
         found = windows.split(len(inner), most=self._room)

@@ -78,7 +78,6 @@ class TrainingConfig:
     learning_rate_multiplier: float = 1.0  # which both rates have in them already
     contrastive: bool = False
     passes: int = 1  # over the rows, in an epoch
-    word_dropout: float = 0.0  # share of a text's tokens that are missing, others in each epoch
 
 
 def settle(strategy: FineTuningStrategy, asked: Hyperparameters, *, rows: int, blocks: int) -> TrainingConfig:

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from models.backbones.parallel import in_parallel
 from models.learning.adamw import AdamW, share_of_rate
 from models.learning.contract.errors import Diverged, Stopped
 from models.learning.data.ragged import Ragged, flat
-from models.learning.finetuning import contrastive, frozen_activations, word_dropout
+from models.learning.finetuning import contrastive, frozen_activations
 from models.learning.finetuning.checkpoints import Checkpoint, Checkpoints
 from models.learning.finetuning.network import Network, learning_rates
 from models.learning.finetuning.strategies import TrainingConfig
@@ -104,14 +104,10 @@ def train(
         began, losses = time.monotonic(), 0.0
         passes = range(epoch * config.passes, (epoch + 1) * config.passes)
         batches = [batch for number in passes for batch in _batches(rows, config, seed=context.seed, number=number)]
-        seen = rows
-        if config.word_dropout:
-            tokens = word_dropout.drop(rows.tokens, config.word_dropout, context.backbone, seed=(context.seed, epoch))
-            seen = replace(rows, tokens=tokens)
         for index, batch in enumerate(batches):
             if context.stop():
                 raise Stopped
-            batch_loss, gradients = _differentiate(network, seen, batch, context, contrast=config.contrastive)
+            batch_loss, gradients = _differentiate(network, rows, batch, context, contrast=config.contrastive)
             share = share_of_rate(epoch * per_epoch + index, total, warm_up=warm_up)
             optimizer.update(gradients, share=share, clip=_CLIP)
             network.take_masters()

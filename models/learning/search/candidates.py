@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from models.learning.contract.request import Hyperparameters
-from models.learning.finetuning import word_dropout
 from models.learning.finetuning.strategies import CONTRASTIVE, FINE_TUNING_STRATEGIES, TrainingConfig, settle
 from models.learning.heads.encoding import EncodedRun
 from models.learning.search import policy
@@ -71,8 +70,6 @@ def _settled(run: EncodedRun, strategy: str, trainable_blocks: int | None) -> Ca
     blocks = run.backbone.blocks
     entry = CONTRASTIVE if strategy == policy.CONTRASTIVE else FINE_TUNING_STRATEGIES[strategy]
     config = settle(entry, run.request.hyperparameters, rows=len(run.training.corpus), blocks=blocks)
-    if run.rows_read <= policy.FEW_ROWS and word_dropout.suits(run.backbone) and not config.contrastive:
-        config = replace(config, word_dropout=word_dropout.SHARE)
     name = strategy
     if trainable_blocks is not None:
         config, name = replace(config, trainable_blocks=trainable_blocks), f"{strategy}-{trainable_blocks}"

@@ -15,7 +15,7 @@ from models.backbones.text import TextBackbone
 from models.backbones.words import WordBackbone
 from models.learning.contract.errors import Diverged, Stopped
 from models.learning.data.ragged import Ragged
-from models.learning.finetuning import network, training_loop, word_dropout
+from models.learning.finetuning import network, training_loop
 from models.learning.finetuning.checkpoints import Checkpoints
 from models.learning.finetuning.network import Network
 from models.learning.finetuning.strategies import FINE_TUNING_STRATEGIES, TrainingConfig
@@ -189,35 +189,6 @@ def test_halves_of_a_batch_have_like_numbers_of_tokens() -> None:
         assert {int(np.isin(batch[at], half)) + int(np.isin(batch[at + 1], half)) for half in halves} == {1}
     assert abs(lengths[halves[0]].sum() - lengths[halves[1]].sum()) <= 40
     assert [half.tolist() for half in training_loop._halves(tokens, batch[:1])] == [[batch[0]]]
-
-
-def test_other_words_are_missing_in_each_epoch(backbone: TextBackbone) -> None:
-    rows = backbone.tokenize(["the quick brown fox jumps over the lazy dog", "yes", "where is my parcel now"] * 20)
-    first, again, next_ = (word_dropout.drop(rows, 0.3, backbone, seed=(5, epoch)) for epoch in (0, 0, 1))
-    assert all(map(np.array_equal, first, again))
-    assert not all(map(np.array_equal, first, next_))
-    assert sum(map(len, first)) == pytest.approx(sum(len(row) - 2 for row in rows) * 0.7 + 2 * len(rows), rel=0.1)
-    for row, shown in zip(rows, first, strict=True):
-        assert (shown[0], shown[-1]) == (row[0], row[-1])  # special tokens
-        assert len(shown) > 2 or len(row) == 3  # a text of one word is whole
-        following = iter(row)
-        assert all(token in following for token in shown)  # in their order
-
-
-def test_learning_with_gaps_is_told_apart_and_resumed(
-    backbone: TextBackbone, rows: TrainingRows, fresh: Callable[[TrainingConfig], Network], tmp_path: Path
-) -> None:
-    gaps = replace(CONFIG, word_dropout=0.3)
-    whole, uninterrupted = fresh(CONFIG), fresh(gaps)
-    _fit(whole, rows, backbone)
-    _fit(uninterrupted, rows, backbone, config=gaps)
-    assert not torch.equal(whole.head_weight, uninterrupted.head_weight)
-    context = LoopContext(backbone, SOFTMAX, 5, lambda: False, Checkpoints(tmp_path, "gaps"))
-    for epochs in (2, None):
-        resumed = fresh(gaps)
-        for _ in training_loop.train(resumed, gaps, rows, context, epochs=epochs):
-            pass
-    assert torch.equal(resumed.head_weight, uninterrupted.head_weight)
 
 
 def test_threads_do_not_change_the_bits(
