@@ -186,7 +186,7 @@ def _differentiate(
     """
     backbone, link = context.backbone, context.link
     trained = list(network.trained.values())
-    # Of a row's words, not of a row: a step is clipped at the same length whatever rows are long.
+    # Words, where each has a tag: summed within rows, every step on long ones would be clipped to one length.
     answers = len(flat(rows.targets[batch]))
 
     def differentiate(shard: NDArray[np.int64]) -> tuple[float, tuple[Tensor, ...]]:
