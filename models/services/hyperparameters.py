@@ -51,7 +51,7 @@ RANGES = {
     "learning_rate": _Range(0, 1, above=True),
     "learning_rate_multiplier": _Range(0, 100, above=True),
     "lora_rank": _Range(1, 256, whole=True),
-    "trainable_blocks": _Range(0, 1_000, whole=True),
+    "trainable_blocks": _Range(1, 1_000, whole=True),
     "regularization": _Range(0, 1e6, above=True),
     "min_rows_per_label": _Range(1, 10_000, whole=True),
     "beta": _Range(0, 10, above=True),
@@ -112,7 +112,7 @@ def _check(name: str, value: Any, base: BackboneEntry, param: str) -> Any:
         return value
     bounds = RANGES[name]
     if name == "trainable_blocks":
-        bounds = _Range(0, base.blocks, whole=True)
+        bounds = _Range(1, base.blocks, whole=True)
     if not bounds.holds(value):
         raise InvalidHyperparameter(name=name, expected=str(bounds), got=got, param=param)
     return int(value) if bounds.whole else float(value)

@@ -43,7 +43,7 @@ _MICRO_BATCH = 4_096
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One epoch's loss and answers. `held_logits_NK` is empty if nothing is held out."""
+    """One epoch's loss, the mean over rows or words, and answers. `held_logits_NK` is empty if nothing is held out."""
 
     number: int  # from 1
     loss: float
@@ -114,7 +114,7 @@ def train(
             losses += batch_loss
             if index % 4 == 3:
                 yield (index + 1) / per_epoch
-        loss = losses / (config.passes * len(rows.tokens))
+        loss = losses / (config.passes * len(flat(rows.targets)))
         if not math.isfinite(loss):
             raise Diverged(epoch=epoch + 1, learning_rate=config.learning_rate)
         if config.contrastive:

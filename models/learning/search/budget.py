@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from models.learning.contract.events import Progress
 from models.learning.search.candidates import Candidate
-from models.learning.search.policy import TrialPlan
+from models.learning.search.trial_plans import TrialPlan
 
 BEGINS, ENDS = 30.0, 98.0  # percent of the run
 # Share of the budget that has to be spent on rows before a projection counts: first batches are slower than the rest.

@@ -14,7 +14,7 @@ from models.learning.evaluation.assessment import Assessment, HeldOut, assess
 from models.learning.evaluation.scores import Comparison
 from models.learning.heads.linear import Floats
 from models.learning.heads.stacking import Stack
-from models.learning.search import policy
+from models.learning.search import trial_plans
 from models.learning.search.policy import TrialFigures
 from models.learning.tasks.task import EncoderTask, Targets
 
@@ -126,7 +126,7 @@ class HeldOutResults:
             self._training_losses.setdefault(epoch, []).append(training_loss)
 
     def best_moment(self) -> Trial:
-        """Return the moment that `policy.choose_moment` picks, compared with the head on the same rows."""
+        """Return the moment that `trial_plans.choose_moment` picks, compared with the head on the same rows."""
         targets = join(self._targets)
         fold_N = np.concatenate([np.full(len(split), fold) for fold, split in enumerate(self._targets)])
         folds_N = fold_N if len(self._targets) > 1 else None
@@ -149,7 +149,7 @@ class HeldOutResults:
         eligible = [moment for moment in moments if moment.epoch == last or not self._to_the_end]
         top = max((moment.assessment for moment in eligible), key=lambda assessment: assessment.score.value)
         best = eligible[
-            policy.choose_moment(
+            trial_plans.choose_moment(
                 [moment.assessment.score.value for moment in eligible],
                 [moment.loss for moment in eligible],
                 answers=answer_count.count(top.tally, top.score),

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from models.learning.contract.errors import Diverged
 from models.learning.contract.events import TrainEvent
-from models.learning.search import policy
+from models.learning.search import policy, trial_plans
 from models.learning.search.budget import Budget, OverBudget
 from models.learning.search.candidates import Candidate
 from models.learning.search.held_out import Trial
-from models.learning.search.policy import Rung
 from models.learning.search.report import SearchReport
+from models.learning.search.trial_plans import Rung
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Race:
             if all(policy.is_hopeless(trial.figures) for _, trial in trials):
                 return None
             ranked = sorted(trials, key=lambda entry: entry[1].new_loss)
-            remaining = [candidate for candidate, _ in ranked[: policy.survivors(len(ranked))]]
+            remaining = [candidate for candidate, _ in ranked[: trial_plans.survivors(len(ranked))]]
             if len(remaining) == 1:
                 break
         self.report.set_stage(remaining[0], "trial")
@@ -90,7 +90,7 @@ def work(entrants: Sequence[Candidate], rungs: Sequence[Rung], rows: int) -> lis
     remaining, found = list(entrants), []
     for rung in rungs:
         found.append(sum(rung_work(candidate, rung, rows) for candidate in remaining))
-        remaining = sorted(remaining, key=lambda candidate: -candidate.weight)[: policy.survivors(len(remaining))]
+        remaining = sorted(remaining, key=lambda candidate: -candidate.weight)[: trial_plans.survivors(len(remaining))]
     return found
 
 

@@ -23,16 +23,17 @@ from models.learning.heads.encoding import EncodedRun, Measured
 from models.learning.heads.first_version import FirstVersion
 from models.learning.heads.stacking import parts_of
 from models.learning.publishing import Trained, publish
-from models.learning.search import candidates, outcomes, policy, racing, trials
+from models.learning.search import candidates, outcomes, policy, racing, trial_plans, trials
 from models.learning.search.budget import ENDS, Budget, OverBudget, find_affordable, reductions
 from models.learning.search.candidates import Candidate
 from models.learning.search.held_out import Trial
-from models.learning.search.policy import Rung, TrialPlan, Verdict
+from models.learning.search.policy import Verdict
 from models.learning.search.priors import Prior
 from models.learning.search.racing import Race
 from models.learning.search.rates import LearningRates
 from models.learning.search.report import CandidateRecord, Expectations, SearchReport
 from models.learning.search.situation import Situation
+from models.learning.search.trial_plans import Rung, TrialPlan
 from models.learning.search.trials import SearchContext
 
 
@@ -90,7 +91,7 @@ def _plan(run: EncodedRun, situation: Situation, head_score: float, prior: Prior
         verdict = policy.worth_trying(expected, score=head_score, answers=answers)
     else:
         verdict = Verdict(asked, 0.0, 0.0, "the job asks for it")
-    plan = policy.plan_trials(answers, rows=rows, validated=run.validation is not None)
+    plan = trial_plans.plan_trials(answers, rows=rows, validated=run.validation is not None)
     if verdict.strategy is None:
         return SearchPlan(verdict, tuple(found), expected, plan)
     names = policy.choose_entrants(expected, {name for name in expected if prior.is_known(name)})
@@ -105,8 +106,8 @@ def _plan(run: EncodedRun, situation: Situation, head_score: float, prior: Prior
     entrants = tuple(sorted((each for each in found if each.name in names), key=lambda each: names.index(each.name)))
     if any(each.config.contrastive for each in entrants):  # of few rows: noise would decide a race
         return SearchPlan(verdict, tuple(found), expected, plan, entrants[:1], later=entrants[1:])
-    rungs = policy.plan_rungs(len(entrants), rows=situation.rows, answers=answers)
-    rungs = rungs[: policy.worthwhile_rungs(racing.work(entrants, rungs, rows), entrants[0].work(plan.work(rows)))]
+    rungs = trial_plans.plan_rungs(len(entrants), rows=situation.rows, answers=answers)
+    rungs = rungs[: trial_plans.worthwhile_rungs(racing.work(entrants, rungs, rows), entrants[0].work(plan.work(rows)))]
     if auto and rungs and _race_takes_too_long(run, plan, prior, entrants, rungs[0]):
         return SearchPlan(verdict, tuple(found), expected, plan, entrants[:1], entrants[1:])
     return SearchPlan(verdict, tuple(found), expected, plan, entrants, rungs=tuple(rungs))
@@ -241,7 +242,7 @@ def _train_on_all(
     with context.budget.overrun():
         fitted = yield from trials.fit_candidate(context, candidate, job, "all rows")
     # The mean of two may be worse than the one that saw all rows; and the trial's fits have gone on to their end.
-    if average.fits < policy.LEAST_TRIAL_FITS or trial.epochs != candidate.config.epochs:
+    if average.fits < trial_plans.LEAST_TRIAL_FITS or trial.epochs != candidate.config.epochs:
         average = WeightAverage()
     fits = _final_fits(context.plan, candidate)
     for number in range(1, fits):

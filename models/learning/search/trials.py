@@ -19,14 +19,14 @@ from models.learning.finetuning.splits import HeadBaseline, Split
 from models.learning.finetuning.training_loop import Epoch, TrainingRows
 from models.learning.heads.encoding import EncodedRun
 from models.learning.heads.first_version import FirstVersion
-from models.learning.search import policy
+from models.learning.search import policy, trial_plans
 from models.learning.search.budget import Budget, OverBudget
 from models.learning.search.candidates import Candidate
 from models.learning.search.held_out import HeldOutResults, Trial
-from models.learning.search.policy import Rung, TrialPlan
 from models.learning.search.racing import RungTrials
 from models.learning.search.rates import SLOWER, LearningRates, LosesHead, check_first_epoch
 from models.learning.search.report import SearchReport
+from models.learning.search.trial_plans import Rung, TrialPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ def _fit_on_split(
     if average is not None and averaging.suits(candidate.config):
         average.add(fitted.network)
     # Half-way back, a head that was fitted to these features has none that it was fitted to.
-    for share in () if candidate.config.contrastive else policy.BLENDS[1:]:
+    for share in () if candidate.config.contrastive else trial_plans.BLENDS[1:]:
         blend(fitted.network, fitted.start, share)
         answers_NK = training_loop.predict(fitted.network, fitted.rows.held_tokens, run.backbone, stop=run.stop)
         results.add(fitted.epochs, share, answers_NK)

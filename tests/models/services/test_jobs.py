@@ -99,6 +99,7 @@ def test_what_is_set_is_kept(bench: Bench, customer: MakeCustomer) -> None:
         ({"hyperparameters": {"learning_rate": 0}}, InvalidHyperparameter, "above 0"),
         ({"hyperparameters": {"learning_rate": float("nan")}}, InvalidHyperparameter, "nan"),
         ({"hyperparameters": {"trainable_blocks": 7}}, InvalidHyperparameter, "up to 6"),
+        ({"hyperparameters": {"trainable_blocks": 0}}, InvalidHyperparameter, "from 1"),
         ({"hyperparameters": {"lexical": "often"}}, InvalidHyperparameter, "true or false"),
         ({"seed": -1}, InvalidSeed, "-1"),
         ({"seed": 2**31}, InvalidSeed, "2147483648"),

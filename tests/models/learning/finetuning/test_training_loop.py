@@ -54,7 +54,7 @@ def fresh(backbone: TextBackbone, rows: TrainingRows) -> Callable[[TrainingConfi
 def _fit(
     net: Network,
     rows: TrainingRows,
-    backbone: TextBackbone,
+    backbone: TextBackbone | WordBackbone,
     *,
     config: TrainingConfig = CONFIG,
     checkpoints: Checkpoints | None = None,
@@ -80,8 +80,11 @@ def test_gradients_of_divided_batches_are_added_up(
     assert np.array_equal(divided[0].held_logits_NK.argmax(1), together[0].held_logits_NK.argmax(1))
 
 
-def test_gradients_are_the_mean_over_words(backbone: TextBackbone) -> None:
-    """Not their sum in each row, of which every step of long rows would be clipped to one length."""
+def test_gradients_and_losses_are_the_mean_over_words(backbone: TextBackbone) -> None:
+    """Not their sum in each row, of which every step of long rows would be clipped to one length.
+
+    The loss of an epoch can be laid over the held-out one, which is a mean over words, too.
+    """
     words = WordBackbone(backbone)
     tokens = words.tokenize(["Ann saw Rome", "the quick brown fox jumps over the lazy dog near Oslo", "it rained"])
     counts = np.array([len(row.spans_W2) for row in tokens])
@@ -96,6 +99,9 @@ def test_gradients_are_the_mean_over_words(backbone: TextBackbone) -> None:
     gradients = dict(zip(net.trained, (sum(parts) for parts in zip(*halves, strict=True)), strict=True))
     wrong_UK = np.full((len(tags), 3), 1 / 3) - np.eye(3)[tags]
     assert gradients["head_bias"].numpy() == pytest.approx(wrong_UK.mean(0), abs=1e-4)
+    still = replace(CONFIG, epochs=1, learning_rate=0.0, head_learning_rate=0.0)
+    (epoch,) = _fit(net, rows, words, config=still)
+    assert epoch.loss == pytest.approx(np.log(3), abs=1e-4)
 
 
 def test_loss_falls_and_held_rows_are_answered(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from models.learning.search.budget import Budget, find_affordable, reductions
-from models.learning.search.policy import TrialPlan
+from models.learning.search.trial_plans import TrialPlan
 
 from .test_budget import Clock
 from .test_racing import candidate

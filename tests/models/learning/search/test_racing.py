@@ -11,13 +11,13 @@ import pytest
 from models.learning.contract.errors import Diverged
 from models.learning.contract.events import TrainEvent
 from models.learning.finetuning.strategies import FINE_TUNING_STRATEGIES, TrainingConfig
-from models.learning.search import policy, racing
+from models.learning.search import racing, trial_plans
 from models.learning.search.budget import Budget, OverBudget
 from models.learning.search.candidates import Candidate
 from models.learning.search.held_out import Trial
-from models.learning.search.policy import Rung
 from models.learning.search.racing import Race, RungTrials, rung_work
 from models.learning.search.report import CandidateRecord, Expectations, SearchReport
+from models.learning.search.trial_plans import Rung
 
 from .answers import trial
 
@@ -70,7 +70,7 @@ def run(race: Race, candidates: list[Candidate]) -> Candidate | None:
 
 def start(refinements: Refinements, budget: Budget | None = None) -> tuple[Race, SearchReport]:
     found = report(CANDIDATES)
-    rungs = policy.plan_rungs(len(CANDIDATES), rows=5_000, answers=5_000)
+    rungs = trial_plans.plan_rungs(len(CANDIDATES), rows=5_000, answers=5_000)
     return Race(rungs, refinements, budget or Budget(None), found), found
 
 
