@@ -104,7 +104,7 @@ def _plan(run: EncodedRun, situation: Situation, head_score: float, prior: Prior
         for candidate in found
     ]
     entrants = tuple(sorted((each for each in found if each.name in names), key=lambda each: names.index(each.name)))
-    if any(each.config.contrastive for each in entrants):  # of few rows: noise would decide a race
+    if not policy.may_race(answers):
         return SearchPlan(verdict, tuple(found), expected, plan, entrants[:1], later=entrants[1:])
     rungs = trial_plans.plan_rungs(len(entrants), rows=situation.rows, answers=answers)
     rungs = rungs[: trial_plans.worthwhile_rungs(racing.work(entrants, rungs, rows), entrants[0].work(plan.work(rows)))]

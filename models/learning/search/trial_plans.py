@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from models.learning.search.policy import HANDFUL
-
 # Fits of all rows whose weights are averaged, up to so many rows: they differ by half a point of luck (decision 0050).
 FINAL_FITS, FEW_ROWS = 3, 2_000
 LEAST_TRIAL_FITS = 2  # of a trial, from which the final ones are averaged with them: see the same decision
@@ -92,17 +90,13 @@ class Rung:
 
 
 def plan_rungs(candidates: int, *, rows: int, answers: float) -> list[Rung]:
-    """Plan successive halving (Jamieson and Talwalkar 2016): a rung drops half and gives the others twice as much.
-
-    A handful is refined to the end in seconds, and half-way no candidate has learned anything yet.
-    """
+    """Plan successive halving (Jamieson and Talwalkar 2016): a rung drops half and gives the others twice as much."""
     of_row = min(max(answers / rows, LEAST_OF_ROW), MOST_OF_ROW)
     learned, held = round(RUNG_ANSWERS / of_row), round(RUNG_HELD_ANSWERS / of_row)
     rungs: list[Rung] = []
     while candidates > 1:
         doubled = 2 ** len(rungs)
-        share = 1.0 if answers <= HANDFUL else min(1.0, RUNG_EPOCHS * doubled)
-        rungs.append(Rung(len(rungs) + 1, learned * doubled, held, share))
+        rungs.append(Rung(len(rungs) + 1, learned * doubled, held, min(1.0, RUNG_EPOCHS * doubled)))
         candidates = survivors(candidates)
     return rungs
 

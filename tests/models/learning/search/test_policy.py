@@ -153,6 +153,11 @@ def test_which_candidates_race(expected: dict[str, float], known: set[str], entr
     assert policy.choose_entrants(expected, known) == entrants
 
 
+@pytest.mark.parametrize(("answers", "races"), [(60, False), (200, False), (201, True)])
+def test_noise_would_decide_a_race_on_a_handful(answers: float, races: bool) -> None:
+    assert policy.may_race(answers) == races
+
+
 @pytest.mark.parametrize(("probability", "clear"), [(0.1, True), (0.11, False), (0.97, False), (0.98, True)])
 def test_when_a_trial_is_clear(probability: float, clear: bool) -> None:
     assert policy.is_clear(probability) == clear

@@ -52,9 +52,8 @@ def test_work_of_a_plan_includes_the_final_fit() -> None:
         (2, 1_000, 1_000, [Rung(1, 2_000, 1_000, 0.4)]),
         (3, 1_000, 1_000, [Rung(1, 2_000, 1_000, 0.4)]),
         (5, 1_000, 1_000, [Rung(1, 2_000, 1_000, 0.4), Rung(2, 4_000, 1_000, 0.8)]),
-        (3, 200, 200, [Rung(1, 2_000, 1_000, 1.0)]),
         (8, 1_000, 1_000, [Rung(1, 2_000, 1_000, 0.4), Rung(2, 4_000, 1_000, 0.8), Rung(3, 8_000, 1_000, 1.0)]),
-        # Rows of four answers each: a quarter of the rows; a handful are answers, too.
+        # Rows of four answers each: a quarter of the rows.
         (2, 1_000, 4_000, [Rung(1, 500, 250, 0.4)]),
         (2, 100, 400, [Rung(1, 500, 250, 0.4)]),
         # Within bounds: rows of hardly any answer, and of very many.
