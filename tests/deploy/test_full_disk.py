@@ -30,6 +30,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 _DISK = "32m"
 # Larger than what is there when the disk is "full", smaller than what the tests send.
 _FILE_BYTES = 300_000
+_WORDS = (["refund", "card", "money"], ["parcel", "late", "courier"])  # by label
 
 
 def _wait_until(condition: Callable[[], Any], what: str, timeout_s: float = 180.0) -> Any:
@@ -93,10 +94,10 @@ class Graft:
         self.http = up.client(up.new_customer("acme"))
 
     def upload(self, rows: int, words: int = 5) -> httpx.Response:
+        """Send rows whose words tell the label: a head that is no better than a guess would not go live."""
         rng = random.Random(rows)
         table = "text,label\n" + "".join(
-            f"{' '.join(rng.choice(['refund', 'parcel', 'late', 'card']) for _ in range(words))} {n},label-{n % 2}\n"
-            for n in range(rows)
+            f"{' '.join(rng.choice(_WORDS[n % 2]) for _ in range(words))} {n},label-{n % 2}\n" for n in range(rows)
         )
         files = {"file": ("t.csv", table)}
         return self.http.post("/v1/files", files=files, data={"purpose": "fine-tune"})

@@ -97,9 +97,9 @@ JOBS: dict[str, Job] = {
         "minilm in bf16", "asks", 16, "lora", {"n_epochs": 1, "lora_rank": 2}, validated=16, cached=True
     ),
     "text, auto, nothing to win": Job("tiny", "asks", 64),
-    "text, auto, race of two": Job("tiny", "coded", 160),
+    "text, auto, two in turn": Job("tiny", "coded", 160),
     "text, auto, race of four": Job("tiny", "coded", 320),
-    "text, auto, experienced": Job("tiny", "coded", 176, after=("text, auto, race of two",) * 2),
+    "text, auto, experienced": Job("tiny", "coded", 176, after=("text, auto, two in turn",) * 2),
     "text, scratch": Job("tiny", "coded", 80, "scratch", {"n_epochs": 3}),
     "text, full, more than fits": Job("tiny", "asks", 120, "full", {"n_epochs": 2}, feature_bytes=50_000),
     "pairs, partial": Job("minilm", "pairs", 40, "partial", {"n_epochs": 2, "trainable_blocks": 1}, validated=16),
