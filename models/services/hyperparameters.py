@@ -6,7 +6,7 @@ import difflib
 import math
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from models.backbones.registry import BackboneEntry
@@ -112,7 +112,7 @@ def _check(name: str, value: Any, base: BackboneEntry, param: str) -> Any:
         return value
     bounds = RANGES[name]
     if name == "trainable_blocks":
-        bounds = _Range(1, base.blocks, whole=True)
+        bounds = replace(bounds, high=base.blocks)
     if not bounds.holds(value):
         raise InvalidHyperparameter(name=name, expected=str(bounds), got=got, param=param)
     return int(value) if bounds.whole else float(value)
