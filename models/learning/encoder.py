@@ -33,7 +33,7 @@ class EncoderLearner:
         if run.backbone.entry.modality == "text":
             task = tasks.encoder_task(run.task)
             usual = windowing_of(run.backbone.entry.max_tokens)
-            windowing = task.read(usual, run.training.inputs, run.training.targets)
+            windowing = task.read(usual, run.training.inputs, run.training.targets, check_stop=run.check_stop)
             run = replace(run, backbone=run.backbone.with_windowing(windowing))
         encoded = yield from encoding.encode(run)
         best = ""

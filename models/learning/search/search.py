@@ -83,6 +83,7 @@ def _plan(run: EncodedRun, situation: Situation, head_score: float, prior: Prior
 
     A candidate that earlier jobs tried often enough goes straight to its trial, on half the splits: they count too.
     """
+    # Held out are rows whose features are kept, as the head's: others are only learned from.
     asked, answers = run.request.strategy, situation.answers
     auto, rows = asked == "auto", run.rows_read
     found = candidates.list_candidates(run, situation) if auto else [candidates.settle_strategy(run, asked)]
@@ -96,7 +97,7 @@ def _plan(run: EncodedRun, situation: Situation, head_score: float, prior: Prior
         return SearchPlan(verdict, tuple(found), expected, plan)
     names = policy.choose_entrants(expected, {name for name in expected if prior.is_known(name)})
     if auto and prior.is_known(names[0]):
-        plan = plan.shortened(answers * rows / situation.rows)
+        plan = plan.shortened(answers)
     found = [
         candidates.with_epochs_of_earlier_jobs(candidate, prior, run.request.hyperparameters)
         if candidate.name in names

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -25,7 +25,14 @@ class Labelled:
         """Return the task itself: labels have no scale."""
         return self
 
-    def read(self, windowing: Windowing, inputs: Sequence[Input], targets: Targets) -> Windowing:  # noqa: ARG002
+    def read(
+        self,
+        windowing: Windowing,
+        inputs: Sequence[Input],  # noqa: ARG002
+        targets: Targets,  # noqa: ARG002
+        *,
+        check_stop: Callable[[], None],  # noqa: ARG002
+    ) -> Windowing:
         """Return the usual way: whole texts have no words."""
         return windowing
 

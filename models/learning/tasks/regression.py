@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -35,7 +35,14 @@ class Regression:
         values_N = _values(targets)
         return Regression(self.name, self.metric, self.link, (float(values_N.mean()), float(values_N.std()) or 1.0))
 
-    def read(self, windowing: Windowing, inputs: Sequence[Input], targets: Targets) -> Windowing:  # noqa: ARG002
+    def read(
+        self,
+        windowing: Windowing,
+        inputs: Sequence[Input],  # noqa: ARG002
+        targets: Targets,  # noqa: ARG002
+        *,
+        check_stop: Callable[[], None],  # noqa: ARG002
+    ) -> Windowing:
         """Return the usual way: whole texts have no words."""
         return windowing
 

@@ -6,7 +6,9 @@ by Viterbi's algorithm under one rule: I follows B or I of its own label.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +21,7 @@ from models.learning.data.ragged import Ragged
 
 Ints = NDArray[np.int64]
 
+_STRETCH = re.compile(r"\S+")
 _LEAST = 1e-9  # a probability whose logarithm is finite
 # By which the logarithm of O's probability may be moved, and how finely.
 _LOWEST, _HIGHEST, _STEP = -3.0, 1.0, 0.25
@@ -55,21 +58,42 @@ def tags_of(spans: Sequence[tuple[int, int, int]], words_W2: Ints) -> Ints:
     return tags_W
 
 
-def choose_words(texts: Sequence[str], spans_of: Iterable[Sequence[tuple[int, int, int]]]) -> WordSplit:
+def choose_words(
+    texts: Sequence[str], spans_of: Iterable[Sequence[tuple[int, int, int]]], *, check_stop: Callable[[], None]
+) -> WordSplit:
     """Return "joined" where no span loses a border by it: fewer words to be right about in every span.
 
     Spans of tokenised rows begin and end at spaces. On wnut17 a fifth of the words were pieces of others.
     """
     for text, row_spans in zip(texts, spans_of, strict=True):
-        if not row_spans:
-            continue
-        apart_W2 = word_spans(text)
-        joined_W2 = joined(apart_W2, text)
-        for start, end, _ in row_spans:
-            for side, place in enumerate((start, end)):
-                if place in apart_W2[:, side] and place not in joined_W2[:, side]:
-                    return "apart"
+        check_stop()
+        if row_spans and _loses_border(text, row_spans):
+            return "apart"
     return "joined"
+
+
+def _loses_border(text: str, row_spans: Sequence[tuple[int, int, int]]) -> bool:
+    """Return whether a span begins or ends at a word that `joined` has made a part of another.
+
+    Stretches between spaces are read by themselves, and only those with a border inside: at their ends both ways agree.
+    """
+    stretches = list(_STRETCH.finditer(text))
+    starts = [stretch.start() for stretch in stretches]
+    borders: dict[int, set[tuple[int, int]]] = {}  # by stretch: 0 for a begin, 1 for an end, and where it is
+    for start, end, _ in row_spans:
+        for side, place in enumerate((start, end)):
+            at = bisect_left(starts, place) - 1
+            if at >= 0 and place < stretches[at].end():
+                borders.setdefault(at, set()).add((side, place - starts[at]))
+    for at, places in borders.items():
+        said = stretches[at].group()
+        apart_W2 = word_spans(said)
+        joined_W2 = joined(apart_W2, said)
+        for side in (0, 1):
+            lost = {*apart_W2[:, side].tolist()} - {*joined_W2[:, side].tolist()}
+            if any((side, place) in places for place in lost):
+                return True
+    return False
 
 
 def entities(tags: Ragged) -> Entities:

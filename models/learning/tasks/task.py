@@ -147,8 +147,10 @@ class EncoderTask(Task, Protocol):
     def scale(self) -> tuple[float, float]:
         """(offset, factor) from what the head is fitted to, to the customer's own unit."""
 
-    def read(self, windowing: Windowing, inputs: Sequence[Input], targets: Targets) -> Windowing:
-        """Return how texts with these targets, as `encode` returned them, are read."""
+    def read(
+        self, windowing: Windowing, inputs: Sequence[Input], targets: Targets, *, check_stop: Callable[[], None]
+    ) -> Windowing:
+        """Return how texts with these targets, as `encode` returned them, are read; `check_stop` may end it."""
 
     def view(self, backbone: Backbone, inputs: Sequence[Input]) -> Backbone:
         """Return the base as this task reads such inputs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -35,9 +35,12 @@ class TokenLabels:
         """Return the task itself: labels have no scale."""
         return self
 
-    def read(self, windowing: Windowing, inputs: Sequence[Input], targets: Targets) -> Windowing:
+    def read(
+        self, windowing: Windowing, inputs: Sequence[Input], targets: Targets, *, check_stop: Callable[[], None]
+    ) -> Windowing:
         """Return the way with the longest words in which no span ends inside of one (decision 0041)."""
-        return replace(windowing, words=spans.choose_words([str(item) for item in inputs], targets))
+        texts = [str(item) for item in inputs]
+        return replace(windowing, words=spans.choose_words(texts, targets, check_stop=check_stop))
 
     def view(self, backbone: Backbone, inputs: Sequence[Input]) -> Backbone:  # noqa: ARG002
         """Return the base with one vector per word."""

@@ -16,7 +16,7 @@ from models.artifacts.folder import read_artifact
 from models.backbones.text import TextBackbone
 from models.backbones.words import joined, tokenize, word_spans
 from models.datasets.examples import Span, TextPair
-from models.learning.contract.errors import TooFewRows, UnevenPairs, UnknownLabel
+from models.learning.contract.errors import Stopped, TooFewRows, UnevenPairs, UnknownLabel
 from models.learning.contract.events import Finished, VersionReady
 from models.learning.contract.request import DatasetSource, Hyperparameters, TrainRequest
 from models.learning.data.ragged import Ragged
@@ -160,13 +160,39 @@ def test_words_that_touch_are_one_but_for_quotes_brackets_and_ends_of_sentences(
     assert words("") == []
 
 
+def _chosen(texts: list[str], spans_of: list[tuple[tuple[int, int, int], ...]]) -> str:
+    return spans.choose_words(texts, spans_of, check_stop=lambda: None)
+
+
 def test_words_are_as_long_as_spans_allow() -> None:
     text = "From London-based @jo, don't"
     tokenised, inside = (5, 17, 0), (5, 11, 0)  # a stretch between spaces, and a part of one
-    assert spans.choose_words([text, text], [(tokenised,), ()]) == "joined"
-    assert spans.choose_words([text, text], [(tokenised,), (inside,)]) == "apart"
+    assert _chosen([text, text], [(tokenised,), ()]) == "joined"
+    assert _chosen([text, text], [(tokenised,), (inside,)]) == "apart"
     # A border inside a word of letters is moved in either way.
-    assert spans.choose_words([text], [((5, 9, 0),)]) == "joined"
+    assert _chosen([text], [((5, 9, 0),)]) == "joined"
+
+
+def test_words_are_chosen_by_every_border_of_every_span() -> None:
+    generator = np.random.default_rng(0)
+    chosen = set()
+    for _ in range(400):
+        text = "".join(generator.choice(list("ab.'(s \u2003東")) for _ in range(12))
+        start, end = sorted(generator.choice(13, 2, replace=False).tolist())
+        apart_W2 = word_spans(text)
+        joined_W2 = joined(apart_W2, text)
+        lost = [{*apart_W2[:, side].tolist()} - {*joined_W2[:, side].tolist()} for side in (0, 1)]
+        chosen.add(expected := "apart" if start in lost[0] or end in lost[1] else "joined")
+        assert _chosen([text], [((start, end, 0),)]) == expected, (text, start, end)
+    assert chosen == {"apart", "joined"}
+
+
+def test_choosing_words_of_many_rows_can_be_stopped() -> None:
+    def check_stop() -> None:
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        spans.choose_words(["at home"], [((3, 7, 0),)], check_stop=check_stop)
 
 
 def test_spans_are_carried_over_to_other_words() -> None:
