@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 Blame = Literal["user", "server"]
 
@@ -27,6 +27,12 @@ class GraftError(Exception):
         self.details = details or []
         self.param = param if param is not None else type(self).param
         super().__init__(self.message.format(**data))
+
+    def anew(self) -> Self:
+        """Return the same error as another object: one that is kept would gather the frames of everybody it reaches."""
+        again = type(self).__new__(type(self), *self.args)
+        again.__dict__.update(self.__dict__)
+        return again
 
     @property
     def code(self) -> str:

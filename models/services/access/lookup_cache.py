@@ -27,7 +27,7 @@ class Entry(Generic[Value]):
     def unwrap(self) -> Value | None:
         """Return the value, or raise the error that was remembered."""
         if self.error is not None:
-            raise self.error.with_traceback(None)
+            raise self.error.anew()
         return self.value
 
 
@@ -99,7 +99,7 @@ class LookupCache(Generic[Value]):
             return Entry(known_at, await asyncio.to_thread(look_up))
         except GraftError as error:
             if error.status in (404, 409):
-                return Entry(known_at, None, error)
+                return Entry(known_at, None, error.anew())
             raise
 
     def _land(self, subject: str, key: str, lookup: _Lookup[Value]) -> None:

@@ -41,6 +41,8 @@ GAP_S = 600.0
 # How often the last uses of keys are written.
 TOUCH_S = 10.0
 SUBJECTS = 100_000
+# Characters of a reference, more than any model has, and those of a longer one that an error repeats.
+LONGEST_REFERENCE, LONGEST_SHOWN = 300, 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,8 @@ class AccessResolver:
 
         Raises NotFound, and ModelNotReady while the model's first job has published nothing.
         """
+        if len(model_ref) > LONGEST_REFERENCE:
+            raise NotFound(kind="model", id=f"{model_ref[:LONGEST_SHOWN]}…", param="model")
         entry = self._versions.peek(customer_id, model_ref)
         if entry is None:
             entry = await self._versions.get(

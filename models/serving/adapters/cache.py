@@ -123,7 +123,7 @@ class AdapterCache(Generic[AdapterT]):
         broken = self._broken.get(key)
         if broken is not None:
             if loop.time() < broken[0] + BROKEN_S:
-                raise broken[1].with_traceback(None)
+                raise broken[1].anew()
             del self._broken[key]
         loading = self._loading.get(key)
         if loading is None:
@@ -145,7 +145,7 @@ class AdapterCache(Generic[AdapterT]):
         if error is not None:
             log.warning("adapter.load_failed", customer_id=key[0], error=str(error))
             if isinstance(error, ArtifactBroken):
-                self._broken[key] = (now, error)
+                self._broken[key] = (now, error.anew())
                 while len(self._broken) > BROKEN_LIMIT:
                     self._broken.popitem(last=False)
             return

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 from typing import Any
 
+import pytest
+
+from models.errors import NotFound
 from models.services.access.lookup_cache import Entry, LookupCache
 
 
@@ -40,5 +45,30 @@ def test_cachery_is_bounded_by_subjects_and_by_names_of_one_subject() -> None:
         assert len(cache) == 10
         assert isinstance(cache.peek("customer-49", "x"), Entry)
         assert cache.peek("customer-1", "x") is None
+
+    asyncio.run(run())
+
+
+def test_an_error_that_is_kept_holds_nothing_of_the_requests_that_it_ended() -> None:
+    class Body:
+        pass
+
+    def ask() -> str:
+        raise NotFound(kind="model", id="wrong", param="model")
+
+    async def request(cache: LookupCache[str]) -> weakref.ref[Body]:
+        body = Body()
+        with pytest.raises(NotFound) as caught:
+            (await cache.get("acme", "wrong", ask)).unwrap()
+        assert caught.value.as_dict() == NotFound(kind="model", id="wrong", param="model").as_dict()
+        del caught
+        return weakref.ref(body)
+
+    async def run() -> None:
+        cache: LookupCache[str] = LookupCache(subjects=10, is_fresh=lambda entry: True)
+        bodies = [await request(cache) for _ in range(3)]
+        gc.collect()
+        assert cache.peek("acme", "wrong") is not None
+        assert [body() for body in bodies] == [None] * 3
 
     asyncio.run(run())

@@ -154,3 +154,17 @@ def test_a_key_in_use_is_known_until_it_is_found_to_be_gone(
         await access.close()
 
     asyncio.run(run())
+
+
+def test_a_name_that_no_model_can_have_is_not_kept(customer: Callable[..., Customer], resources: Resources) -> None:
+    acme = customer()
+
+    async def run() -> None:
+        access = AccessResolver(resources)
+        with pytest.raises(NotFound) as caught:
+            await access.resolve(acme.id, "w" * 50_000)
+        assert len(str(caught.value)) < 200
+        assert acme.id not in access._versions
+        await access.close()
+
+    asyncio.run(run())
