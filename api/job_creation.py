@@ -34,6 +34,7 @@ from models.services.jobs import JobRequest
 from models.services.resources import Resources
 from models.services.validation.cancellation import Cancellation
 from models.settings import Settings
+from models.storage.errors import refusing_when_full
 
 log = structlog.get_logger("graft.api")
 
@@ -94,10 +95,16 @@ async def read(
     if body.training_file is not None:
         raise InvalidBody(reason="training_file and training_data exclude each other.", param="training_data")
     async with one_more:
-        await run_in_threadpool(folder.mkdir, parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="rows-", dir=folder) as scratch:
-            path = Path(scratch) / _INLINE_NAME
-            yield AskedJob(body, await run_in_threadpool(_write_rows, body.training_data, path))
+        with refusing_when_full():
+            await run_in_threadpool(folder.mkdir, parents=True, exist_ok=True)
+            scratch = await run_in_threadpool(tempfile.TemporaryDirectory, prefix="rows-", dir=folder)
+        try:
+            path = Path(scratch.name) / _INLINE_NAME
+            with refusing_when_full():
+                rows = await run_in_threadpool(_write_rows, body.training_data, path)
+            yield AskedJob(body, rows)
+        finally:
+            await run_in_threadpool(scratch.cleanup)
 
 
 def submit(

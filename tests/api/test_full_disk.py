@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 
+from tests.api.conftest import Server, Tenant, make_settings, serve
 from tests.file_sizes import files_up_to
-
-if TYPE_CHECKING:
-    from tests.api.conftest import Server, Tenant
 
 _ROOM = 1_200_000
 
@@ -31,3 +30,22 @@ def test_an_upload_on_a_full_disk_gets_507_and_works_when_there_is_room(server: 
     assert list((server.settings.cache_dir / "uploads").iterdir()) == []
     assert tenant.http.get("/v1/files").json()["data"] == []
     assert send().status_code == 200
+
+
+def test_rows_in_a_jobs_body_get_507_and_work_when_there_is_room(
+    tmp_path: Path, broker_url: str, new_database: Callable[[], str]
+) -> None:
+    rows = [{"text": f"{'words ' * 100}{number}", "label": f"label-{number % 2}"} for number in range(2_500)]
+    settings = make_settings(tmp_path, new_database(), broker_url=broker_url, body_limit_bytes=2_000_000)
+    with serve(settings) as server:
+        tenant = server.tenant("acme")
+
+        def send() -> httpx.Response:
+            return tenant.http.post("/v1/fine_tuning/jobs", json={"training_data": rows, "model": "minilm"})
+
+        with files_up_to(_ROOM):
+            refused = send()
+        assert (refused.status_code, refused.json()["error"]["code"]) == (507, "disk_full")
+        assert list((settings.cache_dir / "uploads").iterdir()) == []
+        assert tenant.http.get("/v1/fine_tuning/jobs").json()["data"] == []
+        assert send().status_code == 200
