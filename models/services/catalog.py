@@ -134,6 +134,7 @@ def set_alias(resources: Resources, customer_id: str, name: str, alias: str, num
         jobs.lock(session, customer_id, version.job_id)
         if versions.lock_model(session, model.id) is None:
             raise NotFound(kind="model", id=name, param="model")
+        references.require_version(session, model, number)  # it may have been deleted while the locks were waited for
         before = versions.find_alias(session, model.id, alias)
         moved = before is None or before.number != number
         pointer = versions.point(session, model.id, alias, number)

@@ -11,7 +11,7 @@ from models.services import accounts, catalog, claims, customers, jobs, keys, sw
 from models.services.access.errors import CustomerSuspended
 from models.services.accounts import AccountChange
 from models.services.claims import Claim
-from models.services.errors import LeaseLost
+from models.services.errors import LeaseLost, NoSuchVersion, VersionInUse
 from models.services.resources import Resources
 from models.services.usage import UsageDelta
 
@@ -137,3 +137,21 @@ def test_a_customer_is_suspended_and_resumed_while_everybody_works_for_it(
     while (claim := claims.claim_next(resources, "worker")) is not None:
         _see_through(resources, bench, claim)
     assert {job.status for job in jobs.list_page(resources, acme.id).data} <= {"succeeded", "cancelled", "paused"}
+
+
+def test_a_version_is_promoted_while_it_is_deleted(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
+    acme, rounds = customer(), 10
+    file = bench.file(acme)
+    for _ in range(rounds + 1):
+        bench.succeed(acme, suffix="one", training_file=file.id, promote="always")
+    for number in range(1, rounds + 1):
+        acts: Acts = [
+            (lambda number=number: catalog.set_alias(resources, acme.id, "one", "live", number), ()),
+            (lambda number=number: catalog.delete_version(resources, acme.id, "one", number), ()),
+        ]
+        # Whoever comes second is refused, and the model goes on answering.
+        (refused,) = _run_at_once(acts)
+        assert isinstance(refused, NoSuchVersion | VersionInUse)
+        answers = catalog.resolve(resources, acme.id, "one").number
+        assert answers == (number if isinstance(refused, VersionInUse) else rounds + 1)
+        catalog.set_alias(resources, acme.id, "one", "live", rounds + 1)
