@@ -205,16 +205,16 @@ def resume(resources: Resources, customer_id: str, job_id: str) -> Job:
     with resources.database.transaction() as session:
         customers.keep(session, {customer_id})
         job = jobs.lock(session, customer_id, job_id)
+        if job.status in ENDED:
+            raise JobEnded(id=job_id, status=job.status, verb="resumed")
+        if customers.require(session, customer_id).suspended_at is not None:  # since its key was looked at
+            raise CustomerSuspended()
         if job.status == "running" and job.stop_requested == "pause":
             # Its worker may be stopping already; `claims.release` sees that the pause was taken back.
             _note(session, resources, job, "job.resumed")
             job.stop_requested = None
             job_events.add(session, job.id, "Pause taken back.")
             return job
-        if job.status in ENDED:
-            raise JobEnded(id=job_id, status=job.status, verb="resumed")
-        if customers.require(session, customer_id).suspended_at is not None:  # since its key was looked at
-            raise CustomerSuspended()
         if job.status != "paused":
             raise JobNotPaused(id=job_id, status=job.status)
         _note(session, resources, job, "job.resumed")

@@ -105,6 +105,20 @@ def test_a_job_that_was_admitted_before_the_suspension_is_refused(
         bench.job(acme, training_file=file.id)
 
 
+def test_a_resumption_that_was_admitted_before_the_suspension_is_refused(
+    resources: Resources, bench: Bench, customer: MakeCustomer
+) -> None:
+    acme = customer()
+    claim, paused = bench.claim(bench.job(acme)), bench.job(acme)
+    jobs.pause(resources, acme.id, paused.id)
+    suspend(resources, acme)
+    for job in (claim.job, paused):
+        with pytest.raises(CustomerSuspended):
+            jobs.resume(resources, acme.id, job.id)
+    assert claims.heartbeat(resources, claim) == "pause"
+    assert bench.read(paused).status == "paused"
+
+
 def test_what_the_operator_does_is_in_the_audit_log(resources: Resources, customer: MakeCustomer) -> None:
     acme = customer()
     keys.issue(resources, acme.id, name="production")
