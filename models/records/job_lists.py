@@ -33,14 +33,15 @@ def fetch_list(
 ) -> Page[Job]:
     """Return the customer's jobs that pass the filter, newest first."""
     statement = select(Job).where(Job.customer_id == customer_id)
+    asked: list[ColumnElement[bool]] = []
     if only.status:
-        statement = statement.where(Job.status.in_(only.status))
+        asked.append(Job.status.in_(only.status))
     if only.suffix is not None:
-        statement = statement.where(Job.suffix == only.suffix)
+        asked.append(Job.suffix == only.suffix)
     if only.metadata:
-        statement = statement.where(_carries(session, only.metadata))
+        asked.append(_carries(session, only.metadata))
     order = Order("job", (Job.created_at, Job.id), Job.id)
-    return fetch_page(session, statement, order, after=after, limit=limit)
+    return fetch_page(session, statement, order, after=after, limit=limit, only=asked)
 
 
 def _carries(session: Session, metadata: Mapping[str, str]) -> ColumnElement[bool]:

@@ -48,10 +48,9 @@ def fetch_list(
 ) -> Page[ApiKey]:
     """Return the customer's keys in one of these states, in any if none is named, newest first."""
     statement = select(ApiKey).where(ApiKey.customer_id == customer_id)
-    if status:
-        statement = statement.where(or_(*(_is(each) for each in status)))
+    asked = [or_(*(_is(each) for each in status))] if status else []
     order = Order("key", (ApiKey.created_at, ApiKey.id), ApiKey.id)
-    return fetch_page(session, statement, order, after=after, limit=limit)
+    return fetch_page(session, statement, order, after=after, limit=limit, only=asked)
 
 
 def _is(status: KeyStatus) -> ColumnElement[bool]:

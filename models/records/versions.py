@@ -110,9 +110,9 @@ def lock_model(session: Session, model_id: str) -> Model | None:
 def fetch_models(session: Session, customer_id: str, *, after: str | None, limit: int) -> Page[Model]:
     """Return the customer's models that have a version, newest first."""
     servable = select(ModelVersion.id).where(ModelVersion.model_id == Model.id).exists()
-    statement = select(Model).where(Model.customer_id == customer_id, servable)
+    statement = select(Model).where(Model.customer_id == customer_id)
     order = Order("model", (Model.created_at, Model.id), Model.id)
-    return fetch_page(session, statement, order, after=after, limit=limit)
+    return fetch_page(session, statement, order, after=after, limit=limit, only=[servable])
 
 
 def find_version(session: Session, model_id: str, number: int) -> ModelVersion | None:

@@ -236,6 +236,21 @@ def test_lists_pages_and_filters(resources: Resources, bench: Bench, customer: M
     assert jobs.list_page(resources, acme.id, only=JobFilter(metadata={"absent": "1"})).data == []
 
 
+def test_a_page_follows_a_job_that_has_left_the_filter(
+    resources: Resources, bench: Bench, customer: MakeCustomer
+) -> None:
+    acme, queued = customer(), JobFilter(status=("queued",))
+    file = bench.file(acme)
+    oldest, middle, newest = (bench.job(acme, training_file=file.id).id for _ in range(3))
+    page = jobs.list_page(resources, acme.id, limit=2, only=queued)
+    assert [job.id for job in page.data] == [newest, middle]
+    jobs.cancel(resources, acme.id, middle)
+    rest = jobs.list_page(resources, acme.id, after=middle, only=queued)
+    assert [job.id for job in rest.data] == [oldest]
+    with pytest.raises(NotFound):  # another customer's is as unknown as before
+        jobs.list_page(resources, customer().id, after=middle, only=queued)
+
+
 def test_events_page_and_stream(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
     claim = bench.claim(bench.job(customer()))
     claims.heartbeat(resources, claim, events=[("info", "message", f"event {n}", {}) for n in range(5)])

@@ -75,6 +75,10 @@ def test_keys_are_listed_by_their_state(resources: Resources, customer: MakeCust
     assert listed() == {valid, later, expired, revoked}
     assert (listed("valid"), listed("expired"), listed("revoked")) == ({valid, later}, {expired}, {revoked})
     assert listed("expired", "revoked") == {expired, revoked}
+    # A key that left its state since its page was read is still where the next one begins.
+    keys.revoke(resources, acme.id, later)
+    rest = keys.list_page(resources, acme.id, after=later, status=("valid",))
+    assert [key.id for key in rest.data] == [valid]
 
 
 def test_keys_of_others_do_not_exist(resources: Resources, customer: MakeCustomer) -> None:
