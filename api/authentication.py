@@ -100,7 +100,10 @@ async def _customer(request: Request, secret: str) -> Principal:
 
 
 async def is_still_admitted(request: Request) -> bool:
-    """Whether the key of a request is still valid, from the same cache: for answers that take long."""
+    """Whether the key of a request is still valid, from the same cache: for answers that take long.
+
+    Raises Unavailable where nobody can tell, as the database is away.
+    """
     try:
         await context.of(request).authenticate(_bearer_token(request))
     except (Unauthenticated, CustomerSuspended):

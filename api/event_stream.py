@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from api import context
 from api.authentication import is_still_admitted
 from api.job_feed import POLL_S, Followed, JobFeed, JobState, event_line, job_state
-from models.errors import NotFound
+from models.errors import NotFound, Unavailable
 from models.services import jobs
 from models.services.access.resolver import Principal
 from models.services.resources import Resources
@@ -108,11 +108,17 @@ async def _follow(request: Request, feed: JobFeed, stream: _Stream) -> AsyncIter
             yield line
         yield state.line
         # A stream may last for hours: a key that is revoked or expires meanwhile ends it as fast as any other access.
-        while not state.ended and not followed.gone and await is_still_admitted(request):
-            changed, now = followed.changed, followed.state
-            if stream.seq < followed.floor:
-                async for line in stream.stored():
-                    yield line
+        while not state.ended and not followed.gone:
+            try:
+                if not await is_still_admitted(request):
+                    break
+                changed, now = followed.changed, followed.state
+                if stream.seq < followed.floor:
+                    async for line in stream.stored():
+                        yield line
+            except Unavailable:  # nothing is sent to a key that nobody vouches for; the stream goes on when one does
+                await asyncio.sleep(POLL_S)
+                continue
             for line in stream.kept(followed):
                 yield line
             if now is not None and now is not before and now.shown != state.shown:

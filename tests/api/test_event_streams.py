@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import event, exc
 
 from models.records import job_events, jobs
 from models.services.resources import open_resources
@@ -105,6 +106,33 @@ def test_all_streams_of_a_job_see_all_of_its_events_in_order(server: Server, ten
     for one in seen:
         assert one[1:-1] == expected
         assert one[-1] == "Job cancelled before it ran."
+
+
+def test_a_stream_goes_on_after_the_database_was_away(narrow: Server, table: str) -> None:
+    """Before, it broke as soon as its key had to be looked up."""
+    tenant = narrow.tenant("outage")
+    path = _job(tenant, table)
+    looked_up = 0
+
+    def refuse(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        nonlocal looked_up
+        looked_up += "FROM api_keys" in statement
+        if not statement.startswith("BEGIN"):
+            raise exc.OperationalError(statement, {}, ConnectionRefusedError("the server is away"))
+
+    engine = narrow.app.state.context.resources.database.engine
+    with _follow(tenant, path) as lines:
+        assert next(line for line in lines if line.startswith("id: "))
+        event.listen(engine, "before_cursor_execute", refuse)
+        try:
+            deadline = time.monotonic() + _DEADLINE_S
+            while looked_up < 2:  # what is cached of the key is trusted for some seconds; then the stream asks again
+                assert time.monotonic() < deadline, "the stream asked no second time"
+                time.sleep(0.05)
+        finally:
+            event.remove(engine, "before_cursor_execute", refuse)
+        tenant.http.post(f"{path}/cancel")
+        assert _until(lines, None)[-1] == "Job cancelled before it ran."
 
 
 @contextlib.contextmanager
