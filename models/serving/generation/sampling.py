@@ -40,7 +40,9 @@ class Sampler:
         """Return the next token; only those that are allowed may be chosen."""
         params = self.params
         adjusted_V = self._adjust(logits_V, allowed_V)
-        token = int(adjusted_V.argmax()) if params.temperature == 0 or params.top_p == 0 else self._draw(adjusted_V)
+        # In the logits' precision: what is 0 there would divide by it.
+        greedy = np.float32(params.temperature) == 0 or params.top_p == 0
+        token = int(adjusted_V.argmax()) if greedy else self._draw(adjusted_V)
         self._counts[token] += 1
         if params.logprobs is None:
             return ChosenToken(token)

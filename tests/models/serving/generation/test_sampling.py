@@ -22,6 +22,12 @@ def test_greedy_takes_the_first_of_the_best() -> None:
     assert _drawn(20, top_p=0)[0] == 1
 
 
+@pytest.mark.parametrize("temperature", [1e-44, 1e-46, 1e-300])
+def test_temperatures_next_to_0_are_greedy(temperature: float) -> None:
+    for top_p in (1.0, 0.9):
+        assert _drawn(20, temperature=temperature, top_p=top_p)[0] == 1
+
+
 def test_draws_follow_the_probabilities_and_the_temperature() -> None:
     assert _drawn(seed=1) == pytest.approx([0.5, 0.3, 0.15, 0.05], abs=0.04)
     sharp = np.exp(LOGITS / 0.5)
