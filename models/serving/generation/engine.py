@@ -107,9 +107,10 @@ class Engine:
             self._changed.notify_all()
 
     def forget_customer(self, customer_id: str) -> None:
-        """Drop the prefixes that are kept of a customer, before the next step."""
+        """Drop the prefixes that are kept of a customer: between steps, or at once where there are none."""
         with self._changed:
             self._forgotten.append(customer_id)
+            self._changed.notify_all()
 
     @property
     def unfinished(self) -> int:
@@ -148,9 +149,9 @@ class Engine:
                 self._computing = False
 
     def _gather(self) -> bool:
-        """Take in who joins and let go of who has left. Blocks while there is nothing to do; False at the end."""
+        """Take in who joins, drop who has left or is forgotten; blocks while there is nothing to do. False at the end."""
         with self._changed:
-            while not self._joining and not self._choices:
+            while not (self._joining or self._choices or self._forgotten):
                 if self._closed:
                     return False
                 self._changed.wait()

@@ -137,6 +137,19 @@ def test_who_leaves_frees_its_blocks_at_the_next_step(tiny: DecoderBackbone, pla
     play(run())
 
 
+def test_a_customers_prefixes_are_dropped_while_nothing_is_written(tiny: DecoderBackbone, play: Play) -> None:
+    async def run() -> None:
+        async with running(tiny) as runner:
+            await answer(runner, runner.plain_adapter(), chat("Where is my card? " * 4))
+            pool = runner.engine.scheduler.pool
+            await until(lambda: runner.engine.unfinished == 0 and pool.kept > 0)
+            runner.forget_customer("acme")
+            await until(lambda: pool.kept == 0 and not runner.engine._forgotten)
+            assert await answer(runner, runner.plain_adapter(), chat("Hi"))
+
+    play(run())
+
+
 def test_seeds_repeat_and_choices_differ(tiny: DecoderBackbone, play: Play) -> None:
     params = SamplingParams(max_tokens=10, temperature=1.0, seed=11)
 
