@@ -296,7 +296,7 @@ class Predictor:
     def _forget_version(self, customer_id: str, manifest_sha256: str) -> None:
         self.cache.drop(customer_id, manifest_sha256)
         for runner in self.runners():
-            runner.forget_customer(customer_id)
+            runner.forget_version(customer_id, manifest_sha256)
         self._remove(lambda: self.artifacts.remove_version(customer_id, manifest_sha256))
 
     def _remove(self, work: Callable[[], None]) -> None:

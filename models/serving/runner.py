@@ -114,6 +114,9 @@ class Runner(Protocol[AdapterT]):
     def forget_customer(self, customer_id: str) -> None:
         """Drop whatever is kept of a deleted customer beside its adapters."""
 
+    def forget_version(self, customer_id: str, manifest_sha256: str) -> None:
+        """Drop whatever is kept of a deleted version beside its adapter."""
+
     async def close(self) -> None:
         """Answer what waits, then stop."""
 

@@ -48,6 +48,7 @@ class Adapter:
     network: Encoder | None = None  # the same where the base has no fast path, all that the version changed merged in
     nbytes: int = 0
     customer_id: str = ""  # whose it is; "" for nobody's
+    key: str = ""  # the hash of the version's manifest
     extras: Mapping[str, object] = field(default_factory=dict)
 
     @property

@@ -24,7 +24,8 @@ from models.serving.encoders.passes import packed_of
 def assemble(artifact: Artifact, version: ResolvedVersion, backbone: Backbone) -> Adapter:
     """Return the adapter. Raises ArtifactBroken for parts that do not fit this base, and DeviceMemoryFull."""
     with fitting(artifact, version, backbone.revision):
-        return replace(_assemble(artifact, backbone), customer_id=version.customer_id)
+        assembled = _assemble(artifact, backbone)
+        return replace(assembled, customer_id=version.customer_id, key=version.manifest_sha256)
 
 
 def _assemble(artifact: Artifact, backbone: Backbone) -> Adapter:

@@ -67,3 +67,6 @@ class DetectionRunner(EngineRunner):
 
     def forget_customer(self, customer_id: str) -> None:
         """Nothing is kept beside the adapters."""
+
+    def forget_version(self, customer_id: str, manifest_sha256: str) -> None:
+        """Nothing is kept beside the adapters."""

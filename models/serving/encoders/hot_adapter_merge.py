@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 HOT_FROM, COLD_BELOW = 0.5, 0.25
 # Tokens after which the shares are looked at again: some seconds of a busy processor.
 WINDOW_TOKENS = 20_000
-# Customers that were deleted while requests of theirs may still be on their way.
+# Customers and versions that were deleted while requests for them may still be on their way.
 _GONE = 100
 
 
@@ -51,7 +51,7 @@ class HotAdapterMerge:
         self._votes = 0
         # Tokens since the shares were looked at: the candidate's, those of the one that is merged, all.
         self._candidate_tokens = self._original_tokens = self._total = 0
-        self._gone: deque[str] = deque(maxlen=_GONE)
+        self._gone: deque[tuple[str, str | None]] = deque(maxlen=_GONE)  # customer and version; None: all of them
         self._merging: threading.Thread | None = None
         self._original: Adapter | None = None
         self._merged: Adapter | None = None
@@ -73,18 +73,21 @@ class HotAdapterMerge:
             return list(adapters)
         return [merged if adapter is original else adapter for adapter in adapters]
 
-    def forget(self, customer_id: str) -> None:
-        """Drop what is this customer's; its rows that are still on their way are not counted."""
+    def forget(self, customer_id: str, version: str | None = None) -> None:
+        """Drop what is a version's, or all of a customer; rows for it that are still on their way are not counted."""
         with self._lock:
-            self._gone.append(customer_id)
-            if self._original is not None and self._original.customer_id == customer_id:
+            self._gone.append((customer_id, version))
+            if self._original is not None and self._is_gone(self._original):
                 self._original = self._merged = None
-            if self._candidate is not None and self._candidate.customer_id == customer_id:
+            if self._candidate is not None and self._is_gone(self._candidate):
                 self._restart()
 
+    def _is_gone(self, adapter: Adapter) -> bool:
+        customer_id = adapter.customer_id
+        return (customer_id, None) in self._gone or (customer_id, adapter.key) in self._gone
+
     def _count(self, adapter: Adapter, tokens: int) -> None:
-        mergeable = adapter.lora is not None and adapter.customer_id not in self._gone
-        voter = adapter if mergeable else None
+        voter = adapter if adapter.lora is not None and not self._is_gone(adapter) else None
         self._total += tokens
         if voter is self._original:
             self._original_tokens += tokens

@@ -59,3 +59,7 @@ class EncoderRunner(EngineRunner):
     def forget_customer(self, customer_id: str) -> None:
         """Drop the customer's merged adapter."""
         self.engine.hot_adapter_merge.forget(customer_id)
+
+    def forget_version(self, customer_id: str, manifest_sha256: str) -> None:
+        """Drop the version's merged form."""
+        self.engine.hot_adapter_merge.forget(customer_id, manifest_sha256)

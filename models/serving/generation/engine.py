@@ -149,7 +149,7 @@ class Engine:
                 self._computing = False
 
     def _gather(self) -> bool:
-        """Take in who joins, drop who has left or is forgotten; blocks while there is nothing to do. False at the end."""
+        """Take in who joins, drop who left or is forgotten; blocks while there is nothing to do. False at the end."""
         with self._changed:
             while not (self._joining or self._choices or self._forgotten):
                 if self._closed:

@@ -146,6 +146,10 @@ class GenerationRunner:
         """Drop the customer's prefixes."""
         self.engine.forget_customer(customer_id)
 
+    def forget_version(self, customer_id: str, manifest_sha256: str) -> None:  # noqa: ARG002
+        """Drop the customer's prefixes: they do not say of which version they are."""
+        self.engine.forget_customer(customer_id)
+
     async def close(self) -> None:
         """Finish what is being written, then stop."""
         await self.engine.close()

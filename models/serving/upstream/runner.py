@@ -168,6 +168,9 @@ class UpstreamRunner:
     def forget_customer(self, customer_id: str) -> None:
         """Nothing is kept beside adapters: those go with the cache's, and prefixes are salted by version."""
 
+    def forget_version(self, customer_id: str, manifest_sha256: str) -> None:
+        """Nothing is kept beside adapters."""
+
     async def close(self) -> None:
         """Read what is being written to its end, then stop."""
         self._closed = True

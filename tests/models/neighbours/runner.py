@@ -142,6 +142,9 @@ class NeighbourRunner:
     def forget_customer(self, customer_id: str) -> None:
         """Nothing is kept beside the adapters."""
 
+    def forget_version(self, customer_id: str, manifest_sha256: str) -> None:
+        """Nothing is kept beside the adapters."""
+
     async def close(self) -> None:
         """Answer what waits, then stop."""
         self._closed = True

@@ -113,6 +113,30 @@ def test_a_successor_waits_no_longer_however_long_the_first_was_hot(backbone: Te
     ask_until_merged(second, 6)
 
 
+def test_of_a_deleted_version_nothing_stays_and_the_customers_others_are_merged(backbone: TextBackbone) -> None:
+    old, live = (
+        replace(make(backbone, seed=seed, more=lora_tensors(seed))[0], customer_id="acme", key=f"v{seed}")
+        for seed in (1, 2)
+    )
+    hot = HotAdapterMerge(backbone, limit_bytes=PLENTY, window_tokens=100)
+
+    def ask(adapter: Adapter) -> None:
+        for _ in range(10):
+            hot.substitute([adapter], [50])
+
+    ask(old)
+    assert hot._original is old
+    hot.forget("acme", "v1")
+    assert hot._original is None
+    ask(old)  # what is still on its way
+    assert hot._original is None
+    hot._merging.join(60)  # type: ignore[union-attr]
+    ask(live)
+    assert hot._original is live
+    hot.forget("acme")
+    assert hot._original is None
+
+
 def test_own_blocks_stay_a_customers_own(backbone: TextBackbone) -> None:
     both, _ = make(backbone, more={**lora_tensors(1), **own_blocks(backbone, 4, 7)})
     assert merge(both, backbone, limit_bytes=PLENTY) is None
