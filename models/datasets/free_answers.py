@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.datasets.formats.chat import CALL
 from models.datasets.formats.format import Format
 from models.datasets.limits import Limits
 from models.datasets.problems import Problem
@@ -36,7 +37,7 @@ def decide(path: Path, source: Format, found: list[str], limits: Limits) -> Take
         if all(name in names for name in layout):
             return Taken(text_generation.NAME, None, "it has pairs of answers of which one is preferred")
     if source.free_answers:
-        return _by_answers(path, source, {"label": "label"}, None, limits)
+        return _by_answers(path, source, {"label": "label", CALL: CALL}, None, limits)
     if "messages" in names and "label" not in names:
         return Taken(text_generation.NAME, None, "it has conversations")
     if _QUESTION in names and _ANSWER in names and not {"text", "label"} & names.keys():
@@ -48,12 +49,15 @@ def decide(path: Path, source: Format, found: list[str], limits: Limits) -> Take
 def _by_answers(
     path: Path, source: Format, answer: dict[str, str], columns: dict[str, str] | None, limits: Limits
 ) -> Taken | None:
-    """Count how often each answer occurs, by its hash."""
+    """Count how often each answer occurs, by its hash. A call of a tool is no label: one is enough."""
     counts: dict[int, int] = {}
     rows = longest = 0
     for row in source.rows(path, answer):
         if isinstance(row, Problem):
             continue
+        if row.values.get(CALL):
+            reason = f"row {row.number} answers with a call of a tool, which is no label"
+            return Taken(text_generation.NAME, None, reason)
         value = row.values.get("label")
         if value is None:
             continue

@@ -21,6 +21,8 @@ from models.datasets.problems import Problem
 
 # The virtual columns of a chat file: each row's two ends of the conversation.
 COLUMNS = ("text", "label")
+# Asked for beside those: True, and nothing else in the row, where a conversation ends in a call of a tool.
+CALL = "call"
 
 _KEYS = ("messages", "conversations")
 _LONG_LINE = re.compile(r'"(messages|conversations)"\s*:\s*\[\s*\{')
@@ -68,6 +70,9 @@ def read_rows(path: Path, columns: dict[str, str]) -> Iterator[Row | Problem]:
             yield _whole(row, columns["messages"])
             continue
         key = next((key for key in _KEYS if key in row.values), _KEYS[0])
+        if CALL in columns and _ends_in_call(row.values.get(key)):
+            yield Row(row.number, row.line, {CALL: True})
+            continue
         try:
             text, label, unused = _ends(row.values.get(key))
         except _Unusable as error:
@@ -76,7 +81,9 @@ def read_rows(path: Path, columns: dict[str, str]) -> Iterator[Row | Problem]:
             continue
         ends = {"text": text, "label": label}
         others = [f"key '{name[:40]}'" for name, value in row.values.items() if name != key and value is not None]
-        yield Row(row.number, row.line, {name: ends[own] for name, own in columns.items()}, unused=(*unused, *others))
+        yield Row(
+            row.number, row.line, {name: ends.get(own) for name, own in columns.items()}, unused=(*unused, *others)
+        )
 
 
 def _whole(row: Row, own: str) -> Row:
@@ -111,6 +118,14 @@ def _ends(messages: Any) -> tuple[str, str, list[str]]:
         raise _Unusable("has no user message with an assistant's answer after it", _ANSWERS)
     unused = {_name(message, place, chosen) for place, message in enumerate(messages) if place not in chosen}
     return _content(messages[chosen[0]]), _content(messages[chosen[1]]), sorted(unused)
+
+
+def _ends_in_call(messages: Any) -> bool:
+    """Return whether the last answer that is learned calls a tool: no label can stand for that."""
+    for message in reversed(messages if isinstance(messages, list) else []):
+        if isinstance(message, dict) and message.get("role") == "assistant" and message.get("weight") != 0:
+            return bool(message.get("tool_calls"))
+    return False
 
 
 def _is_call(message: dict[str, Any]) -> bool:

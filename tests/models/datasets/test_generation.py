@@ -88,6 +88,28 @@ def test_calls_of_tools_are_answers(examples):
     assert json.loads(found.input.tools) == [call]
 
 
+def calling(name, arguments="{}"):
+    return [{"id": "1", "type": "function", "function": {"name": name, "arguments": arguments}}]
+
+
+def called(number, **more):
+    answer = {"role": "assistant", "content": None, "tool_calls": calling("f", json.dumps({"n": number})), **more}
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+    return {"messages": [{"role": "user", "content": f"ask {number}"}, answer], "tools": tools}
+
+
+@pytest.mark.parametrize("more", [{}, {"content": "One moment."}, {"weight": 1}])
+@pytest.mark.parametrize("plain", [0, 12])
+def test_answers_that_call_tools_are_no_labels(profile, examples, plain, more):
+    labels = [chat(("user", f"mail {number}"), ("assistant", ("spam", "ham")[number % 2])) for number in range(plain)]
+    content = lines(*labels, *(called(number, **more) for number in range(12)))
+    found = profile(content)
+    assert (found.task, found.rows) == (TASK, plain + 12)
+    (note,) = [warning for warning in found.warnings if warning["code"] == "taken_for"]
+    assert f"row {plain + 1} answers with a call of a tool" in note["message"]
+    assert json.loads(examples(content)[-1].target.calls)[0]["function"]["name"] == "f"
+
+
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
