@@ -75,7 +75,8 @@ def check(settings: Settings, request: JobRequest, *, task: str | None) -> Check
 def write(session: Session, resources: Resources, customer: Customer, checked: CheckedRequest) -> Job:
     """Look up the files, adopt or make the model, write the queued job; the customer's lock is held.
 
-    Raises NotFound for a file, UnusableFile, UnsupportedStrategy, UnknownLabels, ModelMismatch.
+    Raises NotFound for a file, UnusableFile, UnsupportedStrategy, UnsupportedMethod, UnknownLabels,
+    ModelMismatch.
     """
     request = checked.request
     training = files.require(session, customer.id, request.training_file, param="training_file")
@@ -83,6 +84,7 @@ def write(session: Session, resources: Resources, customer: Customer, checked: C
     check_role(training)
     task = _task_of(training, request.task, checked.base)
     strategies.check(checked.strategy, task, checked.base, linear=checked.base.linear)
+    strategies.check_method(checked.hyperparameters["method"], task)
     _check_training(training, Hyperparameters(**checked.hyperparameters).rare())
     validation = None
     if request.validation_file is not None:

@@ -5,32 +5,41 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from models.datasets.tasks import TASKS
 from models.learning.contract.request import STRATEGIES, Hyperparameters, Strategy
 
-_HEAD = frozenset({"regularization", "features", "lexical"})
-_FITTED = _HEAD | {"n_epochs", "batch_size", "learning_rate", "learning_rate_multiplier"}
-_WRITTEN = _FITTED | {"method", "beta"}  # strategies of models that write, too
 _ROWS = frozenset(
     {"min_rows_per_label", "rare_labels", "long_rows"}
 )  # they decide what is read, whoever learns from it
+_HEAD = frozenset({"regularization", "features", "lexical"})
+_STEPS = frozenset({"n_epochs", "batch_size", "learning_rate", "learning_rate_multiplier"})
+_WRITTEN = _STEPS | {"method", "beta"}
 _USED: Mapping[Strategy, frozenset[str]] = {
     "zero-shot": frozenset(),
     "few-shot": frozenset(),
     "head": _HEAD,
-    "lora": _WRITTEN | {"lora_rank"},
-    "partial": _WRITTEN | {"trainable_blocks"},
-    "full": _WRITTEN,
-    "scratch": _FITTED,
+    "lora": _HEAD | _STEPS | {"lora_rank"},
+    "partial": _HEAD | _STEPS | {"trainable_blocks"},
+    "full": _HEAD | _STEPS,
+    "scratch": _HEAD | _STEPS,
 }
-# A detector's head is trained step by step; there is no penalty to choose and there are no features to name.
-_STEPS = frozenset({"n_epochs", "batch_size", "learning_rate", "learning_rate_multiplier"})
-_USED_BY_TASK: Mapping[str, Mapping[str, frozenset[str]]] = {
-    "object-detection": {
+# What else than features and a head learns a task.
+_USED_BY_LEARNER: Mapping[str, Mapping[str, frozenset[str]]] = {
+    "generation": {
+        "zero-shot": frozenset(),
+        "few-shot": frozenset(),
+        "lora": _WRITTEN | {"lora_rank"},
+        "dpo": _WRITTEN | {"lora_rank"},
+        "partial": _WRITTEN | {"trainable_blocks"},
+        "full": _WRITTEN,
+    },
+    # A detector's head is trained step by step; there is no penalty to choose and there are no features to name.
+    "detection": {
         "head-first": _STEPS,
         "head": _STEPS,
         "partial": _STEPS | {"trainable_blocks"},
         "full": _STEPS,
-    }
+    },
 }
 
 
@@ -55,4 +64,6 @@ def warnings(strategy: str, asked: Mapping[str, Any], task: str = "") -> list[di
 
 
 def _used(task: str) -> Mapping[str, frozenset[str]]:
-    return _USED_BY_TASK.get(task) or {str(name): names for name, names in _USED.items()}
+    known = TASKS.get(task)
+    own = None if known is None else _USED_BY_LEARNER.get(known.learner)
+    return own or {str(name): names for name, names in _USED.items()}

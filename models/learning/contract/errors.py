@@ -100,3 +100,13 @@ class UnsupportedStrategy(InvalidRequest):
 
     param = "strategy"
     message = "The strategy '{strategy}' is not one of {task} on the base model '{base}'. Use one of: {known}."
+
+
+class UnsupportedMethod(InvalidRequest):
+    """A method of models that write, for a task whose models do not write."""
+
+    param = "method"
+    message = (
+        "The method '{method}' learns which of two written answers is preferred, and {task} writes none. Leave the "
+        "method out, or use 'supervised'."
+    )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from models.backbones.registry import BackboneEntry, Kind
 from models.datasets import tasks
-from models.learning.contract.errors import NoLinearLayers, UnsupportedStrategy
+from models.learning.contract.errors import NoLinearLayers, UnsupportedMethod, UnsupportedStrategy
 from models.learning.contract.request import STRATEGIES, Strategy
 
 # A learner that is not here takes them all.
@@ -33,3 +33,9 @@ def check(strategy: str, task: str, base: BackboneEntry, *, linear: bool = True)
         raise UnsupportedStrategy(strategy=strategy, task=task, base=base.name, known=", ".join(known))
     if strategy == "lora" and not linear:
         raise NoLinearLayers(base=base.name)
+
+
+def check_method(method: str, task: str) -> None:
+    """Raise UnsupportedMethod for preferences (`dpo`) where no answers are written, of which one could be preferred."""
+    if method == "dpo" and tasks.find(task).learner != "generation":
+        raise UnsupportedMethod(method=method, task=task)

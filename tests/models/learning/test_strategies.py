@@ -8,7 +8,7 @@ import pytest
 
 from models.backbones.registry import MINILM, Kind
 from models.learning.contract import strategies
-from models.learning.contract.errors import NoLinearLayers, UnsupportedStrategy
+from models.learning.contract.errors import NoLinearLayers, UnsupportedMethod, UnsupportedStrategy
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,11 @@ def test_low_rank_matrices_need_linear_layers() -> None:
     with pytest.raises(NoLinearLayers, match=r"'photos' has none\. Use auto, head, partial"):
         strategies.check("lora", "image-classification", base, linear=base.linear)
     strategies.check("partial", "image-classification", base, linear=base.linear)
+
+
+def test_preferences_are_learned_between_written_answers_only() -> None:
+    for task in ("text-classification", "text-regression", "object-detection"):
+        with pytest.raises(UnsupportedMethod, match=f"'dpo' learns .* {task} writes none"):
+            strategies.check_method("dpo", task)
+        strategies.check_method("supervised", task)
+    strategies.check_method("dpo", "text-generation")

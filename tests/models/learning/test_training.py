@@ -168,6 +168,28 @@ def test_each_strategy_has_its_hyperparameters(strategy: str, asked: dict[str, o
     assert [name for warning in found for name in warning["hyperparameters"]] == named
 
 
+@pytest.mark.parametrize(
+    ("task", "strategy", "asked", "named", "where"),
+    [
+        ("text-classification", "full", {"method": "dpo", "beta": 0.3}, ["method", "beta"], ""),
+        ("text-classification", "head", {"beta": 0.3, "n_epochs": 2}, ["n_epochs", "beta"], ""),
+        ("text-classification", "head", {"n_epochs": 2}, ["n_epochs"], " It counts with lora or partial or full or"),
+        ("text-generation", "dpo", {"method": "dpo", "beta": 0.3, "lora_rank": 4}, [], ""),
+        ("text-generation", "full", {"regularization": 1.0, "beta": 0.3}, ["regularization"], ""),
+        ("text-generation", "few-shot", {"beta": 0.3}, ["beta"], " It counts with lora or partial or full."),
+        ("object-detection", "full", {"beta": 0.3}, ["beta"], ""),
+    ],
+)
+def test_each_kind_of_task_has_hyperparameters_of_its_own(
+    task: str, strategy: str, asked: dict[str, object], named: list[str], where: str
+) -> None:
+    found = effects.warnings(strategy, asked, task)
+    assert [name for warning in found for name in warning["hyperparameters"]] == named
+    if found:
+        _, _, counts = found[0]["message"].partition(f"no effect on a version by '{strategy}'.")
+        assert counts.startswith(where) if where else counts == ""
+
+
 def test_stops_at_every_stage(small_backbone: TextBackbone, few: Rows, make_request: RequestFactory) -> None:
     request = make_request(few, strategy="lora", hyperparameters=FAST_LORA, feature_cache_dir=None)
     for step in ("encoding", "fitting", "refining"):

@@ -10,7 +10,7 @@ import pytest
 from models.backbones import base_models_file
 from models.backbones.errors import BaseModelRetired
 from models.errors import InvalidRequest, JobError, NotFound
-from models.learning.contract.errors import UnsupportedStrategy
+from models.learning.contract.errors import UnsupportedMethod, UnsupportedStrategy
 from models.records.customers import Customer
 from models.services import claims, files, jobs
 from models.services.errors import (
@@ -91,6 +91,7 @@ def test_what_is_set_is_kept(bench: Bench, customer: MakeCustomer) -> None:
         ({"strategy": "lorra"}, UnknownStrategy, "Did you mean 'lora'"),
         ({"strategy": "few-shot"}, UnsupportedStrategy, "Use one of: auto, zero-shot, head, lora, partial, full, scra"),
         ({"strategy": "few-shot", "model": "minilm"}, UnsupportedStrategy, "not one of text-classification on"),
+        ({"hyperparameters": {"method": "dpo", "beta": 0.3}}, UnsupportedMethod, "text-classification writes none"),
         ({"hyperparameters": {"n_epoch": 3}}, UnknownHyperparameter, "Did you mean 'n_epochs'"),
         ({"hyperparameters": {"n_epochs": 0}}, InvalidHyperparameter, "whole number from 1"),
         ({"hyperparameters": {"n_epochs": 2.5}}, InvalidHyperparameter, "whole number"),
