@@ -40,7 +40,7 @@ def audit(
         events = list(client.each("/v1/audit", most=limit, **only))
     if as_json:
         for event in events:
-            out.print(json.dumps(event), soft_wrap=True, markup=False)
+            out.print(json.dumps(event), soft_wrap=True)
         return
     rows = [
         [

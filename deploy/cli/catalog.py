@@ -152,7 +152,7 @@ def _show_model(client: Client, name: str, *, as_json: bool) -> None:
     every = list(client.each(f"/v1/models/{model['id']}/versions"))
     shown = next((version for version in every if version["version"] == model["version"]), None)
     if as_json:
-        out.print_json(data={**model, "versions": [version["version"] for version in every], "shown": shown})
+        console.show_json({**model, "versions": [version["version"] for version in every], "shown": shown})
         return
     report = _whole_report(client, shown or {})
     console.show_lines(

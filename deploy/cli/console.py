@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
+from collections.abc import Iterable
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.highlighter import JSONHighlighter
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -16,9 +20,28 @@ from models.errors import GraftError
 
 _WIDE = 240
 
+# Control characters, which a terminal obeys; newline and tab are layout.
+_VISIBLE = dict.fromkeys((*range(9), *range(11, 32), *range(0x7F, 0xA0)), "\ufffd")
+_ESCAPED = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}  # those that JSON leaves as they are
+
+
+class _Terminal(Console):
+    """A console for texts, labels and names of customers: nothing in them is markup, and nothing steers the terminal.
+
+    Styles come from `Text`; what is escaped here is the text of segments, before their styles become escape sequences.
+    """
+
+    def __init__(self, *, stderr: bool, width: int | None) -> None:
+        super().__init__(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=segment.text.translate(_VISIBLE))
+
+
 # In a pipe there is no width to fit into: a row stays a line.
-out = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
-err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _WIDE)
+out = _Terminal(stderr=False, width=None if sys.stdout.isatty() else _WIDE)
+err = _Terminal(stderr=True, width=None if sys.stderr.isatty() else _WIDE)
 
 _STATUS_STYLES = {
     "succeeded": "green",
@@ -50,7 +73,7 @@ def show_error(error: GraftError) -> None:
             table.add_column(name, overflow="fold")
         for row in rows:
             cells = ("" if row.get(name) is None else str(row[name]) for name in names)
-            table.add_row(*(Text(in_commands(cell)) for cell in cells))
+            table.add_row(*(_cell(in_commands(cell)) for cell in cells))
         err.print(table)
     if isinstance(error, ApiRefused):
         mend = error.error.get("mend")
@@ -58,6 +81,16 @@ def show_error(error: GraftError) -> None:
             err.print(Text(f"Mend: {in_commands(mend)}"))
         parts = [error.code, f"HTTP {error.http_status}", *([error.request_id] if error.request_id else [])]
         err.print(Text(" · ".join(parts), style="dim"))
+
+
+def show_json(data: Any) -> None:
+    """Print an object as JSON, a field a line."""
+    out.print(JSONHighlighter()(as_json(data, indent=2)), soft_wrap=True)
+
+
+def as_json(data: Any, *, indent: int | None = None) -> str:
+    """Return an object as JSON: letters as they are, control characters as escapes, all of them."""
+    return json.dumps(data, ensure_ascii=False, indent=indent).translate(_ESCAPED)
 
 
 def show_table(columns: list[str], rows: list[list[Any]], *, empty: str) -> None:
@@ -69,7 +102,7 @@ def show_table(columns: list[str], rows: list[list[Any]], *, empty: str) -> None
     for column in columns:
         table.add_column(column, overflow="fold", no_wrap=column == "id")
     for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text("" if cell is None else str(cell)) for cell in row))
+        table.add_row(*(cell if isinstance(cell, Text) else _cell("" if cell is None else str(cell)) for cell in row))
     out.print(table)
 
 
@@ -105,3 +138,8 @@ def duration(seconds: float | None) -> str:
         return f"{seconds:.1f} s" if isinstance(seconds, float) and seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _cell(text: str) -> Text:
+    # Before a column is measured: control characters have no width, and what stands for them has.
+    return Text(text.translate(_VISIBLE))

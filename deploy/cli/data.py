@@ -59,10 +59,10 @@ def check(
     except InvalidDataset as error:
         if not as_json:
             raise
-        out.print_json(data={"error": {**error.as_dict(), "total": error.total}})
+        console.show_json({"error": {**error.as_dict(), "total": error.total}})
         raise typer.Exit(1) from None
     if as_json:
-        out.print_json(data=found)
+        console.show_json(found)
         return
     show_profile(found)
     words = [str(file), *(["--task", task] if task else [])]
@@ -89,13 +89,13 @@ def files(
         if reference is not None:
             found = client.get(f"/v1/files/{file_id(client, reference)}")
             if as_json:
-                out.print_json(data=found)
+                console.show_json(found)
             else:
                 show_profile({"file": found["id"], "name": found["filename"], **found})
             return
         listed = list(client.each("/v1/files", most=limit))
     if as_json:
-        out.print_json(data=listed)
+        console.show_json(listed)
         return
     rows = [
         [

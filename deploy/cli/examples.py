@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from deploy.cli.client import Client
+from deploy.cli.console import as_json
 from deploy.cli.errors import ApiRefused
 from models.datasets import reading
 from models.datasets.examples import TextPair
@@ -30,7 +30,7 @@ def call_of(client: Client, job: dict[str, Any], file: Path | None = None) -> st
     medium = _FILES.get(task.modality) if task else None
     if medium is not None:
         return f"{head} -F file=@{medium}"
-    body = shlex.quote(json.dumps({"inputs": [_input(client, job, file)]}, ensure_ascii=False))
+    body = shlex.quote(as_json({"inputs": [_input(client, job, file)]}))
     return f'{head} -H "Content-Type: application/json" \\\n  -d {body}'
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -82,7 +81,7 @@ def predict(
             for index, (text, prediction) in enumerate(zip(batch, answer["predictions"], strict=True)):
                 if as_json:
                     line = {"input": text, **prediction, "truncated": index in cut}
-                    sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
+                    sys.stdout.write(console.as_json(line) + "\n")
                 else:
                     out.print(Text.assemble((text, "dim"), "  ", *answer_line(prediction)))
             truncated += len(cut)
@@ -128,7 +127,7 @@ def answer_line(prediction: dict[str, Any]) -> list[tuple[str, str] | str]:
             edges = ", ".join(f"{found['box'][side]:.0f}" for side in ("left", "top", "right", "bottom"))
             parts += [(str(found["label"]), "bold"), f" {found['score']:.3f} ({edges})  "]
         return parts or ["(none)"]
-    return [(json.dumps(prediction, ensure_ascii=False), "bold")]
+    return [(console.as_json(prediction), "bold")]
 
 
 def _task_of(found: dict[str, Any], model: str) -> Task:

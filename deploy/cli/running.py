@@ -162,6 +162,5 @@ def _show_banner(deployment: Deployment) -> None:
             f"  export GRAFT_API_KEY=$(graft keys create acme)\n"
             f"  graft train {_SAMPLE} --suffix tickets\n",
             soft_wrap=True,
-            markup=False,
         )
     console.err.print(logs)

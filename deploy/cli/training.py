@@ -168,7 +168,7 @@ def show_job(found: dict[str, Any], *, warned: Sequence[dict[str, Any]] = ()) ->
 def _show_one(client: Client, reference: str, *, as_json: bool) -> None:
     found = client.get(f"{JOBS}/{job_id(client, reference)}")
     if as_json:
-        out.print_json(data=found)
+        console.show_json(found)
         return
     show_job(found)
     show_report(found.get("report") or {})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -59,7 +58,7 @@ def ask(client: Client, model: dict[str, Any], name: str, texts: Sequence[str], 
 
 def _end(asked: str, answer: str, *, as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(json.dumps({"input": asked, "text": answer}, ensure_ascii=False) + "\n")
+        sys.stdout.write(console.as_json({"input": asked, "text": answer}) + "\n")
     else:
         out.print()
 

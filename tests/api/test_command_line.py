@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from deploy.cli.client import Client
 from deploy.cli.connection import Connection
+from deploy.cli.console import err, out
 from deploy.cli.examples import call_of
 from deploy.cli.main import app
 from deploy.cli.wording import in_commands
@@ -305,6 +306,29 @@ def test_warnings_are_printed_as_soon_as_a_job_is_accepted(graft: Graft, tenant:
     for warning in job["warnings"]:
         assert warning["message"] in started.stderr
     assert "NAME=VALUE" in graft("train", str(rows), "--hyperparameter", "n_epochs").stderr
+
+
+def test_texts_and_labels_are_neither_markup_nor_commands_of_the_terminal(
+    graft: Graft, publish: Publish, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As they are in a curl call to copy; control characters show as what cannot be shown, and in JSON as escapes."""
+    label, shown = "[/x] :dog: \x1b[31mred\x1b]0;pwn\x7f\x9b", "[/x] :dog: \ufffd[31mred\ufffd]0;pwn\ufffd\ufffd"
+    rows = tmp_path / "t.csv"
+    rows.write_text("text,label\n" + "".join(f"text {n} of {n % 2},{('b', label)[n % 2]}\n" for n in range(8)))
+    checked = graft("check", str(rows))
+    assert checked.exit_code == 0, checked.stderr
+    assert shown in checked.stdout
+    publish("tickets", labels=(label, f"{label} 2"))
+    answer = graft("predict", "tickets", "text [/x] \x1b[2J")
+    assert answer.stdout.startswith(f"text [/x] \ufffd[2J  {shown}"), answer.stderr
+    for command in (("check", str(rows), "--json"), ("predict", "tickets", "one", "--json")):
+        written = graft(*command).stdout
+        assert r"\u001b[31mred\u001b]0;pwn\u007f\u009b" in written
+        assert "\x9b" not in written
+        assert json.dumps(label)[1:-1] in json.dumps(json.loads(written))
+    for console in (out, err):
+        console.print("text [/x] 0 :dog: \x1b[2J", soft_wrap=True)
+    assert capsys.readouterr() == ("text [/x] 0 :dog: \ufffd[2J\n",) * 2
 
 
 def test_the_call_that_is_shown_fits_the_task(server: Server, tenant: Tenant, tmp_path: Path, publish: Publish) -> None:
