@@ -94,7 +94,7 @@ def change(name: Name, body: ChangeModel, caller: Caller, resources: ControlPlan
 
 @router.delete("/{model}", responses=answers(409), dependencies=[needs("manage")])
 def delete(request: Request, name: Name, caller: Caller, resources: ControlPlane) -> Deleted:
-    """Delete a model of yours with all of its versions."""
+    """Delete a model of yours with all of its versions; a new one of its name goes on counting behind their numbers."""
     model = catalog.delete_model(resources, caller.customer_id, name)
     context.of(request).note_change(caller.customer_id, model.name)
     return Deleted(id=model.full_name, object="model")

@@ -98,7 +98,7 @@ def delete_model(
     server: Server = None,
     key: Key = None,
 ) -> None:
-    """Delete a model with all of its versions."""
+    """Delete a model with all of its versions. Their numbers are not used again, not by a new model of its name."""
     if not yes:
         typer.confirm(f"Delete {model} and all of its versions?", abort=True)
     with Client(as_customer(server, key)) as client, suggesting_models(client, model):

@@ -13,6 +13,7 @@ from models.errors import NotFound
 from models.records.base import Base
 from models.records.clock import read_clock
 from models.records.pages import Order, Page, fetch_page
+from models.records.retired_models import find_last_number
 
 LIVE = "live"
 _MOST_STEPS = 100  # that an alias can be moved back
@@ -150,10 +151,11 @@ def has_versions(session: Session, model_id: str) -> bool:
 
 
 def next_number(session: Session, model: Model) -> int:
-    """Take the number of the next version, which no version had before; hold the model's lock."""
+    """Take the number of the next version, which none of this name had before; hold the model's lock."""
     # Processes from before schema 0003 count from the versions that there are, and leave `last_number` alone.
     newest = session.scalar(select(func.max(ModelVersion.number)).where(ModelVersion.model_id == model.id)) or 0
-    model.last_number = max(model.last_number, newest) + 1
+    retired = find_last_number(session, model.customer_id, model.name)
+    model.last_number = max(model.last_number, newest, retired) + 1
     return model.last_number
 
 

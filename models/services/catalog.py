@@ -11,7 +11,7 @@ from sqlalchemy import delete as sql_delete
 from models.backbones import registry
 from models.errors import NotFound
 from models.identifiers import is_name
-from models.records import audit, changes, customers, job_events, jobs, versions
+from models.records import audit, changes, customers, job_events, jobs, retired_models, versions
 from models.records.pages import Page
 from models.records.transitions import UNFINISHED
 from models.records.versions import LIVE, Alias, Model, ModelVersion
@@ -81,6 +81,7 @@ def set_promotion(resources: Resources, customer_id: str, name: str, rule: str) 
 def delete_model(resources: Resources, customer_id: str, name: str) -> Model:
     """Remove a model with its versions, aliases and objects. Its jobs and what they cost stay on record.
 
+    A new model of its name goes on counting where this one ended, so that a pinned name never means other weights.
     Raises NotFound, and ModelInUse while a job is making a version of it.
     """
     with resources.database.transaction() as session:
@@ -94,6 +95,7 @@ def delete_model(resources: Resources, customer_id: str, name: str) -> Model:
             caches.announce_version(session, customer_id, manifest_sha256)
         for table in (Alias, ModelVersion):
             session.execute(sql_delete(table).where(table.model_id == model.id))
+        retired_models.retire(session, customer_id, model.name, model.last_number)
         session.delete(model)
         audit.record(session, resources.actor, "model.deleted", customer_id, model.id)
         changes.record(session, "model", customer_id, model.name)

@@ -17,6 +17,7 @@ from models.records.job_events import JobEvent
 from models.records.jobs import Job
 from models.records.keys import ApiKey
 from models.records.pages import Page
+from models.records.retired_models import RetiredModel
 from models.records.training_shares import TrainingShare
 from models.records.usage import UsageRecord
 from models.records.versions import Alias, Model, ModelVersion
@@ -94,6 +95,7 @@ def delete(resources: Resources, customer_id: str) -> DeletionReport:
             ModelVersion: ModelVersion.model_id.in_(models),
             Job: Job.customer_id == customer_id,
             Model: Model.customer_id == customer_id,
+            RetiredModel: RetiredModel.customer_id == customer_id,
             File: File.customer_id == customer_id,
             ApiKey: ApiKey.customer_id == customer_id,
             UsageRecord: UsageRecord.customer_id == customer_id,

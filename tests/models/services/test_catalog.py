@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from models.errors import JobError, NotFound
 from models.records.customers import Customer
-from models.services import catalog, changes, claims, jobs, usage
+from models.services import catalog, changes, claims, customers, jobs, usage
 from models.services.errors import (
     AliasIsLive,
     InvalidAlias,
@@ -208,9 +208,17 @@ def test_deleting_a_model(resources: Resources, bench: Bench, customer: MakeCust
     assert jobs.get(resources, acme.id, done.id).status == "succeeded"
     assert jobs.checkpoints_page(resources, acme.id, done.id).data == []
     assert len(usage.list_page(resources, acme.id, 0, 1e11).data) == 2
-    # The name is free again.
+    # The name is free again; what was pinned to the old model's versions does not get the new one's.
     bench.succeed(acme, suffix="tickets")
-    assert catalog.resolve(resources, acme.id, "tickets").number == 1
+    assert catalog.resolve(resources, acme.id, "tickets").number == 2
+    with pytest.raises(NoSuchVersion):
+        catalog.resolve(resources, acme.id, "tickets@1")
+    for number in (3, 4):
+        catalog.delete_model(resources, acme.id, "tickets")
+        bench.succeed(acme, suffix="tickets")
+        assert catalog.resolve(resources, acme.id, f"tickets@{number}").number == number
+    catalog.delete_model(resources, acme.id, "tickets")
+    assert customers.delete(resources, acme.id).removed["retired_models"] == 1
 
 
 def test_lists(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:

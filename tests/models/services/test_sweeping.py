@@ -229,6 +229,7 @@ def test_deleting_a_customer_reports_what_went(resources: Resources, bench: Benc
         "model_versions": 1,
         "jobs": 2,
         "models": 1,
+        "retired_models": 0,
         "files": 2,
         "api_keys": 1,
         "usage_records": 1,
