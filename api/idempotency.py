@@ -29,6 +29,7 @@ class Once:
     scope: str
     key: str | None
     target: str
+    refresh_s: float = idempotency.REFRESH_S
 
     def answer(
         self,
@@ -69,7 +70,8 @@ class Once:
         if replay is not None:
             return _json(replay.body, replay.status, {"idempotent-replayed": "true"})
         try:
-            body = create(digest).model_dump(mode="json")
+            with idempotency.hold(self.resources, self.scope, self.key, refresh_s=self.refresh_s):
+                body = create(digest).model_dump(mode="json")
         except BaseException:
             idempotency.abandon(self.resources, self.scope, self.key)
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import String, cast, delete, select
+from sqlalchemy import String, cast, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -13,7 +13,10 @@ from models.records.clock import clock
 
 
 class IdempotentAnswer(Base):
-    """An answer kept under its key. `scope`: the customer's id, or `operator`; `status`: NULL until it is there."""
+    """An answer kept under its key. `scope`: the customer's id, or `operator`; `status`: NULL until it is there.
+
+    `created_at`: when its request was last known to be worked on.
+    """
 
     __tablename__ = "idempotent_answers"
 
@@ -41,6 +44,12 @@ def find(session: Session, scope: str, key: str) -> IdempotentAnswer | None:
     """Return the row of this key, held against other writers."""
     statement = select(IdempotentAnswer).where(IdempotentAnswer.scope == scope, IdempotentAnswer.key == key)
     return session.scalar(statement.with_for_update().execution_options(populate_existing=True))
+
+
+def touch(session: Session, scope: str, key: str) -> None:
+    """Note that a request is still being worked on, unless it has its answer."""
+    own = (IdempotentAnswer.scope == scope, IdempotentAnswer.key == key, IdempotentAnswer.status.is_(None))
+    session.execute(update(IdempotentAnswer).where(*own).values(created_at=clock()))
 
 
 def remove(session: Session, scope: str, key: str) -> None:

@@ -1,17 +1,20 @@
 """`Idempotency-Key`: the same key and body replay the first answer, the same key and another body are a conflict.
 
 A route that creates a job hands a token to `jobs.submit`, which writes the job and the answer in one transaction.
-Other routes call `begin` before their work and `finish` or `abandon` after it.
+Other routes call `begin` before their work, `hold` around it and `finish` or `abandon` after it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.orm import Session
 
+from models.errors import Unavailable
 from models.records import idempotency
 from models.records.clock import clock
 from models.records.idempotency import IdempotentAnswer
@@ -20,8 +23,10 @@ from models.services.errors import IdempotencyMismatch, InvalidIdempotencyKey, R
 from models.services.resources import Resources
 
 KEEP_S = 24 * 3_600.0
-# A first request that has not been answered for so long died with its process; the next one may take its place.
+# A first request that nobody has held for so long died with its process; the next one may take its place.
 IN_PROGRESS_S = 60.0
+# Four refusals of the database before a request that is alive is taken for dead.
+REFRESH_S = 12.0
 _KEY_CHARS = 255
 
 
@@ -64,6 +69,26 @@ def begin(
             raise RequestInProgress(key=key)
         row.created_at = now
         return None
+
+
+@contextlib.contextmanager
+def hold(resources: Resources, scope: str, key: str, *, refresh_s: float = REFRESH_S) -> Iterator[None]:
+    """Keep a request that has begun from being taken for dead while the context lasts, be it for minutes."""
+    done = threading.Event()
+
+    def refresh() -> None:
+        while not done.wait(refresh_s):
+            # The work goes on without the database, and may end when it is back.
+            with contextlib.suppress(Unavailable), resources.database.transaction() as session:
+                idempotency.touch(session, scope, key)
+
+    refresher = threading.Thread(target=refresh, name="idempotency", daemon=True)
+    refresher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        refresher.join()
 
 
 def finish(resources: Resources, scope: str, key: str, status: int, body: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,20 +14,24 @@ import anyio
 import httpx
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import event, exc
+from sqlalchemy import event, exc, select, update
 
 from api import job_creation
 from api.application import create_app
+from api.idempotency import Once
 from api.job_creation import AskedJob
+from api.schemas.base import Deleted
 from api.schemas.job_creation import CreateJob, Method, MethodSettings
 from api.uploads import Upload
 from models.learning.contract.request import STRATEGIES
+from models.records.clock import clock
 from models.records.customers import Customer
 from models.records.database import DatabaseUnavailable
+from models.records.idempotency import IdempotentAnswer
 from models.records.jobs import Job
 from models.services import customers, files, jobs, keys
-from models.services.errors import FileInUse, RateQuotaExceeded
-from models.services.idempotency import IdempotencyToken
+from models.services.errors import FileInUse, RateQuotaExceeded, RequestInProgress
+from models.services.idempotency import IN_PROGRESS_S, IdempotencyToken
 from models.services.resources import Resources, open_resources
 from models.settings import Settings
 
@@ -73,6 +78,27 @@ def test_a_commit_of_unknown_fate_is_told_as_such_and_keeps_the_files(
         job_creation.submit(resources, acme.id, asked, None)
     (job,) = jobs.list_page(resources, acme.id).data
     assert _files(resources, acme) == _of(job)
+
+
+def test_a_request_that_takes_minutes_is_done_once(resources: Resources) -> None:
+    once = Once(resources, "operator", "key", "POST /v1/files", refresh_s=0.01)
+    recent = select(IdempotentAnswer.key).where(IdempotentAnswer.created_at > clock() - IN_PROGRESS_S)
+    first, second = Deleted(id="file-1", object="file"), Deleted(id="file-2", object="file")
+
+    def create() -> Deleted:
+        with resources.database.transaction() as session:
+            session.execute(update(IdempotentAnswer).values(created_at=clock() - IN_PROGRESS_S - 1))
+        deadline, refreshed = time.monotonic() + 20, False
+        while not refreshed:
+            assert time.monotonic() < deadline, "nobody refreshed it"
+            time.sleep(0.01)
+            with resources.database.reading() as session:
+                refreshed = session.scalar(recent) is not None
+        with pytest.raises(RequestInProgress):
+            once.answer({}, lambda: second)
+        return first
+
+    assert once.answer({}, create).body == once.answer({}, lambda: second).body
 
 
 def test_a_refused_job_takes_its_files_along(

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from models.records.clock import clock
 from models.records.customers import Customer
@@ -30,6 +31,17 @@ BODY, OTHER = "a" * 64, "b" * 64
 def _age(resources: Resources, seconds: float) -> None:
     with resources.database.transaction() as session:
         session.execute(update(IdempotentAnswer).values(created_at=clock() - seconds))
+
+
+def _wait_until_refreshed(resources: Resources) -> None:
+    recent = select(IdempotentAnswer.key).where(IdempotentAnswer.created_at > clock() - idempotency.IN_PROGRESS_S)
+    deadline = time.monotonic() + 20
+    while True:
+        with resources.database.reading() as session:
+            if session.scalar(recent) is not None:
+                return
+        assert time.monotonic() < deadline, "nobody refreshed it"
+        time.sleep(0.01)
 
 
 def test_an_answer_is_replayed(resources: Resources) -> None:
@@ -61,6 +73,23 @@ def test_a_request_that_died_is_taken_over(resources: Resources) -> None:
     assert idempotency.begin(resources, "operator", "key", BODY) is None
     with pytest.raises(RequestInProgress):
         idempotency.begin(resources, "operator", "key", BODY)
+
+
+def test_a_request_that_takes_long_is_not_taken_over(resources: Resources) -> None:
+    idempotency.begin(resources, "operator", "key", BODY)
+    with idempotency.hold(resources, "operator", "key", refresh_s=0.01):
+        for _ in range(3):
+            _age(resources, idempotency.IN_PROGRESS_S + 1)
+            _wait_until_refreshed(resources)
+            with pytest.raises(RequestInProgress):
+                idempotency.begin(resources, "operator", "key", BODY)
+        idempotency.finish(resources, "operator", "key", 200, {"id": "file-1"})
+        assert idempotency.begin(resources, "operator", "key", BODY) == Replay(200, {"id": "file-1"})
+    # Once nobody holds it, a request without an answer is as dead as any.
+    with idempotency.hold(resources, "operator", "other", refresh_s=0.01):
+        idempotency.begin(resources, "operator", "other", BODY)
+    _age(resources, idempotency.IN_PROGRESS_S + 1)
+    assert idempotency.begin(resources, "operator", "other", BODY) is None
 
 
 def test_answers_are_forgotten_after_a_day(resources: Resources) -> None:
