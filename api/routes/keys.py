@@ -73,7 +73,10 @@ def rotate(
     once: OnceOnly,
     body: RotateKey | None = None,
 ) -> Response:
-    """Issue a key in the place of another one, which stays valid for `grace_seconds`."""
+    """Issue a key in the place of another one, which stays valid for `grace_seconds`.
+
+    Both count until then, and one more than the quota of keys is allowed: `quota_exceeded` if there is one already.
+    """
     asked = body or RotateKey()
 
     def create() -> IssuedKeyObject:

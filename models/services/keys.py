@@ -101,15 +101,23 @@ def list_page(
 
 
 def rotate(resources: Resources, customer_id: str, key_id: str, *, grace_s: float = 0) -> IssuedKey:
-    """Make a successor of the same name; the old key expires after the grace. Raises NotFound, KeyNotActive."""
+    """Make a successor of the same name; the old key expires after the grace.
+
+    While a grace lasts there is one key more, and so there may be one more than the quota: who has all keys that it may
+    have can still rotate. Only one, or they would pile up; without a grace a key can always be replaced.
+
+    Raises NotFound, KeyNotActive, QuotaExceeded.
+    """
     with resources.database.transaction() as session:
-        customers.lock(session, customer_id)
+        customer = customers.lock(session, customer_id)
         old = keys.require(session, customer_id, key_id)
         now = resources.database.now(session)
         if old.revoked_at is not None:
             raise KeyNotActive(id=key_id, state="revoked")
         if old.expires_at is not None and old.expires_at <= now:
             raise KeyNotActive(id=key_id, state="expired")
+        if grace_s > 0:
+            quotas.check(session, resources.settings, customer, {"keys": 0})
         issued = _make(customer_id, old.name, old.scopes, old.expires_at, now)
         session.add(issued.key)
         if grace_s > 0:

@@ -8,8 +8,9 @@ import pytest
 from models.errors import NotFound
 from models.records.customers import Customer
 from models.records.keys import KeyStatus
-from models.services import changes, customers, keys
-from models.services.errors import InvalidMetadata, InvalidName, KeyNotActive, NameTaken
+from models.services import accounts, changes, customers, keys
+from models.services.accounts import AccountChange
+from models.services.errors import InvalidMetadata, InvalidName, KeyNotActive, NameTaken, QuotaExceeded
 from models.services.resources import Resources
 
 MakeCustomer = Callable[..., Customer]
@@ -59,6 +60,21 @@ def test_rotation(resources: Resources, customer: MakeCustomer) -> None:
     with pytest.raises(KeyNotActive, match="expired"):
         keys.rotate(resources, acme.id, expired.key.id)
     assert keys.find(resources, keys.hash_secret(newest.secret)) is not None
+
+
+def test_rotations_with_a_grace_exceed_the_quota_by_one_key(resources: Resources, customer: MakeCustomer) -> None:
+    acme = customer()
+    accounts.update(resources, acme.id, AccountChange(limits={"keys": 2}))
+    first, second = (keys.issue(resources, acme.id, name=name).key.id for name in ("first", "second"))
+    successor = keys.rotate(resources, acme.id, first, grace_s=60).key.id
+    for key_id in (first, second, successor):
+        with pytest.raises(QuotaExceeded):
+            keys.rotate(resources, acme.id, key_id, grace_s=60)
+    # A key that has leaked is replaced whatever the quota.
+    second = keys.rotate(resources, acme.id, second).key.id
+    assert len(keys.list_page(resources, acme.id, status=["valid"]).data) == 3
+    keys.revoke(resources, acme.id, first)
+    keys.rotate(resources, acme.id, second, grace_s=60)
 
 
 def test_keys_are_listed_by_their_state(resources: Resources, customer: MakeCustomer) -> None:
