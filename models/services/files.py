@@ -29,7 +29,7 @@ from models.services.resources import Resources
 from models.services.validation.cancellation import Cancellation
 from models.services.validation.messages import Order
 from models.settings import Settings
-from models.storage.errors import StorageUnavailable
+from models.storage.errors import ObjectMissing, StorageUnavailable
 from models.storage.keys import file_key
 
 # What a set to learn from needs is not asked of one to score on. OpenAI calls those `evals`.
@@ -130,7 +130,12 @@ def list_page(
 
 def open_content(resources: Resources, customer_id: str, file_id: str) -> BinaryIO:
     """Stream a file as it was uploaded; raises NotFound."""
-    return resources.store.open(get(resources, customer_id, file_id).object_key)
+    file = get(resources, customer_id, file_id)
+    try:
+        return resources.store.open(file.object_key)
+    except ObjectMissing:
+        get(resources, customer_id, file_id)  # it may have been deleted meanwhile, and is then not found
+        raise
 
 
 def delete(resources: Resources, customer_id: str, file_id: str) -> File:

@@ -4,8 +4,10 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from models.backbones import registry
 from models.datasets.errors import InvalidDataset
@@ -14,6 +16,7 @@ from models.records.customers import Customer
 from models.services import files, jobs
 from models.services.errors import FileInUse
 from models.services.resources import Resources
+from models.storage.errors import ObjectMissing
 
 from .conftest import Bench
 
@@ -107,3 +110,28 @@ def test_deleting_a_file(resources: Resources, bench: Bench, customer: MakeCusto
     with pytest.raises(NotFound):
         files.delete(resources, acme.id, training.id)
     assert resources.store.exists(validation.object_key)
+
+
+def test_a_file_that_is_deleted_while_it_is_opened_is_not_found(
+    resources: Resources, bench: Bench, customer: MakeCustomer
+) -> None:
+    acme = customer()
+    deleted, lost = bench.file(acme), bench.file(acme)
+
+    engine, begun = resources.database.engine, False
+
+    def delete(*_: Any) -> None:
+        nonlocal begun
+        if not begun:
+            begun = True
+            files.delete(resources, acme.id, deleted.id)
+
+    event.listen(engine, "checkin", delete)  # when the file has been looked up
+    with pytest.raises(NotFound):
+        files.open_content(resources, acme.id, deleted.id)
+    event.remove(engine, "checkin", delete)
+    assert begun
+    # What is there and has lost its object is no fault of the caller's.
+    resources.store.delete(lost.object_key)
+    with pytest.raises(ObjectMissing):
+        files.open_content(resources, acme.id, lost.id)
