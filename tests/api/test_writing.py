@@ -159,6 +159,15 @@ def test_answers_keep_to_a_schema(acme: Tenant) -> None:
     assert caught.value.param == "response_format"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_schema_that_cannot_be_kept_to_is_400_before_a_stream_begins(acme: Tenant, stream: bool) -> None:
+    endless = {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": endless}}
+    body = {"model": MODEL, "messages": HELLO, "response_format": form, "stream": stream}
+    answer = acme.http.post("/v1/chat/completions", json=body)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "response_format"), answer.text
+
+
 @pytest.mark.parametrize(
     ("choice", "names", "reason"),
     [
