@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import structlog
 import torch
 
+from models.errors import InvalidRequest
 from models.serving.errors import DeviceMemoryFull, PassFailed, QueueFull, ShuttingDown
 from models.serving.generation.blocks import BlockPool
 from models.serving.generation.pace import StepPace
@@ -90,16 +91,19 @@ class Engine:
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join)
 
+    def check_room(self, customer_id: str, answers: int, *, preparing: int) -> None:
+        """Raise QueueFull if a customer may not have so many answers beside those that are being prepared.
+
+        Raises ShuttingDown.
+        """
+        with self._changed:
+            self._refuse_beyond_limit(customer_id, answers, preparing=preparing)
+
     def submit(self, choices: Sequence[Choice]) -> None:
         """Begin to write the choices of one request. Raises QueueFull and ShuttingDown."""
         customer = choices[0].owner.customer_id
         with self._changed:
-            if self._closed:
-                raise ShuttingDown()
-            waiting, limit = self._unfinished[customer], self._limits.queue_per_customer
-            if waiting and waiting + len(choices) > limit:
-                seconds = max(1, round(waiting / self._limits.sequences * max(self._pace.step_s, 0.01) * 100))
-                raise QueueFull(waiting=waiting, limit=limit, rows=len(choices), seconds=seconds, retry_after_s=seconds)
+            self._refuse_beyond_limit(customer, len(choices))
             self._unfinished[customer] += len(choices)
             self._joining.extend(choices)
             now = time.perf_counter()
@@ -131,6 +135,14 @@ class Engine:
     def busy(self) -> bool:
         """True while a step is computed."""
         return self._computing
+
+    def _refuse_beyond_limit(self, customer_id: str, answers: int, *, preparing: int = 0) -> None:
+        if self._closed:
+            raise ShuttingDown()
+        waiting, limit = self._unfinished[customer_id] + preparing, self._limits.queue_per_customer
+        if waiting and waiting + answers > limit:
+            seconds = max(1, round(waiting / self._limits.sequences * max(self._pace.step_s, 0.01) * 100))
+            raise QueueFull(waiting=waiting, limit=limit, rows=answers, seconds=seconds, retry_after_s=seconds)
 
     def _run(self) -> None:
         if self._one_thread:
@@ -205,6 +217,9 @@ class Engine:
                 raise PassFailed()
             allowed = None if choice.constraint is None else choice.constraint.allowed()
             piece = choice.take(choice.sampler.choose(scores_V, allowed), self._token_bytes)
+        except InvalidRequest as error:  # a schema that is given up on
+            self._fail([choice], error)
+            return []
         except Exception as error:
             log.error("generation.choice_failed", error=repr(error), trace=traceback.format_exc(limit=-3))
             self._fail([choice], error)

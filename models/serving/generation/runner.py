@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from models.serving.generation.constraints import Constraint, ConstraintCompiler
 from models.serving.generation.engine import Engine, EngineLimits
 from models.serving.generation.memory import KeyValueMemory, block_bytes
 from models.serving.generation.passes import Writer
+from models.serving.generation.preparation import Preparation
 from models.serving.generation.requests import Choice, OpenWriting
 from models.serving.generation.sampling import Sampler
 from models.serving.generation.scheduler import Sequence as TokenSequence
@@ -62,6 +64,7 @@ class GenerationRunner:
             one_thread=on_cpu,
             name=backbone.entry.name,
         )
+        self._preparation = Preparation(self.engine.check_room)
         self.engine.start()
 
     @classmethod
@@ -118,7 +121,8 @@ class GenerationRunner:
 
     async def write(self, customer_id: str, adapter: WritingAdapter, request: WriteRequest) -> OpenWriting:
         """Begin to answer. Raises InvalidInput, ContextLengthExceeded, QueueFull, ShuttingDown."""
-        tokens, constraints = await asyncio.to_thread(self._prepare, adapter, request)
+        prepare = functools.partial(self._prepare, adapter, request)
+        tokens, constraints = await self._preparation.run(customer_id, request.choices, prepare)
         most = longest_answer(
             request, prompt=len(tokens), context=self.most_tokens, default=self._settings.generation_max_tokens
         )
@@ -152,11 +156,14 @@ class GenerationRunner:
 
     async def close(self) -> None:
         """Finish what is being written, then stop."""
+        self._preparation.close()
         await self.engine.close()
 
     def _prepare(self, adapter: WritingAdapter, request: WriteRequest) -> tuple[list[int], list[Constraint]]:
         """Return the prompt's tokens and the choices' constraints; blocks."""
         of_customer = bool(adapter.customer_id)
         tokens = prompt_tokens(self.backbone.tokenizer, adapter.prompt, request, of_customer=of_customer)
-        schema = request.schema
-        return tokens, [] if schema is None else [self._compiler.compile(schema) for _ in range(request.choices)]
+        if request.schema is None:
+            return tokens, []
+        first = self._compiler.compile(request.schema)
+        return tokens, [first, *(first.copy() for _ in range(request.choices - 1))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -25,6 +26,7 @@ from models.serving.conversations import Written, longest_answer, prompt_tokens,
 from models.serving.errors import ArtifactBroken, GenerationInterrupted, OwnBlocksNotServed, ShuttingDown
 from models.serving.generation.blocks import root_digest
 from models.serving.generation.constraints import ConstraintCompiler
+from models.serving.generation.preparation import Preparation
 from models.serving.generation.token_bytes import TokenBytes
 from models.serving.pass_counts import WAIT_BOUNDS_S, Distribution, PassCounts
 from models.serving.shared_compute import SharedCompute
@@ -61,6 +63,7 @@ class UpstreamRunner:
         self._turns = Turns(
             places=settings.generation_sequences, queue_per_customer=settings.generation_queue_per_customer
         )
+        self._preparation = Preparation(self._turns.check_room)
         self._client = VllmClient(settings)
         self.loaded = LoadedAdapters(self._client, settings.generation_upstream_adapters)
         self._readers: set[asyncio.Task[None]] = set()
@@ -152,7 +155,8 @@ class UpstreamRunner:
             self.loaded.release(adapter)
 
         try:
-            tokens = await asyncio.to_thread(self._prepare, adapter, request)
+            prepare = functools.partial(self._prepare, adapter, request)
+            tokens = await self._preparation.run(customer_id, request.choices, prepare)
             asked_at = time.perf_counter()
             await self._turns.take(customer_id, request.choices)
         except BaseException:
@@ -174,6 +178,7 @@ class UpstreamRunner:
     async def close(self) -> None:
         """Read what is being written to its end, then stop."""
         self._closed = True
+        self._preparation.close()
         while self._readers:
             await asyncio.wait(self._readers)
         await self.loaded.close()

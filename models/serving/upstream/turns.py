@@ -44,14 +44,18 @@ class Turns:
         """Number of answers that wait for a place."""
         return sum(self._waiting_of(customer) for customer in self._waiting)
 
-    async def take(self, customer: str, places: int) -> None:
-        """Wait for places, for all choices of a request at once. Raises QueueFull."""
-        unfinished = self._held[customer] + self._waiting_of(customer)
-        if unfinished and unfinished + places > self._limit:
+    def check_room(self, customer_id: str, answers: int, *, preparing: int = 0) -> None:
+        """Raise QueueFull if a customer may not have so many answers beside those that are being prepared."""
+        unfinished = self._held[customer_id] + self._waiting_of(customer_id) + preparing
+        if unfinished and unfinished + answers > self._limit:
             seconds = _SECONDS_PER_ROUND * max(1, round(unfinished / self._places))
             raise QueueFull(
-                waiting=unfinished, limit=self._limit, rows=places, seconds=seconds, retry_after_s=float(seconds)
+                waiting=unfinished, limit=self._limit, rows=answers, seconds=seconds, retry_after_s=float(seconds)
             )
+
+    async def take(self, customer: str, places: int) -> None:
+        """Wait for places, for all choices of a request at once. Raises QueueFull."""
+        self.check_room(customer, places)
         if customer not in self._served:
             self._served[customer] = min(self._served.values(), default=0)
         waiter = _Waiter(places)

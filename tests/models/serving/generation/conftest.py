@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,9 +20,8 @@ from models.backbones.decoder import LINEAR_LAYERS
 from models.backbones.writing import DecoderBackbone, load_decoder
 from models.services.catalog import ResolvedVersion
 from models.serving.generation.adapters import WritingAdapter
-from models.serving.generation.requests import OpenWriting
 from models.serving.generation.runner import GenerationRunner
-from models.serving.writing import Piece, SamplingParams, WriteRequest
+from models.serving.writing import Piece, SamplingParams, WriteRequest, Writing
 from models.settings import Settings
 from tests.device import DEVICE
 from tests.models.backbones import decoder_checkpoints
@@ -89,11 +89,24 @@ def adapter(runner: GenerationRunner, customer: str, *parts: Part, prompt: Promp
     return runner.assemble(artifact(runner.backbone, *parts, prompt=prompt), version(customer))
 
 
+class SlowSchema(dict[str, Any]):
+    """A schema whose compiling waits; `begun` counts how often it was begun."""
+
+    def __init__(self, going_on: threading.Event) -> None:
+        super().__init__(type="object")
+        self.begun, self._going_on = 0, going_on
+
+    def items(self) -> Any:  # as `json.dumps` reads it
+        self.begun += 1
+        assert self._going_on.wait(60)
+        return super().items()
+
+
 def chat(text: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": text}]
 
 
-async def collect(writing: OpenWriting) -> list[Piece]:
+async def collect(writing: Writing) -> list[Piece]:
     pieces = []
     async with asyncio.timeout(60):
         while (piece := await writing.next()) is not None:

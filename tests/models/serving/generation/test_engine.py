@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from models.artifacts.prompt import Prompt
 from models.backbones.precision import has_bf16
 from models.backbones.writing import DecoderBackbone, load_decoder
-from models.serving.errors import ContextLengthExceeded, PassFailed, QueueFull
+from models.serving.errors import ContextLengthExceeded, InvalidInput, PassFailed, QueueFull
 from models.serving.generation.adapters import WritingAdapter
 from models.serving.generation.blocks import BLOCK_TOKENS
 from models.serving.generation.runner import GenerationRunner
@@ -23,6 +24,7 @@ from tests.device import DEVICE
 from tests.models.serving.conftest import until
 from tests.models.serving.generation.conftest import (
     GREEDY,
+    SlowSchema,
     adapter,
     answer,
     chat,
@@ -186,6 +188,68 @@ def test_answers_keep_to_a_schema(tiny: DecoderBackbone, play: Play) -> None:
             for at in range(4):
                 text = "".join(piece.text for piece in pieces if piece.choice == at)
                 jsonschema.validate(json.loads(text), schema)
+
+    play(run())
+
+
+def test_one_customers_schemas_stop_nobody_else(tiny: DecoderBackbone, play: Play) -> None:
+    going_on, asked = threading.Event(), 40  # more than the event loop has default threads
+    schemas = [SlowSchema(going_on) for _ in range(asked)]
+
+    async def run() -> None:
+        async with running(tiny, generation_queue_per_customer=asked) as runner:
+            base = runner.plain_adapter()
+
+            def ask(schema: SlowSchema) -> asyncio.Task[str]:
+                return asyncio.create_task(answer(runner, base, chat("Hi"), schema=schema))
+
+            leaving, *waiting = [ask(schema) for schema in schemas]
+            try:
+                await until(lambda: any(schema.begun for schema in schemas))
+                with pytest.raises(QueueFull):  # before anything is computed for it
+                    await runner.write("acme", base, WriteRequest(chat("Hi")))
+                leaving.cancel()  # its thread goes on
+                async with asyncio.timeout(20):
+                    assert await asyncio.to_thread(lambda: True)  # as keys and aliases are looked up
+                    assert await answer(runner, base, chat("Hi"), customer="zeta")
+                assert sum(schema.begun for schema in schemas) == 1  # one of a customer at a time
+            finally:
+                going_on.set()
+            assert all(text.startswith("{") for text in await asyncio.gather(*waiting))
+
+    play(run())
+
+
+def test_a_schema_is_compiled_once_for_all_choices(tiny: DecoderBackbone, play: Play) -> None:
+    going_on = threading.Event()
+    going_on.set()
+    schema = SlowSchema(going_on)
+
+    async def run() -> None:
+        async with running(tiny) as runner:
+            request = WriteRequest(chat("Hi"), GREEDY, choices=4, schema=schema)
+            assert await collect(await runner.write("acme", runner.plain_adapter(), request))
+            assert schema.begun == 1
+
+    play(run())
+
+
+@pytest.mark.parametrize(
+    ("schema", "reason"),
+    [
+        ({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}, "cannot be held to this schema"),
+        ({"enum": ["x" * 100 + str(at) for at in range(400)]}, "32,768 are accepted"),
+    ],
+)
+def test_a_schema_that_cannot_be_kept_to_is_refused_before_an_answer(
+    tiny: DecoderBackbone, play: Play, schema: Any, reason: str
+) -> None:
+    async def run() -> None:
+        async with running(tiny) as runner:
+            with pytest.raises(InvalidInput, match=reason) as caught:
+                await runner.write("acme", runner.plain_adapter(), WriteRequest(chat("Hi"), schema=schema))
+            assert caught.value.param == "response_format"
+            assert runner.engine.unfinished == 0
 
     play(run())
 

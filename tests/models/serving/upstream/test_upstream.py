@@ -6,6 +6,7 @@ The server is a stand-in (`vllm_stand_in`).
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,14 @@ from models.serving.errors import (
     GenerationUnavailable,
     InvalidInput,
     OwnBlocksNotServed,
+    QueueFull,
 )
 from models.serving.predictor import PredictCall, Predictor
 from models.serving.writing import SamplingParams, WriteRequest
 from models.serving.written_answer import WriteCall
 from models.settings import Settings
 from tests.models.serving.conftest import until
-from tests.models.serving.generation.conftest import artifact, chat, low_rank, own_block
+from tests.models.serving.generation.conftest import SlowSchema, artifact, chat, collect, low_rank, own_block
 from tests.models.serving.upstream.vllm_stand_in import VllmStandIn, serving
 
 ASKED = chat("Where is it?")
@@ -234,6 +236,34 @@ def test_a_server_that_is_down_is_found_when_it_is_back(
             await predictor.close()
 
     asyncio.run(run())
+
+
+def test_one_customers_schemas_stop_nobody_else(customer: Callable[..., Customer], predicting: Any) -> None:
+    acme, zeta = customer("acme"), customer("zeta")
+    going_on, asked = threading.Event(), 40  # more than the event loop has default threads
+    schemas = [SlowSchema(going_on) for _ in range(asked)]
+
+    async def run() -> None:
+        async with predicting(generation_queue_per_customer=asked) as (predictor, runner):
+
+            async def ask(schema: SlowSchema | None) -> str:
+                writing = await runner.write(acme.id, runner.plain_adapter(), WriteRequest(ASKED, schema=schema))
+                return "".join(piece.text for piece in await collect(writing))
+
+            waiting = [asyncio.create_task(ask(schema)) for schema in schemas]
+            try:
+                await until(lambda: any(schema.begun for schema in schemas))
+                with pytest.raises(QueueFull):
+                    await ask(None)
+                async with asyncio.timeout(20):
+                    assert await asyncio.to_thread(lambda: True)  # as keys and aliases are looked up
+                    assert await _write(predictor, zeta, "tiny-writer")
+                assert sum(schema.begun for schema in schemas) == 1
+            finally:
+                going_on.set()
+            assert all(await asyncio.gather(*waiting))
+
+    asyncio.run(asyncio.wait_for(run(), 90))
 
 
 def test_what_cannot_be_written_there_is_refused_here(
