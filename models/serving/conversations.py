@@ -13,8 +13,9 @@ from models.artifacts.prompt import Prompt
 from models.backbones.chat_template import ChatTokenizer
 from models.datasets.examples import Conversation, Input
 from models.datasets.limits import Limits
-from models.serving.errors import ContextLengthExceeded, InvalidInput
+from models.serving.errors import ContextLengthExceeded, InvalidInput, is_servers_fault
 from models.serving.inputs import read_text
+from models.serving.usage import Work
 from models.serving.writing import Message, SamplingParams, WriteRequest, Writing
 from models.settings import Settings
 
@@ -31,6 +32,7 @@ class Written:
     tokens: int = 0
     compute_s: float = 0.0
     seconds: float = 0.0
+    begun: int = 0  # inputs of which anything was read
     truncated: tuple[int, ...] = ()  # what is too long is refused
     rows: Mapping[int, Any] = field(default_factory=dict)
 
@@ -61,9 +63,15 @@ def read_conversation(value: Any, param: str, limits: Limits) -> Input:
 
 
 async def write_each(
-    write: Callable[[WriteRequest], Awaitable[Writing]], inputs: Sequence[Input], settings: Settings
+    write: Callable[[WriteRequest], Awaitable[Writing]],
+    inputs: Sequence[Input],
+    settings: Settings,
+    count: Callable[[Work], None] | None = None,
 ) -> Written:
-    """Write an answer to each input, greedily. Raises what `write` does; leaves with its caller."""
+    """Write an answer to each input, greedily. Raises what `write` does; leaves with its caller.
+
+    `count` is called once with what was computed, however it ends, if it is not by the server's fault.
+    """
     began_at = time.perf_counter()
     # As many at a time as are written at a time: a long list would fill the customer's queue.
     places = asyncio.Semaphore(min(settings.generation_sequences, settings.generation_queue_per_customer))
@@ -76,15 +84,23 @@ async def write_each(
                 written.outputs[index] = await _whole(writing)
             finally:
                 writing.close()
-                written.tokens += writing.prompt_tokens + writing.completion_tokens
-                written.compute_s += writing.compute_s
+                if tokens := writing.read_tokens + writing.completion_tokens:
+                    written.begun += 1
+                    written.tokens += tokens
+                    written.compute_s += writing.compute_s
 
+    at_fault = False
     try:
         async with asyncio.TaskGroup() as tasks:
             for index, each in enumerate(inputs):
                 tasks.create_task(answer(index, _messages(each)))
     except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
+        error = failures.exceptions[0]
+        at_fault = is_servers_fault(error)
+        raise error from None
+    finally:
+        if count is not None and written.begun and not at_fault:
+            count(Work(written.begun, written.tokens, written.compute_s))
     written.seconds = time.perf_counter() - began_at
     return written
 

@@ -85,3 +85,8 @@ class OwnBlocksNotServed(Conflict):
         "Version {version} of '{model}' has blocks of its own (strategy {strategy}), and the server that writes "
         "answers here takes low-rank matrices only. Train the model with the strategy lora or auto."
     )
+
+
+def is_servers_fault(error: BaseException) -> bool:
+    """Return whether an error is none that the caller can mend: what it ended is not counted."""
+    return not isinstance(error, GraftError) or error.status >= 500

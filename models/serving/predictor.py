@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -157,8 +158,7 @@ class Predictor:
             adapter = await self.cache.get(version)
         task = tasks.find(adapter.task)
         inputs = await self._read(runner, adapter, task, call)
-        answered = await runner.submit(call.customer_id, adapter, inputs)
-        self._count(call.customer_id, version.full_name, answered, kind="prediction")
+        answered = await self._submit(call.customer_id, version, runner, adapter, inputs)
         predictions = await decode(task, adapter, answered, top_k=call.top_k, min_score=call.min_score)
         timings = answered.timings_ms()
         timings["total"] = (time.perf_counter() - began_at) * 1e3
@@ -242,6 +242,22 @@ class Predictor:
             ]
 
         return await asyncio.to_thread(read) if is_slow_to_read(adapter.task) else read()
+
+    async def _submit(
+        self,
+        customer_id: str,
+        version: ResolvedVersion,
+        runner: Runner[Any],
+        adapter: ServedAdapter,
+        inputs: Sequence[Input],
+    ) -> Answered:
+        """Answer inputs and count it; of what is written, also what was computed for a caller that leaves."""
+        if runner_of(version) == WRITING_RUNNER:
+            count = functools.partial(self.meter.count, customer_id, version.full_name)
+            return await cast("WritingRunner[Any]", runner).submit(customer_id, adapter, inputs, count)
+        answered = await runner.submit(customer_id, adapter, inputs)
+        self._count(customer_id, version.full_name, answered, kind="prediction")
+        return answered
 
     def _writing_base(self, name: str) -> bool:
         entry = registry.entries(self._settings).get(name)

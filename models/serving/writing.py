@@ -1,16 +1,18 @@
 """The interface between the predictor and runners whose answers are written token by token. No tensors.
 
 `write` answers at once with a `Writing`: its pieces come as they are written, of all choices in turn. Whoever stops
-listening closes it; what was computed until then is counted.
+listening closes it; what was computed until then is counted, unless a fault of the server's has ended it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar
 
-from models.serving.runner import Runner, ServedAdapter
+from models.datasets.examples import Input
+from models.serving.runner import Answered, Runner, ServedAdapter
+from models.serving.usage import Work
 
 Message = Mapping[str, Any]
 FinishReason = Literal["stop", "length", "tool_calls"]
@@ -67,7 +69,11 @@ class Writing(Protocol):
 
     @property
     def prompt_tokens(self) -> int:
-        """Number of tokens that were read."""
+        """Number of the prompt's tokens."""
+
+    @property
+    def read_tokens(self) -> int:
+        """How many of them were read so far, cached ones included."""
 
     @property
     def cached_tokens(self) -> int:
@@ -81,6 +87,10 @@ class Writing(Protocol):
     def compute_s(self) -> float:
         """Its share of the engine's time so far."""
 
+    @property
+    def failed(self) -> bool:
+        """Whether a fault of the server's has ended it."""
+
     async def next(self) -> Piece | None:
         """Return the next piece, None behind the last one. Raises what the engine failed with."""
 
@@ -93,6 +103,18 @@ AdapterT = TypeVar("AdapterT", bound=ServedAdapter)
 
 class WritingRunner(Runner[AdapterT], Protocol[AdapterT]):
     """A runner that writes."""
+
+    async def submit(
+        self,
+        customer_id: str,
+        adapter: AdapterT,
+        inputs: Sequence[Input],
+        count: Callable[[Work], None] | None = None,
+    ) -> Answered:
+        """Write an answer to each input; raises what `write` raises.
+
+        `count` is called once with what was computed, however it ends, if it is not by the server's fault.
+        """
 
     def plain_adapter(self) -> AdapterT:
         """Return the base as it is, for whoever asks for it by its own name."""

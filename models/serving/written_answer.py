@@ -35,10 +35,11 @@ class WrittenAnswer:
             yield piece
 
     def close(self) -> None:
-        """Stop writing and count what was read and written."""
+        """Stop writing and count what was read and written, unless a fault of the server's has ended it."""
         if self._closed:
             return
         self._closed = True
         self.writing.close()
-        tokens = self.writing.prompt_tokens + self.writing.completion_tokens
-        self._meter.count(self._customer_id, self.model, Work(1, tokens, self.writing.compute_s))
+        tokens = self.writing.read_tokens + self.writing.completion_tokens
+        if tokens and not self.writing.failed:
+            self._meter.count(self._customer_id, self.model, Work(1, tokens, self.writing.compute_s))

@@ -202,6 +202,7 @@ class Engine:
         for piece in computed:
             choice: Choice = piece.sequence.owner
             choice.owner.compute_s += spent_s * piece.rows / rows
+            choice.owner.read_tokens = max(choice.owner.read_tokens, min(piece.stop, piece.sequence.prompt))
             prompts += piece.rows if piece.rows > 1 else 0
             if piece.ends:
                 delivered += self._continue(choice, scores[id(choice)])

@@ -27,6 +27,7 @@ class OpenWriting(PieceQueue):
     loop: asyncio.AbstractEventLoop
     prompt_tokens: int
     left: int  # choices that have not ended
+    read_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
     compute_s: float = 0.0
@@ -109,4 +110,4 @@ def deliver(pieces: Iterable[tuple[OpenWriting, Piece | BaseException | None]]) 
 
 def _put(pieces: list[tuple[OpenWriting, Piece | BaseException | None]]) -> None:
     for writing, piece in pieces:
-        writing.pieces.put_nowait(piece)
+        writing.put(piece)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -30,6 +30,7 @@ from models.serving.generation.scheduler import Sequence as TokenSequence
 from models.serving.generation.token_bytes import TextStream, TokenBytes
 from models.serving.pass_counts import PassCounts
 from models.serving.shared_compute import SharedCompute
+from models.serving.usage import Work
 from models.serving.writing import WriteRequest
 from models.settings import Settings
 
@@ -115,9 +116,16 @@ class GenerationRunner:
         """Return a user's message or a conversation; raises InvalidInput."""
         return read_conversation(value, param, limits)
 
-    async def submit(self, customer_id: str, adapter: WritingAdapter, inputs: Sequence[Input]) -> Written:
+    async def submit(
+        self,
+        customer_id: str,
+        adapter: WritingAdapter,
+        inputs: Sequence[Input],
+        count: Callable[[Work], None] | None = None,
+    ) -> Written:
         """Write an answer to each input, greedily. Raises what `write` raises; leaves with its caller."""
-        return await write_each(lambda request: self.write(customer_id, adapter, request), inputs, self._settings)
+        write = functools.partial(self.write, customer_id, adapter)
+        return await write_each(write, inputs, self._settings, count)
 
     async def write(self, customer_id: str, adapter: WritingAdapter, request: WriteRequest) -> OpenWriting:
         """Begin to answer. Raises InvalidInput, ContextLengthExceeded, QueueFull, ShuttingDown."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import safetensors.torch
@@ -34,6 +34,7 @@ from models.serving.upstream.adapters import LoadedAdapters, UpstreamAdapter
 from models.serving.upstream.client import NotLoaded, VllmClient, context_length
 from models.serving.upstream.turns import Turns
 from models.serving.upstream.writing import UpstreamWriting, completion_body
+from models.serving.usage import Work
 from models.serving.writing import WriteRequest
 from models.settings import Settings
 
@@ -136,9 +137,16 @@ class UpstreamRunner:
         """Return a user's message or a conversation; raises InvalidInput."""
         return read_conversation(value, param, limits)
 
-    async def submit(self, customer_id: str, adapter: UpstreamAdapter, inputs: Sequence[Input]) -> Written:
+    async def submit(
+        self,
+        customer_id: str,
+        adapter: UpstreamAdapter,
+        inputs: Sequence[Input],
+        count: Callable[[Work], None] | None = None,
+    ) -> Written:
         """Write an answer to each input, greedily. Raises what `write` raises; leaves with its caller."""
-        return await write_each(lambda request: self.write(customer_id, adapter, request), inputs, self._settings)
+        write = functools.partial(self.write, customer_id, adapter)
+        return await write_each(write, inputs, self._settings, count)
 
     async def write(self, customer_id: str, adapter: UpstreamAdapter, request: WriteRequest) -> UpstreamWriting:
         """Begin to answer, once it is the customer's turn.

@@ -74,6 +74,11 @@ class UpstreamWriting(PieceQueue):
     compute_s: float = 0.0  # of another machine, which does not say
     _reader: asyncio.Task[None] | None = None
 
+    @property
+    def read_tokens(self) -> int:
+        """All of the prompt: the server was given it, and says nothing of how far it is."""
+        return self.prompt_tokens
+
     def begin(self, answer: httpx.Response, on_end: Callable[[], None]) -> asyncio.Task[None]:
         """Read the stream from now on, however fast it is listened to; `on_end` is called once it is closed."""
         self._reader = asyncio.create_task(self._read(answer, on_end), name="upstream")
@@ -88,13 +93,13 @@ class UpstreamWriting(PieceQueue):
         try:
             async for event in _events(answer):
                 for piece in self._pieces_of(event):
-                    self.pieces.put_nowait(piece)
-            self.pieces.put_nowait(None)
+                    self.put(piece)
+            self.put(None)
         except GraftError as error:
-            self.pieces.put_nowait(error)
+            self.put(error)
         except (httpx.HTTPError, ValueError, KeyError, TypeError, IndexError) as error:
             log.error("upstream.interrupted", error=repr(error))
-            self.pieces.put_nowait(GenerationInterrupted(reason=type(error).__name__))
+            self.put(GenerationInterrupted(reason=type(error).__name__))
         finally:
             try:
                 await answer.aclose()

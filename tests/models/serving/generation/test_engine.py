@@ -330,6 +330,33 @@ def test_a_customers_queue_is_bounded(tiny: DecoderBackbone, play: Play) -> None
     play(run())
 
 
+def test_what_was_read_and_written_is_counted(tiny: DecoderBackbone, play: Play) -> None:
+    endless = SamplingParams(max_tokens=300, temperature=0.0, logit_bias={2: -1e9})
+
+    async def run() -> None:
+        async with running(tiny, generation_sequences=1) as runner:
+            begun = await runner.write("acme", runner.plain_adapter(), WriteRequest(chat("Hi"), endless))
+            await begun.next()
+            waiting = await runner.write("acme", runner.plain_adapter(), WriteRequest(chat("Hi"), GREEDY))
+            assert waiting.prompt_tokens == begun.prompt_tokens == begun.read_tokens
+            assert waiting.read_tokens == 0
+            for writing in (begun, waiting):
+                writing.close()
+            await until(lambda: runner.engine.unfinished == 0)
+            assert (waiting.read_tokens, waiting.completion_tokens, waiting.failed) == (0, 0, False)
+
+            def broken(stretches: Any) -> Any:
+                raise RuntimeError("of the device")
+
+            runner.engine._compute = broken
+            failing = await runner.write("acme", runner.plain_adapter(), WriteRequest(chat("Hi"), GREEDY))
+            with pytest.raises(RuntimeError):
+                await collect(failing)
+            assert failing.failed
+
+    play(run())
+
+
 def test_inputs_of_predict_are_answered_in_order(tiny: DecoderBackbone, play: Play) -> None:
     async def run() -> None:
         async with running(tiny, generation_sequences=2, generation_max_tokens=8) as runner:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,9 +18,10 @@ from models.records.customers import Customer
 from models.records.versions import ModelVersion
 from models.services import customers
 from models.services.resources import Resources
-from models.serving.errors import InvalidInput
+from models.serving.errors import ContextLengthExceeded, InvalidInput
 from models.serving.predictor import PredictCall, Predictor
-from models.serving.writing import WriteRequest
+from models.serving.runners import WRITING_RUNNER
+from models.serving.writing import SamplingParams, WriteRequest
 from models.serving.written_answer import WriteCall
 from models.settings import Settings
 from tests.models.backbones import decoder_checkpoints
@@ -50,6 +52,12 @@ def settings(settings: Settings, tiny: DecoderBackbone, tmp_path: Path) -> Setti
 def publish(resources: Resources, tmp_path: Path) -> Callable[[Customer, Artifact], ModelVersion]:
     """Publishes a further version of the customer's model `writer`, promoted."""
     return lambda owner, made: written_versions.publish(resources, owner, made, tmp_path)
+
+
+def _counted(predictor: Predictor) -> tuple[int, int, int]:
+    """Requests, rows and tokens that were counted so far."""
+    sums = predictor.meter._sums.values()
+    return sum(one.requests for one in sums), sum(one.rows for one in sums), sum(one.tokens for one in sums)
 
 
 @asynccontextmanager
@@ -114,3 +122,69 @@ def test_versions_write_beside_each_other(
             await until(lambda: len(predictor.cache) == 1)
 
     asyncio.run(run())
+
+
+def test_what_was_computed_is_counted_once_however_it_ends(
+    customer: Callable[..., Customer],
+    resources: Resources,
+    settings: Settings,
+    tiny: DecoderBackbone,
+    publish: Callable[[Customer, Artifact], ModelVersion],
+) -> None:
+    acme = customer("acme")
+    publish(acme, artifact(tiny, low_rank(tiny, 1)))
+    asked = ["Where is it?"] * 3
+    each = len(tiny.encode_chat(chat(asked[0]), add_generation_prompt=True))
+
+    async def run() -> None:
+        async with predicting(settings.model_copy(update={"generation_sequences": 1}), resources) as predictor:
+            runner: Any = await predictor._runners.get(WRITING_RUNNER, "tiny-writer")
+            engine, going_on = runner.engine, threading.Event()
+            compute, steps = engine._compute, 0
+
+            def stopping(stretches: Any) -> Any:
+                nonlocal steps
+                steps += 1
+                assert steps < 12 or going_on.wait(60)
+                return compute(stretches)
+
+            # An input is refused behind those that are answered.
+            with pytest.raises(ContextLengthExceeded):
+                await predictor.predict(PredictCall(acme.id, acme.name, "writer", [*asked, "x" * 600]))
+            requests, rows, tokens = _counted(predictor)
+            assert (requests, rows, tokens) == (1, 3, 3 * each + engine.written)
+
+            # The caller leaves while the second one is written.
+            before, engine._compute = engine.written, stopping
+            leaving = asyncio.create_task(predictor.predict(PredictCall(acme.id, acme.name, "writer", asked)))
+            await until(lambda: steps == 12)
+            leaving.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await leaving
+            done = engine.written - before
+            assert _counted(predictor) == (2, rows + 2, tokens + 2 * each + done)
+            going_on.set()
+            await until(lambda: engine.unfinished == 0)
+
+            # What waits and what fails by the server's fault costs nothing.
+            counted, endless = _counted(predictor), SamplingParams(400, temperature=0.0, logit_bias={2: -1e9})
+            going_on.clear()
+            held, waiting = [
+                await predictor.write(WriteCall(acme.id, "writer", WriteRequest(chat("Hi"), endless))) for _ in range(2)
+            ]
+            waiting.close()
+            assert _counted(predictor) == counted
+
+            def broken(stretches: Any) -> Any:
+                raise RuntimeError("of the device")
+
+            engine._compute = broken
+            going_on.set()
+            with pytest.raises(RuntimeError):
+                _ = [piece async for piece in held.pieces()]
+            held.close()
+            with pytest.raises(RuntimeError):
+                await predictor.predict(PredictCall(acme.id, acme.name, "writer", asked))
+            assert _counted(predictor) == counted
+
+    asyncio.run(asyncio.wait_for(run(), 90))
