@@ -16,6 +16,8 @@ from api.schemas.chat import CreateChatCompletion, Message
 from api.writing.requests import sampling_of, schema_of
 from api.writing.streams import DONE, WrittenStream, begin, gather, guarded, interleave, line, usage_of
 from api.writing.tool_calls import ToolUse, tool_use
+from models.datasets.formats.messages import read_calls
+from models.datasets.problems import BadValue
 from models.identifiers import new_id
 from models.serving.errors import InvalidInput
 from models.serving.predictor import Predictor
@@ -29,7 +31,7 @@ async def answer(request: Request, predictor: Predictor, body: CreateChatComplet
     """Write the assistant's next message, whole or as a stream."""
     tools = tool_use(body.tools, body.tool_choice)
     written = WriteRequest(
-        prompt=[_message(message) for message in body.messages],
+        prompt=[_message(message, at) for at, message in enumerate(body.messages)],
         params=sampling_of(
             body,
             max_tokens=body.max_completion_tokens or body.max_tokens,
@@ -129,11 +131,15 @@ def _token(token: TokenLogprob) -> dict[str, Any]:
     return {"token": token.text, "logprob": max(token.logprob, -9999.0), "bytes": list(token.data)}
 
 
-def _message(message: Message) -> dict[str, Any]:
+def _message(message: Message, at: int) -> dict[str, Any]:
     if message.other_parts:
         raise InvalidBody(
             reason=f"A message has a part of type '{message.other_parts[0][:40]}': only text is read.", param="messages"
         )
+    try:
+        read_calls({"tool_calls": message.tool_calls})
+    except BadValue as error:
+        raise InvalidBody(reason=f"messages[{at}] {error.reason}. {error.mend}", param="messages") from error
     beside = {name: value for name in _BESIDE_CONTENT if (value := getattr(message, name)) is not None}
     role = {"developer": "system", "function": "tool"}.get(message.role, message.role)
     return {"role": role, "content": message.text, **beside}

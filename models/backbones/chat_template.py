@@ -16,6 +16,9 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
+from models.datasets.formats.messages import function_of, read_calls
+from models.datasets.problems import BadValue, excerpt
+
 Message = Mapping[str, Any]
 
 # Stand for a message's content while the template is rendered; from the range that Unicode leaves to private use.
@@ -55,7 +58,7 @@ class ChatTokenizer:
     ) -> list[int]:
         """Return the tokens of a conversation; with `add_generation_prompt` those after which an answer begins.
 
-        Raises ValueError where the template refuses the roles in this order.
+        Raises ValueError where the template refuses the roles in this order, and for what is no message.
         """
         plain = [_plain(message, self._source) for message in messages]
         if not any(control in message["content"] for message in plain for control in self._controls):
@@ -85,7 +88,8 @@ class ChatTokenizer:
             return self._template.render(
                 messages=messages, tools=tools, add_generation_prompt=add_generation_prompt, **self._special
             )
-        except TemplateError as error:
+        except (TemplateError, TypeError, AttributeError, ValueError, RecursionError) as error:
+            # What a template does with a message that it does not expect is its own.
             raise ValueError(f"the base's chat template does not take these messages: {error}") from error
 
     @staticmethod
@@ -108,21 +112,29 @@ def _plain(message: Message, template: str) -> dict[str, Any]:
     The notation is Hermes', which most small models that call tools were trained on.
     """
     content = message.get("content") or ""
+    if not isinstance(content, str | list) or not isinstance(message.get("role"), str):
+        raise ValueError("a message has a role that is a text, and a content that is a text or a list of its parts")
     if not isinstance(content, str):
         content = "\n".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
-    calls = message.get("tool_calls") or []
+    try:
+        calls = read_calls(message)
+    except BadValue as error:
+        raise ValueError(f"a message {error.reason}. {error.mend}") from error
     if calls and "tool_calls" not in template:
-        lines = [content] if content else []
-        for call in calls:
-            function = call.get("function", call)
-            arguments = function.get("arguments", {})
-            if isinstance(arguments, str):
-                with contextlib.suppress(ValueError):  # then it stays as it was written
-                    arguments = json.loads(arguments)
-            spelt = json.dumps({"name": function.get("name", ""), "arguments": arguments}, ensure_ascii=False)
-            lines.append(f"<tool_call>\n{spelt}\n</tool_call>")
-        content = "\n".join(lines)
+        content = "\n".join([content] * bool(content) + [_spell_call(function_of(call)) for call in calls])
     return {**message, "content": content}
+
+
+def _spell_call(function: Mapping[str, Any]) -> str:
+    name, arguments = function.get("name", ""), function.get("arguments", {})
+    try:
+        if isinstance(arguments, str):
+            with contextlib.suppress(ValueError):  # then it stays as it was written
+                arguments = json.loads(arguments)
+        spelt = json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False)
+    except RecursionError:
+        raise ValueError(f"the arguments of a call of '{excerpt(name, 40)}' are nested too deeply") from None
+    return f"<tool_call>\n{spelt}\n</tool_call>"
 
 
 def _template(folder: Path, settings: Mapping[str, Any]) -> str:

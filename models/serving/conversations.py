@@ -9,10 +9,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from models.artifacts.prompt import Prompt
 from models.backbones.chat_template import ChatTokenizer
 from models.datasets.examples import Conversation, Input
+from models.datasets.formats.messages import read_calls
 from models.datasets.limits import Limits
+from models.datasets.problems import BadValue
 from models.serving.errors import ContextLengthExceeded, InvalidInput, is_servers_fault
 from models.serving.inputs import read_text
 from models.serving.usage import Work
@@ -56,10 +60,19 @@ def read_conversation(value: Any, param: str, limits: Limits) -> Input:
         if not isinstance(message, dict) or not {"role", "content"} <= set(message):
             reason = f"{param}[{at}] must be a message such as {{'role': 'user', 'content': '…'}}."
             raise InvalidInput(reason=reason, param=param)
+        if not isinstance(message["role"], str):
+            raise InvalidInput(reason=f"{param}[{at}].role must be a text, such as 'user'.", param=param)
+        try:
+            read_calls(message)
+        except BadValue as error:
+            raise InvalidInput(reason=f"{param}[{at}] {error.reason}. {error.mend}", param=param) from error
         read_text(message["content"], f"{param}[{at}].content", limits)
     if not messages:
         raise InvalidInput(reason=f"{param} holds no message.", param=param)
-    return Conversation(json.dumps(messages))
+    try:
+        return Conversation(orjson.dumps(messages).decode())
+    except orjson.JSONEncodeError as error:
+        raise InvalidInput(reason=f"{param} is nested too deeply.", param=param) from error
 
 
 async def write_each(
@@ -116,7 +129,9 @@ def prompt_tokens(tokenizer: ChatTokenizer, own: Prompt, request: WriteRequest, 
         try:
             tokens = tokenizer.encode_chat(own.before(prompt), tools=request.tools, add_generation_prompt=True)
         except ValueError as error:
-            raise InvalidInput(reason=f"These messages cannot be read: {error}.", param="messages") from error
+            raise InvalidInput(
+                reason=f"These messages cannot be read: {str(error).rstrip('.')}.", param="messages"
+            ) from error
     if not tokens:
         raise InvalidInput(reason="The prompt is empty.", param="prompt")
     return tokens

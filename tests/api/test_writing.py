@@ -340,6 +340,25 @@ def test_what_cannot_be_written_is_refused_in_openais_words(
     )
 
 
+@pytest.mark.parametrize(
+    ("calls", "said"),
+    [
+        (5, "messages[1] has tool_calls"),
+        ([1, 2], "messages[1] has tool_calls"),
+        ("abc", "messages[1] has tool_calls"),
+        ({"a": 1}, "messages[1] has tool_calls"),
+        ([{"function": "f"}], "messages[1] has tool_calls"),
+        ([{"function": {"name": "f", "arguments": "[" * 50_000}}], "a call of 'f' are nested too deeply"),
+    ],
+)
+def test_calls_of_tools_that_are_none_are_refused(acme: Tenant, calls: Any, said: str) -> None:
+    messages = [HELLO[1], {"role": "assistant", "content": "y", "tool_calls": calls}, HELLO[1]]
+    answer = acme.http.post("/v1/chat/completions", json={"model": MODEL, "messages": messages})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (400, "messages"), answer.text
+    assert said in error["message"]
+
+
 def test_a_prompt_that_is_too_long_is_named(acme: Tenant) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         acme.openai.completions.create(model=MODEL, prompt="x" * 600)

@@ -10,7 +10,7 @@ import orjson
 from models.datasets.errors import NothingToWrite
 from models.datasets.examples import Answer, Conversation, Example
 from models.datasets.formats.format import Row
-from models.datasets.formats.messages import plain_message
+from models.datasets.formats.messages import plain_message, read_calls
 from models.datasets.limits import Limits
 from models.datasets.problems import BadValue, Problem, excerpt
 from models.datasets.tasks import cells
@@ -141,13 +141,13 @@ def _answer_text(value: Any, limits: Limits) -> str:
 
 def _answer(message: Mapping[str, Any]) -> Answer:
     calls = message.get("tool_calls")
-    return Answer(str(message["content"]), orjson.dumps(calls).decode() if calls else "")
+    return Answer(str(message["content"]), _json(calls) if calls else "")
 
 
 def _conversation(messages: Sequence[Mapping[str, Any]]) -> Conversation:
     if not any(message["role"] != "assistant" for message in messages):
         raise BadValue("asks nothing before its answer", "Add the user's message, or a system message.")
-    return Conversation(orjson.dumps(messages).decode())
+    return Conversation(_json(messages))
 
 
 def _message(value: Any, limits: Limits) -> dict[str, Any]:
@@ -163,11 +163,11 @@ def _message(value: Any, limits: Limits) -> dict[str, Any]:
     weight = message.get("weight")
     if weight is not None and weight not in (0, 1):
         raise BadValue(f"has a message with weight {weight!r}", "A weight is 0 (not learned) or 1.")
-    calls = message.get("tool_calls") if role == "assistant" else None
+    calls = read_calls(message) if role == "assistant" else []
     content = _content(message.get("content"), role, limits, may_be_empty=bool(calls))
     kept: dict[str, Any] = {"role": role, "content": content}
     if calls:
-        kept["tool_calls"] = [dict(call) for call in _list(calls)]
+        kept["tool_calls"] = calls
     kept.update({key: message[key] for key in ("name", "tool_call_id") if isinstance(message.get(key), str)})
     if role == "assistant" and weight == 0:
         kept["weight"] = 0
@@ -194,7 +194,7 @@ def _is_learned(message: Mapping[str, Any]) -> bool:
 
 def _tools(value: Any, limits: Limits) -> str:  # noqa: ARG001  (the signature of a cell)
     decoded = _decoded(value)
-    return orjson.dumps(decoded).decode() if isinstance(decoded, list) and decoded else ""
+    return _json(decoded) if isinstance(decoded, list) and decoded else ""
 
 
 def _list(value: Any) -> list[Any]:
@@ -202,6 +202,13 @@ def _list(value: Any) -> list[Any]:
     if not isinstance(decoded, list) or not decoded:
         raise BadValue("is not a list of messages", 'Write [{"role": "user", "content": …}, …].')
     return decoded
+
+
+def _json(value: Any) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:
+        raise BadValue("is nested too deeply", "Write objects of fewer levels.") from None
 
 
 def _decoded(value: Any) -> Any:

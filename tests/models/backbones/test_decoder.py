@@ -15,6 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from models.backbones import causal, gguf, registry
+from models.backbones.chat_template import ChatTokenizer
 from models.backbones.checkpoint import from_pretrained
 from models.backbones.errors import BaseModelUnreachable, UnsupportedDecoder
 from models.backbones.registry import PackedSource
@@ -117,6 +118,31 @@ def test_calls_of_tools_are_written_out_where_the_template_has_no_words_for_them
         [{"role": "assistant", "content": None, "tool_calls": [call]}], add_generation_prompt=False
     )
     assert '<tool_call>\n{"name": "weather", "arguments": {"city": "Köln"}}\n</tool_call>' in tiny.decode(tokens)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"role": None},
+        {"role": 5},
+        {"content": 5},
+        {"content": {"a": 1}},
+        {"tool_calls": 5},
+        {"tool_calls": [1, 2]},
+        {"tool_calls": [{"function": "f"}]},
+        {"tool_calls": [{"function": {"name": "f", "arguments": "[" * 50_000}}]},
+    ],
+)
+def test_what_is_no_message_is_said(tiny: DecoderBackbone, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"a message|arguments of a call of 'f'"):
+        tiny.encode_chat([{"role": "assistant", "content": "a", **wrong}], add_generation_prompt=False)
+
+
+def test_a_template_that_fails_on_messages_does_not_take_them(tmp_path: Path) -> None:
+    decoder_checkpoints.write(tmp_path, num_hidden_layers=1)
+    (tmp_path / "chat_template.jinja").write_text("{{ messages[0].content + 1 }}", "utf-8")
+    with pytest.raises(ValueError, match="does not take these messages"):
+        ChatTokenizer(tmp_path).encode_chat([{"role": "user", "content": "a"}], add_generation_prompt=False)
 
 
 def test_parts_of_a_message_are_one_text(tiny: DecoderBackbone) -> None:

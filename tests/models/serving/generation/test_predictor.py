@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,10 +15,12 @@ import pytest
 from models.artifacts.folder import Artifact
 from models.artifacts.prompt import Prompt
 from models.backbones.writing import DecoderBackbone
+from models.datasets.limits import Limits
 from models.records.customers import Customer
 from models.records.versions import ModelVersion
 from models.services import customers
 from models.services.resources import Resources
+from models.serving.conversations import read_conversation
 from models.serving.errors import ContextLengthExceeded, InvalidInput
 from models.serving.predictor import PredictCall, Predictor
 from models.serving.runners import WRITING_RUNNER
@@ -77,6 +80,24 @@ async def _text(predictor: Predictor, owner: Customer, prompt: Any, model: str =
         return "".join([piece.text async for piece in answer.pieces()])
     finally:
         answer.close()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"role": 5}, "inputs[0][1].role"),
+        ({"role": None}, "inputs[0][1].role"),
+        ({"role": ["user"]}, "inputs[0][1].role"),
+        ({"tool_calls": 5}, "inputs[0][1] has tool_calls"),
+        ({"more": json.loads("[" * 900 + "]" * 900)}, "nested too deeply"),
+    ],
+)
+def test_what_is_no_message_is_refused(wrong: dict[str, Any], said: str) -> None:
+    messages = [*chat("x"), {"role": "user", "content": "y", **wrong}]
+    with pytest.raises(InvalidInput) as caught:
+        read_conversation({"messages": messages}, "inputs[0]", Limits())
+    assert said in str(caught.value)
+    assert caught.value.param == "inputs[0]"
 
 
 def test_versions_write_beside_each_other(
