@@ -124,11 +124,15 @@ def _pair(taken: cells.Cells, preferred: str, rejected: str) -> Answer | None:
 def _output(value: Any, limits: Limits) -> Answer:
     decoded = _decoded(value)
     if isinstance(decoded, list):
-        messages = [_message({"role": "assistant", **each}, limits) for each in _list(decoded)]
+        messages = [_message(_by_assistant(each), limits) for each in _list(decoded)]
         if len(messages) != 1 or messages[0]["role"] != "assistant":
             raise BadValue("is not one message of the assistant", 'Write [{"role": "assistant", "content": …}].')
         return _answer(messages[0])
     return Answer(_answer_text(value, limits))
+
+
+def _by_assistant(message: Any) -> Any:
+    return {"role": "assistant", **message} if isinstance(message, Mapping) else message
 
 
 def _answer_text(value: Any, limits: Limits) -> str:

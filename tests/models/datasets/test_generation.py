@@ -71,6 +71,25 @@ def test_pairs_in_openais_form(profile, examples):
     assert examples(lines(*rows))[0].target == Answer("good 0", rejected="bad 0")
 
 
+def preferred(number, better, worse):
+    asked = {"messages": [{"role": "user", "content": f"q{number}"}]}
+    return {"input": asked, "preferred_output": better, "non_preferred_output": worse}
+
+
+@pytest.mark.parametrize(
+    ("better", "reason"),
+    [
+        (["a"], "holds a text where a message is expected"),
+        ([1], "holds a number where a message is expected"),
+        ([{"content": "a", "tool_calls": [1]}], "tool_calls that are no list of calls"),
+    ],
+)
+def test_pairs_that_hold_no_messages_are_bad_rows(refusal, better, reason):
+    error = refusal(lines(*(preferred(number, better, [{"content": "b"}]) for number in range(8))))
+    assert (error.total, error.details[0]["column"]) == (8, "preferred_output")
+    assert reason in error.details[0]["reason"]
+
+
 def test_the_last_answer_that_is_to_be_learned_ends_the_row(examples):
     row = chat(("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"))
     ignored = json.loads(json.dumps(row))
