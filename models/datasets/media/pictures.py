@@ -27,6 +27,7 @@ _SCAN = b"\xff\xda"
 _LARGE_PIXELS = 4_000_000
 _one_large = threading.Lock()
 _NUMBER = re.compile(r"\d+")
+_OBJECT = re.compile(r" ?<[^<>]* at 0x[0-9a-fA-F]+>")  # Pillow names what it reads from, by its place in memory
 _TURNED = range(5, 9)  # EXIF orientations that exchange width and height
 # Pillow decodes a whole PNG to look for EXIF behind its pixels: only where there can be some.
 _EXIF_OF_PNG = (b"eXIf", b"Raw profile type exif")
@@ -144,5 +145,5 @@ def _too_many_pixels(size: str, limits: Limits) -> BadValue:
 
 
 def _broken(encoding: Encoding, error: Exception) -> BadValue:
-    found = excerpt(str(error) or type(error).__name__, 80)
+    found = excerpt(_OBJECT.sub("", str(error)) or type(error).__name__, 80)
     return BadValue(f"is cut off or damaged ({encoding.name}: {found})", "Upload the whole picture, or remove it.")

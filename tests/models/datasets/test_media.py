@@ -106,6 +106,12 @@ def test_truncated_pictures(kind):
         assert refused(pictures.verify, data[: int(len(data) * share)])
 
 
+def test_what_is_no_picture_is_said_without_addresses_of_memory():
+    reason = refused(pictures.verify, picture("PNG")[:9])
+    assert "cannot identify image file" in reason
+    assert "0x" not in reason
+
+
 def test_pixels_are_judged_from_the_header():
     assert "has 2500000000 pixels" in refused(pictures.verify, png_header(50_000, 50_000))
     assert "pixels" in refused(pictures.verify, png_header(7_000, 7_000))
