@@ -38,6 +38,13 @@ class InvalidJson(InvalidRequest):
     message = "The body is not valid JSON: {reason} (line {line}, column {column})."
 
 
+class CompressedBody(InvalidRequest):
+    """The body comes compressed."""
+
+    status = 415
+    message = "Compressed bodies are not read (content-encoding: {encoding}). Send it as it is, without that header."
+
+
 class UnsupportedMediaType(InvalidRequest):
     """The body's content type is not one that this route reads."""
 

@@ -29,6 +29,9 @@ def body_of(model: type[Model], form: Form, *, files: set[str]) -> Model:
     """
     values: dict[str, Any] = {}
     for name, text in form.fields.items():
+        if name in files and name not in model.model_fields:
+            reason = f"The form's field '{name}' is a text, not a file. With curl an @ reads a file: -F {name}=@PATH."
+            raise InvalidBody(reason=reason, param=name)
         values[name] = _value(model, name, text)
     for name in form.files:
         if name not in files:

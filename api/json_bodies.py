@@ -8,7 +8,7 @@ import orjson
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from api.errors import BodyTooLarge, ClientClosedRequest, InvalidJson, UnsupportedMediaType
+from api.errors import BodyTooLarge, ClientClosedRequest, CompressedBody, InvalidJson, UnsupportedMediaType
 
 
 class JsonRequest(Request):
@@ -20,7 +20,7 @@ class JsonRequest(Request):
         """Read and parse the body; at most `limit` bytes are ever held."""
         self._body = await read_bounded(self, limit)
         if self._body:
-            _check_media_type(self)
+            _check_headers(self)
             self._parsed = parse(self._body)
 
     async def json(self) -> Any:
@@ -29,10 +29,10 @@ class JsonRequest(Request):
 
 
 async def read(request: Request, limit: int) -> Any:
-    """Return the parsed body of a request; raises UnsupportedMediaType, BodyTooLarge and InvalidJson."""
+    """Return the parsed body of a request; raises UnsupportedMediaType, CompressedBody, BodyTooLarge, InvalidJson."""
     body = await read_bounded(request, limit)
     if body:
-        _check_media_type(request)
+        _check_headers(request)
     return parse(body)
 
 
@@ -62,7 +62,10 @@ def parse(body: bytes) -> Any:
         raise InvalidJson(reason=error.msg.split(": line")[0], line=error.lineno, column=error.colno) from error
 
 
-def _check_media_type(request: Request) -> None:
+def _check_headers(request: Request) -> None:
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise CompressedBody(encoding=encoding[:40])
     media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if media_type != "application/json" and not media_type.endswith("+json"):
         raise UnsupportedMediaType(expected="application/json", got=media_type)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 from typing import TYPE_CHECKING
 
 import pytest
@@ -96,6 +97,13 @@ def test_a_wrong_field_is_named(tenant: Tenant, body: dict[str, object], param: 
 def test_a_wrong_query_parameter_is_named(tenant: Tenant, query: str, param: str) -> None:
     answer = tenant.http.get(f"/v1/fine_tuning/jobs?{query}")
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+
+
+def test_a_compressed_body_is_415(tenant: Tenant) -> None:
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    answer = tenant.http.post("/v1/fine_tuning/jobs", content=gzip.compress(b"{}"), headers=headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (415, "compressed_body")
+    assert "content-encoding: gzip" in answer.json()["error"]["message"]
 
 
 def test_another_content_type_is_415(tenant: Tenant) -> None:

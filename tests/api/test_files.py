@@ -111,6 +111,10 @@ def test_a_chunked_upload_below_the_limit_is_accepted(tenant: Tenant, table: str
             f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="task"\r\n\r\nx\r\n--{_BOUNDARY}--\r\n'.encode(),
             "needs a file",
         ),
+        (
+            f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="file"\r\n\r\nx\r\n--{_BOUNDARY}--\r\n'.encode(),
+            "-F file=@PATH",
+        ),
     ],
 )
 def test_malformed_forms_are_400(server: Server, tenant: Tenant, content: bytes, says: str) -> None:
