@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
 import httpx
 
 from deploy.cli.connection import Connection
-from deploy.cli.errors import ApiRefused, NotGraft, ServerSilent, ServerUnreachable
+from deploy.cli.errors import ApiRefused, NotGraft, NotText, ServerSilent, ServerUnreachable
 
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 # Training data may be large and the line slow; and after the last byte the server reads all of it and stores it.
 # Waits for an upload, or for texts that are written: minutes, where the base is large and the queue long.
 _UPLOAD_TIMEOUT = httpx.Timeout(60.0, connect=5.0, write=300.0, read=900.0)
+
+_EXCERPT_CHARS = 40
 
 
 class Client:
@@ -24,12 +27,13 @@ class Client:
     def __init__(self, connection: Connection) -> None:
         self.server = connection.server
         # Connections that drop before the request was sent are tried again; anything else is the caller's to decide.
-        self._http = httpx.Client(
-            base_url=connection.server,
-            headers={"Authorization": f"Bearer {connection.key}"},
-            timeout=_TIMEOUT,
-            transport=httpx.HTTPTransport(retries=2) if _is_local(connection.server) else None,
-        )
+        with self._explaining():
+            self._http = httpx.Client(
+                base_url=connection.server,
+                headers={"Authorization": f"Bearer {connection.key}"},
+                timeout=_TIMEOUT,
+                transport=httpx.HTTPTransport(retries=2) if _is_local(connection.server) else None,
+            )
 
     def __enter__(self) -> Client:
         return self
@@ -40,7 +44,7 @@ class Client:
         self._http.close()
 
     def get(self, path: str, **params: Any) -> dict[str, Any]:
-        """Send a GET. Raises ApiRefused, ServerUnreachable or NotGraft, as all of these methods do."""
+        """Send a GET. Raises ApiRefused, ServerUnreachable, NotGraft or NotText, as all of these methods do."""
         return self._send("GET", path, params={name: value for name, value in params.items() if value is not None})
 
     def post(self, path: str, body: dict[str, Any] | None = None, *, slow: bool = False) -> dict[str, Any]:
@@ -69,21 +73,21 @@ class Client:
 
     def stream(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """POST a JSON body and yield the data of each server-sent event."""
-        try:
-            with self._http.stream("POST", path, json=body, timeout=_UPLOAD_TIMEOUT) as response:
-                if not response.is_success:
-                    response.read()
-                    raise self._refused(response)
-                for line in response.iter_lines():
-                    data = line.removeprefix("data:").strip()
-                    if not line.startswith("data:") or data == "[DONE]":
-                        continue
-                    event = json.loads(data)
-                    if "error" in event:  # in the middle of an answer
-                        raise ApiRefused(response.status_code, event["error"], response.headers.get("x-request-id"))
-                    yield event
-        except httpx.TransportError as error:
-            raise self._failure(error) from None
+        with (
+            self._explaining(),
+            self._http.stream("POST", path, json=body, timeout=_UPLOAD_TIMEOUT) as response,
+        ):
+            if not response.is_success:
+                response.read()
+                raise self._refused(response)
+            for line in response.iter_lines():
+                data = line.removeprefix("data:").strip()
+                if not line.startswith("data:") or data == "[DONE]":
+                    continue
+                event = json.loads(data)
+                if "error" in event:  # in the middle of an answer
+                    raise ApiRefused(response.status_code, event["error"], response.headers.get("x-request-id"))
+                yield event
 
     def each(
         self, path: str, *, most: int | None = None, first_after: str | None = None, **params: Any
@@ -107,15 +111,25 @@ class Client:
         raise self._refused(response)
 
     def _request(self, method: str, path: str, **how: Any) -> httpx.Response:
-        try:
+        with self._explaining():
             response = self._http.request(method, path, **how)
+        if response.is_success:
+            return response
+        raise self._refused(response)
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        """Raise errors of ours in the place of httpx's, and NotText for what an argument has that is no UTF-8."""
+        try:
+            yield
         except httpx.TransportError as error:
             raise self._failure(error) from None
         except httpx.InvalidURL as error:
             raise ServerUnreachable(server=self.server, reason=error) from None
-        if response.is_success:
-            return response
-        raise self._refused(response)
+        except UnicodeEncodeError as error:
+            before, after = error.object[: error.start], error.object[error.start :]
+            text = before.rpartition('"')[2][-_EXCERPT_CHARS:] + after.partition('"')[0][:_EXCERPT_CHARS]
+            raise NotText(text=text) from None
 
     def _failure(self, error: httpx.TransportError) -> ServerUnreachable | ServerSilent:
         if isinstance(error, httpx.ReadTimeout):

@@ -106,6 +106,8 @@ def _resolve(server: str | None, key: str | None, kept_as: str, variable: str) -
     found = key or (kept.get(kept_as) if same else None)
     if not found:
         raise NoKey(server=address, variable=variable)
+    if not found.isascii():  # not shown: most of it may be a key
+        raise CommandError(reason="The key has characters that no key has. Copy it again, whole and alone.")
     return Connection(server=address, key=found)
 
 

@@ -21,8 +21,9 @@ from models.errors import GraftError
 _WIDE = 240
 
 # Control characters, which a terminal obeys; newline and tab are layout.
-_VISIBLE = dict.fromkeys((*range(9), *range(11, 32), *range(0x7F, 0xA0)), "\ufffd")
-_ESCAPED = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}  # those that JSON leaves as they are
+_SURROGATES = range(0xD800, 0xE000)  # bytes of a file's name that are no UTF-8: they cannot be written
+_VISIBLE = dict.fromkeys((*range(9), *range(11, 32), *range(0x7F, 0xA0), *_SURROGATES), "\ufffd")
+_ESCAPED = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), *_SURROGATES)}  # JSON leaves these as they are
 
 
 class _Terminal(Console):

@@ -6,6 +6,8 @@ from typing import Any
 
 from models.errors import GraftError
 
+TO_UTF8 = "Convert it: iconv -f latin1 -t utf-8."
+
 
 class CommandError(GraftError):
     """A command that cannot be carried out; the message says what to do."""
@@ -17,6 +19,12 @@ class NoKey(CommandError):
     """No key in an option, the environment or the configuration file."""
 
     message = "No key for {server}. Pass --key, set {variable}, or keep it with `graft login`."
+
+
+class NotText(CommandError):
+    """An argument with bytes that are not UTF-8: it cannot be sent."""
+
+    message = "{text!r} is not UTF-8, and cannot be sent. " + TO_UTF8
 
 
 class ServerUnreachable(CommandError):

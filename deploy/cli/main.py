@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import sys
 from importlib.metadata import version as installed_version
 from typing import Annotated, Any
 
@@ -23,6 +26,7 @@ from deploy.cli import (
     training,
 )
 from deploy.cli.console import out, show_error
+from deploy.cli.errors import CommandError
 from models.errors import GraftError
 
 
@@ -35,12 +39,37 @@ class _Commands(TyperGroup):
             found = found or super().get_command(ctx, other)
         return found
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        try:
+            try:
+                return super().main(*args, **extra)
+            finally:
+                sys.stdout.flush()
+        except OSError as error:
+            _drop_output()
+            if error.errno != errno.EPIPE:  # who reads the output may have enough
+                show_error(CommandError(reason=_describe(error)))
+            sys.exit(1)
+
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except GraftError as error:
             show_error(error)
             raise typer.Exit(1) from None
+
+
+def _drop_output() -> None:
+    """Forget what the standard output did not take: Python would try it once more at its end, and say so."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _describe(error: OSError) -> str:
+    what = "" if error.filename is None else f" {error.filename}"
+    return f"Cannot read or write{what}: {error.strerror or error}."
 
 
 def _other_numbers(word: str) -> tuple[str, ...]:

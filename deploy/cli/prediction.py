@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ from deploy.cli import box_drawing, console, input_files, writing
 from deploy.cli.client import Client
 from deploy.cli.connection import Key, Server, as_customer
 from deploy.cli.console import out
-from deploy.cli.errors import CommandError
+from deploy.cli.errors import TO_UTF8, CommandError
 from deploy.cli.input_files import STDIN, InputFile
 from deploy.cli.lookup import suggesting_models
 from models.datasets.media.encodings import NOUNS
@@ -180,7 +181,13 @@ def _texts(model: str, given: Sequence[str]) -> list[str]:
 def _stdin_lines() -> list[str]:
     if sys.stdin.isatty():
         raise CommandError(reason="Nothing to ask. Give texts or files as arguments, or lines on stdin.")
-    lines = [line.rstrip("\r\n") for line in sys.stdin]
+    data = sys.stdin.buffer.read()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise CommandError(reason=f"Line {line} of stdin is not UTF-8. {TO_UTF8}") from None
+    lines = [line.rstrip("\n") for line in io.StringIO(text, newline=None)]
     inputs = [line for line in lines if line.strip()]
     if not inputs:
         raise CommandError(reason="Nothing to ask: stdin has no line with text.")

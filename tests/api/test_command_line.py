@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ from typer.testing import CliRunner, Result
 from deploy.cli.client import Client
 from deploy.cli.connection import Connection
 from deploy.cli.console import err, out
+from deploy.cli.errors import TO_UTF8
 from deploy.cli.examples import call_of
 from deploy.cli.main import app
 from deploy.cli.wording import in_commands
@@ -30,7 +33,7 @@ Publish = Callable[..., dict[str, Any]]
 def graft(server: Server, tenant: Tenant, tmp_path: Path) -> Graft:
     """Runs a command as the tenant, or as the operator with `operator=True`."""
 
-    def run(*words: str, stdin: str | None = None) -> Result:
+    def run(*words: str, stdin: str | bytes | None = None) -> Result:
         env = {"GRAFT_SERVER": server.url, "GRAFT_API_KEY": tenant.key, "XDG_CONFIG_HOME": str(tmp_path)}
         env["GRAFT_ADMIN_KEY"] = server.settings.admin_key.get_secret_value()
         return CliRunner().invoke(app, list(words), env=env, input=stdin)
@@ -329,6 +332,42 @@ def test_texts_and_labels_are_neither_markup_nor_commands_of_the_terminal(
     for console in (out, err):
         console.print("text [/x] 0 :dog: \x1b[2J", soft_wrap=True)
     assert capsys.readouterr() == ("text [/x] 0 :dog: \ufffd[2J\n",) * 2
+
+
+def test_bytes_that_are_not_utf_8_are_named(graft: Graft, publish: Publish, tmp_path: Path) -> None:
+    """An argument's come as Python hands them over: as surrogates, which can be neither sent nor printed."""
+    publish("tickets")
+    lines = graft("predict", "tickets", stdin="eins\r\n\nzw\u00f6lf\n".encode())
+    assert lines.stdout.splitlines()[1].startswith("zw\u00f6lf  "), lines.stderr
+    wrong = graft("predict", "tickets", stdin=b"one\n\ncaf\xe9\n")
+    assert (wrong.exit_code, wrong.stderr) == (1, "Error: Line 3 of stdin is not UTF-8. " + TO_UTF8 + "\n")
+    rows = tmp_path / "caf\udce9.csv"
+    rows.write_text("text,label\n" + "".join(f"text {n},{n % 2}\n" for n in range(8)))
+    for words in (
+        ("predict", "tickets", "caf\udce9"),
+        ("train", str(rows), "--suffix", "\udce9", "--no-wait"),
+        ("train", str(rows), "--no-wait"),
+        ("jobs", "--model", "\udce9"),
+        ("model", "\udce9"),
+    ):
+        refused = graft(*words)
+        assert (refused.exit_code, type(refused.exception)) == (1, SystemExit), words
+        assert "\\udce9" in refused.stderr
+        assert "is not UTF-8, and cannot be sent" in refused.stderr
+    secret = graft("jobs", "--key", "gr-secret\udce9")
+    assert secret.exit_code == 1
+    assert "The key has characters that no key has" in secret.stderr
+    assert "secret" not in secret.stderr
+    assert "caf\ufffd.csv can be trained on" in graft("check", str(rows)).stdout
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("words", [("settings",), ("settings", "--markdown"), ("--version",), ("--help",)])
+def test_an_output_that_takes_nothing_is_told_in_a_line(words: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        command = [sys.executable, "-m", "deploy.cli.main", *words]
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (1, "Error: Cannot read or write: No space left on device.\n")
 
 
 def test_the_call_that_is_shown_fits_the_task(server: Server, tenant: Tenant, tmp_path: Path, publish: Publish) -> None:
