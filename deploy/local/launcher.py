@@ -76,10 +76,10 @@ class Deployment:
 
     def start(self, ready_timeout_s: float = 120.0) -> None:
         """Start everything in order and return when it is ready; raises LaunchError and leaves nothing running."""
+        self.folder.create()  # if this fails, there is nothing to stop, and no folder to clean up in
+        # Any number of single-role launchers may share a folder; a whole deployment has it for itself.
+        self.folder.lock("graft", shared=self.plan.role != "all", holder=f"role {self.plan.role}")
         try:
-            self.folder.create()
-            # Any number of single-role launchers may share a folder; a whole deployment has it for itself.
-            self.folder.lock("graft", shared=self.plan.role != "all", holder=f"role {self.plan.role}")
             if count := self.folder.stop_leftovers():
                 self._report(f"Stopped {count} processes that an earlier, killed launcher had left.")
             port = _reserve(self.plan.host, self.plan.port) if self.plan.serves_http else 0

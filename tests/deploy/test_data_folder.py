@@ -13,6 +13,7 @@ import pytest
 
 from deploy.local.errors import DataFolderInUse, DataFolderUnusable
 from deploy.local.folder import DataFolder
+from deploy.local.launcher import Deployment, Plan
 
 
 @pytest.fixture
@@ -86,6 +87,9 @@ def test_a_file_in_the_way_is_told(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("not a folder")
     with pytest.raises(DataFolderUnusable, match="--data"):
         DataFolder(tmp_path / "data").create()
+    deployment = Deployment(Plan(data=tmp_path / "data", port=0), report=lambda _: None)
+    with pytest.raises(DataFolderUnusable, match="--data"):  # cleaning up hid it: there is no folder to clean up in
+        deployment.start()
 
 
 def test_leftovers_of_a_killed_launcher_are_stopped(folder: DataFolder) -> None:
