@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from models.datasets import tasks
 from models.learning.contract.comparison import LiveComparison
 from models.records import audit, changes, job_events, versions
 from models.records.audit import SYSTEM
@@ -33,7 +34,7 @@ def add_published(session: Session, job: Job, model: Model, version: ModelVersio
     job_events.add(session, job.id, text, data=data)
     live = versions.find_alias(session, model.id, LIVE)
     current = versions.find_version(session, model.id, live.number) if live is not None else None
-    may = job.promote == "always" or (job.promote != "never" and not promotion.is_below_majority(_new(version)))
+    may = job.promote == "always" or (job.promote != "never" and not promotion.is_below_majority(_new(job, version)))
     if promote and may and (current is None or current.job_id == job.id):
         _go_live(session, job, model, version)
         job.fine_tuned_model = model.full_name
@@ -67,12 +68,12 @@ def decide(
         return decision
     rule, serving = job.promote or promotion.DEFAULT, None if current is None else current.number
     if current is None or current.job_id == job.id:
-        decision = promotion.decide(rule, _new(best), None, None, serving=serving)
+        decision = promotion.decide(rule, _new(job, best), None, None, serving=serving)
     else:
         live = promotion.Live(current.number, _rows(current), current.metrics.get("score"))
         if compared_with is None and comparison is None:
             comparison = LiveComparison(live=0)  # nothing was live when the job began
-        decision = promotion.decide(rule, _new(best), live, comparison, serving=serving)
+        decision = promotion.decide(rule, _new(job, best), live, comparison, serving=serving)
     data: dict[str, Any] = {"version": best.number, "promoted": decision.promoted}
     if comparison is not None:
         data["comparison"] = asdict(comparison)
@@ -106,11 +107,15 @@ def describe(
     }
 
 
-def _new(version: ModelVersion) -> NewVersion:
+def _new(job: Job, version: ModelVersion) -> NewVersion:
     baseline = version.report.get("baseline") or {}
     majority = baseline.get("majority", version.metrics.get("baseline"))
     new = NewVersion(version.number, _rows(version), version.metrics.get("score"), majority)
-    return replace(new, beside="the base model as it is") if "base" in baseline else new
+    if "base" in baseline:
+        return replace(new, beside="the base model as it is")
+    if tasks.kind(job.task) == "text-regression":
+        return replace(new, beside="always giving the mean of the training rows' values")
+    return new
 
 
 def _rows(version: ModelVersion) -> int | None:

@@ -27,7 +27,7 @@ class NewVersion:
     number: int
     rows: int | None  # of its training file; None: not known
     score: float | None
-    majority: float | None  # what always giving the most frequent answer scores on the same rows
+    majority: float | None  # what an answer that reads no input scores on the same rows
     beside: str = "always giving the most frequent answer"  # or what else the least score is that of
 
 
@@ -86,7 +86,7 @@ def decide(
 
 
 def is_below_majority(new: NewVersion) -> bool:
-    """Return whether a version is worse than always giving the most frequent answer."""
+    """Return whether a version is worse than an answer that reads no input, such as always the most frequent one."""
     return new.score is not None and new.majority is not None and new.score < new.majority
 
 

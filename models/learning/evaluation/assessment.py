@@ -102,4 +102,6 @@ def assess(
         chosen = task.decide(probabilities_NK, thresholds)
     tally = task.tally(held.targets, chosen)
     score = scores.score(tally.by_group(held.group_N), seed=seed)
-    return Assessment(temperature, thresholds, probabilities_NK, chosen, tally, score, score.widened(held.spread))
+    return Assessment(
+        temperature, thresholds, probabilities_NK, chosen, tally, score, score.widened(held.spread, least=tally.least)
+    )

@@ -23,10 +23,10 @@ class Score:
     low: float
     high: float
 
-    def widened(self, factor: float) -> Score:
-        """Return the score with an interval so many times as wide on either side, within 1 and what it was above 0."""
+    def widened(self, factor: float, *, least: float = 0.0) -> Score:
+        """Return the score with an interval so many times as wide on either side, within what the metric can be."""
         low, high = self.value - factor * (self.value - self.low), self.value + factor * (self.high - self.value)
-        return Score(self.value, max(0.0, low) if self.low >= 0 else low, min(1.0, high))
+        return Score(self.value, max(min(least, self.low), low), min(1.0, high))
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,8 @@ class Regression:
     def tally(self, encoded: Targets, chosen: Chosen) -> Tally:
         """Return the moments of which a correlation is made: 1, x, y, x², y², xy."""
         y_N, x_N = encoded[:, 0].astype(np.float64), chosen[:, 0].astype(np.float64)
-        return Tally(np.stack([np.ones_like(x_N), x_N, y_N, x_N * x_N, y_N * y_N, x_N * y_N], axis=1), _pearson)
+        parts_NJ = np.stack([np.ones_like(x_N), x_N, y_N, x_N * x_N, y_N * y_N, x_N * y_N], axis=1)
+        return Tally(parts_NJ, _pearson, least=-1.0)
 
     def figures(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -30,6 +30,7 @@ class Tally:
     parts_NJ: NDArray[np.float64]
     metric: Callable[[NDArray[np.float64]], NDArray[np.float64]]  # sums (…, J) → scores (…), more is better
     hits_N: NDArray[np.bool_] | None = None  # where each row is simply right or wrong
+    least: float = 0.0  # what the metric cannot be below; a correlation can be -1
 
     @property
     def score(self) -> float:
@@ -38,7 +39,7 @@ class Tally:
 
     def take(self, rows: NDArray[np.int64]) -> Tally:
         """Return the tally of some rows."""
-        return Tally(self.parts_NJ[rows], self.metric, None if self.hits_N is None else self.hits_N[rows])
+        return replace(self, parts_NJ=self.parts_NJ[rows], hits_N=None if self.hits_N is None else self.hits_N[rows])
 
     def by_group(self, group_N: NDArray[np.int64] | None) -> Tally:
         """Return the same tally with one row per group: rows of one group are drawn together, or not at all."""
@@ -47,7 +48,7 @@ class Tally:
         _, number_N = np.unique(group_N, return_inverse=True)
         parts_GJ = np.zeros((int(number_N.max(initial=-1)) + 1, self.parts_NJ.shape[1]))
         np.add.at(parts_GJ, number_N, self.parts_NJ)
-        return Tally(parts_GJ, self.metric)
+        return replace(self, parts_NJ=parts_GJ, hits_N=None)
 
 
 @dataclass(frozen=True, slots=True)

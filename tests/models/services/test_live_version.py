@@ -10,7 +10,7 @@ from models.errors import InvalidRequest
 from models.learning.contract.comparison import LiveComparison
 from models.records.customers import Customer
 from models.records.jobs import Job
-from models.services import catalog, claims
+from models.services import catalog, claims, files
 from models.services.errors import ModelNotReady
 from models.services.resources import Resources
 
@@ -86,6 +86,19 @@ def test_a_first_version_below_the_majority_is_there_and_not_live(
     assert catalog.resolve(resources, acme.id, str(job.fine_tuned_model)).number == 1
     catalog.set_alias(resources, acme.id, "tickets", "live", 1)
     assert catalog.resolve(resources, acme.id, "tickets").number == 1
+
+
+def test_a_regression_is_compared_with_the_mean(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
+    acme = customer("acme")
+    path = bench.folder / "prices.csv"
+    path.write_text("text,value\n" + "".join(f"text number {row},{row / 2}\n" for row in range(12)))
+    file = files.create(resources, acme.id, files.NewFile(path, "prices.csv"))
+    claim = bench.claim(bench.job(acme, training_file=file.id))
+    candidate = bench.candidate("head", score=-0.76, baseline=0.0)
+    claims.publish(resources, claim, candidate, promote=True)
+    job = claims.finish(resources, claim, bench.finished("head"))
+    said = " ".join(bench.said(job))
+    assert "scores -0.760, below the 0.000 of always giving the mean of the training rows' values" in said
 
 
 def test_a_refinement_that_beats_the_majority_goes_live(

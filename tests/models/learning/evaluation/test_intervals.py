@@ -8,8 +8,9 @@ from sklearn.linear_model import LogisticRegression
 
 from models.learning.data.folds import splits, stratified_folds
 from models.learning.evaluation import scores
-from models.learning.evaluation.assessment import HeldOut
+from models.learning.evaluation.assessment import HeldOut, assess
 from models.learning.evaluation.scores import Score
+from models.learning.tasks.regression import Regression
 from models.learning.tasks.task import Tally
 
 _ROWS, _WIDTH, _DRAWS = 80, 12, 60
@@ -48,7 +49,20 @@ def test_rows_of_a_validation_file_are_all_that_is_uncertain_there() -> None:
 def test_a_wider_interval_stays_where_a_score_can_be() -> None:
     assert Score(0.9, 0.8, 0.97).widened(2.0) == Score(0.9, pytest.approx(0.7), 1.0)
     assert Score(0.1, 0.02, 0.3).widened(2.0) == Score(0.1, 0.0, pytest.approx(0.5))
-    assert Score(0.1, -0.2, 0.4).widened(2.0) == Score(0.1, pytest.approx(-0.5), pytest.approx(0.7))
+    assert Score(0.1, -0.2, 0.4).widened(2.0, least=-1.0) == Score(0.1, pytest.approx(-0.5), pytest.approx(0.7))
+    assert Score(0.2, 0.1, 0.4).widened(4.0, least=-1.0).low == pytest.approx(-0.2)
+
+
+def test_a_correlations_interval_ends_at_minus_one() -> None:
+    """Folds of few rows, answered the wrong way round: `graft job` showed -1.058."""
+    values_N = np.arange(12.0)
+    task = Regression().bind(values_N.tolist())
+    targets_N1 = task.encode(values_N.tolist(), ())
+    answers_N1 = -targets_N1 + np.random.default_rng(0).normal(0, 0.6, targets_N1.shape).astype(np.float32)
+    for group_N in (None, np.arange(12) // 2):
+        held = HeldOut.out_of_fold(targets_N1, np.arange(12) % 5, group_N)
+        found = assess(answers_N1, held, task, seed=0)
+        assert found.interval.low == -1.0 < found.score.low < found.interval.value < found.interval.high
 
 
 def _rate(sums_RJ: np.ndarray) -> np.ndarray:
