@@ -25,7 +25,8 @@ from models.storage.errors import refusing_when_full
 
 _WRITE_BYTES = 1 << 20
 _FIELD_BYTES = 64 * 1024
-_MAX_PARTS = 64
+_MAX_FILES = 64
+_MAX_FIELDS = 64
 # Of the headers of one part; and of the boundary, which is compared at every byte (RFC 2046 allows 70).
 _HEADER_BYTES = 16 * 1024
 _BOUNDARY_BYTES = 70
@@ -95,7 +96,7 @@ def folder_of(settings: Settings) -> Path:
 def least_bytes(request: Request) -> int:
     """Return how many bytes the files of a form have at least, by the length that it announces; 0 if it names none."""
     announced = request.headers.get("content-length", "")
-    return max(0, int(announced) - _FIELD_BYTES * _MAX_PARTS) if announced.isdecimal() else 0
+    return max(0, int(announced) - _FIELD_BYTES * _MAX_FIELDS) if announced.isdecimal() else 0
 
 
 def is_multipart(request: Request) -> bool:
@@ -153,7 +154,7 @@ class _Reader:
         self._headers: dict[str, str] = {}
         self._header_name = bytearray()
         self._header_value = bytearray()
-        self._parts = 0
+        self._files = 0
         self._header_bytes = 0
         self._complete = False
         self._parser = MultipartParser(
@@ -203,9 +204,6 @@ class _Reader:
                     part.target.close()
 
     def _on_part_begin(self) -> None:
-        self._parts += 1
-        if self._parts > _MAX_PARTS:
-            raise InvalidForm(reason=f"The form has more than {_MAX_PARTS} parts.")
         self._headers = {}
         self._header_bytes = 0
 
@@ -232,10 +230,15 @@ class _Reader:
         if name in self._form.fields or (name in files and not (is_file and self._same_names)):
             raise InvalidForm(reason=f"The form has the field '{name}' twice.", param=name)
         if is_file:
-            path = self._folder / str(self._parts)
+            self._files += 1
+            if self._files > _MAX_FILES:
+                raise InvalidForm(reason=f"The form has more than {_MAX_FILES} files.", param=name)
+            path = self._folder / str(self._files)
             filename = _clean(options[b"filename"].decode("utf-8", "replace"))
             self._part = _Part(name, filename, path.open("wb"), path)
         else:
+            if len(self._form.fields) == _MAX_FIELDS:
+                raise InvalidForm(reason=f"The form has more than {_MAX_FIELDS} fields.", param=name)
             self._part = _Part(name, None, None, None)
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:

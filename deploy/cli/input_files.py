@@ -16,7 +16,7 @@ from models.datasets.media.encodings import NOUNS, Medium
 from models.datasets.problems import BadValue
 
 STDIN = "-"
-_FILES_PER_REQUEST = 60  # a form has at most 64 parts, and its options are parts, too
+_FILES_PER_REQUEST = 64  # as many as a form may hold
 _BYTES_PER_REQUEST = 6_000_000  # the server takes 8 MiB in one body if it is not told otherwise
 
 

@@ -53,3 +53,10 @@ def test_the_headers_of_a_part_are_bounded(tenant: Tenant) -> None:
     answer = _send(tenant, endless())
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == "invalid_form"
+
+
+def test_the_fields_of_a_form_are_bounded_beside_its_files(tenant: Tenant) -> None:
+    fields = "".join(f'--b\r\nContent-Disposition: form-data; name="f{n}"\r\n\r\nx\r\n' for n in range(65))
+    answer = _send(tenant, iter([fields.encode() + _BODY]))
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == "The form has more than 64 fields."
