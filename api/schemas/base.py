@@ -154,5 +154,5 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 def check_display_name(name: str) -> str:
     """Check a name that people read: no control characters, not blank."""
     if _CONTROL.search(name) or not name.strip():
-        raise PydanticCustomError("invalid_field", "must not be blank or hold control characters")
+        raise PydanticCustomError("invalid_value", "must not be blank or hold control characters")
     return name.strip()

@@ -92,7 +92,7 @@ class IssueKey(Body):
     name: Annotated[str, AfterValidator(check_display_name)] = Field(
         "default", description="What the key is for.", max_length=64
     )
-    expires_at: float | None = Field(None, description="Unix time in seconds; null: never.", gt=0, lt=1e11)
+    expires_at: float | None = Field(None, description="Unix time in seconds, to come; null: never.", gt=0, lt=1e11)
     scopes: Scopes | None = Field(
         None,
         description="What the key may do: `predict` (ask models), `train` (upload data, start and follow jobs), "

@@ -39,6 +39,16 @@ class KeyNotActive(Conflict):
     message = "The key '{id}' is {state} and cannot be rotated. Issue a new one."
 
 
+class KeyEndsBefore(InvalidRequest):
+    """A key that would have ended before it is issued."""
+
+    param = "expires_at"
+    message = (
+        "expires_at is {got:.0f}, and it is {now:.0f} by now: a key ends in the future. Give Unix seconds to come, or "
+        "leave it out for one that does not end."
+    )
+
+
 class KeyOutreaches(Forbidden):
     """A key would issue another one that may do more, or lives longer, than itself: 403."""
 

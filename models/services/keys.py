@@ -12,7 +12,7 @@ from models.records.keys import ApiKey, KeyStatus
 from models.records.pages import Page
 from models.services import quotas
 from models.services.access.scopes import SCOPES
-from models.services.errors import InvalidName, KeyNotActive, KeyOutreaches
+from models.services.errors import InvalidName, KeyEndsBefore, KeyNotActive, KeyOutreaches
 from models.services.resources import Resources
 
 _PREFIX_CHARS = 10
@@ -64,7 +64,7 @@ def issue(
 ) -> IssuedKey:
     """Make a key, with all that `within` allows unless less is asked for.
 
-    Raises NotFound, KeyOutreaches, QuotaExceeded.
+    Raises NotFound, KeyOutreaches, KeyEndsBefore, QuotaExceeded.
     """
     granted = _ordered(within.scopes if scopes is None else scopes)
     if within.expires_at is not None:
@@ -77,8 +77,11 @@ def issue(
         raise KeyOutreaches(reason="it ends before that", param="expires_at")
     with resources.database.transaction() as session:
         customer = customers.lock(session, customer_id)
+        now = resources.database.now(session)
+        if expires_at is not None and expires_at <= now:
+            raise KeyEndsBefore(got=expires_at, now=now)
         quotas.check(session, resources.settings, customer, {"keys": 1})
-        issued = _make(customer_id, name, granted, expires_at, resources.database.now(session))
+        issued = _make(customer_id, name, granted, expires_at, now)
         session.add(issued.key)
         audit.record(session, resources.actor, "key.created", customer_id, issued.key.id, after={"scopes": granted})
         # A predictor may have cached that no key has this hash.

@@ -34,6 +34,19 @@ def test_names_that_cannot_stand_in_a_model_name_are_refused(server: Server, nam
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "name")
 
 
+def test_what_is_wrong_with_a_key_that_is_asked_for_is_named(server: Server, tenant: Tenant) -> None:
+    path = f"/v1/customers/{tenant.id}/keys"
+    for body, message in (
+        ({"name": "a\nb"}, "name: must not be blank or hold control characters."),
+        ({"name": " "}, "name: must not be blank or hold control characters."),
+        ({"expires_at": 1}, "expires_at is 1, and it is "),
+    ):
+        answer = server.operator.post(path, json=body)
+        error = answer.json()["error"]
+        assert (answer.status_code, error["param"]) == (400, next(iter(body)))
+        assert error["message"].startswith(message)
+
+
 def test_a_repeated_issue_makes_one_key_and_shows_its_secret_once(server: Server, tenant: Tenant) -> None:
     path, headers = f"/v1/customers/{tenant.id}/keys", {"idempotency-key": "issue-1"}
     first = server.operator.post(path, json={"name": "b"}, headers=headers).json()

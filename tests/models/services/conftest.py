@@ -18,9 +18,11 @@ from models.records.clock import clock
 from models.records.customers import Customer
 from models.records.files import File
 from models.records.jobs import Job
-from models.services import claims, files, jobs
+from models.records.keys import ApiKey
+from models.services import claims, files, jobs, keys
 from models.services.claims import Claim
 from models.services.jobs import JobRequest
+from models.services.keys import IssuedKey
 from models.services.queue import QUEUE_NAME
 from models.services.resources import Resources
 from tests.claiming import claim as claim_job
@@ -114,6 +116,13 @@ class Bench:
         """Let a lease run out."""
         with self.resources.database.transaction() as session:
             session.execute(update(Job).where(Job.id == job_id).values(lease_until=clock() - 1))
+
+    def expired_key(self, customer: Customer, name: str) -> IssuedKey:
+        """A key that has ended by itself."""
+        issued = keys.issue(self.resources, customer.id, name=name)
+        with self.resources.database.transaction() as session:
+            session.execute(update(ApiKey).where(ApiKey.id == issued.key.id).values(expires_at=1.0))
+        return issued
 
     def age(self, job_id: str, seconds: float) -> None:
         """Let a message have been sent so long ago."""

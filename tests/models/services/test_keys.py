@@ -10,8 +10,17 @@ from models.records.customers import Customer
 from models.records.keys import KeyStatus
 from models.services import accounts, changes, customers, keys
 from models.services.accounts import AccountChange
-from models.services.errors import InvalidMetadata, InvalidName, KeyNotActive, NameTaken, QuotaExceeded
+from models.services.errors import (
+    InvalidMetadata,
+    InvalidName,
+    KeyEndsBefore,
+    KeyNotActive,
+    NameTaken,
+    QuotaExceeded,
+)
 from models.services.resources import Resources
+
+from .conftest import Bench
 
 MakeCustomer = Callable[..., Customer]
 
@@ -43,7 +52,15 @@ def test_revoked_is_revoked(resources: Resources, customer: MakeCustomer) -> Non
         keys.rotate(resources, acme.id, issued.key.id)
 
 
-def test_rotation(resources: Resources, customer: MakeCustomer) -> None:
+def test_a_key_that_would_have_ended_already_is_not_issued(resources: Resources, customer: MakeCustomer) -> None:
+    acme = customer()
+    for instant in (1.0, time.time() - 3600):
+        with pytest.raises(KeyEndsBefore, match=f"expires_at is {instant:.0f}, .* Give Unix seconds to come"):
+            keys.issue(resources, acme.id, name="old", expires_at=instant)
+    assert keys.list_page(resources, acme.id).data == []
+
+
+def test_rotation(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
     acme = customer()
     old = keys.issue(resources, acme.id, name="production")
     new = keys.rotate(resources, acme.id, old.key.id, grace_s=60)
@@ -56,7 +73,7 @@ def test_rotation(resources: Resources, customer: MakeCustomer) -> None:
     ended = keys.find(resources, keys.hash_secret(new.secret))
     assert ended is not None
     assert ended.revoked_at is not None
-    expired = keys.issue(resources, acme.id, name="old", expires_at=1.0)
+    expired = bench.expired_key(acme, "old")
     with pytest.raises(KeyNotActive, match="expired"):
         keys.rotate(resources, acme.id, expired.key.id)
     assert keys.find(resources, keys.hash_secret(newest.secret)) is not None
@@ -77,12 +94,12 @@ def test_rotations_with_a_grace_exceed_the_quota_by_one_key(resources: Resources
     keys.rotate(resources, acme.id, second, grace_s=60)
 
 
-def test_keys_are_listed_by_their_state(resources: Resources, customer: MakeCustomer) -> None:
+def test_keys_are_listed_by_their_state(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
     acme = customer()
     valid = keys.issue(resources, acme.id, name="valid").key.id
     later = keys.issue(resources, acme.id, name="later", expires_at=4e9).key.id
-    expired = keys.issue(resources, acme.id, name="expired", expires_at=1.0).key.id
-    revoked = keys.issue(resources, acme.id, name="revoked", expires_at=1.0).key.id
+    expired = bench.expired_key(acme, "expired").key.id
+    revoked = bench.expired_key(acme, "revoked").key.id
     keys.revoke(resources, acme.id, revoked)
 
     def listed(*status: KeyStatus) -> set[str]:

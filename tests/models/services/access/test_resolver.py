@@ -91,10 +91,10 @@ def test_a_change_that_became_visible_late_is_noticed(customer: Callable[..., Cu
 
 
 def test_unknown_and_expired_keys_are_refused_and_a_new_one_works_at_once(
-    customer: Callable[..., Customer], resources: Resources
+    customer: Callable[..., Customer], bench: Bench, resources: Resources
 ) -> None:
     acme = customer()
-    expired = keys.issue(resources, acme.id, name="old", expires_at=time.time() - 1)
+    expired = bench.expired_key(acme, "old")
 
     async def run() -> None:
         access = AccessResolver(resources, RefreshTiming(poll_s=0.05))
