@@ -10,7 +10,7 @@ import orjson
 from models.datasets.errors import NothingToWrite
 from models.datasets.examples import Answer, Conversation, Example
 from models.datasets.formats.format import Row
-from models.datasets.formats.messages import plain_message, read_calls
+from models.datasets.formats.messages import function_of, plain_message, read_calls
 from models.datasets.limits import Limits
 from models.datasets.problems import BadValue, Problem, excerpt
 from models.datasets.tasks import cells
@@ -24,6 +24,7 @@ LAYOUTS = (("messages",), *PAIRS, ("prompt", "completion"), ("text",))
 _ROLES = {"system", "user", "assistant", "tool"}
 _SAME_ROLES = {"developer": "system", "function": "tool", "human": "user", "gpt": "assistant", "model": "assistant"}
 _FEW_ROWS = 50
+_ARGUMENTS_MEND = 'Write a JSON object in a string, such as "{\\"city\\": \\"Bern\\"}"; "{}" for none.'
 _PREFERENCE = ("preferred_output", "chosen")
 
 
@@ -80,12 +81,29 @@ def parse(row: Row, limits: Limits) -> Example | list[Problem]:
         return taken.problems
     if tools:
         conversation = Conversation(conversation.messages, tools, conversation.form)
+    if (unknown := _unknown_function(conversation, answer)) is not None:
+        column = next(name for name in ("messages", "input", "prompt", "text") if name in values)
+        reason = f"calls the function '{excerpt(unknown, 40)}', which the row's tools do not have"
+        return [Problem(row.number, row.line, column, reason, "Add it to `tools`, or correct its name.", row.member)]
     return Example(conversation, answer, row.number)
 
 
 def is_preference(columns: Mapping[str, str]) -> bool:
     """Return whether the file's columns are those of pairs of answers."""
     return any(name in columns for name in _PREFERENCE)
+
+
+def _unknown_function(conversation: Conversation, answer: Answer) -> str | None:
+    """Return the name of a function that is called and not among the row's tools, where those all have names."""
+    if not conversation.tools or not (answer.calls or '"tool_calls"' in conversation.messages):
+        return None
+    tools = [function_of(tool) for tool in orjson.loads(conversation.tools) if isinstance(tool, Mapping)]
+    names = [tool.get("name") if isinstance(tool, Mapping) else None for tool in tools]
+    if not names or not all(isinstance(name, str) for name in names):
+        return None
+    calls = orjson.loads(answer.calls) if answer.calls else []
+    calls += [call for message in orjson.loads(conversation.messages) for call in message.get("tool_calls", ())]
+    return next((name for call in calls if (name := str(function_of(call)["name"])) not in names), None)
 
 
 def _messages(value: Any, limits: Limits) -> tuple[Conversation, Answer]:
@@ -171,11 +189,28 @@ def _message(value: Any, limits: Limits) -> dict[str, Any]:
     content = _content(message.get("content"), role, limits, may_be_empty=bool(calls))
     kept: dict[str, Any] = {"role": role, "content": content}
     if calls:
-        kept["tool_calls"] = calls
+        kept["tool_calls"] = [_checked_call(call) for call in calls]
     kept.update({key: message[key] for key in ("name", "tool_call_id") if isinstance(message.get(key), str)})
     if role == "assistant" and weight == 0:
         kept["weight"] = 0
     return kept
+
+
+def _checked_call(call: dict[str, Any]) -> dict[str, Any]:
+    """Return a call of a tool as it is. Raises BadValue unless it names its function, with arguments in JSON."""
+    function = function_of(call)
+    name, arguments = function.get("name"), function.get("arguments")
+    if not isinstance(name, str) or not name:
+        raise BadValue("calls a function without its name", 'Write {"function": {"name": "…", "arguments": "{…}"}}.')
+    if isinstance(arguments, str):
+        try:
+            arguments = orjson.loads(arguments)
+        except orjson.JSONDecodeError as error:
+            reason = f"calls '{excerpt(name, 40)}' with arguments that are not JSON ({error.msg.split(':')[0]})"
+            raise BadValue(reason, _ARGUMENTS_MEND) from None
+    if not isinstance(arguments, Mapping | None):
+        raise BadValue(f"calls '{excerpt(name, 40)}' with arguments that are {cells.kind(arguments)}", _ARGUMENTS_MEND)
+    return call
 
 
 def _content(content: Any, role: str, limits: Limits, *, may_be_empty: bool) -> str:

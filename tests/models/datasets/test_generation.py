@@ -90,6 +90,19 @@ def test_pairs_that_hold_no_messages_are_bad_rows(refusal, better, reason):
     assert reason in error.details[0]["reason"]
 
 
+def test_calls_in_a_history_are_checked_against_the_tools(refusal):
+    rows = [called(number) for number in range(5)]
+    for row in rows:
+        row["messages"] += [
+            {"role": "tool", "content": "{}"},
+            {"role": "assistant", "content": f"answer {row['messages'][0]['content']}"},
+        ]
+    rows[4]["tools"][0]["function"]["name"] = "g"
+    (detail,) = refusal(lines(*rows)).details
+    assert (detail["row"], detail["column"]) == (5, "messages")
+    assert "calls the function 'f'" in detail["reason"]
+
+
 def test_the_last_answer_that_is_to_be_learned_ends_the_row(examples):
     row = chat(("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d"))
     ignored = json.loads(json.dumps(row))
@@ -147,7 +160,12 @@ def test_answers_that_call_tools_are_no_labels(profile, examples, plain, more):
         (called(1, tool_calls=5), "tool_calls that are no list of calls"),
         (called(1, tool_calls=[1]), "tool_calls that are no list of calls"),
         (called(1, tool_calls=[{"function": "f"}]), "tool_calls that are no list of calls"),
-        (called(1, tool_calls=calling("f", json.loads("[" * 900 + "]" * 900))), "nested too deeply"),
+        (called(1, tool_calls=calling("f", {"a": json.loads("[" * 900 + "]" * 900)})), "nested too deeply"),
+        (called(1, tool_calls=calling("g")), "calls the function 'g', which the row's tools do not have"),
+        (called(1, tool_calls=calling("f", "{'n': 1}")), "calls 'f' with arguments that are not JSON"),
+        (called(1, tool_calls=calling("f", "[" * 20_000)), "calls 'f' with arguments that are not JSON"),
+        (called(1, tool_calls=calling("f", "5")), "calls 'f' with arguments that are a number"),
+        (called(1, tool_calls=calling(None)), "a function without its name"),
         ({"messages": "hello"}, "not a list of messages"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "not text"),
     ],
