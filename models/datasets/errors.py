@@ -140,6 +140,13 @@ class OneValue(InvalidDataset):
     mend = "Add rows with other values."
 
 
+class NothingToPrefer(InvalidDataset):
+    """Pairs of answers that are the same twice, all of them."""
+
+    reason = "In all {rows} rows the preferred and the rejected answer are the same."
+    mend = "Write a worse answer as the rejected one."
+
+
 class UnknownColumns(InvalidDataset):
     """The columns that the task needs are not in the file."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from models.datasets.errors import NothingToWrite
+from models.datasets.errors import NothingToPrefer, NothingToWrite
 from models.datasets.examples import Answer, Conversation, Example
 from models.datasets.formats.format import Row
 from models.datasets.formats.messages import function_of, plain_message, read_calls
@@ -24,6 +24,7 @@ LAYOUTS = (("messages",), *PAIRS, ("prompt", "completion"), ("text",))
 _ROLES = {"system", "user", "assistant", "tool"}
 _SAME_ROLES = {"developer": "system", "function": "tool", "human": "user", "gpt": "assistant", "model": "assistant"}
 _FEW_ROWS = 50
+_SHOWN = 20
 _ARGUMENTS_MEND = 'Write a JSON object in a string, such as "{\\"city\\": \\"Bern\\"}"; "{}" for none.'
 _PREFERENCE = ("preferred_output", "chosen")
 
@@ -35,26 +36,43 @@ class AnswerCounts:
         self.labels: dict[str, int] = {}
         self._rows = 0
         self._answers: set[int] = set()
+        self._alike: list[int] = []  # rows of pairs whose answers are the same, the first of them
+        self._alike_rows = 0
 
     def add(self, example: Example) -> None:
         """Count one example."""
         self._rows += 1
         self._answers.add(hash(example.target))
+        answer = example.target
+        if isinstance(answer, Answer) and answer.rejected == answer.text and not answer.calls:
+            self._alike_rows += 1
+            if len(self._alike) < _SHOWN:
+                self._alike.append(example.row)
 
     def check(self) -> None:
-        """Check that there is more than one answer to learn."""
+        """Check that there is more than one answer to learn, and a pair of different ones if they come in pairs."""
+        if self._alike_rows == self._rows:
+            raise NothingToPrefer(rows=self._rows)
         if len(self._answers) < 2:
             raise NothingToWrite(rows=self._rows)
 
     def warnings(self) -> list[dict[str, Any]]:
-        """Return a warning of few rows."""
+        """Return warnings of pairs of which neither answer is better, and of few rows."""
+        alike: list[dict[str, Any]] = []
+        if self._alike_rows:
+            listed = ", ".join(map(str, self._alike)) + (", …" if self._alike_rows > len(self._alike) else "")
+            message = (
+                f"In {self._alike_rows} of {self._rows} rows both answers are the same: nothing can be learned from "
+                f"them. Rows {listed}."
+            )
+            alike = [{"code": "same_answers", "message": message, "count": self._alike_rows, "rows": self._alike}]
         if self._rows >= _FEW_ROWS:
-            return []
+            return alike
         message = (
             f"There are only {self._rows} rows. A job tries examples in the prompt as well as training on them, and "
             "its report says which did better."
         )
-        return [{"code": "few_rows", "message": message}]
+        return [*alike, {"code": "few_rows", "message": message}]
 
 
 def parse(row: Row, limits: Limits) -> Example | list[Problem]:

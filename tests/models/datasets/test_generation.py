@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from models.datasets.errors import NothingToWrite
+from models.datasets.errors import NothingToPrefer, NothingToWrite
 from models.datasets.examples import Answer
 
 TASK = "text-generation"
@@ -74,6 +74,16 @@ def test_pairs_in_openais_form(profile, examples):
 def preferred(number, better, worse):
     asked = {"messages": [{"role": "user", "content": f"q{number}"}]}
     return {"input": asked, "preferred_output": better, "non_preferred_output": worse}
+
+
+def test_pairs_of_the_same_answer_are_named(profile, refusal):
+    same = [preferred(number, [{"content": f"a {number}"}], [{"content": f"a {number}"}]) for number in range(6)]
+    other = [preferred(number, [{"content": f"a {number}"}], [{"content": "b"}]) for number in range(6)]
+    assert isinstance(refusal(lines(*same)), NothingToPrefer)
+    assert not any(warning["code"] == "same_answers" for warning in profile(lines(*other)).warnings)
+    (note,) = [each for each in profile(lines(*other, *same)).warnings if each["code"] == "same_answers"]
+    assert (note["count"], note["rows"]) == (6, [7, 8, 9, 10, 11, 12])
+    assert "6 of 12 rows" in note["message"]
 
 
 @pytest.mark.parametrize(
