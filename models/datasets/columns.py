@@ -10,7 +10,7 @@ from itertools import combinations
 
 from models.datasets.errors import ColumnTwice, TwoReadings, UnknownColumns
 from models.datasets.problems import excerpt
-from models.datasets.tasks import TASKS, find
+from models.datasets.tasks import TASKS, find, text_generation
 from models.datasets.tasks.task import GROUP, Task
 
 # What people call these columns, for the nearest name when nothing is spelt alike.
@@ -173,6 +173,8 @@ def _named(tasks: set[str]) -> str:
 
 
 def _missing(found: list[str], wanted: list[Task], given: dict[str, str], known: dict[str, str]) -> UnknownColumns:
+    if not given and (len(wanted) > 1 or wanted[0].name == text_generation.NAME):
+        _refuse_instructions(found, known)
     # The layout that is there as a whole, if some names are changed, or else that of which most is there, is what the
     # file was meant to be.
     layouts = [layout for task in wanted for layout in task.layouts]
@@ -199,6 +201,26 @@ def _missing(found: list[str], wanted: list[Task], given: dict[str, str], known:
         advice = f"Name the columns {' and '.join(layout)} in the file's first line (or as the JSON objects' keys)."
     problem = f"No column {' and no column '.join(repr(name) for name in absent)}."
     return UnknownColumns(problem=problem, found=_listed(found), advice=advice, column=absent[0])
+
+
+def _refuse_instructions(found: list[str], known: dict[str, str]) -> None:
+    """Raise UnknownColumns for instructions and answers to them, as Alpaca's and Dolly's files have them."""
+    asked = known.get("instruction")
+    answer = next((known[name] for name in ("output", "response") if name in known), None)
+    if asked is None or answer is None:
+        return
+    advice = f'pass task="{text_generation.NAME}", columns={{"prompt": "{asked}", "completion": "{answer}"}}.'
+    beside = next((known[name] for name in ("input", "context") if name in known), None)
+    if beside is None:
+        advice = f"To teach a model to write, {advice}"
+    else:
+        advice = (
+            f"To teach a model to write, join '{asked}' and '{beside}' of each row into one column 'prompt', with a "
+            f"blank line between them, and rename '{answer}' to 'completion'. If '{beside}' is empty everywhere, "
+            f"{advice}"
+        )
+    problem = "No column 'prompt' and no column 'completion': these are instructions and answers to them."
+    raise UnknownColumns(problem=problem, found=_listed(found), advice=advice, column="prompt")
 
 
 def _renames(found: list[str], layout: tuple[str, ...], given: dict[str, str], known: dict[str, str]) -> dict[str, str]:

@@ -187,6 +187,17 @@ def test_what_is_wrong_with_a_row_is_said(refusal, row, reason):
     assert reason in detail["reason"]
 
 
+@pytest.mark.parametrize("task", [None, TASK])
+def test_instructions_are_told_how_they_become_prompts(refusal, profile, task):
+    rows = [{"instruction": f"say {n}", "input": "", "output": f"answer {n}"} for n in range(6)]
+    mend = refusal(lines(*rows), task=task).details[0]["mend"]
+    assert "join 'instruction' and 'input' of each row into one column 'prompt'" in mend
+    assert 'task="text-generation", columns={"prompt": "instruction", "completion": "output"}' in mend
+    columns = {"prompt": "instruction", "completion": "output"}
+    assert profile(lines(*rows), task=TASK, columns=columns).rows == 6
+    assert "join" not in refusal("instruction,response\na,b\n", task=task).details[0]["mend"]
+
+
 def test_one_answer_for_all_rows_teaches_nothing(refusal):
     rows = [chat(("user", f"q{n}"), ("assistant", "the same")) for n in range(5)]
     assert isinstance(refusal(lines(*rows), task=TASK), NothingToWrite)
