@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar
 
 from fastapi import Request, Response
+from fastapi.dependencies.utils import get_flat_params
 from fastapi.params import Depends as DependsParameter
+from fastapi.params import Query
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import context
 from api.authentication import Audience, Guard, admit
 from api.documentation import SCOPES
-from api.errors import render
+from api.errors import InvalidQuery, hint_at, render, shorten
 from api.json_bodies import JsonRequest
 from models.errors import GraftError
 from models.services.access.scopes import KeyScope
@@ -56,15 +59,33 @@ class _Guarded(APIRoute):
         answer = super().get_route_handler()
         guard = self.guard
         reads_json = self.body_field is not None
+        known = self._filters()
 
         async def admitted(request: Request) -> Response:
             await admit(request, guard)
+            if known:
+                _refuse_unknown(request, known)
             if reads_json:
                 request = JsonRequest(request.scope, request.receive)
                 await request.load(context.of(request).settings.body_limit_bytes)
             return await answer(request)
 
         return admitted
+
+    def _filters(self) -> list[str]:
+        """Return the query parameters of a list that has pages; [] for other routes."""
+        declared = get_flat_params(self.dependant)
+        known = [parameter.alias for parameter in declared if isinstance(parameter.field_info, Query)]
+        documented = (self.openapi_extra or {}).get("parameters", [])
+        return [*known, *(parameter["name"] for parameter in documented)] if "after" in known else []
+
+
+def _refuse_unknown(request: Request, known: list[str]) -> None:
+    # A filter that is not one would silently list everything.
+    for name in request.query_params:
+        if name not in known and re.sub(r"\[.*\]$", "[key]", name) not in known:
+            reason = f"Unknown query parameter '{shorten(name)}'.{hint_at(name, known)}"
+            raise InvalidQuery(reason=reason, param=shorten(name))
 
 
 class CustomerRoute(_Guarded):

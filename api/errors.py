@@ -32,6 +32,10 @@ class InvalidBody(InvalidRequest):
     """A request's field is missing, unknown or has a wrong value."""
 
 
+class InvalidQuery(InvalidRequest):
+    """A list has no such query parameter."""
+
+
 class InvalidJson(InvalidRequest):
     """The body is not JSON; the message has the place."""
 

@@ -35,6 +35,17 @@ router = APIRouter(
     prefix="/v1/fine_tuning/jobs", tags=["jobs"], route_class=CustomerRoute, responses=answers(401, 403, 404, 429)
 )
 
+_METADATA = {
+    "parameters": [
+        {
+            "name": "metadata[key]",
+            "in": "query",
+            "description": "Only jobs whose metadata have this value under this key; may be repeated for several keys.",
+            "schema": {"type": "string"},
+        }
+    ]
+}
+
 JobId = Annotated[str, Path(description="The job's id: `ftjob-…`.")]
 
 
@@ -61,7 +72,7 @@ async def create(
         return await (under_way.work(request, submit) if asked.brings_files else run_in_threadpool(submit))
 
 
-@router.get("", dependencies=[needs("train", "manage")])
+@router.get("", openapi_extra=_METADATA, dependencies=[needs("train", "manage")])
 def list_all(
     request: Request,
     caller: Caller,

@@ -43,6 +43,26 @@ def test_the_sdk_creates_retrieves_and_cancels_a_job(tenant: Tenant, upload: str
     assert list(jobs.checkpoints.list(job.id)) == []
 
 
+def test_a_list_refuses_a_filter_that_it_does_not_have(server: Server, tenant: Tenant) -> None:
+    """All jobs came, as if they had been filtered."""
+    for client, path, name in (
+        (tenant.http, "/v1/fine_tuning/jobs", "model"),
+        (tenant.http, "/v1/fine_tuning/jobs", "order"),
+        (tenant.http, "/v1/files", "metadata[team]"),
+        (tenant.http, "/v1/models", "purpose"),
+        (tenant.http, "/v1/keys", "order"),
+        (server.operator, "/v1/customers", "name"),
+    ):
+        answer = client.get(path, params={"limit": 2, name: "x"})
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"], error["param"]) == (400, "invalid_query", name)
+    misspelt = tenant.http.get("/v1/fine_tuning/jobs", params={"sufix": "tickets"}).json()["error"]
+    assert misspelt["message"] == "Unknown query parameter 'sufix'. Did you mean 'suffix'?"
+    known = {"limit": 2, "status": ["queued", "failed"], "metadata[a]": "b", "metadata[c]": "d"}
+    assert tenant.http.get("/v1/fine_tuning/jobs", params=known).status_code == 200
+    assert list(tenant.openai.fine_tuning.jobs.list(limit=2, metadata={"team": "none"})) == []
+
+
 def test_the_sdk_pauses_and_resumes(tenant: Tenant, upload: str) -> None:
     jobs = tenant.openai.fine_tuning.jobs
     job = jobs.create(training_file=upload, model="minilm")
