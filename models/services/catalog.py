@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy import delete as sql_delete
+from sqlalchemy.orm import Session
 
 from models.backbones import registry
 from models.errors import NotFound
@@ -19,6 +20,7 @@ from models.services import caches, promotion, references
 from models.services.errors import (
     AliasIsLive,
     AliasMoved,
+    BaseModelIsOperators,
     InvalidAlias,
     ModelInUse,
     ModelNotReady,
@@ -56,7 +58,7 @@ def list_models(resources: Resources, customer_id: str, *, after: str | None = N
 def get_model(resources: Resources, customer_id: str, name: str) -> Model:
     """Return a model by its name or full name; raises NotFound."""
     with resources.database.reading() as session:
-        return versions.require_model(session, customer_id, name)
+        return _require(resources, session, customer_id, name)
 
 
 def live_numbers(resources: Resources, models: Collection[Model]) -> dict[str, int]:
@@ -70,7 +72,7 @@ def set_promotion(resources: Resources, customer_id: str, name: str, rule: str) 
     promotion.check(rule)
     with resources.database.transaction() as session:
         customers.lock(session, customer_id)
-        model = versions.require_model(session, customer_id, name)
+        model = _require(resources, session, customer_id, name)
         rules = {"promote": model.promote}, {"promote": rule}
         audit.record(session, resources.actor, "model.changed", customer_id, model.id, before=rules[0], after=rules[1])
         model.promote = rule
@@ -86,7 +88,7 @@ def delete_model(resources: Resources, customer_id: str, name: str) -> Model:
     """
     with resources.database.transaction() as session:
         customers.lock(session, customer_id)
-        model = versions.require_model(session, customer_id, name)
+        model = _require(resources, session, customer_id, name)
         job = jobs.find_unfinished_of_model(session, customer_id, model.id)
         if job is not None:
             raise ModelInUse(name=model.name, job=job.id, status=job.status)
@@ -110,14 +112,14 @@ def versions_page(
 ) -> Page[ModelVersion]:
     """Return a model's versions, newest first; raises NotFound."""
     with resources.database.reading() as session:
-        model = versions.require_model(session, customer_id, name)
+        model = _require(resources, session, customer_id, name)
         return versions.fetch_versions(session, model.id, after=after, limit=limit)
 
 
 def aliases(resources: Resources, customer_id: str, name: str) -> list[Alias]:
     """Return a model's aliases by name; raises NotFound."""
     with resources.database.reading() as session:
-        model = versions.require_model(session, customer_id, name)
+        model = _require(resources, session, customer_id, name)
         return versions.fetch_aliases(session, model.id)
 
 
@@ -129,7 +131,7 @@ def set_alias(resources: Resources, customer_id: str, name: str, alias: str, num
     if not is_name(alias) or alias.isdecimal():
         raise InvalidAlias(alias=alias[:80], param="alias")
     with resources.database.transaction() as session:
-        model = versions.require_model(session, customer_id, name)
+        model = _require(resources, session, customer_id, name)
         version = references.require_version(session, model, number)
         # Customer, job, model: the order in which a publishing worker takes them.
         customers.keep(session, {customer_id})
@@ -164,7 +166,7 @@ def roll_back(resources: Resources, customer_id: str, name: str, alias: str) -> 
     Raises NotFound, NothingBefore.
     """
     with resources.database.reading() as session:
-        model = versions.require_model(session, customer_id, name)
+        model = _require(resources, session, customer_id, name)
         seen = references.require_alias(session, model, alias)
         version = references.require_version(session, model, _step_before(seen, model))
     with resources.database.transaction() as session:
@@ -199,7 +201,7 @@ def delete_version(resources: Resources, customer_id: str, name: str, number: in
     """
     with resources.database.transaction() as session:
         customers.lock(session, customer_id)
-        model = versions.require_model(session, customer_id, name)
+        model = _require(resources, session, customer_id, name)
         version = references.require_version(session, model, number)
         job = jobs.lock(session, customer_id, version.job_id)
         if job.status in UNFINISHED:
@@ -225,7 +227,7 @@ def delete_alias(resources: Resources, customer_id: str, name: str, alias: str) 
     """Remove an alias other than `live`; versions stay. Raises NotFound, AliasIsLive."""
     with resources.database.transaction() as session:
         customers.lock(session, customer_id)
-        model = versions.require_model(session, customer_id, name)
+        model = _require(resources, session, customer_id, name)
         versions.lock_model(session, model.id)
         pointer = references.require_alias(session, model, alias)
         if alias == LIVE:
@@ -279,3 +281,11 @@ def _step_before(alias: Alias, model: Model) -> int:
     if alias.previous is None:
         raise NothingBefore(alias=alias.name, model=model.name, number=alias.number)
     return alias.previous
+
+
+def _require(resources: Resources, session: Session, customer_id: str, name: str) -> Model:
+    """Return a model of the customer's; raises NotFound, and BaseModelIsOperators for what it cannot change."""
+    model = versions.find_model(session, customer_id, name)
+    if model is None and name in registry.entries(resources.settings):
+        raise BaseModelIsOperators(id=name)
+    return model or versions.require_model(session, customer_id, name)

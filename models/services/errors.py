@@ -201,6 +201,16 @@ class UntrainedBaseModel(NotFound):
     )
 
 
+class BaseModelIsOperators(NotFound):
+    """A base model in the place of a customer's own: it has no versions, and no customer changes it. 404."""
+
+    param = "model"
+    message = (
+        "'{id}' is a base model and belongs to the operator: it has no versions, and you can neither change nor delete "
+        "it. GET /v1/models lists the models of your own."
+    )
+
+
 class WritingBaseModel(NotFound):
     """A base that writes is asked where only models of customers answer: 404, with where it does."""
 

@@ -39,6 +39,10 @@ def test_the_sdk_lists_reads_and_deletes_models(tenant: Tenant, publish: Publish
         tenant.openai.models.retrieve(full)
     with pytest.raises(openai.NotFoundError):
         tenant.openai.models.delete("minilm")
+    for send in (tenant.http.delete, lambda url: tenant.http.patch(url, json={"promote": "never"})):
+        refused = send("/v1/models/minilm")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (404, "base_model_is_operators")
+        assert "'minilm' is a base model and belongs to the operator" in refused.json()["error"]["message"]
 
 
 def test_models_page_from_the_bases_to_the_own(tenant: Tenant, publish: Publish) -> None:
