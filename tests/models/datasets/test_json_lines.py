@@ -144,3 +144,27 @@ def test_hardly_anything(refusal, content):
 
 def test_only_a_mark(refusal):
     assert isinstance(refusal(codecs.BOM_UTF16_LE), NoRows)
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        ('{"text": "b: c", "label": "x", "label": "y"}', "label"),
+        ('{"text": "b", "label": "x", "id": {"a": 1, "a": 2}}', "a"),
+        ('{"text": "b", "label": "x", "id": [{"d:e": 123456789012345678901234567890, "d:e": 1.5}]}', "d:e"),
+    ],
+)
+def test_an_object_with_a_key_twice_is_a_bad_row(refusal, line, key):
+    """Before, the last value won without a word."""
+    error = refusal(jsonl(*ROWS) + line + "\n")
+    (found,) = error.details
+    assert found["row"] == len(ROWS) + 1
+    assert f"'{key}' twice" in found["reason"]
+
+
+def test_colons_and_the_same_keys_in_other_objects_are_no_repetitions(examples):
+    rows = [
+        {"text": "a: b: \\u003a", "label": "x:y", "id": [{"a:": {"a": 1}}, {"a:": {"a": 1}}]},
+        {"text": "c", "label": "z", "id": {}},
+    ]
+    assert len(examples(jsonl(*rows, *rows, *rows), filename="t.jsonl")) == 6
