@@ -65,11 +65,12 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A text to be written; `calls` of tools as JSON; `rejected` is a worse one, where rows are pairs."""
+    """A text to be written; `calls` of tools as JSON; `rejected` is a worse one of a pair, with its own calls."""
 
     text: str
     calls: str = ""
     rejected: str | None = None
+    rejected_calls: str = ""
 
 
 Input = str | TextPair | Media | Conversation

@@ -44,7 +44,7 @@ class AnswerCounts:
         self._rows += 1
         self._answers.add(hash(example.target))
         answer = example.target
-        if isinstance(answer, Answer) and answer.rejected == answer.text and not answer.calls:
+        if isinstance(answer, Answer) and (answer.rejected, answer.rejected_calls) == (answer.text, answer.calls):
             self._alike_rows += 1
             if len(self._alike) < _SHOWN:
                 self._alike.append(example.row)
@@ -154,7 +154,7 @@ def _pair(taken: cells.Cells, preferred: str, rejected: str) -> Answer | None:
     better, worse = taken.take(preferred, _output, None), taken.take(rejected, _output, None)
     if better is None or worse is None:
         return None
-    return Answer(better.text, better.calls, rejected=worse.text)
+    return Answer(better.text, better.calls, rejected=worse.text, rejected_calls=worse.calls)
 
 
 def _output(value: Any, limits: Limits) -> Answer:

@@ -98,7 +98,9 @@ def encoded(backbone: DecoderBackbone, part: Part, prompt: Prompt) -> list[Token
 def rejected(backbone: DecoderBackbone, part: Part, prompt: Prompt) -> list[TokenRow]:
     """Return the same rows with their worse answers."""
     return [
-        token_rows.encode(backbone, conversation, replace(answer, text=answer.rejected or "", calls=""), prompt)
+        token_rows.encode(
+            backbone, conversation, replace(answer, text=answer.rejected or "", calls=answer.rejected_calls), prompt
+        )
         for conversation, answer in part.texts
     ]
 

@@ -86,6 +86,18 @@ def test_pairs_of_the_same_answer_are_named(profile, refusal):
     assert "6 of 12 rows" in note["message"]
 
 
+def test_the_calls_of_both_answers_of_a_pair_are_kept(examples, profile):
+    def by_call(name):
+        return [{"content": None, "tool_calls": calling(name, "{}")}]
+
+    rows = [preferred(number, by_call(f"f{number}"), by_call("g")) for number in range(6)]
+    target = examples(lines(*rows))[0].target
+    assert (target.text, target.rejected) == ("", "")
+    assert json.loads(target.calls)[0]["function"]["name"] == "f0"
+    assert json.loads(target.rejected_calls)[0]["function"]["name"] == "g"
+    assert not any(warning["code"] == "same_answers" for warning in profile(lines(*rows)).warnings)
+
+
 @pytest.mark.parametrize(
     ("better", "reason"),
     [

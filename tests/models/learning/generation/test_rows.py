@@ -9,7 +9,8 @@ import torch
 
 from models.artifacts.prompt import Prompt
 from models.datasets.examples import Answer, Conversation
-from models.learning.generation import decoding, network, packing, rows, scoring
+from models.learning.generation import decoding, judging, network, packing, rows, scoring
+from models.learning.generation.material import Part
 
 PLAIN = Prompt()
 
@@ -51,6 +52,17 @@ def test_examples_of_a_prompt_are_read_and_not_learned(writer):
 def test_texts_are_learned_from_their_second_token_on(writer):
     row = rows.encode(writer, Conversation("[]", form="text"), Answer("once"), PLAIN)
     assert _learned(writer, row) == "nce"
+
+
+def test_a_worse_answer_is_read_with_its_own_calls(writer):
+    def calling(name):
+        return json.dumps([{"type": "function", "function": {"name": name, "arguments": "{}"}}])
+
+    pair = Answer("", calling("better"), rejected="", rejected_calls=calling("worse"))
+    talk = _conversation(("user", "how?"))
+    (row,) = judging.rejected(writer, Part([(talk, pair)], [], [0]), PLAIN)
+    assert "worse" in _learned(writer, row)
+    assert "better" not in _learned(writer, row)
 
 
 def test_what_exceeds_the_context_is_cut_and_counted(writer):
