@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from models.errors import GraftError
+from models.services.access.threads import AccessThreads
 
 Value = TypeVar("Value")
 
@@ -40,8 +41,12 @@ class _Lookup(Generic[Value]):
 class LookupCache(Generic[Value]):
     """Entries by subject (what a change names) and key (what is looked up). Belongs to one event loop."""
 
-    def __init__(self, *, subjects: int, is_fresh: Callable[[Entry[Value]], bool]) -> None:
+    def __init__(
+        self, *, subjects: int, is_fresh: Callable[[Entry[Value]], bool], threads: AccessThreads | None = None
+    ) -> None:
+        """Create a cache whose lookups run on `threads`, or on some of its own."""
         self._limit = subjects
+        self._threads = threads or AccessThreads()
         self._is_fresh = is_fresh
         self._entries: OrderedDict[str, dict[str, Entry[Value]]] = OrderedDict()
         self._lookups: dict[tuple[str, str], _Lookup[Value]] = {}
@@ -96,7 +101,7 @@ class LookupCache(Generic[Value]):
     async def _run(self, look_up: Callable[[], Value | None]) -> Entry[Value]:
         known_at = asyncio.get_running_loop().time()
         try:
-            return Entry(known_at, await asyncio.to_thread(look_up))
+            return Entry(known_at, await self._threads.run(look_up))
         except GraftError as error:
             if error.status in (404, 409):
                 return Entry(known_at, None, error.anew())

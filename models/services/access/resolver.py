@@ -21,6 +21,7 @@ from models.records.changes import Changed
 from models.services import catalog, changes, keys
 from models.services.access.errors import CustomerSuspended, InvalidKey, KeyExpired, KeyRevoked
 from models.services.access.lookup_cache import Entry, LookupCache
+from models.services.access.threads import AccessThreads
 from models.services.catalog import ResolvedVersion
 from models.services.keys import KeyRecord
 from models.services.resources import Resources
@@ -88,8 +89,13 @@ class AccessResolver:
         self._on_change = on_change
         self._on_customer_gone = on_customer_gone
         self._on_version_gone = on_version_gone
-        self._keys: LookupCache[KeyRecord] = LookupCache(subjects=SUBJECTS, is_fresh=self._is_fresh)
-        self._versions: LookupCache[ResolvedVersion] = LookupCache(subjects=SUBJECTS, is_fresh=self._is_fresh)
+        self._threads = AccessThreads()
+        self._keys: LookupCache[KeyRecord] = LookupCache(
+            subjects=SUBJECTS, is_fresh=self._is_fresh, threads=self._threads
+        )
+        self._versions: LookupCache[ResolvedVersion] = LookupCache(
+            subjects=SUBJECTS, is_fresh=self._is_fresh, threads=self._threads
+        )
         # Hashes of keys that exist, the oldest first. Not the cache: a change forgets entries, be it another customer's
         # end, and a key in use must not be taken for a guess because it has to be looked up again.
         self._found: dict[str, None] = {}
@@ -119,6 +125,7 @@ class AccessResolver:
                 await self._poller
             self._poller = None
         await self._touch()
+        self._threads.close()
 
     def knows(self, secret: str) -> bool:
         """Whether the key existed when it was last looked up, whatever was forgotten since."""
@@ -190,7 +197,7 @@ class AccessResolver:
         if not used:
             return
         try:
-            await asyncio.to_thread(keys.touch, self._resources, used)
+            await self._threads.run(keys.touch, self._resources, used)
         except Exception as error:
             log.warning("access.touch_failed", error=str(error))
 
@@ -204,7 +211,7 @@ class AccessResolver:
         looks_back = self._looked_back_at is None or began_at >= self._looked_back_at + self._timing.look_back_every_s
         window_s = MAX_AGE_S if looks_back else OVERLAP_S
         try:
-            rows = await asyncio.to_thread(changes.since, self._resources, gap_s + window_s)
+            rows = await self._threads.run(changes.since, self._resources, gap_s + window_s)
         except Exception as error:
             log.warning("access.poll_failed", error=str(error))
             return

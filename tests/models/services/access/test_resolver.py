@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import update
@@ -165,6 +167,33 @@ def test_a_name_that_no_model_can_have_is_not_kept(customer: Callable[..., Custo
             await access.resolve(acme.id, "w" * 50_000)
         assert len(str(caught.value)) < 200
         assert acme.id not in access._versions
+        await access.close()
+
+    asyncio.run(run())
+
+
+def test_keys_and_names_are_looked_up_while_the_event_loops_own_threads_are_busy(
+    customer: Callable[..., Customer], bench: Bench, resources: Resources
+) -> None:
+    """Before, one customer's long work on those threads stopped everybody's requests."""
+    acme = customer()
+    bench.succeed(acme, suffix="tickets")
+    secret = keys.issue(resources, acme.id, name="production").secret
+    going_on = threading.Event()
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        busy = loop.run_in_executor(None, going_on.wait)
+        access = AccessResolver(resources, RefreshTiming(0.05))
+        try:
+            async with asyncio.timeout(60):
+                await access.start()
+                assert (await access.authenticate(secret)).customer_id == acme.id
+                assert (await access.resolve(acme.id, "tickets")).number == 1
+        finally:
+            going_on.set()
+        await busy
         await access.close()
 
     asyncio.run(run())
