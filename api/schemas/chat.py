@@ -147,7 +147,7 @@ class CreateChatCompletion(Body):
     service_tier: str | None = Field(None, description=_NO_EFFECT)
     metadata: Metadata | None = Field(None, description=_NO_EFFECT)
     response_format: dict[str, Any] | None = Field(
-        None, description="text, json_object or json_schema (of at most 32,768 characters); a classifier answers with text."
+        None, description="text, json_object, json_schema (32,768 characters at most); a classifier answers with text."
     )
     tools: Any = Field(None, description="Functions that may be called, if the base's template knows them." + _WRITING)
     tool_choice: Any = Field(

@@ -44,7 +44,9 @@ class CreateResponse(Body):
     top_p: Annotated[float, Field(ge=0, le=1)] | None = Field(
         None, description="Only the most probable tokens that make up this share."
     )
-    text: dict[str, Any] | None = Field(None, description="`format`: text, json_object or json_schema (of at most 32,768 characters).")
+    text: dict[str, Any] | None = Field(
+        None, description="`format`: text, json_object or json_schema (32,768 characters at most)."
+    )
     stream: bool | None = Field(None, description="Server-sent events, as OpenAI sends them.")
     metadata: Metadata | None = Field(None, description="Comes back with the answer.")
     tools: Annotated[list[Any], Field(max_length=0)] | None = Field(
