@@ -375,16 +375,18 @@ def test_a_classifier_does_not_write_on(acme: Tenant) -> None:
 def test_who_disconnects_stops_the_writing_and_pays_for_what_was_written_once(writer: Server) -> None:
     tenant = writer.tenant("impatient")
     body = {"model": MODEL, "messages": HELLO, "temperature": 0, "max_tokens": 400, "logit_bias": {"2": -100}}
+    written = _engine(writer).written
     with tenant.http.stream("POST", "/v1/chat/completions", json={**body, "stream": True}) as answer:
         lines = answer.iter_lines()
         assert next(lines).startswith("data: ")
+        _until(lambda: _engine(writer).written > written)  # what no step has begun costs nothing
         answer.close()
     _until(lambda: _engine(writer).unfinished == 0)
     connection = http.client.HTTPConnection(writer.url.removeprefix("http://"))
     headers = {"authorization": f"Bearer {tenant.key}", "content-type": "application/json"}
     written = _engine(writer).written
     connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
-    _until(lambda: _engine(writer).written > written)  # what no step has begun costs nothing
+    _until(lambda: _engine(writer).written > written)
     connection.close()
     _until(lambda: _engine(writer).unfinished == 0)
     pool = _engine(writer).scheduler.pool

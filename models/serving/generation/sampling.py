@@ -16,6 +16,9 @@ from models.serving.writing import SamplingParams
 
 Floats = NDArray[np.float32]
 
+# The same choice as greedy: of two logits that differ the lesser has no weight left.
+_LEAST_TEMPERATURE = 1e-30
+
 
 @dataclass(frozen=True, slots=True)
 class ChosenToken:
@@ -40,8 +43,8 @@ class Sampler:
         """Return the next token; only those that are allowed may be chosen."""
         params = self.params
         adjusted_V = self._adjust(logits_V, allowed_V)
-        # In the logits' precision: what is 0 there would divide by it.
-        greedy = np.float32(params.temperature) == 0 or params.top_p == 0
+        # What is next to 0 in the logits' precision overflows as a divisor.
+        greedy = params.temperature < _LEAST_TEMPERATURE or params.top_p == 0
         token = int(adjusted_V.argmax()) if greedy else self._draw(adjusted_V)
         self._counts[token] += 1
         if params.logprobs is None:
