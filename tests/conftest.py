@@ -62,12 +62,6 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["SSL_CERT_FILE"] = str(one)
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """Return one process more than there are cores: tests that wait for other processes leave a quarter idle."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cores + 1
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--using", action="append", metavar="FIXTURE", help="run only tests that use this fixture, or another one named"

@@ -122,10 +122,11 @@ def test_no_full_disk_and_no_missing_program_ends_the_one_that_supervises(tmp_pa
     child = Child("child", [str(tmp_path / "program")], env=dict(os.environ), log=log)
     with pytest.raises(FileNotFoundError):
         child.start()
-    (tmp_path / "program").write_text("#!/bin/sh\nexec sleep 600\n")
+    (tmp_path / "program").write_text('#!/bin/sh\n: > "$0.runs"\nexec sleep 600\n')
     (tmp_path / "program").chmod(0o700)
     child.start()
     assert child.tail() == ""
+    until((tmp_path / "program.runs").exists)  # before, it could be removed before the shell had opened it
     (tmp_path / "program").unlink()
     assert child.pid is not None
     psutil.Process(child.pid).kill()
