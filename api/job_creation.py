@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,17 +93,10 @@ async def read(
         return
     if body.training_file is not None:
         raise InvalidBody(reason="training_file and training_data exclude each other.", param="training_data")
-    async with one_more:
+    async with one_more, uploads.scratch_folder(folder, prefix="rows-") as scratch:
         with refusing_when_full():
-            await run_in_threadpool(folder.mkdir, parents=True, exist_ok=True)
-            scratch = await run_in_threadpool(tempfile.TemporaryDirectory, prefix="rows-", dir=folder)
-        try:
-            path = Path(scratch.name) / _INLINE_NAME
-            with refusing_when_full():
-                rows = await run_in_threadpool(_write_rows, body.training_data, path)
-            yield AskedJob(body, rows)
-        finally:
-            await run_in_threadpool(scratch.cleanup)
+            rows = await run_in_threadpool(_write_rows, body.training_data, scratch / _INLINE_NAME)
+        yield AskedJob(body, rows)
 
 
 def submit(

@@ -69,13 +69,20 @@ async def receive(request: Request, *, folder: Path, limit: int, same_names: boo
     boundary = _boundary(request)
     if least_bytes(request) > limit:
         raise UploadTooLarge(limit=limit, param="file")
+    async with scratch_folder(folder, prefix="upload-") as scratch:
+        with refusing_when_full():
+            form = await _read(request, _Reader(boundary, scratch, limit, same_names=same_names))
+        yield form
+
+
+@contextlib.asynccontextmanager
+async def scratch_folder(folder: Path, *, prefix: str) -> AsyncIterator[Path]:
+    """Make a folder below `folder` for as long as the context lasts. Raises DiskFull."""
     with refusing_when_full():
         await run_in_threadpool(folder.mkdir, parents=True, exist_ok=True)
-        scratch = await run_in_threadpool(tempfile.TemporaryDirectory, prefix="upload-", dir=folder)
+        scratch = await run_in_threadpool(tempfile.TemporaryDirectory, prefix=prefix, dir=folder)
     try:
-        with refusing_when_full():
-            form = await _read(request, _Reader(boundary, Path(scratch.name), limit, same_names=same_names))
-        yield form
+        yield Path(scratch.name)
     finally:
         await run_in_threadpool(scratch.cleanup)
 

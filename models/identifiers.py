@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import secrets
 
+# Characters of a reference to a model (`ft:minilm:acme:tickets@live`): more than any has.
+LONGEST_REFERENCE = 300
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 

@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from api.schemas.base import Body, Many, Metadata, Object, One, OneOrMany
 from models.datasets.formats.chat import joined
+from models.identifiers import LONGEST_REFERENCE
 
 Number = Annotated[float, Field(ge=-2, le=2)]
 _NO_EFFECT = "Accepted and not used."
@@ -112,7 +113,9 @@ class CreateChatCompletion(Body):
     )
 
     model: str = Field(
-        description="A fine-tuned model's name, or that of a base that writes.", min_length=1, max_length=300
+        description="A fine-tuned model's name, or that of a base that writes.",
+        min_length=1,
+        max_length=LONGEST_REFERENCE,
     )
     messages: Annotated[list[Message], Field(fail_fast=True)] = Field(
         description="The conversation so far; a classifier reads the user's last message: its text, or its one picture "

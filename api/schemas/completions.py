@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 
 from api.schemas.base import Body, Many, Object, One, OneOrMany
 from api.schemas.chat import Number, StreamOptions
+from models.identifiers import LONGEST_REFERENCE
 
 _MOST_PROMPTS = 32
 _NO_EFFECT = "Accepted and not used."
@@ -21,7 +22,9 @@ class CreateCompletion(Body):
     )
 
     model: str = Field(
-        description="A fine-tuned model's name, or that of a base that writes.", min_length=1, max_length=300
+        description="A fine-tuned model's name, or that of a base that writes.",
+        min_length=1,
+        max_length=LONGEST_REFERENCE,
     )
     prompt: Annotated[
         Annotated[str, One] | Annotated[list[str], Field(fail_fast=True, max_length=_MOST_PROMPTS), Many], OneOrMany

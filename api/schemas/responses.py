@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.schemas.base import Body, Many, Metadata, Object, One, OneOrMany
+from models.identifiers import LONGEST_REFERENCE
 
 _NO_EFFECT = "Accepted and not used."
 
@@ -31,7 +32,9 @@ class CreateResponse(Body):
     )
 
     model: str = Field(
-        description="A model that writes, by its name, or a base that writes.", min_length=1, max_length=300
+        description="A model that writes, by its name, or a base that writes.",
+        min_length=1,
+        max_length=LONGEST_REFERENCE,
     )
     input: Annotated[
         Annotated[str, One] | Annotated[list[InputMessage], Field(fail_fast=True, max_length=2048), Many], OneOrMany

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from numpy.typing import NDArray
 
-from models.backbones.backbone import Backbone
-from models.datasets.examples import Input, Target
-from models.datasets.windowing import Windowing
-from models.learning.tasks import class_figures, pairs
+from models.datasets.examples import Target
+from models.learning.tasks import class_figures
 from models.learning.tasks.task import EncoderTask, Floats, Targets
+from models.learning.tasks.whole_rows import WholeRows
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class Labelled(WholeRows):
     """One vector and one logit per label for each row. Labels have no scale."""
 
     scale: ClassVar[tuple[float, float]] = (0.0, 1.0)
@@ -24,21 +23,6 @@ class Labelled:
     def bind(self, targets: Sequence[Target]) -> Self:  # noqa: ARG002
         """Return the task itself: labels have no scale."""
         return self
-
-    def read(
-        self,
-        windowing: Windowing,
-        inputs: Sequence[Input],  # noqa: ARG002
-        targets: Targets,  # noqa: ARG002
-        *,
-        check_stop: Callable[[], None],  # noqa: ARG002
-    ) -> Windowing:
-        """Return the usual way: whole texts have no words."""
-        return windowing
-
-    def view(self, backbone: Backbone, inputs: Sequence[Input]) -> Backbone:
-        """Return the base with one vector per row; a pair's is that of two compared texts. Raises UnevenPairs."""
-        return pairs.view(backbone, inputs)
 
     def outputs(self, labels: Sequence[str]) -> int:
         """Return one logit per label."""

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.backbones.backbone import Backbone
 from models.datasets.examples import Input, Target
-from models.datasets.windowing import Windowing
-from models.learning.tasks import pairs
 from models.learning.tasks.link_functions import IDENTITY, LinkFunction
 from models.learning.tasks.task import Chosen, DecodeOptions, Floats, Tally, Targets
+from models.learning.tasks.whole_rows import WholeRows
 
 _STRATA = 10  # folds see every tenth of the range of values alike
 _COVERED = 0.9  # share of held-out rows whose value lies between an answer's `low` and `high`
 
 
 @dataclass(frozen=True, slots=True)
-class Regression:
+class Regression(WholeRows):
     """Regression on one value. Targets: (N, 1) float32, standardised by the training rows once the task is bound."""
 
     name: str = "text-regression"
@@ -34,21 +32,6 @@ class Regression:
         """Take mean and deviation of the training targets for the scale: one learning rate suits every unit."""
         values_N = _values(targets)
         return Regression(self.name, self.metric, self.link, (float(values_N.mean()), float(values_N.std()) or 1.0))
-
-    def read(
-        self,
-        windowing: Windowing,
-        inputs: Sequence[Input],  # noqa: ARG002
-        targets: Targets,  # noqa: ARG002
-        *,
-        check_stop: Callable[[], None],  # noqa: ARG002
-    ) -> Windowing:
-        """Return the usual way: whole texts have no words."""
-        return windowing
-
-    def view(self, backbone: Backbone, inputs: Sequence[Input]) -> Backbone:
-        """Return the base with one vector per text, or two that are compared per pair. Raises UnevenPairs."""
-        return pairs.view(backbone, inputs)
 
     def labels(self, targets: Sequence[Target]) -> tuple[str, ...]:  # noqa: ARG002
         """Return (): values are no labels."""

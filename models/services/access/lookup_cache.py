@@ -41,12 +41,10 @@ class _Lookup(Generic[Value]):
 class LookupCache(Generic[Value]):
     """Entries by subject (what a change names) and key (what is looked up). Belongs to one event loop."""
 
-    def __init__(
-        self, *, subjects: int, is_fresh: Callable[[Entry[Value]], bool], threads: AccessThreads | None = None
-    ) -> None:
-        """Create a cache whose lookups run on `threads`, or on some of its own."""
+    def __init__(self, *, subjects: int, is_fresh: Callable[[Entry[Value]], bool], threads: AccessThreads) -> None:
+        """Create a cache whose lookups run on `threads`."""
         self._limit = subjects
-        self._threads = threads or AccessThreads()
+        self._threads = threads
         self._is_fresh = is_fresh
         self._entries: OrderedDict[str, dict[str, Entry[Value]]] = OrderedDict()
         self._lookups: dict[tuple[str, str], _Lookup[Value]] = {}

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import structlog
 
 from models.errors import NotFound
+from models.identifiers import LONGEST_REFERENCE
 from models.records.changes import Changed
 from models.services import catalog, changes, keys
 from models.services.access.errors import CustomerSuspended, InvalidKey, KeyExpired, KeyRevoked
@@ -42,8 +43,8 @@ GAP_S = 600.0
 # How often the last uses of keys are written.
 TOUCH_S = 10.0
 SUBJECTS = 100_000
-# Characters of a reference, more than any model has, and those of a longer one that an error repeats.
-LONGEST_REFERENCE, LONGEST_SHOWN = 300, 60
+# Characters that an error repeats of a reference that is too long.
+LONGEST_SHOWN = 60
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,15 +5,24 @@ import gc
 import threading
 import time
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from models.errors import NotFound
 from models.services.access.lookup_cache import Entry, LookupCache
+from models.services.access.threads import AccessThreads
 
 
-def test_many_callers_ask_once_and_a_change_under_way_is_not_kept() -> None:
+@pytest.fixture
+def threads() -> Iterator[AccessThreads]:
+    found = AccessThreads()
+    yield found
+    found.close()
+
+
+def test_many_callers_ask_once_and_a_change_under_way_is_not_kept(threads: AccessThreads) -> None:
     asked: list[float] = []
     may_answer = threading.Event()
 
@@ -23,7 +32,7 @@ def test_many_callers_ask_once_and_a_change_under_way_is_not_kept() -> None:
         return "old"
 
     async def run() -> None:
-        cache: LookupCache[str] = LookupCache(subjects=10, is_fresh=lambda entry: True)
+        cache: LookupCache[str] = LookupCache(subjects=10, is_fresh=lambda entry: True, threads=threads)
         waiting = [asyncio.create_task(cache.get("acme", "tickets", ask)) for _ in range(20)]
         while not asked:
             await asyncio.sleep(0.01)
@@ -37,9 +46,9 @@ def test_many_callers_ask_once_and_a_change_under_way_is_not_kept() -> None:
     asyncio.run(run())
 
 
-def test_cachery_is_bounded_by_subjects_and_by_names_of_one_subject() -> None:
+def test_cachery_is_bounded_by_subjects_and_by_names_of_one_subject(threads: AccessThreads) -> None:
     async def run() -> None:
-        cache: LookupCache[Any] = LookupCache(subjects=10, is_fresh=lambda entry: True)
+        cache: LookupCache[Any] = LookupCache(subjects=10, is_fresh=lambda entry: True, threads=threads)
         for number in range(50):
             await cache.get(f"customer-{number}", "x", lambda: None)
         assert len(cache) == 10
@@ -49,7 +58,7 @@ def test_cachery_is_bounded_by_subjects_and_by_names_of_one_subject() -> None:
     asyncio.run(run())
 
 
-def test_an_error_that_is_kept_holds_nothing_of_the_requests_that_it_ended() -> None:
+def test_an_error_that_is_kept_holds_nothing_of_the_requests_that_it_ended(threads: AccessThreads) -> None:
     class Body:
         pass
 
@@ -65,7 +74,7 @@ def test_an_error_that_is_kept_holds_nothing_of_the_requests_that_it_ended() -> 
         return weakref.ref(body)
 
     async def run() -> None:
-        cache: LookupCache[str] = LookupCache(subjects=10, is_fresh=lambda entry: True)
+        cache: LookupCache[str] = LookupCache(subjects=10, is_fresh=lambda entry: True, threads=threads)
         bodies = [await request(cache) for _ in range(3)]
         gc.collect()
         assert cache.peek("acme", "wrong") is not None
