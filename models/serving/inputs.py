@@ -52,7 +52,7 @@ def read_audio(value: Any, param: str, limits: Limits) -> Input:
 
 # By the modality of the task.
 READERS: dict[str, Reader] = {"text": read_text, "image": read_image, "audio": read_audio}
-# Decoding takes milliseconds: it is done on a thread, not on the event loop.
+# Decoding takes milliseconds, or seconds: it is done on a thread, not on the event loop.
 _SLOW_MODALITIES = frozenset({"image", "audio"})
 
 

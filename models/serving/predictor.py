@@ -27,6 +27,7 @@ from models.services.files import limits_from
 from models.services.resources import Resources, open_resources
 from models.serving.adapters.cache import AdapterCache
 from models.serving.adapters.disk_cache import ArtifactDiskCache
+from models.serving.customer_threads import CustomerThreads
 from models.serving.decoding import check_size, decode
 from models.serving.errors import InvalidInput
 from models.serving.inputs import is_slow_to_read, read_text
@@ -103,6 +104,7 @@ class Predictor:
         )
         self.meter = UsageMeter(self._resources)
         self._runners = RunnerPool(settings)
+        self._reading = CustomerThreads("read")
         self._prefetches: set[asyncio.Task[None]] = set()
         self._removals: set[asyncio.Task[None]] = set()
 
@@ -118,6 +120,7 @@ class Predictor:
         """Answer what waits, write the usage, let go of everything. Safe after a failed start, and twice."""
         for task in self._prefetches:
             task.cancel()
+        self._reading.close()
         await self._runners.close()
         await asyncio.sleep(0)  # callers that were answered just now count their usage first
         await self.access.close()
@@ -230,18 +233,20 @@ class Predictor:
     async def _read(
         self, runner: Runner[Any], adapter: ServedAdapter, task: AnsweredTask, call: PredictCall
     ) -> list[Input]:
-        """Return the inputs of a call; raises InvalidInput, whose `param` says which of them is wrong."""
+        """Return the inputs of a call. Raises InvalidInput, whose `param` says which is wrong, and ShuttingDown."""
         count, most = len(call.inputs), self._settings.max_inputs
         if not 1 <= count <= most:
             raise InvalidInput(reason=f"inputs holds {count}, 1 to {most} are accepted.", param="inputs")
         check_size(task, inputs=count, labels=len(adapter.labels), top_k=call.top_k or 1)
 
-        def read() -> list[Input]:
-            return [
-                runner.read(adapter, value, f"inputs[{index}]", self._limits) for index, value in enumerate(call.inputs)
-            ]
-
-        return await asyncio.to_thread(read) if is_slow_to_read(adapter.task) else read()
+        reads = [
+            functools.partial(runner.read, adapter, value, f"inputs[{index}]", self._limits)
+            for index, value in enumerate(call.inputs)
+        ]
+        if not is_slow_to_read(adapter.task):
+            return [read() for read in reads]
+        # One after the other: customers take turns picture by picture, however many a request holds.
+        return [await self._reading.run(call.customer_id, read) for read in reads]
 
     async def _submit(
         self,

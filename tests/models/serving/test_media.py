@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from tests.device import DEVICE
 from tests.models.backbones import media_checkpoints
 from tests.models.datasets.media_files import archive, picture, sound
 from tests.models.learning import inference
+from tests.models.serving.conftest import until
 
 
 @pytest.fixture
@@ -120,6 +122,50 @@ def test_bad_inputs_are_named(
                 assert caught.value.param == "inputs[1]"
             with pytest.raises(InvalidInput, match="reads image"):
                 await predictor.embed(["a text"], "vit")
+
+    asyncio.run(run())
+
+
+class SlowPicture(dict[str, str]):
+    """A picture of JSON whose reading waits; `begun` counts how often it was begun."""
+
+    def __init__(self, going_on: threading.Event) -> None:
+        super().__init__(image=base64.b64encode(picture()).decode())
+        self.begun, self._going_on = 0, going_on
+
+    def __getitem__(self, key: str) -> str:
+        self.begun += 1
+        assert self._going_on.wait(60)
+        return super().__getitem__(key)
+
+
+def test_one_customers_slow_pictures_stop_nobody_else(
+    resources: Resources, customer: Callable[..., Customer], predicting: Any, tmp_path: Path
+) -> None:
+    acme, zeta = customer("acme"), customer("zeta")
+    for owner in (acme, zeta):
+        (tmp_path / owner.name).mkdir()
+        trained(resources, owner, "image", tmp_path / owner.name)
+    going_on, asked = threading.Event(), 40  # more than the event loop has default threads
+    pictures = [SlowPicture(going_on) for _ in range(2 * asked)]
+
+    async def run() -> None:
+        async with predicting() as predictor:
+
+            def ask(owner: Customer, *inputs: Any) -> asyncio.Task[Any]:
+                return asyncio.create_task(predictor.predict(PredictCall(owner.id, owner.name, "image", inputs, 1)))
+
+            leaving, *waiting = [ask(acme, *pictures[at : at + 2]) for at in range(0, 2 * asked, 2)]
+            try:
+                await until(lambda: any(slow.begun for slow in pictures))
+                leaving.cancel()  # its thread goes on
+                async with asyncio.timeout(20):
+                    assert await asyncio.to_thread(lambda: True)  # as usage is written
+                    assert (await ask(zeta, base64.b64encode(picture()).decode())).predictions
+                assert sum(slow.begun for slow in pictures) == 1  # one of a customer at a time
+            finally:
+                going_on.set()
+            assert all(len(answer.predictions) == 2 for answer in await asyncio.gather(*waiting))
 
     asyncio.run(run())
 
