@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.highlighter import JSONHighlighter
@@ -40,9 +40,13 @@ class _Terminal(Console):
             yield segment if segment.control else segment._replace(text=segment.text.translate(_VISIBLE))
 
 
-# In a pipe there is no width to fit into: a row stays a line.
-out = _Terminal(stderr=False, width=None if sys.stdout.isatty() else _WIDE)
-err = _Terminal(stderr=True, width=None if sys.stderr.isatty() else _WIDE)
+def _width(stream: TextIO | None) -> int | None:
+    # In a pipe there is no width to fit into: a row stays a line. A stream that is closed is None.
+    return None if stream is not None and stream.isatty() else _WIDE
+
+
+out = _Terminal(stderr=False, width=_width(sys.stdout))
+err = _Terminal(stderr=True, width=_width(sys.stderr))
 
 _STATUS_STYLES = {
     "succeeded": "green",

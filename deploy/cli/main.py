@@ -29,6 +29,8 @@ from deploy.cli.console import out, show_error
 from deploy.cli.errors import CommandError
 from models.errors import GraftError
 
+_NO_OUTPUT = "Standard output is closed. Leave out >&-, or write to a file or to /dev/null."
+
 
 class _Commands(TyperGroup):
     """Shows what went wrong as a message; a traceback is for bugs only. `graft jobs` and `graft job` are the same."""
@@ -40,6 +42,9 @@ class _Commands(TyperGroup):
         return found
 
     def main(self, *args: Any, **extra: Any) -> Any:
+        if sys.stdout is None:  # the next file that is opened would take its place, and be written into
+            show_error(CommandError(reason=_NO_OUTPUT))
+            sys.exit(1)
         try:
             try:
                 return super().main(*args, **extra)

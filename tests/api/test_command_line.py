@@ -370,6 +370,14 @@ def test_an_output_that_takes_nothing_is_told_in_a_line(words: tuple[str, ...]) 
     assert (ended.returncode, ended.stderr) == (1, "Error: Cannot read or write: No space left on device.\n")
 
 
+@pytest.mark.parametrize("words", ["settings", "--version", "--help", ""])
+def test_an_output_that_is_closed_is_told_in_a_line(words: str) -> None:
+    command = f"{shlex.quote(sys.executable)} -m deploy.cli.main {words} >&-"
+    ended = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True, check=False)
+    said = "Error: Standard output is closed. Leave out >&-, or write to a file or to /dev/null.\n"
+    assert (ended.returncode, ended.stderr) == (1, said)
+
+
 def test_the_call_that_is_shown_fits_the_task(server: Server, tenant: Tenant, tmp_path: Path, publish: Publish) -> None:
     texts = tmp_path / "tickets.csv"
     texts.write_text("text,label\n" + "".join(f"it's ticket {n},{n % 2}\n" for n in range(8)))
