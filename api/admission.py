@@ -18,6 +18,7 @@ from api.authentication import Audience, Guard, admit
 from api.documentation import SCOPES
 from api.errors import InvalidQuery, hint_at, render, shorten
 from api.json_bodies import JsonRequest
+from api.schemas.base import Listing
 from models.errors import GraftError
 from models.services.access.scopes import KeyScope
 
@@ -63,7 +64,7 @@ class _Guarded(APIRoute):
 
         async def admitted(request: Request) -> Response:
             await admit(request, guard)
-            if known:
+            if known is not None:
                 _refuse_unknown(request, known)
             if reads_json:
                 request = JsonRequest(request.scope, request.receive)
@@ -72,19 +73,22 @@ class _Guarded(APIRoute):
 
         return admitted
 
-    def _filters(self) -> list[str]:
-        """Return the query parameters of a list that has pages; [] for other routes."""
+    def _filters(self) -> list[str] | None:
+        """Return the query parameters of a list, with or without pages; None for other routes."""
+        if not (isinstance(self.response_model, type) and issubclass(self.response_model, Listing)):
+            return None
         declared = get_flat_params(self.dependant)
         known = [parameter.alias for parameter in declared if isinstance(parameter.field_info, Query)]
         documented = (self.openapi_extra or {}).get("parameters", [])
-        return [*known, *(parameter["name"] for parameter in documented)] if "after" in known else []
+        return [*known, *(parameter["name"] for parameter in documented)]
 
 
 def _refuse_unknown(request: Request, known: list[str]) -> None:
     # A filter that is not one would silently list everything.
     for name in request.query_params:
         if name not in known and re.sub(r"\[.*\]$", "[key]", name) not in known:
-            reason = f"Unknown query parameter '{shorten(name)}'.{hint_at(name, known)}"
+            hint = hint_at(name, known) if known else " This list takes none."
+            reason = f"Unknown query parameter '{shorten(name)}'.{hint}"
             raise InvalidQuery(reason=reason, param=shorten(name))
 
 

@@ -69,7 +69,7 @@ def aliases(model: Model, server: Server = None, key: Key = None) -> None:
     with Client(as_customer(server, key)) as client, suggesting_models(client, model):
         rows = [
             [found["id"], found["version"], found["previous"] or "", console.when(found["updated_at"])]
-            for found in client.each(f"/v1/models/{model}/aliases")
+            for found in client.get(f"/v1/models/{model}/aliases")["data"]
         ]
     show_table(["alias", "version", "before", "since"], rows, empty="No aliases yet.")
 
@@ -196,7 +196,7 @@ def _point(model: str, alias: str, version: int | str, server: str | None, key: 
     path = f"/v1/models/{model}/aliases"
     with Client(as_customer(server, key)) as client, suggesting_models(client, model):
         # The answer's `previous` is where the next roll-back goes, which after a roll-back is not what answered before.
-        before = next((each["version"] for each in client.each(path) if each["id"] == alias), None)
+        before = next((each["version"] for each in client.get(path)["data"] if each["id"] == alias), None)
         found = client.put(f"{path}/{alias}", {"version": version})
     name = "" if alias == "live" else f"@{alias}"
     if before == found["version"]:

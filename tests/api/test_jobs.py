@@ -3,7 +3,8 @@ from __future__ import annotations
 import json
 import threading
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import openai
@@ -61,6 +62,22 @@ def test_a_list_refuses_a_filter_that_it_does_not_have(server: Server, tenant: T
     known = {"limit": 2, "status": ["queued", "failed"], "metadata[a]": "b", "metadata[c]": "d"}
     assert tenant.http.get("/v1/fine_tuning/jobs", params=known).status_code == 200
     assert list(tenant.openai.fine_tuning.jobs.list(limit=2, metadata={"team": "none"})) == []
+
+
+def test_a_list_without_pages_refuses_every_filter(
+    server: Server, tenant: Tenant, publish: Callable[..., dict[str, Any]]
+) -> None:
+    publish("tickets")
+    for client, path in (
+        (tenant.http, "/v1/models/tickets/aliases"),
+        (tenant.http, "/v1/limits"),
+        (server.operator, f"/v1/customers/{tenant.id}/limits"),
+    ):
+        assert client.get(path).status_code == 200
+        answer = client.get(path, params={"limit": 2})
+        error = answer.json()["error"]
+        assert (answer.status_code, error["code"], error["param"]) == (400, "invalid_query", "limit")
+        assert error["message"] == "Unknown query parameter 'limit'. This list takes none."
 
 
 def test_the_sdk_pauses_and_resumes(tenant: Tenant, upload: str) -> None:
