@@ -26,6 +26,7 @@ _SAME_ROLES = {"developer": "system", "function": "tool", "human": "user", "gpt"
 _FEW_ROWS = 50
 _SHOWN = 20
 _ARGUMENTS_MEND = 'Write a JSON object in a string, such as "{\\"city\\": \\"Bern\\"}"; "{}" for none.'
+_TOOLS_MEND = 'Write [{"type": "function", "function": {"name": "…", "parameters": {…}}}, …].'
 _PREFERENCE = ("preferred_output", "chosen")
 
 
@@ -112,13 +113,10 @@ def is_preference(columns: Mapping[str, str]) -> bool:
 
 
 def _unknown_function(conversation: Conversation, answer: Answer) -> str | None:
-    """Return the name of a function that is called and not among the row's tools, where those all have names."""
+    """Return the name of a function that is called and not among the row's tools, if it has any."""
     if not conversation.tools or not (answer.calls or '"tool_calls"' in conversation.messages):
         return None
-    tools = [function_of(tool) for tool in orjson.loads(conversation.tools) if isinstance(tool, Mapping)]
-    names = [tool.get("name") if isinstance(tool, Mapping) else None for tool in tools]
-    if not names or not all(isinstance(name, str) for name in names):
-        return None
+    names = [function_of(tool)["name"] for tool in orjson.loads(conversation.tools)]
     calls = orjson.loads(answer.calls) if answer.calls else []
     calls += [call for message in orjson.loads(conversation.messages) for call in message.get("tool_calls", ())]
     return next((name for call in calls if (name := str(function_of(call)["name"])) not in names), None)
@@ -250,8 +248,16 @@ def _is_learned(message: Mapping[str, Any]) -> bool:
 
 
 def _tools(value: Any, limits: Limits) -> str:  # noqa: ARG001  (the signature of a cell)
-    decoded = _decoded(value)
-    return _json(decoded) if isinstance(decoded, list) and decoded else ""
+    tools = _decoded(value) or []
+    if not isinstance(tools, list):
+        raise BadValue(f"has tools that are {cells.kind(tools)}", _TOOLS_MEND)
+    for number, tool in enumerate(tools, 1):
+        function = function_of(tool) if isinstance(tool, Mapping) else None
+        if not isinstance(function, Mapping):
+            raise BadValue(f"has as tool {number} {cells.kind(tool)} that is no function", _TOOLS_MEND)
+        if not isinstance(function.get("name"), str) or not function["name"]:
+            raise BadValue(f"has as tool {number} a function without its name", _TOOLS_MEND)
+    return _json(tools) if tools else ""
 
 
 def _list(value: Any) -> list[Any]:

@@ -199,6 +199,35 @@ def test_what_is_wrong_with_a_row_is_said(refusal, row, reason):
     assert reason in detail["reason"]
 
 
+@pytest.mark.parametrize(
+    ("tools", "reason"),
+    [
+        ([1], "has as tool 1 a number that is no function"),
+        (["f"], "has as tool 1 a text that is no function"),
+        ([*called(1)["tools"], {"type": "function", "function": "f"}], "has as tool 2 an object that is no function"),
+        ([{"type": "web_search"}], "has as tool 1 a function without its name"),
+        ([{"type": "function", "function": {"name": 5}}], "has as tool 1 a function without its name"),
+        ({"name": "f"}, "has tools that are an object"),
+        ("none", "has tools that are a text"),
+    ],
+)
+def test_tools_that_are_no_functions_are_bad_rows(refusal, tools, reason):
+    pair = preferred(2, [{"content": "a"}], [{"content": "b"}])
+    pair["input"]["tools"] = tools
+    pairs = [preferred(number, [{"content": f"a {number}"}], [{"content": "b"}]) for number in range(4)]
+    answers = [*map(written, range(4)), {**written(4), "tools": tools}]
+    for rows, column in ((answers, "tools"), ([*pairs, pair], "input")):
+        (detail,) = refusal(lines(*rows), task=TASK).details
+        assert (detail["row"], detail["column"], detail["reason"]) == (5, column, reason)
+        assert '"function": {"name"' in detail["mend"]
+
+
+@pytest.mark.parametrize("tools", [None, [], ""])
+def test_a_row_may_have_no_tools(examples, tools):
+    rows = [{**written(number), "tools": tools} for number in range(5)]
+    assert {example.input.tools for example in examples(lines(*rows), task=TASK)} == {""}
+
+
 @pytest.mark.parametrize("task", [None, TASK])
 def test_instructions_are_told_how_they_become_prompts(refusal, profile, task):
     rows = [{"instruction": f"say {n}", "input": "", "output": f"answer {n}"} for n in range(6)]
