@@ -16,7 +16,7 @@ import orjson
 from models.datasets.formats.encoding import check_encoding, decode_head
 from models.datasets.formats.format import Format, Row
 from models.datasets.formats.json_lines import read_objects
-from models.datasets.formats.messages import plain_message
+from models.datasets.formats.messages import as_tools, plain_message
 from models.datasets.problems import Problem
 
 # The virtual columns of a chat file: each row's two ends of the conversation.
@@ -89,8 +89,11 @@ def read_rows(path: Path, columns: dict[str, str]) -> Iterator[Row | Problem]:
 def _whole(row: Row, own: str) -> Row:
     """Return a row with the whole conversation, for a model that writes."""
     key = next((key for key in _KEYS if key in row.values), own)
-    kept = {"messages": row.values.get(key), "tools": row.values.get("tools")}
-    others = [name for name in row.values if name not in (key, "tools", "parallel_tool_calls")]
+    values = dict(row.values)
+    if not values.get("tools"):
+        values["tools"] = as_tools(values.pop("functions", None))
+    kept = {"messages": values.get(key), "tools": values["tools"]}
+    others = [name for name in values if name not in (key, "tools", "parallel_tool_calls")]
     return Row(row.number, row.line, kept, unused=tuple(f"key '{name[:40]}'" for name in others))
 
 
@@ -124,14 +127,13 @@ def _ends_in_call(messages: Any) -> bool:
     """Return whether the last answer that is learned calls a tool: no label can stand for that."""
     for message in reversed(messages if isinstance(messages, list) else []):
         if isinstance(message, dict) and message.get("role") == "assistant" and message.get("weight") != 0:
-            return bool(message.get("tool_calls"))
+            return bool(plain_message(message).get("tool_calls"))
     return False
 
 
 def _is_call(message: dict[str, Any]) -> bool:
     """Return whether an assistant's message calls a tool instead of answering."""
-    called = message.get("tool_calls") or message.get("function_call")
-    return bool(called) and not message.get("content")
+    return bool(message.get("tool_calls")) and not message.get("content")
 
 
 def _weight(message: dict[str, Any]) -> bool:

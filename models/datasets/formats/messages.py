@@ -12,11 +12,20 @@ _CALLS_MEND = 'Write [{"id": "â€¦", "type": "function", "function": {"name": "â€
 
 
 def plain_message(message: dict[str, Any]) -> dict[str, Any]:
-    """Return a message of ShareGPT's as one of OpenAI's."""
+    """Return a message of ShareGPT's as one of OpenAI's, and OpenAI's earlier `function_call` as a call of a tool."""
     if "from" not in message or "role" in message:
+        if message.get("function_call") and not message.get("tool_calls"):
+            return {**message, "tool_calls": as_tools([message["function_call"]])}
         return message
     role = str(message["from"])
     return {"role": _ROLES.get(role, role), "content": message.get("value"), "weight": message.get("weight")}
+
+
+def as_tools(functions: Any) -> Any:
+    """Return a list of OpenAI's earlier `functions`, or of calls of them, as tools; what is no list as it is."""
+    if not isinstance(functions, list):
+        return functions
+    return [{"type": "function", "function": function} for function in functions]
 
 
 def read_calls(message: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -192,6 +192,8 @@ def _message(value: Any, limits: Limits) -> dict[str, Any]:
     """Return a message in OpenAI's form with its content as one text."""
     if not isinstance(value, Mapping):
         raise BadValue(f"holds {cells.kind(value)} where a message is expected", 'Write {"role": …, "content": …}.')
+    if (called := value.get("function_call")) and not isinstance(called, Mapping):
+        raise BadValue(f"has a function_call that is {cells.kind(called)}", 'Write {"name": "…", "arguments": "{…}"}.')
     message = plain_message(dict(value))
     role = str(message.get("role"))
     role = _SAME_ROLES.get(role, role)

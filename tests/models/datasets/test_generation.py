@@ -164,6 +164,29 @@ def test_answers_that_call_tools_are_no_labels(profile, examples, plain, more):
     assert json.loads(examples(content)[-1].target.calls)[0]["function"]["name"] == "f"
 
 
+def called_as_earlier(number):
+    """A conversation in OpenAI's earlier form: functions, a call, what it returned, another call."""
+    call = {"name": "f", "arguments": json.dumps({"n": number})}
+    answer = {"role": "assistant", "content": None, "function_call": call}
+    returned = {"role": "function", "name": "f", "content": "{}"}
+    messages = [{"role": "user", "content": f"ask {number}"}, answer, returned, answer]
+    return {"messages": messages, "functions": [{"name": "f", "parameters": {"type": "object"}}]}
+
+
+def test_calls_of_openais_earlier_form_are_learned(profile, examples):
+    content = lines(*map(called_as_earlier, range(12)))
+    found = profile(content)
+    assert found.task == TASK
+    assert [warning["code"] for warning in found.warnings if warning["code"] != "few_rows"] == ["taken_for"]
+    example = examples(content)[3]
+    call = {"type": "function", "function": {"name": "f", "arguments": '{"n": 3}'}}
+    assert json.loads(example.target.calls) == [call]
+    asked = json.loads(example.input.messages)
+    assert [message["role"] for message in asked] == ["user", "assistant", "tool"]
+    assert asked[1]["tool_calls"] == [call]
+    assert json.loads(example.input.tools) == called(3)["tools"]
+
+
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
@@ -188,6 +211,10 @@ def test_answers_that_call_tools_are_no_labels(profile, examples, plain, more):
         (called(1, tool_calls=calling("f", "[" * 20_000)), "calls 'f' with arguments that are not JSON"),
         (called(1, tool_calls=calling("f", "5")), "calls 'f' with arguments that are a number"),
         (called(1, tool_calls=calling(None)), "a function without its name"),
+        (called(1, tool_calls=None, function_call="f"), "has a function_call that is a text"),
+        (called(1, tool_calls=None, function_call={"name": "f", "arguments": "{'n'"}), "arguments that are not JSON"),
+        (called(1, tool_calls=None, function_call={"name": "g"}), "calls the function 'g'"),
+        ({**called_as_earlier(1), "functions": {"name": "f"}}, "has tools that are an object"),
         ({"messages": "hello"}, "not a list of messages"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "not text"),
     ],
