@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 from api.schemas.base import Body, Many, Metadata, Object, One, OneOrMany
 from models.datasets.formats.chat import joined
 from models.identifiers import LONGEST_REFERENCE
+from models.serving.schema_length import MOST_SCHEMA_CHARS
 
 Number = Annotated[float, Field(ge=-2, le=2)]
 _NO_EFFECT = "Accepted and not used."
@@ -150,7 +151,9 @@ class CreateChatCompletion(Body):
     service_tier: str | None = Field(None, description=_NO_EFFECT)
     metadata: Metadata | None = Field(None, description=_NO_EFFECT)
     response_format: dict[str, Any] | None = Field(
-        None, description="text, json_object, json_schema (32,768 characters at most); a classifier answers with text."
+        None,
+        description=f"text, json_object, json_schema ({MOST_SCHEMA_CHARS:,} characters at most); "
+        "a classifier answers with text.",
     )
     tools: Any = Field(None, description="Functions that may be called, if the base's template knows them." + _WRITING)
     tool_choice: Any = Field(

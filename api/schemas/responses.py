@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.schemas.base import Body, Many, Metadata, Object, One, OneOrMany
 from models.identifiers import LONGEST_REFERENCE
+from models.serving.schema_length import MOST_SCHEMA_CHARS
 
 _NO_EFFECT = "Accepted and not used."
 
@@ -48,7 +49,7 @@ class CreateResponse(Body):
         None, description="Only the most probable tokens that make up this share."
     )
     text: dict[str, Any] | None = Field(
-        None, description="`format`: text, json_object or json_schema (32,768 characters at most)."
+        None, description=f"`format`: text, json_object or json_schema ({MOST_SCHEMA_CHARS:,} characters at most)."
     )
     stream: bool | None = Field(None, description="Server-sent events, as OpenAI sends them.")
     metadata: Metadata | None = Field(None, description="Comes back with the answer.")

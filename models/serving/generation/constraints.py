@@ -15,11 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.serving.errors import InvalidInput, MissingLibrary
+from models.serving.schema_length import MOST_SCHEMA_CHARS
 
 ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
-# What a schema may have as JSON. Those of 32,000 characters took 0.2 to 1.3 s to compile; twice as many took up to 6 s,
-# and up to 2.6 s for each token, while which all other answers wait.
-MOST_CHARS = 32_768
 # Small models lose themselves in whitespace: as `json.dumps` writes it, or without any.
 WHITESPACE: Mapping[str, Any] = {"whitespace_flexible": False, "item_separator": r",[ ]?", "key_separator": r":[ ]?"}
 
@@ -79,10 +77,11 @@ class ConstraintCompiler:
         What would fail at the first token fails here, before an answer has begun.
         """
         text = json.dumps(schema)
-        if len(text) > MOST_CHARS:
+        if len(text) > MOST_SCHEMA_CHARS:
             reason = (
-                f"The schema has {len(text):,} characters as JSON, {MOST_CHARS:,} are accepted. Leave out what changes "
-                "nothing in the answer (descriptions, examples), and write what recurs once, in $defs, with $ref."
+                f"The schema has {len(text):,} characters as JSON, {MOST_SCHEMA_CHARS:,} are accepted. Leave out what "
+                "changes nothing in the answer (descriptions, examples), and write what recurs once, in $defs, "
+                "with $ref."
             )
             raise InvalidInput(reason=reason, param="response_format")
         with self._lock:
