@@ -30,22 +30,8 @@ class Trial:
     new: Assessment
     old: Assessment
     comparison: Comparison
-    new_loss: float
-    old_loss: float
-    loss_noise: float  # standard error of the difference of the losses, row by row
+    figures: TrialFigures
     stack: Stack | None  # how the n-gram part is added to the refined model; None where the first version has none
-
-    @property
-    def figures(self) -> TrialFigures:
-        """The numbers that decide."""
-        return TrialFigures(
-            answers=answer_count.count(self.old.tally, self.old.score),
-            gain=self.comparison.gain,
-            probability=self.comparison.probability,
-            new_loss=self.new_loss,
-            old_loss=self.old_loss,
-            loss_noise=self.loss_noise,
-        )
 
     @property
     def error_reduction(self) -> float:
@@ -54,16 +40,44 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class _Moment:
-    epoch: int
-    blend: float
+class Judged:
+    """A model's answers to held-out rows, and what each of them costs."""
+
     assessment: Assessment
     losses_U: NDArray[np.float64]
-    stack: Stack | None
 
     @property
     def loss(self) -> float:
+        """The mean of the losses."""
         return float(self.losses_U.mean())
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment(Judged):
+    epoch: int
+    blend: float
+    stack: Stack | None
+
+
+def judge(logits_NK: Floats, assessment: Assessment, held: HeldOut, task: EncoderTask) -> Judged:
+    """Return the answers whose assessment this is, with their losses."""
+    losses_U = calibration.losses(logits_NK, held.targets, task.link, assessment.temperature)
+    return Judged(assessment, losses_U.double().numpy())
+
+
+def compare(new: Judged, old: Judged, held: HeldOut, *, seed: int) -> tuple[Comparison, TrialFigures]:
+    """Return two models' comparison on the same rows, and the numbers that decide between them."""
+    one, other = new.assessment, old.assessment
+    comparison = scores.compare(one.tally.by_group(held.group_N), other.tally.by_group(held.group_N), seed=seed)
+    figures = TrialFigures(
+        answers=answer_count.count(other.tally, other.score),
+        gain=comparison.gain,
+        probability=comparison.probability,
+        new_loss=new.loss,
+        old_loss=old.loss,
+        loss_noise=float((new.losses_U - old.losses_U).std() / len(new.losses_U) ** 0.5),
+    )
+    return comparison, figures
 
 
 class HeldOutResults:
@@ -156,21 +170,17 @@ class HeldOutResults:
             )
         ]
         head_logits_NK = self._mix(self._stack, np.concatenate(self._head))
-        old = assess(head_logits_NK, held, self._task, seed=self._seed)
-        old_losses_U = self._losses(head_logits_NK, held, old)
+        old = self._judge(head_logits_NK, held)
+        comparison, figures = compare(best, old, held, seed=self._seed)
         return Trial(
             held=held,
             epochs=best.epoch,
             blend=best.blend,
             curve=curve,
             new=best.assessment,
-            old=old,
-            comparison=scores.compare(
-                best.assessment.tally.by_group(held.group_N), old.tally.by_group(held.group_N), seed=self._seed
-            ),
-            new_loss=best.loss,
-            old_loss=float(old_losses_U.mean()),
-            loss_noise=float((best.losses_U - old_losses_U).std() / len(best.losses_U) ** 0.5),
+            old=old.assessment,
+            comparison=comparison,
+            figures=figures,
             stack=best.stack,
         )
 
@@ -186,11 +196,9 @@ class HeldOutResults:
             variants = [*self._stack.variants(logits_NK, flat(held.targets), self._task.link)]
         measured = []
         for stack in variants:
-            mixed_NK = self._mix(stack, logits_NK)
-            assessment = assess(mixed_NK, held, self._task, seed=self._seed)
-            measured.append(_Moment(epoch, blend, assessment, self._losses(mixed_NK, held, assessment), stack))
+            judged = self._judge(self._mix(stack, logits_NK), held)
+            measured.append(_Moment(judged.assessment, judged.losses_U, epoch, blend, stack))
         return min(measured, key=lambda moment: moment.loss)
 
-    def _losses(self, logits_NK: Floats, held: HeldOut, assessment: Assessment) -> NDArray[np.float64]:
-        losses_U = calibration.losses(logits_NK, held.targets, self._task.link, assessment.temperature)
-        return losses_U.double().numpy()
+    def _judge(self, logits_NK: Floats, held: HeldOut) -> Judged:
+        return judge(logits_NK, assess(logits_NK, held, self._task, seed=self._seed), held, self._task)

@@ -46,7 +46,7 @@ class Race:
             trials = yield from self._run_rung(remaining, rung)
             if all(policy.is_hopeless(trial.figures) for _, trial in trials):
                 return None
-            ranked = sorted(trials, key=lambda entry: entry[1].new_loss)
+            ranked = sorted(trials, key=lambda entry: entry[1].figures.new_loss)
             remaining = [candidate for candidate, _ in ranked[: trial_plans.survivors(len(ranked))]]
             if len(remaining) == 1:
                 break

@@ -16,7 +16,6 @@ import numpy as np
 from models.learning.contract.events import Progress, TrainEvent, VersionReady
 from models.learning.data import features
 from models.learning.data.corpus import Corpus, read_unlabeled
-from models.learning.evaluation import answer_count, calibration, scores
 from models.learning.evaluation.assessment import Assessment, HeldOut, assess
 from models.learning.evaluation.scores import Comparison
 from models.learning.heads import baselines
@@ -28,6 +27,7 @@ from models.learning.heads.stacking import parts_of
 from models.learning.publishing import Trained, publish
 from models.learning.search import policy
 from models.learning.search.budget import BEGINS
+from models.learning.search.held_out import compare, judge
 from models.learning.search.policy import TrialFigures
 
 NAME = "self-training"
@@ -129,19 +129,8 @@ def _measure(run: EncodedRun, first: FirstVersion, head: Head, out_of_fold_NK: F
         logits_NK = first.logits_NK + factor * (head.logits(found_NF) - first.head.logits(found_NF))
         new = assess(logits_NK, held, task, seed=seed, tuned_on=(tuning_NK, training))
     old = run.measured[first.trained.name].assessment
-    new_losses_N, old_losses_N = (
-        calibration.losses(own_NK, held.targets, task.link, assessment.temperature).double().numpy()
-        for own_NK, assessment in ((logits_NK, new), (first.logits_NK, old))
-    )
-    comparison = scores.compare(new.tally.by_group(held.group_N), old.tally.by_group(held.group_N), seed=seed)
-    figures = TrialFigures(
-        answers=answer_count.count(old.tally, old.score),
-        gain=comparison.gain,
-        probability=comparison.probability,
-        new_loss=float(new_losses_N.mean()),
-        old_loss=float(old_losses_N.mean()),
-        loss_noise=float((new_losses_N - old_losses_N).std() / len(new_losses_N) ** 0.5),
-    )
+    beside = judge(first.logits_NK, old, held, task)
+    comparison, figures = compare(judge(logits_NK, new, held, task), beside, held, seed=seed)
     return _Measured(new, comparison, figures)
 
 

@@ -36,6 +36,6 @@ def test_a_number_of_epochs_that_was_asked_for_is_kept() -> None:
 def test_one_that_is_worse_than_the_head_is_hopeless() -> None:
     worse = trial(wrong=120, head=30)
     assert worse.error_reduction == pytest.approx(-90 / 30)
-    assert worse.new_loss > worse.old_loss
+    assert worse.figures.new_loss > worse.figures.old_loss
     assert not policy.improves(worse.figures)
     assert policy.is_hopeless(worse.figures)
