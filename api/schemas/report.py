@@ -179,7 +179,10 @@ class ReportObject(Part):
         "all rows over the held-out score, and a `sentence`.",
     )
     hyperparameters: dict[str, Any] | None = Field(
-        None, description='What was "auto", as it became; null: without effect.'
+        None,
+        description='What was "auto", as it became; null: without effect. Of spans also `words`: what stands between '
+        "spaces is one word (`joined`), or punctuation in it is a word of its own, as spans of the training rows end "
+        "there (`apart`).",
     )
     warnings: list[dict[str, Any]] | None = Field(
         None, description="What is worth a look: of the job's files, of its hyperparameters, of the run."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,24 @@ def _rows(task: str) -> list[dict[str, Any]]:
     ],
 )
 def test_every_field_of_a_report_is_documented(base: Backbone, tmp_path: Path, task: str, strategy: Strategy) -> None:
-    rows = _rows(task)
+    report = _report(base, tmp_path, _rows(task), task, strategy)
+    ReportObject.model_validate(report)
+    assert set(report) <= set(ReportObject.model_fields)
+    assert "words" not in report["hyperparameters"] or task == "token-classification"
+
+
+@pytest.mark.parametrize("words", ["joined", "apart"])
+def test_a_report_of_spans_says_how_words_are_cut(base: Backbone, tmp_path: Path, words: str) -> None:
+    rows = _rows("token-classification")
+    if words == "apart":  # a span ends inside of what stands between spaces
+        rows.append({"text": "go Rome-bound", "spans": [{"start": 3, "end": 7, "label": "city"}]})
+    report = _report(base, tmp_path, rows, "token-classification", "head")
+    assert report["hyperparameters"]["words"] == words
+
+
+def _report(
+    base: Backbone, tmp_path: Path, rows: list[dict[str, Any]], task: str, strategy: Strategy
+) -> Mapping[str, Any]:
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     request = TrainRequest(
@@ -66,5 +84,4 @@ def test_every_field_of_a_report_is_documented(base: Backbone, tmp_path: Path, t
     )
     *_, finished = train(request, base, stop=lambda: False)
     assert isinstance(finished, Finished)
-    ReportObject.model_validate(finished.report)
-    assert set(finished.report) <= set(ReportObject.model_fields)
+    return finished.report

@@ -16,7 +16,7 @@ from models.learning.data import features
 from models.learning.data.folds import Rows, keep_together, splits, stratified_folds
 from models.learning.data.ragged import flat, units
 from models.learning.evaluation.assessment import Assessment, HeldOut, assess
-from models.learning.heads import baselines, first_version, linear, selection, zero_shot
+from models.learning.heads import baselines, first_version, selection, zero_shot
 from models.learning.heads.cross_validation import DesignMatrix
 from models.learning.heads.encoding import EncodedRun, Measured
 from models.learning.heads.first_version import FirstVersion, HeadPrior
@@ -92,11 +92,7 @@ def measure(run: EncodedRun, prior: HeadPrior) -> DefaultHead:
         features=choice.names,
         parts=parts_of(task, head, None),
         evaluation=assessment.evaluation(held, task, run.labels),
-        hyperparameters={
-            "features": choice.features,
-            "regularization": linear.regularization(choice.inverse_penalty),
-            "label_names": False,
-        },
+        hyperparameters=first_version.as_chosen(run, choice),
     )
     return DefaultHead(trained, assessment, held)
 

@@ -97,15 +97,21 @@ def measure(run: EncodedRun, prior: HeadPrior) -> FirstVersion:
         features=choice.names,
         parts=parts_of(task, head, stack),
         evaluation=assessment.evaluation(held, task, run.labels),
-        hyperparameters={
-            "features": choice.features,
-            "regularization": linear.regularization(choice.inverse_penalty),
-            "label_names": choice.label_names,
-            "lexical": stack is not None and stack.part is not None,
-        },
+        hyperparameters={**as_chosen(run, choice), "lexical": stack is not None and stack.part is not None},
     )
     run.measured[trained.name] = Measured(assessment, held)
     return FirstVersion(trained, head, choice, stack, held, logits_NK, names_table)
+
+
+def as_chosen(run: EncodedRun, choice: Choice) -> dict[str, Any]:
+    """Return what was chosen, as a report has it; where words are tagged, also which words those are."""
+    windowing, tagged = run.run.backbone.windowing, isinstance(run.training.corpus.targets, Ragged)
+    return {
+        "features": choice.features,
+        "regularization": linear.regularization(choice.inverse_penalty),
+        "label_names": choice.label_names,
+        **({"words": windowing.words} if windowing is not None and tagged else {}),
+    }
 
 
 def feature_sets(run: EncodedRun, prior: HeadPrior) -> Mapping[str, tuple[str, ...]]:
