@@ -32,6 +32,7 @@ _ROWS = [
 ]
 
 
+@pytest.mark.slow
 def test_nearest_neighbours_from_upload_to_answer(
     settings_for: Callable[..., Settings],
     run_server: Callable[[Settings], contextlib.AbstractContextManager[Server]],

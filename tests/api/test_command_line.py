@@ -362,7 +362,16 @@ def test_bytes_that_are_not_utf_8_are_named(graft: Graft, publish: Publish, tmp_
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
-@pytest.mark.parametrize("words", [("settings",), ("settings", "--markdown"), ("--version",), ("--help",)])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("settings",),
+        *(
+            pytest.param(words, marks=pytest.mark.slow)
+            for words in (("settings", "--markdown"), ("--version",), ("--help",))
+        ),
+    ],
+)
 def test_an_output_that_takes_nothing_is_told_in_a_line(words: tuple[str, ...]) -> None:
     with Path("/dev/full").open("wb") as full:
         command = [sys.executable, "-m", "deploy.cli.main", *words]
@@ -370,7 +379,9 @@ def test_an_output_that_takes_nothing_is_told_in_a_line(words: tuple[str, ...]) 
     assert (ended.returncode, ended.stderr) == (1, "Error: Cannot read or write: No space left on device.\n")
 
 
-@pytest.mark.parametrize("words", ["settings", "--version", "--help", ""])
+@pytest.mark.parametrize(
+    "words", ["settings", *(pytest.param(words, marks=pytest.mark.slow) for words in ("--version", "--help", ""))]
+)
 def test_an_output_that_is_closed_is_told_in_a_line(words: str) -> None:
     command = f"{shlex.quote(sys.executable)} -m deploy.cli.main {words} >&-"
     ended = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True, check=False)

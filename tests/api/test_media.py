@@ -105,6 +105,7 @@ def publish(server: Server, tenant: Tenant, path: Path, content: bytes, base_mod
         resources.close()
 
 
+@pytest.mark.slow
 def test_a_detector_leaves_its_loss_curve(gallery: Gallery) -> None:
     """A step a line, as the SDK reads it; of a head that is solved at once, there is none."""
     tenant = gallery.tenant

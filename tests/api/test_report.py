@@ -44,7 +44,7 @@ def _rows(task: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("task", "strategy"),
     [
-        ("text-classification", "lora"),
+        pytest.param("text-classification", "lora", marks=pytest.mark.slow),
         ("text-classification", "auto"),
         ("text-classification", "zero-shot"),
         ("multi-label-classification", "head"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from api.schemas.report import ReportObject
@@ -35,6 +36,7 @@ def files(folder: Path) -> tuple[Path, Path]:
     return labelled, write(folder / "more.csv", ("text",), [(text,) for text in [*others, *(t for t, _ in few[:3])]])
 
 
+@pytest.mark.slow
 def test_from_the_command_to_the_report(server: Server, tenant: Tenant, tmp_path: Path) -> None:
     labelled, more = files(tmp_path)
     words = ["train", str(labelled), "--unlabeled", str(more), "--strategy", "head", "--suffix", "few", "--no-wait"]

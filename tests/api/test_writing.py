@@ -271,6 +271,7 @@ def test_predict_says_where_a_base_that_writes_is_asked(acme: Tenant) -> None:
     assert "/v1/chat/completions" in answer.json()["error"]["message"]
 
 
+@pytest.mark.slow
 def test_the_command_line_shows_what_is_written(writer: Server, acme: Tenant, tmp_path: Path) -> None:
     env = {"GRAFT_SERVER": writer.url, "GRAFT_API_KEY": acme.key, "XDG_CONFIG_HOME": str(tmp_path)}
     said = acme.openai.chat.completions.create(model=MODEL, messages=[HELLO[1]], temperature=0).choices[0].message

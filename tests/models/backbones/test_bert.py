@@ -105,6 +105,7 @@ def test_what_is_not_plain_is_left_to_transformers(tmp_path: Path, file: str, ch
     assert read(tmp_path) is None
 
 
+@pytest.mark.slow
 def test_a_process_that_serves_the_default_base_imports_no_transformers() -> None:
     """It was half of the time until an API that was killed answered again, and 120 MB of each process."""
     program = (

@@ -47,7 +47,10 @@ def run(request: TrainRequest, backbone: Backbone) -> tuple[list[VersionReady], 
     return [event for event in events if isinstance(event, VersionReady)], events[-1]
 
 
-@pytest.mark.parametrize("strategy", ["head", "zero-shot", "lora", "partial", "full"])
+_SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("lora", "full")]
+
+
+@pytest.mark.parametrize("strategy", ["head", "zero-shot", "partial", *_SLOW])
 def test_every_strategy_on_pictures(tmp_path, pictures, eyes, strategy: Strategy):
     request = TrainRequest(
         training=pictures, task="image-classification", output_dir=tmp_path, strategy=strategy,

@@ -88,6 +88,7 @@ def neighbours(backbone: Backbone, rows: list[tuple[str, str]]) -> Artifact:
     return Artifact(manifest, (part,))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tables")
 def test_neighbours_are_served_beside_encoders_by_one_predictor(
     customer: Callable[..., Customer], resources: Resources, settings: Settings, backbone: Any, tmp_path: Path

@@ -145,6 +145,7 @@ def test_a_reader_sees_the_past_while_somebody_writes(database: Database) -> Non
             assert reader.get(Customer, "cus_acme") is None
 
 
+@pytest.mark.slow
 def test_several_processes_migrate_at_once(database_kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     if database_kind == "sqlite":
         url = f"sqlite:///{tmp_path / 'empty %20 folder'}.db"

@@ -82,7 +82,10 @@ def trained(
     return last.artifact_dir, backbone
 
 
-@pytest.mark.parametrize(("medium", "strategy"), [("image", "head"), ("image", "partial"), ("audio", "head")])
+@pytest.mark.parametrize(
+    ("medium", "strategy"),
+    [("image", "head"), pytest.param("image", "partial", marks=pytest.mark.slow), ("audio", "head")],
+)
 def test_answers_are_those_of_learning(
     resources: Resources, customer: Callable[..., Customer], predicting: Any, tmp_path: Path, medium: str, strategy: Any
 ) -> None:

@@ -274,7 +274,7 @@ def test_bf16_is_close_to_fp32(customer: Callable[..., Customer], publish: Publi
     [
         ("text-classification", "head"),
         ("multi-label-classification", "head"),
-        ("text-classification", "lora"),
+        pytest.param("text-classification", "lora", marks=pytest.mark.slow),
         pytest.param("text-classification", "partial", marks=pytest.mark.slow),
         pytest.param("text-classification", "full", marks=pytest.mark.slow),
     ],

@@ -113,6 +113,7 @@ def test_every_task_as_learning_says_it_and_mixed_in_one_batch(
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_spans_of_many_rows_are_those_of_each_alone(
     customer: Callable[..., Customer], publish: Publish, predicting: Any, backbone: TextBackbone, tmp_path: Path
 ) -> None:

@@ -70,6 +70,7 @@ def test_pictures_and_sounds_are_told_apart(settings, tmp_path):
     assert registry.default_for(settings, "image").name == "siglip"
 
 
+@pytest.mark.slow
 def test_bases_whose_blocks_take_positions_are_added(settings, tmp_path):
     text_checkpoints.write_modern(tmp_path / "modern")
     for name in ("dinov3", "whisper"):
@@ -83,6 +84,7 @@ def test_bases_whose_blocks_take_positions_are_added(settings, tmp_path):
         assert added.trial.parity is None or added.trial.parity > 0.99
 
 
+@pytest.mark.slow
 def test_a_detector_is_told_from_what_reads_pictures(settings, tmp_path):
     for name in detector_checkpoints.NAMES:
         detector_checkpoints.write(tmp_path / name, name)

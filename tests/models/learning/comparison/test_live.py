@@ -118,6 +118,7 @@ def test_fewer_classes(live: LiveVersion, make_request: RequestFactory, tickets:
     assert "no longer knows 'billing', 'damaged_item'" in decision.reason
 
 
+@pytest.mark.slow
 def test_a_class_more(make_request: RequestFactory, some: Rows, tickets: Rows, backbone: TextBackbone) -> None:
     live = _live(make_request([row for row in some if row[1] != "billing"]), backbone)
     found, decision = _compared(make_request(tickets), live, backbone)
@@ -134,6 +135,7 @@ def test_other_classes(live: LiveVersion, make_request: RequestFactory, some: Ro
     assert not decision.promoted
 
 
+@pytest.mark.slow
 def test_a_validation_file(
     live: LiveVersion, make_request: RequestFactory, some: Rows, tickets: Rows, backbone: TextBackbone
 ) -> None:
@@ -148,6 +150,7 @@ def test_a_validation_file(
     assert (all_known.rows, all_known.seen) == (len(some), False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["missing", "changed"])
 def test_a_version_without_the_record_that_was_published(
     live: LiveVersion, make_request: RequestFactory, tickets: Rows, backbone: TextBackbone, damage: str
@@ -187,6 +190,7 @@ def test_a_version_that_cannot_answer(
     assert "cannot answer" in decision.reason
 
 
+@pytest.mark.slow
 def test_a_refined_version_is_compared_on_the_rows_of_its_trial(
     make_request: RequestFactory, few: Rows, small_backbone: TextBackbone
 ) -> None:
@@ -203,6 +207,7 @@ def test_a_refined_version_is_compared_on_the_rows_of_its_trial(
     assert 0 < head.rows <= len(few)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["text-regression", "token-classification", "multi-label-classification"])
 def test_every_task_is_compared(task: str, small_backbone: TextBackbone, tmp_path: Path) -> None:
     def request(name: str, rows: list[dict[str, Any]]) -> TrainRequest:
@@ -235,6 +240,7 @@ def test_every_task_is_compared(task: str, small_backbone: TextBackbone, tmp_pat
         assert again.gain == 0.0
 
 
+@pytest.mark.slow
 def test_a_live_version_that_reads_other_words_is_compared(small_backbone: TextBackbone, tmp_path: Path) -> None:
     """A hyphen inside one span, and every span from then on is told from pieces of what stands between spaces."""
 

@@ -30,7 +30,8 @@ def test_folds_stay_as_they_are_where_nothing_repeats_or_nearly_everything_does(
 
 
 # So many words that the rows of the walk are one of as many parts as there are folds.
-@pytest.mark.parametrize(("rows", "words"), [pytest.param(4_000, 25, marks=pytest.mark.slow), (5_000, 12)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("rows", "words"), [(4_000, 25), (5_000, 12)])
 def test_words_are_learned_whatever_their_number(rows: int, words: int) -> None:
     generator = np.random.default_rng(0)
     tags_U = generator.integers(0, 2, rows * words)

@@ -16,7 +16,14 @@ from models.learning.training import train
 from tests.models.learning.detection.conftest import DetectionRequest, opened
 
 
-@pytest.mark.parametrize(("strategy", "first_views", "head_steps"), [("auto", 8, 3), ("auto", 40, 5), ("head", 8, 12)])
+@pytest.mark.parametrize(
+    ("strategy", "first_views", "head_steps"),
+    [
+        ("auto", 8, 3),
+        pytest.param("auto", 40, 5, marks=pytest.mark.slow),
+        pytest.param("head", 8, 12, marks=pytest.mark.slow),
+    ],
+)
 def test_auto_trains_the_head_no_longer_than_its_budget(
     eyes: Backbone,
     detection_request: DetectionRequest,

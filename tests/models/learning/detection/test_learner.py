@@ -92,7 +92,8 @@ def test_the_artifact_holds_the_detector_and_how_to_read_it(
 
 
 # It is killed behind the first version, or before.
-@pytest.mark.parametrize("first_views", [8, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("first_views", [8, 10_000])
 def test_an_interrupted_fit_ends_with_the_same_bits(
     eyes: Backbone,
     detection_request: DetectionRequest,
@@ -127,7 +128,8 @@ def test_some_pictures_are_held_out_where_there_is_no_validation_file(
     assert version.report["measured_rows"] == data["held_out_rows"] >= 2
 
 
-@pytest.mark.parametrize("strategy", ["partial", pytest.param("full", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["partial", "full"])
 def test_the_base_learns_behind_the_head(eyes: Backbone, detection_request: DetectionRequest, strategy: str) -> None:
     """It begins as the trained head on the base, and serving gets the blocks that it changed."""
     events = _run(detection_request(n_epochs=1, strategy=strategy), eyes)
@@ -143,6 +145,7 @@ def test_the_base_learns_behind_the_head(eyes: Backbone, detection_request: Dete
     assert 0 <= tried[strategy]["probability"] <= 1
 
 
+@pytest.mark.slow
 def test_auto_trains_the_base_only_where_the_head_leaves_errors(
     eyes: Backbone, detection_request: DetectionRequest
 ) -> None:
@@ -156,6 +159,7 @@ def test_auto_trains_the_base_only_where_the_head_leaves_errors(
     assert finished.best == names[-1]
 
 
+@pytest.mark.slow
 def test_a_new_version_is_compared_with_the_live_one(eyes: Backbone, detection_request: DetectionRequest) -> None:
     """Both are asked about the same pictures, the live one by its own artifact: equal versions are equal."""
     (live,) = _versions(_run(detection_request(n_epochs=1, name="live"), eyes))
@@ -183,6 +187,7 @@ def test_a_film_is_held_out_whole_or_learned_from(
     assert len(held) + len(found.training) == len(corpus)
 
 
+@pytest.mark.slow
 def test_pictures_that_are_twice_among_the_held_out_ones_are_compared_as_one(
     eyes: Backbone, detection_request: DetectionRequest, tmp_path: Path
 ) -> None:

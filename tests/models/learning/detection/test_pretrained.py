@@ -52,7 +52,8 @@ def _versions(events: list[TrainEvent]) -> list[VersionReady]:
     return [event for event in events if isinstance(event, VersionReady)]
 
 
-@pytest.mark.parametrize("name", ["rt_detr", pytest.param("d_fine", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["rt_detr", "d_fine"])
 def test_the_heads_are_trained_first_then_everything(
     base: MakeBase, detection_request: DetectionRequest, name: str
 ) -> None:

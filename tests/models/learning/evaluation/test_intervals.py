@@ -16,6 +16,7 @@ from models.learning.tasks.task import Tally
 _ROWS, _WIDTH, _DRAWS = 80, 12, 60
 
 
+@pytest.mark.slow
 def test_the_interval_of_five_folds_holds_the_score_on_rows_to_come() -> None:
     """Models of few rows differ from sample to sample: rows drawn anew are not all that is uncertain."""
     generator = np.random.default_rng(0)

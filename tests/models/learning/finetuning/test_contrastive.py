@@ -89,6 +89,7 @@ def _fit(
     return [step for step in training_loop.train(net, CONFIG, rows, context) if isinstance(step, Epoch)]
 
 
+@pytest.mark.slow
 def test_held_rows_that_the_head_cannot_tell_apart_are_answered(
     small_backbone: TextBackbone, rows: TrainingRows, fresh: Callable[[], Network]
 ) -> None:
@@ -104,6 +105,7 @@ def test_held_rows_that_the_head_cannot_tell_apart_are_answered(
     np.testing.assert_array_equal(logits, after)
 
 
+@pytest.mark.slow
 def test_resumed_equals_uninterrupted(
     small_backbone: TextBackbone, rows: TrainingRows, fresh: Callable[[], Network], tmp_path: Path
 ) -> None:

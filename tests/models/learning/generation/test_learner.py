@@ -103,6 +103,7 @@ def test_every_step_is_told(writer, ask):
     assert all(before <= after for before, after in pairwise(percents))
 
 
+@pytest.mark.slow
 def test_a_killed_fit_resumes_to_the_same_bits(writer, ask, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints.Checkpoints, "is_due", lambda _: True)
     request = ask(colours(), "lora", **FAST)

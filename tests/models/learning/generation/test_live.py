@@ -55,6 +55,7 @@ def _keys(request):
     return corpus.input_keys_N
 
 
+@pytest.mark.slow
 def test_the_same_version_again_is_not_better(live, ask, writer):
     found, decision = _compared(ask(colours(ROWS), "lora", **FAST), live, writer)
     assert (found.rows, found.seen, found.gain) == (4, False, pytest.approx(0.0, abs=1e-6))

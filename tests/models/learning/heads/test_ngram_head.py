@@ -158,6 +158,7 @@ def test_unknown_terms_say_nothing() -> None:
         ngram_head.load(replace(weights, buckets_V=weights.buckets_V[:-1]))
 
 
+@pytest.mark.slow
 def test_a_code_that_the_base_does_not_know(
     small_backbone: TextBackbone, make_request: RequestFactory, tmp_path: Path
 ) -> None:
@@ -196,6 +197,7 @@ def test_what_is_read_back_answers_as_it_was_measured(
     assert np.abs(together[7:8] - inference.logits(artifact, small_backbone, texts[7:8])).max() < 1e-3
 
 
+@pytest.mark.slow
 def test_terms_are_left_out_where_the_base_knows_better(
     backbone: TextBackbone, tickets: Rows, make_request: RequestFactory
 ) -> None:

@@ -55,6 +55,7 @@ def test_low_rank_matrices_are_tried_where_contrasting_is_no_better(
     assert finished.best == "head"
 
 
+@pytest.mark.slow
 def test_contrasted_rows_learn_on_the_default_features_whatever_the_head_chose(
     small_backbone: TextBackbone, make_request: Callable[..., TrainRequest], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,6 +95,7 @@ def test_the_next_job_reaches_the_same_at_half_the_cost(tmp_path: Path, eyes: Ba
     assert accuracy(tmp_path / "informed", informed, eyes) >= accuracy(tmp_path / "alone", alone, eyes) - 0.02
 
 
+@pytest.mark.slow
 def test_outcomes_of_a_customers_own_numbers_are_not_kept(tmp_path: Path, eyes: Backbone) -> None:
     asked = Hyperparameters(n_epochs=1, features="mean.3", regularization=0.5)
     finished, _ = run(tmp_path / "own", eyes, seed=1, rows=60, strategy="partial", hyperparameters=asked)
@@ -104,6 +105,7 @@ def test_outcomes_of_a_customers_own_numbers_are_not_kept(tmp_path: Path, eyes: 
     assert {"name", "score", "seconds"} <= finished.report["strategies_tried"][-1].keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("strategy", "fits", "most"), [("partial", 5, 7), ("lora", 1, 1)])
 def test_what_is_published_is_the_mean_of_the_final_fits_and_those_of_the_trial(
     tmp_path: Path, eyes: Backbone, strategy: str, fits: int, most: int
@@ -121,6 +123,7 @@ def test_what_is_published_is_the_mean_of_the_final_fits_and_those_of_the_trial(
     assert fits <= ready.report["hyperparameters"]["averaged_fits"] <= most
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_the_budget_is_given_up(tmp_path: Path, eyes: Backbone) -> None:
     # A penalty that leaves the head room for improvement: what the search finds leaves little.
     strong = Hyperparameters(regularization=0.0037)

@@ -370,6 +370,7 @@ def test_spans_are_learned(backbone: TextBackbone, write: Write) -> None:
         assert all(row["text"][span["start"] : span["end"]] == span["text"] for span in answer["spans"])
 
 
+@pytest.mark.slow
 def test_a_validation_file_scores_spans(small_backbone: TextBackbone, write: Write) -> None:
     training, validation = places(80, seed=0), places(30, seed=1)
     (candidate,) = _candidates(write(training, "token-classification", validation=validation), small_backbone)
@@ -378,7 +379,10 @@ def test_a_validation_file_scores_spans(small_backbone: TextBackbone, write: Wri
     assert candidate.report["measured_rows"] == sum(row["text"] not in learned for row in validation) > 0
 
 
-@pytest.mark.parametrize(("task", "strategy"), [("text-regression", "lora"), ("token-classification", "partial")])
+@pytest.mark.parametrize(
+    ("task", "strategy"),
+    [pytest.param("text-regression", "lora", marks=pytest.mark.slow), ("token-classification", "partial")],
+)
 def test_the_one_loop_refines_every_task(small_backbone: TextBackbone, write: Write, task: str, strategy: str) -> None:
     rows = nearness(60, seed=0) if task == "text-regression" else places(60, seed=0)
     quick = Hyperparameters(n_epochs=2, lora_rank=2, trainable_blocks=1, batch_size=16)
@@ -393,7 +397,7 @@ def test_the_one_loop_refines_every_task(small_backbone: TextBackbone, write: Wr
     assert tried["curve"][1]["training_loss"] < tried["curve"][0]["training_loss"]
 
 
-@pytest.mark.parametrize("task", ["text-regression", "token-classification"])
+@pytest.mark.parametrize("task", ["text-regression", pytest.param("token-classification", marks=pytest.mark.slow)])
 def test_the_base_as_it_is_answers_too(backbone: TextBackbone, write: Write, task: str) -> None:
     rows = nearness(60, seed=0) if task == "text-regression" else places(60, seed=0)
     (candidate,) = _candidates(write(rows, task, strategy="zero-shot"), backbone)
@@ -402,6 +406,7 @@ def test_the_base_as_it_is_answers_too(backbone: TextBackbone, write: Write, tas
     assert candidate.metrics["baseline"] == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["text-regression", "token-classification"])
 def test_what_does_not_fit_into_memory_is_refined_on(
     small_backbone: TextBackbone, write: Write, task: str, monkeypatch: pytest.MonkeyPatch
