@@ -93,6 +93,10 @@ def _without(example: Example, rare: Mapping[str, int], other: str | None) -> Ex
 
 
 def _boxes(boxes: Iterable[object], rare: Mapping[str, int], other: str | None) -> tuple[Box, ...]:
-    """Return the boxes that are left: what a left-out label marks is learned as background."""
+    """Return the boxes that are left: what a left-out label marks is learned as background.
+
+    A thing that two labels marked with the same borders is one where both are joined.
+    """
     kept = [box for box in boxes if isinstance(box, Box) and (other or box.label not in rare)]
-    return tuple(replace(box, label=other) if other and box.label in rare else box for box in kept)
+    named = (replace(box, label=other) if other and box.label in rare else box for box in kept)
+    return tuple(dict.fromkeys(named))

@@ -10,13 +10,14 @@ from typing import Any
 
 from models.datasets.examples import Box
 from models.datasets.formats.boxes.annotation import Annotation, DrawnBox
-from models.datasets.limits import Limits
+from models.datasets.limits import UNLIMITED, Limits
 from models.datasets.media.pictures import Measured
 from models.datasets.problems import BadValue, excerpt
 from models.datasets.tasks import cells
 
 OVERHANG = 2.0  # pixels beyond the picture's edge that are cut off: rounding, and tools that count from 1
 _ROUNDING = 0.01  # of a pixel: six decimals of a share of a large picture's width
+_THINNEST = 0.01  # pixels: what is thinner is a slip of the annotation tool, and has no area to be found
 _SIDES = ("left", "top", "right", "bottom")
 _PIXELS = "Write boxes in the picture's own pixels, counted from its upper left corner, or remove the box."
 
@@ -50,9 +51,9 @@ def read_box(drawn: DrawnBox, annotation: Annotation, picture: Measured, upright
         if more < less:
             reason = f"is inverted: its {second} edge is before its {first} edge {shown}"
             raise BadValue(reason, f"Exchange the two, or remove the box; the order is {', '.join(_SIDES)}.")
-        if more == less:
+        if (extent := more - less) < _THINNEST:
             what = "width" if first == "left" else "height"
-            raise BadValue(f"is empty: its {what} is 0 {shown}", "Remove it.")
+            raise BadValue(f"is empty: its {what} is {extent:.2g}{' pixels' if extent else ''} {shown}", "Remove it.")
     if right <= 0 or bottom <= 0 or left >= width or top >= height:
         raise BadValue(f"lies outside of the picture of {width} x {height} pixels {shown}", _PIXELS)
     beyond = max(-left, -top, right - width, bottom - height)
@@ -60,6 +61,8 @@ def read_box(drawn: DrawnBox, annotation: Annotation, picture: Measured, upright
         reason = f"reaches {beyond:.4g} pixels beyond the picture of {width} x {height} pixels {shown}"
         raise BadValue(reason, _PIXELS)
     edges = max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height))
+    if min(edges[2] - edges[0], edges[3] - edges[1]) < _THINNEST:
+        raise BadValue(f"has no area inside of the picture of {width} x {height} pixels {shown}", _PIXELS)
     return Box(label, *(edges if upright else picture.turn(edges)))
 
 
@@ -74,6 +77,13 @@ def overhangs(annotation: Annotation, picture: Measured) -> int:
         left, top, right, bottom = (float(edge) * scales[at % 2] for at, edge in enumerate(drawn.edges))
         count += max(-left, -top, right - width, bottom - height) > _ROUNDING
     return count
+
+
+def has_repeats(annotation: Annotation, picture: Measured) -> bool:
+    """Return whether a picture whose boxes could be read has one of them twice: same label, same borders."""
+    upright = stored_upright(annotation, picture)
+    boxes = {read_box(drawn, annotation, picture, upright, UNLIMITED) for drawn in annotation.boxes}
+    return len(boxes) < len(annotation.boxes)
 
 
 def _stated(annotation: Annotation) -> tuple[int, int] | None:

@@ -35,7 +35,10 @@ class BoxStatistics(MediaStatistics):
 
 
 def parse(row: Row, limits: Limits) -> Example | list[Problem]:
-    """Return the example of a row with `image` and `boxes`, or everything that is wrong with its boxes."""
+    """Return the example of a row with `image` and `boxes`, or everything that is wrong with its boxes.
+
+    A box that repeats another one of the picture, label and borders, is the same thing marked twice: it is read once.
+    """
     taken = cells.Cells(row, limits)
     picture = taken.take("image", take_media("image", row.number), NO_MEDIA)
     annotation = taken.take("boxes", _annotation, Annotation("", ()))
@@ -54,15 +57,20 @@ def parse(row: Row, limits: Limits) -> Example | list[Problem]:
         except BadValue as error:
             reason = f"{drawn.place} of '{excerpt(picture.name, 80)}' {error.reason}"
             problems.append(Problem(row.number, drawn.line, "boxes", reason, error.mend, annotation.member))
-    return problems or Example(picture, tuple(boxes), row.number)
+    return problems or Example(picture, tuple(dict.fromkeys(boxes)), row.number)
 
 
 def remarks(row: Row) -> list[str]:
-    """Return what was mended in a row: boxes that reach a little beyond the picture."""
+    """Return what was mended in a row: boxes that reach a little beyond the picture, and boxes that are there twice."""
     picture, annotation = row.values["image"], row.values["boxes"]
-    count = drawn_boxes.overhangs(annotation, pictures.measure(picture.data, picture.name, UNLIMITED))
-    most = f"up to {drawn_boxes.OVERHANG:g} pixels"
-    return [f"Boxes that reach {most} beyond the picture's edge are cut off there"] if count else []
+    measured = pictures.measure(picture.data, picture.name, UNLIMITED)
+    found = []
+    if drawn_boxes.overhangs(annotation, measured):
+        most = f"up to {drawn_boxes.OVERHANG:g} pixels"
+        found.append(f"Boxes that reach {most} beyond the picture's edge are cut off there")
+    if drawn_boxes.has_repeats(annotation, measured):
+        found.append("Boxes that are there twice, with the same label and the same borders, are read once")
+    return found
 
 
 def _annotation(value: Any, limits: Limits) -> Annotation:

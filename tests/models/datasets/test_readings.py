@@ -21,7 +21,7 @@ from models.datasets.errors import (
     TwoReadings,
     UnknownColumns,
 )
-from models.datasets.examples import Example, Span, TextPair
+from models.datasets.examples import Box, Example, Span, TextPair
 from models.datasets.mojibake import mend
 from models.datasets.rare_labels import RareLabels
 from models.datasets.word_counts import count_longer
@@ -340,6 +340,12 @@ def test_rare_labels_are_left_out_or_joined():
     several = [Example("t", labels, 0) for labels in [("a", "b"), ("a",), ("c",), (), ("a", "c")]]
     left = RareLabels(2, "drop").decide({"a": 3, "b": 1, "c": 1}).apply(several)
     assert [row.target for row in left] == [("a",), ("a",), (), ("a",)]
+
+
+def test_a_thing_that_two_joined_labels_mark_is_there_once():
+    boxes = (Box("cat", 1, 1, 9, 9), Box("c", 2, 2, 8, 8), Box("d", 2, 2, 8, 8))
+    [merged] = RareLabels(2, "merge").decide({"cat": 3, "c": 1, "d": 1}).apply([Example("t", boxes, 1)])
+    assert merged.target == (Box("cat", 1, 1, 9, 9), Box("other", 2, 2, 8, 8))
 
 
 @pytest.mark.parametrize("rows", [["a,x", "b,y", "c,z"], ["a,x", "b,x", "c,x", "d,x"], ["a,x"]])

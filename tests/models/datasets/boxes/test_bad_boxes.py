@@ -13,6 +13,7 @@ from tests.models.datasets.boxes.box_files import (
     table_archive,
     voc,
     voc_archive,
+    yolo,
     yolo_archive,
 )
 from tests.models.datasets.media_files import archive
@@ -30,6 +31,9 @@ def with_row(row: str) -> bytes:
         ("a.jpg,40,30,cat,30,5,10,10", "is inverted: its right edge is before its left edge"),
         ("a.jpg,40,30,cat,10,20,30,5", "is inverted: its bottom edge is before its top edge"),
         ("a.jpg,40,30,cat,10,5,10,10", "is empty: its width is 0"),
+        ("a.jpg,40,30,cat,10,5,10.000000001,10", "is empty: its width is 1e-09 pixels"),
+        ("a.jpg,40,30,cat,10,5,20,5.009", "is empty: its height is 0.009 pixels"),
+        ("a.jpg,40,30,cat,-1,5,0.001,10", "has no area inside of the picture of 40 x 30 pixels"),
         ("a.jpg,40,30,cat,nan,5,10,10", "left edge that is not a finite number"),
         ("a.jpg,40,30,cat,1,5,inf,10", "right edge that is not a finite number"),
         ("a.jpg,40,30,cat,1,5,1e308,10", "right edge that is beyond 1e+30"),
@@ -56,6 +60,32 @@ def test_all_bad_boxes_are_named_at_once(refusal):
 
     assert [detail["line"] for detail in error.details] == [10, 11, 12]
     assert "2 bad rows of 6" in str(error)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        coco_archive(annotations=lambda boxes: boxes.extend(list(boxes))),
+        voc_archive(a=voc("a.jpg", BOXES["a.jpg"] * 2), d=voc("d.jpg", BOXES["d.jpg"] * 3)),
+        yolo_archive(a=yolo(BOXES["a.jpg"] * 2), c=yolo(BOXES["c.jpg"] * 2)),
+        with_row("a.jpg,40,30,cat,2,3,20,25"),
+        with_row("a.jpg,40,30,dog,10,10,40,30"),
+    ],
+)
+def test_a_box_that_is_there_twice_is_one_and_told(profile, examples, content):
+    [told] = [each for each in profile(content).warnings if each["code"] == "reading"]
+    boxes = [len(row.target) for row in examples(content)]
+
+    assert boxes == [len(BOXES[name]) for name in BOXES]
+    assert "Boxes that are there twice" in told["message"]
+    assert told["count"] == len(told["rows"]) >= 1
+
+
+def test_boxes_with_the_same_borders_and_other_labels_stay(profile, examples):
+    content = with_row("a.jpg,40,30,dog,2,3,20,25")
+
+    assert [box.label for box in examples(content)[0].target] == ["cat", "dog", "dog"]
+    assert [each for each in profile(content).warnings if each["code"] == "reading"] == []
 
 
 def test_little_that_hangs_over_is_cut_off_and_told(profile, examples):
