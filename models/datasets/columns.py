@@ -80,6 +80,11 @@ def names_any(found: Iterable[str]) -> bool:
     return any(_plain(own) in usual for own in found)
 
 
+def is_canonical(name: str) -> bool:
+    """Return whether a column of this name is one that some task reads."""
+    return _plain(name) in _CANONICAL
+
+
 def _fit(task: Task, given: dict[str, str], known: dict[str, str]) -> Arrangement | None:
     for layout in task.layouts:
         mapping = {name: given.get(name) or known.get(name, "") for name in (*layout, *task.optional, GROUP)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from models.datasets import free_answers
+from models.datasets import free_answers, late_keys
 from models.datasets.columns import Arrangement, arrange, names_any
 from models.datasets.detection import detect
 from models.datasets.errors import (
@@ -86,7 +86,7 @@ def inspect(
         unpacked += size_of(row)
         if unpacked > most_unpacked:  # a column may repeat one value a million times in a few kilobytes
             raise _oversized(chosen.task, collected, rows, filename, most_unpacked)
-        outcome = _examine(row, chosen.task, limits)
+        outcome = late_keys.find(row, chosen.task) or _examine(row, chosen.task, limits)
         if isinstance(outcome, Example):
             statistics.add(outcome)
             repeats.add(outcome)

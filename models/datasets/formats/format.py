@@ -14,13 +14,17 @@ from models.datasets.problems import Problem
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row as the file has it: canonical column name → value. Absent and null values are None."""
+    """One row as the file has it: canonical column name → value. Absent and null values are None.
+
+    `late`: the file's own names of values that the row has besides, and that came too late to be among its columns.
+    """
 
     number: int
     line: int | None
     values: dict[str, Any]
     member: str | None = None  # in an archive: the name of the picture or sound that the row is about
     unused: tuple[str, ...] = ()  # what the row holds besides and is not read, in words
+    late: tuple[str, ...] = ()
 
 
 def size_of(row: Row | Problem) -> int:

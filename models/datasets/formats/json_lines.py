@@ -14,7 +14,7 @@ from models.datasets.formats.encoding import OverlongLine, check_encoding, decod
 from models.datasets.formats.format import Format, Row
 from models.datasets.problems import Problem, excerpt
 
-_PEEKED = 1_000  # lines from which the column names are gathered: rows may leave optional ones out
+PEEKED = 1_000  # lines from which the column names are gathered: rows may leave optional ones out
 MAX_KEYS = 10_000  # of one object, and of all that are peeked at
 
 
@@ -40,7 +40,7 @@ def read_objects(path: Path) -> Iterator[Row | Problem]:
 def read_keys(path: Path) -> list[str]:
     """Return the keys of the first objects, in order of first appearance."""
     keys: dict[str, None] = {}
-    for row in islice(read_objects(path), _PEEKED):
+    for row in islice(read_objects(path), PEEKED):
         if isinstance(row, Row):
             keys.update(dict.fromkeys(row.values))
         if len(keys) > MAX_KEYS:  # more than any limit on columns
@@ -49,12 +49,18 @@ def read_keys(path: Path) -> list[str]:
 
 
 def read_rows(path: Path, columns: dict[str, str]) -> Iterator[Row | Problem]:
-    """Yield rows in order with the wanted keys."""
-    for row in read_objects(path):
-        if isinstance(row, Row):
-            yield Row(row.number, row.line, {name: row.values.get(own) for name, own in columns.items()})
-        else:
+    """Yield rows in order with the wanted keys, and the names of others that none of the peeked lines has."""
+    peeked: set[str] = set()
+    for place, row in enumerate(read_objects(path)):
+        if isinstance(row, Problem):
             yield row
+            continue
+        late: tuple[str, ...] = ()
+        if place < PEEKED:
+            peeked.update(row.values)
+        elif not row.values.keys() <= peeked:
+            late = tuple(key for key, value in row.values.items() if key not in peeked and value is not None)
+        yield Row(row.number, row.line, {name: row.values.get(own) for name, own in columns.items()}, late=late)
 
 
 def _parse(number: int, line: int, text: str) -> Row | Problem:

@@ -168,3 +168,36 @@ def test_colons_and_the_same_keys_in_other_objects_are_no_repetitions(examples):
         {"text": "c", "label": "z", "id": {}},
     ]
     assert len(examples(jsonl(*rows, *rows, *rows), filename="t.jsonl")) == 6
+
+
+THOUSAND = [{"text": f"text {n}", "label": "ab"[n % 2]} for n in range(1_000)]
+
+
+@pytest.mark.parametrize("key", ["text_pair", "group", "value", " Group"])
+def test_a_column_that_begins_behind_the_first_thousand_rows_is_refused_with_its_row(refusal, key):
+    error = refusal(jsonl(*THOUSAND, {"text": "x", "label": "a"}, *[{"text": "y", "label": "a", key: "1"}] * 2))
+
+    assert [(detail["row"], detail["line"], detail["column"]) for detail in error.details] == [
+        (1_002, 1_002, key),
+        (1_003, 1_003, key),
+    ]
+    assert "in none of the first 1,000 rows" in str(error)
+    assert "Write it in one of those, too" in str(error)
+
+
+def test_a_column_of_the_thousandth_row_is_read(examples):
+    rows = examples(jsonl(*THOUSAND[1:], {"text": "x", "label": "a", "group": "g"}, {**THOUSAND[0], "group": " h"}))
+
+    assert [row.group for row in rows[-3:]] == ["", "g", "h"]
+
+
+@pytest.mark.parametrize("late", [{"note": "seen"}, {"text_pair": None}])
+def test_late_keys_without_meaning_are_passed_over(profile, late):
+    assert profile(jsonl(*THOUSAND, {"text": "x", "label": "a", **late})).columns == {"text": "text", "label": "label"}
+
+
+def test_of_rows_without_labels_late_inputs_are_refused_and_late_answers_are_not_read(profile, refusal):
+    texts = [{"text": row["text"]} for row in THOUSAND]
+
+    assert profile(jsonl(*texts, THOUSAND[0]), role="unlabeled").rows == 1_001
+    assert refusal(jsonl(*texts, {"text": "x", "text_pair": "y"}), role="unlabeled").details[0]["row"] == 1_001
