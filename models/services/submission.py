@@ -39,8 +39,14 @@ _DOES: dict[Kind, str] = {
     "decoder": "writes",
     "detector": "finds boxes in pictures, and nothing else",
 }
-# Tasks in which rows without their rare labels may lack a second one.
-_DROPS = frozenset({"text-classification", "image-classification", "audio-classification"})
+# How many labels must be left without the rare ones: where rows may have none, one can be told apart from that.
+_LEAST_LABELS = {
+    "text-classification": 2,
+    "image-classification": 2,
+    "audio-classification": 2,
+    "multi-label-classification": 1,
+    "object-detection": 1,
+}
 
 
 def check(settings: Settings, request: JobRequest, *, task: str | None) -> CheckedRequest:
@@ -190,13 +196,15 @@ def check_role(training: File) -> None:
 
 
 def _check_training(training: File, rule: RareLabels) -> None:
-    """Raise UnusableFile for a file that has no two labels left."""
+    """Raise UnusableFile for a file that has too few labels left to learn to tell them apart."""
     labels = training.profile["labels"]
-    if tasks.kind(training.profile["task"]) in _DROPS and len(rule.kept(labels)) < 2:
+    least = _LEAST_LABELS.get(tasks.kind(training.profile["task"]), 0)
+    if len(rule.kept(labels)) < least:
         rare = len(rule.among(labels))
+        left = "fewer than two labels are left to tell apart" if least > 1 else "no label is left"
         reason = (
-            f"{rare} of the file's {len(labels)} labels have fewer than {rule.minimum} rows, and fewer "
-            "than two labels are left to tell apart. Ask for a smaller min_rows_per_label, or add rows."
+            f"{rare} of the file's {len(labels)} labels have fewer than {rule.minimum} rows, and {left}. "
+            "Ask for a smaller min_rows_per_label, or add rows."
         )
         raise UnusableFile(reason=reason, param="training_file")
 

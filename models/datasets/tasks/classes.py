@@ -42,6 +42,7 @@ class ClassStatistics:
         self._minimum = minimum
         self._several = several
         self.together = False  # whether a row carries several
+        self.bare = False  # whether a row carries none: what one label alone can be told apart from
         self._sets: set[Hashable] = set()  # two different label sets prove that there is something to tell apart
 
     def add(self, example: Example) -> None:
@@ -49,6 +50,7 @@ class ClassStatistics:
         self.rows += 1
         labels = self._labels_of(example)
         self.together = self.together or len(labels) > 1
+        self.bare = self.bare or not labels
         if len(self._sets) < 2:
             self._sets.add(frozenset(labels))
         for label in labels:
@@ -69,7 +71,7 @@ class ClassStatistics:
             raise OneClass(rows=self.rows, label=excerpt(next(iter(self.labels), "")))
         rare = RareLabels().among(self.labels) if self._minimum else {}
         kept = len(self.labels) - len(rare)
-        if rare and (kept < (1 if self.together else self._minimum) or len(rare) > _MOST_LEFT_OUT * self.rows):
+        if rare and (kept < (1 if self.bare else self._minimum) or len(rare) > _MOST_LEFT_OUT * self.rows):
             raise self._numbers() or self._too_few(list(rare))
 
     def check_joined(self) -> None:

@@ -26,7 +26,9 @@ class TooFewRows(InvalidRequest):
     """Nothing can be learned, or nothing can be held out to measure it."""
 
     param = "training_file"
-    message = "{got} rows with {kinds} different targets are too few: at least four rows and two targets are needed."
+    message = (
+        "{got} rows with {kinds} different targets are too few: at least four rows and two targets are needed.{rare}"
+    )
 
 
 class UnevenPairs(InvalidRequest):

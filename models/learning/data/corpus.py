@@ -66,7 +66,7 @@ def read_training(source: DatasetSource, task: Task, rule: RareLabels) -> tuple[
     examples = replaced.apply(read_all)
     targets = [example.target for example in examples]
     if (kinds := task.kinds(targets)) < 2 or len(examples) < 4:
-        raise TooFewRows(got=len(examples), kinds=kinds)
+        raise TooFewRows(got=len(examples), kinds=kinds, rare=_rare(replaced, rule))
     bound = task.bind(targets)
     labels = bound.labels(targets)
     corpus = _corpus(examples, bound.encode(targets, labels), labels)
@@ -119,6 +119,17 @@ def read_unlabeled(source: DatasetSource, training: Corpus, validation: Corpus |
         "repeated": int((~first_N & ~trained_N & ~held_N).sum()),
     }
     return replace(corpus.take(np.flatnonzero(kept_N)), left_out=left_out)
+
+
+def _rare(replaced: Replaced, rule: RareLabels) -> str:
+    """Return what to do about labels that were replaced, a sentence behind another; empty if none was."""
+    if not replaced.labels:
+        return ""
+    done = "joined" if replaced.other else "left out"
+    return (
+        f" {len(replaced.labels)} labels with fewer than {rule.minimum} rows were {done}: ask for a smaller "
+        "min_rows_per_label, or add rows."
+    )
 
 
 def _corpus(examples: list[Example], targets: Any, labels: tuple[str, ...]) -> Corpus:

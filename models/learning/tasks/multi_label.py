@@ -32,6 +32,10 @@ class MultiLabel(Labelled):
         """Return the labels, sorted, so that the order of the rows does not change the model."""
         return tuple(sorted({label for target in targets for label in _names(target)}))
 
+    def kinds(self, targets: Sequence[Target]) -> int:
+        """Return how many sets of labels there are: rows with one label and rows without it can be told apart."""
+        return len({frozenset(_names(target)) for target in targets})
+
     def encode(self, targets: Sequence[Target], labels: Sequence[str]) -> Targets:
         """Return 1 for each label that a row has, else 0, (N, K) float32."""
         index = {label: position for position, label in enumerate(labels)}

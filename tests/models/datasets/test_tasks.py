@@ -58,6 +58,16 @@ def test_nothing_but_classes_with_one_row(refusal, rows):
     assert "at least 2" in str(error)
 
 
+def test_one_label_that_is_left_needs_rows_without_it(profile, refusal):
+    rows = [{"text": f"t{n}", "labels": ["a"]} for n in range(6)]
+    rare = {"text": "r", "labels": ["a", "b"]}
+    none = [{"text": f"n{n}", "labels": []} for n in range(6)]
+
+    assert isinstance(refusal(jsonl(*rows, rare)), TooFewRows)
+    assert profile(jsonl(*rows, rare, *none)).labels == {"a": 7, "b": 1}
+    assert profile(jsonl(*rows, {"text": "r", "labels": ["b"]}, *none)).labels == {"a": 6, "b": 1}
+
+
 def test_more_classes_than_the_limit(refusal):
     rows = [f"t{n},label{n // 2}" for n in range(10)]
     assert isinstance(refusal(table("text,label", *rows), limits=Limits(max_classes=4)), TooManyClasses)

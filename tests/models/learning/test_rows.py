@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 
+from models.artifacts.folder import read_artifact
 from models.backbones.text import TextBackbone
-from models.learning.contract.events import Finished
+from models.learning.contract.errors import TooFewRows
+from models.learning.contract.events import Finished, VersionReady
 from models.learning.contract.request import DatasetSource, TrainRequest
 from models.learning.training import train
+from tests.models.learning import inference
 
 RequestFactory = Callable[..., TrainRequest]
 
@@ -40,6 +43,41 @@ def test_rare_labels_are_left_out_and_the_report_says_so(
     data = report_of(make_request([*rows(12), *rare], validation=held, hyperparameters=asked), small_backbone)["data"]
     assert data["labels"] == {"a": 6, "b": 6, "other": 3}
     assert data["validation_rows"] == 2
+
+
+def with_labels(make_request: RequestFactory, tmp_path: Path, rows: list[list[str]], **asked: object) -> TrainRequest:
+    """A request for texts that name their own labels."""
+    path = tmp_path / "several.jsonl"
+    lines = [
+        {"text": f"row {n} is {' and '.join(labels) or 'calm'}", "labels": labels} for n, labels in enumerate(rows)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    source = DatasetSource(path, "jsonl", {"text": "text", "labels": "labels"})
+    request = make_request([("unused", "a")], hyperparameters=asked)
+    return replace(request, training=source, task="multi-label-classification")
+
+
+def test_one_label_is_told_apart_from_none(
+    backbone: TextBackbone, make_request: RequestFactory, tmp_path: Path
+) -> None:
+    request = with_labels(make_request, tmp_path, [["angry"] if n % 3 == 0 else [] for n in range(15)])
+    events = list(train(request, backbone, stop=lambda: False))
+    (version,) = [event for event in events if isinstance(event, VersionReady)]
+    assert version.report["data"]["labels"] == {"angry": 5}
+    assert [each["label"] for each in version.report["per_class"]] == ["angry"]
+    assert version.report["score"] > version.report["baseline"]["majority"]
+    answers = inference.predict(read_artifact(version.artifact_dir), backbone, ["row 99 is angry", "row 98 is calm"])
+    assert [answer["labels"] for answer in answers] == [["angry"], []]
+    assert [answer["top"][0]["label"] for answer in answers] == ["angry", "angry"]
+
+
+@pytest.mark.parametrize("asked", [{"min_rows_per_label": 10_000}, {"min_rows_per_label": 7, "rare_labels": "merge"}])
+def test_too_few_rows_for_want_of_common_labels_names_the_hyperparameter(
+    small_backbone: TextBackbone, make_request: RequestFactory, tmp_path: Path, asked: dict[str, object]
+) -> None:
+    request = with_labels(make_request, tmp_path, [["a"] if n % 2 else ["b"] for n in range(12)], **asked)
+    with pytest.raises(TooFewRows, match=r"2 labels with fewer than .* rows were .* a smaller min_rows_per_label"):
+        list(train(request, small_backbone, stop=lambda: False))
 
 
 def test_rows_of_both_files_are_not_scored(small_backbone: TextBackbone, make_request: RequestFactory) -> None:

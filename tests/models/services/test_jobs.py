@@ -280,3 +280,33 @@ def test_the_warnings_of_its_files_are_on_the_job(
     ]
     with pytest.raises(UnusableFile, match="to score on"):
         bench.job(acme, training_file=held.id)
+
+
+SEVERAL = "text,labels\n" + "".join(f"text {n},{'a|b' if n % 2 else 'b'}\n" for n in range(12))
+ONE = "text,labels\n" + "".join(f"text {n},{'a' if n % 2 else '[]'}\n" for n in range(12))
+SINGLE = "text,label\n" + "".join(f"text {n},{'ab'[n % 2]}\n" for n in range(12))
+
+
+@pytest.mark.parametrize(
+    ("rows", "minimum", "refused"),
+    [(SEVERAL, 10_000, "no label is left"), (ONE, 7, "no label is left"), (SINGLE, 7, "fewer than two labels"),
+     (SEVERAL, 7, None), (ONE, 6, None), (SINGLE, 6, None)],
+)  # fmt: skip
+def test_labels_that_are_all_rare_are_refused_with_the_hyperparameter(
+    resources: Resources,
+    bench: Bench,
+    customer: MakeCustomer,
+    tmp_path: Path,
+    rows: str,
+    minimum: int,
+    refused: str | None,
+) -> None:
+    acme = customer("acme")
+    (tmp_path / "rows.csv").write_text(rows)
+    file = files.create(resources, acme.id, NewFile(tmp_path / "rows.csv", "rows.csv"))
+    asked = {"training_file": file.id, "hyperparameters": {"min_rows_per_label": minimum}}
+    if refused is None:
+        assert bench.job(acme, **asked).status == "queued"
+        return
+    with pytest.raises(UnusableFile, match=f"{refused}.* Ask for a smaller min_rows_per_label"):
+        bench.job(acme, **asked)
