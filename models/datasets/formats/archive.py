@@ -2,8 +2,8 @@
 
 One folder per label: `ants/1.jpg`, `bees/2.jpg`; folders around all of them do not matter. With a table: exactly one
 CSV or JSONL file in the archive, whose column `file` (or `file_name`, `filename`, `path`, `image`, `audio`) names a
-member relative to the table or to the archive; what the table does not name is not read. Pictures with boxes in them
-are read by `boxes`.
+member relative to the table or to the archive; what the table does not name is not read, and a warning says
+so. Pictures with boxes in them are read by `boxes`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import posixpath
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,12 +25,13 @@ from models.datasets.formats.format import Format, Row
 from models.datasets.formats.json_lines import JSONL
 from models.datasets.formats.zip_members import Archive, Member, danger, judge, open_archive
 from models.datasets.limits import UNLIMITED, Limits
-from models.datasets.media.encodings import HEAD_BYTES, Medium, medium_of
+from models.datasets.media.encodings import HEAD_BYTES, Medium, medium_by_suffix, medium_of
 from models.datasets.problems import BadValue, Problem, ProblemCollector, excerpt
 
 _TABLES: dict[str, Format] = {".csv": CSV, ".tsv": CSV, ".jsonl": JSONL, ".ndjson": JSONL}
 _FILE_COLUMNS = ("file", "file_name", "filename", "filepath", "file_path", "path")
 _SAMPLED = 25
+_SHOWN = 3
 # What makes a zip an office file is that it holds these, whatever its folders are called.
 _CONTENTS = "[Content_Types].xml"
 _OFFICE = (
@@ -110,7 +111,7 @@ def read_rows(path: Path, columns: dict[str, str]) -> Iterator[Row | Problem]:
 
 
 def read_with_remarks(path: Path, columns: dict[str, str], remarks: list[dict[str, Any]]) -> Iterator[Row | Problem]:
-    """Yield the rows; behind the last one, add warnings of what an archive with boxes holds and is not read."""
+    """Yield the rows; behind the last one, add warnings of what the archive holds and is not read."""
     with open_archive(path, path.name, max_entries=UNLIMITED.max_entries) as archive, _unpacked(archive) as table:
         medium = next((name for name in ("image", "audio") if name in columns), "image")
         if (source := boxes.find(archive)) is not None:
@@ -119,7 +120,8 @@ def read_with_remarks(path: Path, columns: dict[str, str], remarks: list[dict[st
         elif table is None:
             yield from _from_folders(archive, medium, columns)
         else:
-            yield from _from_table(archive, table, medium, columns)
+            named = yield from _from_table(archive, table, medium, columns)
+            remarks += _unnamed(archive, table, medium, named) if medium in columns else []
 
 
 def _from_folders(archive: Archive, medium: str, columns: dict[str, str]) -> Iterator[Row | Problem]:
@@ -139,7 +141,10 @@ def _from_folders(archive: Archive, medium: str, columns: dict[str, str]) -> Ite
         yield Row(member.number, None, {name: values.get(own) for name, own in columns.items()}, member.name)
 
 
-def _from_table(archive: Archive, table: _Table, medium: str, columns: dict[str, str]) -> Iterator[Row | Problem]:
+def _from_table(
+    archive: Archive, table: _Table, medium: str, columns: dict[str, str]
+) -> Generator[Row | Problem, None, Collection[str]]:
+    """Yield a row per row of the table; return the names of the members that it names."""
     own = dict(columns)
     if (renamed := _file_column(table.columns(), medium)) and own.get(medium) == medium:
         own[medium] = renamed
@@ -160,6 +165,26 @@ def _from_table(archive: Archive, table: _Table, medium: str, columns: dict[str,
             yield Problem(row.number, row.line, own[medium], error.reason, error.mend)
             continue
         yield replace(row, values={**row.values, medium: media}, member=member.name)
+    return seen.keys()
+
+
+def _unnamed(archive: Archive, table: _Table, medium: str, named: Collection[str]) -> list[dict[str, Any]]:
+    """Return the warning of pictures or sounds that no row of the table names."""
+    left = [
+        member.name
+        for member in archive.members
+        if member.name not in named and medium_by_suffix(member.name) == medium
+    ]
+    if not left:
+        return []
+    names = ", ".join(f"'{excerpt(name)}'" for name in left[:_SHOWN])
+    more = f" and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
+    what = "1 file is" if len(left) == 1 else f"{len(left)} files are"
+    message = (
+        f"{what} not named by the table '{excerpt(table.member.name)}', and not read: {names}{more}. Write a row for "
+        "each that is meant."
+    )
+    return [{"code": "files_not_in_table", "message": message, "count": len(left)}]
 
 
 def _office_file(archive: Archive) -> str | None:

@@ -105,6 +105,21 @@ def test_a_table_names_the_files(examples, column, base):
     assert [row.target for row in examples(content, columns={"label": "speaker"})] == list("xxxxyyyy")
 
 
+@pytest.mark.parametrize(("extra", "told"), [(1, "1 file is"), (4, "4 files are"), (0, None)])
+def test_what_the_table_does_not_name_is_told(profile, extra, told):
+    names = [f"{place}.wav" for place in range(8)]
+    members = {name: sound(seed=place) for place, name in enumerate(names)}
+    rows = table(*({"file": name, "label": "ab"[place % 2]} for place, name in enumerate(names)))
+    more = {f"extra{place}.wav": sound(seed=50 + place) for place in range(extra)}
+    found = profile(archive({"t.csv": rows, "README.txt": b"What this is\n", **members, **more}))
+
+    warnings = [each for each in found.warnings if each["code"] == "files_not_in_table"]
+    assert [each["count"] for each in warnings] == ([extra] if extra else [])
+    for each in warnings:
+        assert each["message"].startswith(f"{told} not named by the table 't.csv', and not read: 'extra0.wav'")
+        assert each["message"].count(".wav'") == min(extra, 3)
+
+
 def test_a_table_of_json_lines(profile):
     lines = [json.dumps({"file_name": f"{n}.png", "label": "ab"[n % 2]}) for n in range(4)]
     members = {f"{n}.png": picture("PNG", seed=n) for n in range(4)}
