@@ -70,4 +70,4 @@ def _hyperparameters(run: Run, trained: Trained) -> dict[str, Any]:
     """Return what the version was made with; None for what has no effect on it."""
     rare = run.request.hyperparameters.rare()
     rows = {"min_rows_per_label": rare.minimum, "rare_labels": rare.rule}
-    return {**dict.fromkeys(effects.without_effect(trained.name, run.task.name)), **rows, **trained.hyperparameters}
+    return {**rows, **trained.hyperparameters, **dict.fromkeys(effects.without_effect(trained.name, run.task.name))}

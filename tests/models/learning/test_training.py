@@ -12,6 +12,7 @@ import torch
 
 from models.artifacts.folder import MANIFEST, WEIGHTS, read_artifact
 from models.backbones.text import TextBackbone
+from models.datasets.tasks import TASKS
 from models.learning.contract import effects, events
 from models.learning.contract.errors import InvalidHyperparameters, Stopped, TooFewRows, UnknownLabel
 from models.learning.contract.events import Finished, Progress, TrainEvent, VersionReady
@@ -178,6 +179,8 @@ def test_each_strategy_has_its_hyperparameters(strategy: str, asked: dict[str, o
         ("text-generation", "full", {"regularization": 1.0, "beta": 0.3}, ["regularization"], ""),
         ("text-generation", "few-shot", {"beta": 0.3}, ["beta"], " It counts with lora or partial or full."),
         ("object-detection", "full", {"beta": 0.3}, ["beta"], ""),
+        ("object-detection", "full", {"lexical": True, "min_rows_per_label": 3}, ["lexical"], ""),
+        ("text-generation", "lora", {"long_rows": "refuse"}, [], ""),
     ],
 )
 def test_each_kind_of_task_has_hyperparameters_of_its_own(
@@ -188,6 +191,55 @@ def test_each_kind_of_task_has_hyperparameters_of_its_own(
     if found:
         _, _, counts = found[0]["message"].partition(f"no effect on a version by '{strategy}'.")
         assert counts.startswith(where) if where else counts == ""
+
+
+@pytest.mark.parametrize(
+    ("task", "asked", "named"),
+    [
+        ("text-classification", {"lexical": True, "rare_labels": "merge", "min_rows_per_label": 5}, []),
+        ("text-classification", {"long_rows": "refuse"}, ["long_rows"]),
+        ("multi-label-classification", {"lexical": True, "min_rows_per_label": 5}, []),
+        ("text-pair-classification", {"lexical": True, "min_rows_per_label": 5}, ["lexical"]),
+        ("image-classification", {"lexical": True, "rare_labels": "merge"}, ["lexical"]),
+        ("audio-classification", {"lexical": False}, ["lexical"]),
+        ("text-regression", {"lexical": True, "min_rows_per_label": 50}, ["lexical", "min_rows_per_label"]),
+        (
+            "token-classification",
+            {"min_rows_per_label": 5, "rare_labels": "merge"},
+            ["min_rows_per_label", "rare_labels"],
+        ),
+    ],
+)
+def test_what_a_tasks_rows_have_no_use_for_has_no_effect_on_it(
+    task: str, asked: dict[str, object], named: list[str]
+) -> None:
+    found = effects.warnings("head", asked, task)
+    assert [name for warning in found for name in warning["hyperparameters"]] == named
+    assert [warning["message"] for warning in found] == (
+        [f"{' and '.join(named)} {'has' if len(named) == 1 else 'have'} no effect on {task}."] if named else []
+    )
+    assert set(named) <= set(effects.without_effect("head", task))
+
+
+def test_every_task_says_what_its_rows_have_no_use_for() -> None:
+    assert all({"long_rows", "min_rows_per_label"} & set(effects.without_effect("full", task)) for task in TASKS)
+
+
+def test_what_has_no_effect_on_the_task_is_echoed_as_null(
+    small_backbone: TextBackbone, make_request: RequestFactory, tmp_path: Path
+) -> None:
+    path = tmp_path / "values.jsonl"
+    path.write_text("".join(json.dumps({"text": f"{n} of 12", "value": n}) + "\n" for n in range(12)), "utf-8")
+    source = DatasetSource(path, "jsonl", {"text": "text", "value": "value"})
+    asked = {"lexical": True, "min_rows_per_label": 50, "regularization": 0.5}
+    request = replace(make_request([], hyperparameters=asked), training=source, task="text-regression")
+    (candidate,) = _candidates(_run(request, small_backbone))
+    echoed = candidate.report["hyperparameters"]
+    assert [echoed[name] for name in ("lexical", "min_rows_per_label", "rare_labels", "long_rows")] == [None] * 4
+    assert echoed["regularization"] == 0.5
+    assert [warning["hyperparameters"] for warning in candidate.report["warnings"]] == [
+        ["lexical", "min_rows_per_label"]
+    ]
 
 
 def test_stops_at_every_stage(small_backbone: TextBackbone, few: Rows, make_request: RequestFactory) -> None:
