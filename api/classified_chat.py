@@ -18,6 +18,7 @@ from api.errors import InvalidBody
 from api.schemas.chat import CreateChatCompletion
 from models.datasets.errors import InvalidMedia
 from models.identifiers import new_id
+from models.learning import tasks
 from models.serving.errors import InvalidInput
 from models.serving.predictor import PredictCall, Predictor
 
@@ -29,12 +30,13 @@ async def answer(
     _refuse_writing(body)
     task = await predictor.task_of(customer_id, body.model)
     question = asked(body, task.modality)
+    lists_labels = tasks.find(task.name).scored_labels != "none"
     call = PredictCall(
         customer_id=customer_id,
         customer_name=customer_name,
         model_ref=body.model,
         inputs=[question.value],
-        top_k=body.top_logprobs or None,
+        top_k=(body.top_logprobs or None) if lists_labels else None,  # values, spans and boxes have none beside them
     )
     try:
         answer = await unless_gone(request, predictor.predict(call))

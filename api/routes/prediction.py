@@ -136,6 +136,12 @@ async def _read_form(request: Request, settings: Settings) -> _Asked:
     async with uploads.receive(request, folder=folder, limit=limit, same_names=True) as form:
         inputs = [Media(file.filename, await run_in_threadpool(file.path.read_bytes)) for file in form.in_order]
         body: dict[str, Any] = {"inputs": inputs, **form.fields}
+    for name in ("top_k", "min_score"):
+        if name in form.files:
+            reason = (
+                f"{name} is a file here. Send it as a plain field beside the files: curl -F {name}=…, without the @."
+            )
+            raise InvalidBody(reason=reason, param=name)
     if "top_k" in form.fields:
         text = form.fields["top_k"]
         # Python refuses to read thousands of digits; any number that long is refused below, like any other text.

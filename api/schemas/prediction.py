@@ -30,14 +30,14 @@ class Predict(Body):
     top_k: int | None = Field(
         None,
         description="How many of the best labels to return, 1 if it is not given; of boxes, at most so many of a "
-        "picture, all if it is not given.",
+        "picture, all if it is not given. Refused for models whose answers have neither.",
         ge=1,
         le=1000,
     )
     min_score: float | None = Field(
         None,
         description="Of boxes: the score that they must reach, in place of the one that the version found best on "
-        "held-out pictures. Below 0.02 no box is kept.",
+        "held-out pictures. Below 0.02 no box is kept. Refused for models of anything else.",
         ge=0,
         le=1,
     )

@@ -36,6 +36,14 @@ async def decode(
     return await asyncio.to_thread(task.decode, *arguments)
 
 
+def check_options(task: AnsweredTask, *, top_k: int | None, min_score: float | None) -> None:
+    """Raise InvalidInput for an option that has no effect on the task's answers; its `param` names it."""
+    for name, value, what in (("top_k", top_k, "labels and boxes"), ("min_score", min_score, "boxes")):
+        if value is not None and name not in task.answer_options:
+            reason = f"{name} limits {what}; this model's answers ({task.name}) have none to limit. Leave it out."
+            raise InvalidInput(reason=reason, param=name)
+
+
 def check_size(task: AnsweredTask, *, inputs: int, labels: int, top_k: int) -> None:
     """Raise InvalidInput for a request whose answer would be too large; its `param` names what to reduce."""
     scores = {"top_k": min(top_k, labels), "all": labels, "none": 0}[task.scored_labels]

@@ -28,7 +28,7 @@ from models.services.resources import Resources, open_resources
 from models.serving.adapters.cache import AdapterCache
 from models.serving.adapters.disk_cache import ArtifactDiskCache
 from models.serving.customer_threads import CustomerThreads
-from models.serving.decoding import check_size, decode
+from models.serving.decoding import check_options, check_size, decode
 from models.serving.errors import InvalidInput
 from models.serving.inputs import is_slow_to_read, read_text
 from models.serving.runner import Answered, Runner, ServedAdapter
@@ -52,7 +52,7 @@ class PredictCall:
     customer_name: str
     model_ref: str  # name, `ft:…`, name@3, name@alias
     inputs: Sequence[Any]
-    top_k: int | None = None  # None: one label, or all boxes
+    top_k: int | None = None  # of labels and boxes; None: one label, or all boxes
     min_score: float | None = None  # of boxes; None: the version's own
 
 
@@ -237,6 +237,7 @@ class Predictor:
         count, most = len(call.inputs), self._settings.max_inputs
         if not 1 <= count <= most:
             raise InvalidInput(reason=f"inputs holds {count}, 1 to {most} are accepted.", param="inputs")
+        check_options(task, top_k=call.top_k, min_score=call.min_score)
         check_size(task, inputs=count, labels=len(adapter.labels), top_k=call.top_k or 1)
 
         reads = [

@@ -183,7 +183,7 @@ def test_files_of_a_form_may_share_a_name_as_curl_sends_them(gallery: Gallery) -
     assert (error["param"], error["code"]) == ("inputs[3]", "invalid_media")
     assert "inputs[3] ('d.gif') is a GIF picture" in error["message"]
     most = [("file", (f"{number}.png", COARSE)) for number in range(64)]
-    beside = gallery.tenant.http.post(path, files=most, data={"top_k": "2", "min_score": "0.1"})
+    beside = gallery.tenant.http.post(path, files=most, data={"top_k": "2"})
     assert [len(found["top"]) for found in beside.json()["predictions"]] == [2] * 64
     refused = gallery.tenant.http.post(path, files=[*most, same[0]], data={"top_k": "2"})
     assert (refused.status_code, refused.json()["error"]["message"]) == (400, "The form has more than 64 files.")

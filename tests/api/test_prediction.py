@@ -73,6 +73,7 @@ def test_a_model_is_called_by_each_of_its_names(tenant: Tenant, publish: Publish
         ({"inputs": ["a"], "min_score": "half"}, "min_score"),
         ({"inputs": ["a"], "min_score": False}, "min_score"),
         ({"inputs": ["a"], "top_k": "2"}, "top_k"),
+        ({"inputs": ["a"], "min_score": 0.5}, "min_score"),
         ([], None),
     ],
 )
@@ -293,6 +294,14 @@ def test_a_min_score_that_is_none_is_400_in_a_form(tenant: Tenant, min_score: st
     files, fields = {"file": ("a.png", b"x")}, {"min_score": min_score}
     answer = tenant.http.post("/v1/models/any/predict", files=files, data=fields)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "min_score")
+
+
+@pytest.mark.parametrize("name", ["top_k", "min_score"])
+def test_a_file_where_an_option_is_expected_is_400(tenant: Tenant, name: str) -> None:
+    files = {"file": ("a.png", b"x"), name: ("b.png", b"y")}
+    error = tenant.http.post("/v1/models/any/predict", files=files).json()["error"]
+    assert error["param"] == name
+    assert f"curl -F {name}=" in error["message"]
 
 
 def test_a_client_that_leaves_takes_its_request_along(server: Server, tenant: Tenant) -> None:

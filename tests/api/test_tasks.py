@@ -67,7 +67,7 @@ def ask(tenant: Tenant, model: str, item: Any) -> dict[str, Any]:
 
 
 def chat(tenant: Tenant, model: str, text: str) -> str:
-    body = {"model": model, "messages": [{"role": "user", "content": text}], "logprobs": True}
+    body = {"model": model, "messages": [{"role": "user", "content": text}], "logprobs": True, "top_logprobs": 2}
     answer = tenant.http.post("/v1/chat/completions", json=body)
     assert answer.status_code == 200, answer.text
     return str(answer.json()["choices"][0]["message"]["content"])
@@ -118,6 +118,8 @@ def test_a_single_text_is_valued_in_chat_too(server: Server, tenant: Tenant, tmp
     work(server, submit(tenant, rows, "mood"), rows, tmp_path)
     valued = ask(tenant, "mood", "The car was good.")["value"]
     assert float(chat(tenant, "mood", "The car was good.")) == pytest.approx(valued, abs=1e-5)
+    answer = tenant.http.post("/v1/models/mood/predict", json={"input": "The car was good.", "top_k": 2})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "top_k")
 
 
 def test_a_validation_file_may_have_no_foreign_labels(tenant: Tenant) -> None:

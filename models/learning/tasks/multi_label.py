@@ -27,6 +27,7 @@ class MultiLabel(Labelled):
     metric: str = "micro_f1"
     link: LinkFunction = SIGMOID
     scored_labels: Literal["all"] = "all"
+    answer_options: frozenset[str] = frozenset({"top_k"})
 
     def labels(self, targets: Sequence[Target]) -> tuple[str, ...]:
         """Return the labels, sorted, so that the order of the rows does not change the model."""

@@ -23,6 +23,7 @@ class ObjectDetection:
     name: str = "object-detection"
     metric: str = "ap50"
     scored_labels: Literal["none"] = "none"
+    answer_options: frozenset[str] = frozenset({"top_k", "min_score"})
 
     def bind(self, targets: Sequence[Target]) -> Self:  # noqa: ARG002  (boxes have no scale)
         """Return this task."""

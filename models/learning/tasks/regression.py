@@ -27,6 +27,7 @@ class Regression(WholeRows):
     link: LinkFunction = IDENTITY
     scale: tuple[float, float] = (0.0, 1.0)
     scored_labels: Literal["none"] = "none"
+    answer_options: frozenset[str] = frozenset()
 
     def bind(self, targets: Sequence[Target]) -> Regression:
         """Take mean and deviation of the training targets for the scale: one learning rate suits every unit."""

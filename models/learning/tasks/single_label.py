@@ -23,6 +23,7 @@ class SingleLabel(Labelled):
     metric: str = "accuracy"
     link: LinkFunction = SOFTMAX
     scored_labels: Literal["top_k"] = "top_k"
+    answer_options: frozenset[str] = frozenset({"top_k"})
 
     def labels(self, targets: Sequence[Target]) -> tuple[str, ...]:
         """Return the classes, sorted, so that the order of the rows does not change the model."""

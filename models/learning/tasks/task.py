@@ -94,6 +94,10 @@ class AnsweredTask(Protocol):
     def scored_labels(self) -> Literal["top_k", "all", "none"]:
         """The labels that an answer lists with a score for each input."""
 
+    @property
+    def answer_options(self) -> frozenset[str]:
+        """What a caller may ask of answers: `top_k`, `min_score`. What is not in it would have no effect on them."""
+
     def decode(
         self, outputs: Sequence[Any], inputs: Sequence[Input], rows: Mapping[int, Any], options: DecodeOptions
     ) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ class TextGeneration:
     name: str = "text-generation"
     metric: str = "token_probability"
     scored_labels: Literal["none"] = "none"
+    answer_options: frozenset[str] = frozenset()
 
     def bind(self, targets: Sequence[Target]) -> Self:  # noqa: ARG002  (texts have no scale)
         """Return this task."""

@@ -30,6 +30,7 @@ class TokenLabels:
     link: LinkFunction = SOFTMAX
     scale: tuple[float, float] = (0.0, 1.0)
     scored_labels: Literal["none"] = "none"
+    answer_options: frozenset[str] = frozenset()
 
     def bind(self, targets: Sequence[Target]) -> TokenLabels:  # noqa: ARG002
         """Return the task itself: labels have no scale."""

@@ -33,6 +33,7 @@ class NearestRow:
     name: str = NEAREST_ROW.name
     metric: str = "accuracy"
     scored_labels: Literal["none"] = "none"
+    answer_options: frozenset[str] = frozenset()
 
     def bind(self, targets: Sequence[Target]) -> Self:
         """There is nothing to know before labels are encoded."""

@@ -173,7 +173,9 @@ def secret(resources: Resources) -> Callable[[Customer], str]:
     return lambda customer: keys.issue(resources, customer.id, name="test").secret
 
 
-def call(customer: Customer, model: str = "tickets", inputs: Sequence[Any] = TEXTS, top_k: int = 3) -> PredictCall:
+def call(
+    customer: Customer, model: str = "tickets", inputs: Sequence[Any] = TEXTS, top_k: int | None = 3
+) -> PredictCall:
     return PredictCall(customer.id, customer.name, model, list(inputs), top_k)
 
 

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.learning import tasks
 from models.learning.tasks.token_labels import TokenLabels
 from models.records.customers import Customer
 from models.records.versions import ModelVersion
-from models.serving.decoding import INLINE_VALUES, decode
+from models.serving.decoding import INLINE_VALUES, check_options, decode
 from models.serving.errors import InvalidInput
 from models.serving.predictor import Predictor
 from tests.models.serving.conftest import call
@@ -51,6 +52,31 @@ def test_an_answer_that_would_be_too_large_is_refused(
                 assert passes(predictor) == before
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("name", "refused"),
+    [
+        ("text-classification", ["min_score"]),
+        ("text-pair-classification", ["min_score"]),
+        ("image-classification", ["min_score"]),
+        ("multi-label-classification", ["min_score"]),
+        ("text-regression", ["top_k", "min_score"]),
+        ("token-classification", ["top_k", "min_score"]),
+        ("text-generation", ["top_k", "min_score"]),
+        ("object-detection", []),
+    ],
+)
+def test_options_that_an_answer_has_no_use_for_are_refused(name: str, refused: list[str]) -> None:
+    task = tasks.find(name)
+    for option in ("top_k", "min_score"):
+        asked: dict[str, Any] = {"top_k": None, "min_score": None, option: 0}
+        if option not in refused:
+            check_options(task, **asked)
+            continue
+        with pytest.raises(InvalidInput, match=rf"^{option} limits .*\({name}\).* Leave it out\.$") as caught:
+            check_options(task, **asked)
+        assert caught.value.param == option
 
 
 @dataclass(frozen=True)

@@ -99,11 +99,11 @@ def test_every_task_as_learning_says_it_and_mixed_in_one_batch(
         async with predicting() as predictor:
             label = (await predictor.predict(call(other))).predictions
             for kind, tenant in tenants.items():
-                answer = await predictor.predict(call(tenant, kind, inputs(kind)))
+                answer = await predictor.predict(call(tenant, kind, inputs(kind), None))
                 assert answer.task == TASKS[kind]
                 assert_same(answer.predictions, wanted[kind])
             # Everybody at once, some of them twice: rows leave in shared batches.
-            calls = [(kind, call(tenants[kind], kind, inputs(kind))) for kind in [*ROWS, *ROWS]]
+            calls = [(kind, call(tenants[kind], kind, inputs(kind), None)) for kind in [*ROWS, *ROWS]]
             everybody = [predictor.predict(each) for _, each in calls] + [predictor.predict(call(other))]
             *answers, classified = await asyncio.gather(*everybody)
             for (kind, _), answer in zip(calls, answers, strict=True):
@@ -123,8 +123,8 @@ def test_spans_of_many_rows_are_those_of_each_alone(
 
     async def run() -> None:
         async with predicting() as predictor:
-            many = await predictor.predict(call(acme, "spans", [*texts, "\u00ad", *texts]))
-            alone = [(await predictor.predict(call(acme, "spans", [text]))).predictions[0] for text in texts[:3]]
+            many = await predictor.predict(call(acme, "spans", [*texts, "\u00ad", *texts], None))
+            alone = [(await predictor.predict(call(acme, "spans", [text], None))).predictions[0] for text in texts[:3]]
             assert sum(len(row["spans"]) for row in alone) > 10
             assert_same(many.predictions, [*alone * 5, many.predictions[15], *alone * 5])
 
@@ -149,9 +149,9 @@ def test_inputs_are_what_the_model_was_trained_on(
                 ("values", {"text": "one", "text_pair": "two"}, "inputs[1]"),
             ):
                 with pytest.raises(InvalidInput) as caught:
-                    await predictor.predict(call(acme, kind, [inputs(kind)[0], item]))
+                    await predictor.predict(call(acme, kind, [inputs(kind)[0], item], None))
                 assert caught.value.param == param
-            answer = await predictor.predict(call(acme, "pairs", inputs("pairs")[:1]))
+            answer = await predictor.predict(call(acme, "pairs", inputs("pairs")[:1], None))
             assert answer.usage["tokens"] > len(TEXTS)  # both texts are counted
 
     asyncio.run(run())
