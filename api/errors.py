@@ -37,9 +37,9 @@ class InvalidQuery(InvalidRequest):
 
 
 class InvalidJson(InvalidRequest):
-    """The body is not JSON; the message has the place."""
+    """The body is not JSON, with the place; or it is, and an object in it has a key twice."""
 
-    message = "The body is not valid JSON: {reason} (line {line}, column {column})."
+    message = "The body is not valid JSON: {reason}."
 
 
 class CompressedBody(InvalidRequest):

@@ -65,7 +65,9 @@ def _value(model: type[Body], name: str, text: str) -> Any:
     try:
         return json_bodies.parse(text.encode())
     except InvalidJson as error:
-        raise InvalidBody(reason=f"The form's field '{name}' is not valid JSON: {text[:80]!r}.", param=name) from error
+        what = f"The form's field '{name}' is not valid JSON"
+        why = str(error).replace("The body is not valid JSON", what, 1)
+        raise InvalidBody(reason=f"{why} It is {text[:80]!r}.", param=name) from error
 
 
 def _may_be_text(annotation: Any) -> bool:

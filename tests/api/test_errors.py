@@ -30,6 +30,43 @@ def test_malformed_json_is_told_where(tenant: Tenant, body: bytes, says: str) ->
     assert says in answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "key"),
+    [
+        ("/v1/models/any/predict", b'{"inputs": ["a"], "inputs": ["b: c", "d"]}', "inputs"),
+        ("/v1/models/any/predict", b'{"inputs": [{"text": "a", "text": "b"}]}', "text"),
+        ("/v1/fine_tuning/jobs", b'{"training_data": [{"text": "a", "label": "A", "label": "B"}]}', "label"),
+        ("/v1/fine_tuning/jobs", b'{"training_file": "f", "suffix": "a", "suffix": "b"}', "suffix"),
+        (
+            "/v1/chat/completions",
+            b'{"model": "any", "messages": [{"role": "user", "content": "a", "role": "x"}]}',
+            "role",
+        ),
+    ],
+)
+def test_a_key_twice_is_refused_with_its_name(tenant: Tenant, path: str, body: bytes, key: str) -> None:
+    answer = tenant.http.post(path, content=body, headers={"content-type": "application/json"})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (400, "invalid_json")
+    assert f"has the key '{key}' twice; rename or remove one of them" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ('{"n_epochs": 1, "n_epochs": 2}', "an object in it has the key 'n_epochs' twice"),
+        ('{"n_epochs": }', "(line 1, column 14)"),
+    ],
+)
+def test_a_forms_field_is_read_as_strictly_as_a_body(tenant: Tenant, table: str, settings: str, says: str) -> None:
+    form = {"file": ("t.csv", table)}
+    error = tenant.http.post("/v1/fine_tuning/jobs", files=form, data={"hyperparameters": settings}).json()["error"]
+    assert error["param"] == "hyperparameters"
+    assert "The form's field 'hyperparameters' is not valid JSON: " in error["message"]
+    assert says in error["message"]
+    assert settings in error["message"]
+
+
 @pytest.mark.parametrize("body", [b"[]", b'"text"', b"17", b"null", b"true", b""])
 def test_a_body_that_is_no_object_is_an_error(tenant: Tenant, body: bytes) -> None:
     answer = tenant.http.post("/v1/fine_tuning/jobs", content=body, headers={"content-type": "application/json"})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from models.datasets.formats import repeated_keys
 from models.datasets.formats.encoding import OverlongLine, check_encoding, decode_head, numbered_lines
 from models.datasets.formats.format import Format, Row
 from models.datasets.problems import Problem, excerpt
@@ -78,43 +78,10 @@ def _parse(number: int, line: int, text: str) -> Row | Problem:
     if len(value) > MAX_KEYS:
         reason = f"The object has {len(value)} keys; the limit is {MAX_KEYS}"
         return Problem(number, line, None, reason, "Keep the keys that are needed: a text and its label.")
-    if (twice := _repeated_key(text, value)) is not None:
+    if (twice := repeated_keys.find(text, value)) is not None:
         reason = f"An object of the line has the key '{excerpt(twice)}' twice"
         return Problem(number, line, None, reason, "Rename or remove one of them.")
     return Row(number, line, value)
-
-
-def _repeated_key(text: str, value: dict[str, Any]) -> str | None:
-    """Return a key that an object in the text has twice: of those the parser keeps the last value alone.
-
-    Every pair has its colon: a text with more of them than what was parsed of it is parsed again. (It goes unseen where
-    as many colons are written as escapes, `\\u003a`, as were dropped: no writer of JSON does that.)
-    """
-    colons = text.count(":")
-    try:
-        if colons == len(value) or colons == orjson.dumps(value).count(b":"):
-            return None
-    except orjson.JSONEncodeError:  # nested deeper than it writes
-        pass
-    return _find_repeated(text)
-
-
-def _find_repeated(text: str) -> str | None:
-    """Parse again and look at every pair, which takes several times as long."""
-    found: list[str] = []
-
-    def check(pairs: list[tuple[str, Any]]) -> None:
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                found.append(key)
-            seen.add(key)
-
-    try:
-        json.loads(text, object_pairs_hook=check, parse_int=str, parse_float=str)
-    except RecursionError:
-        return None
-    return found[0] if found else None
 
 
 JSONL = Format("jsonl", recognise, check_encoding, read_keys, read_rows)
