@@ -9,10 +9,8 @@ Features are named `word.<depth>`, `before.<depth>` and `after.<depth>`: of the 
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -28,14 +26,11 @@ from models.backbones.feature_names import WORD_POOLINGS, WORD_SHAPES
 from models.backbones.text import TextBackbone
 from models.backbones.windows import TokenIds, WindowRow
 from models.datasets.windowing import Windowing
+from models.datasets.word_borders import is_unspaced, kind_of
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
-# Scripts without spaces: kana, ideographs and their extensions, Thai, Lao, Khmer, Myanmar.
-_UNSPACED = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF), (0x3400, 0x9FFF), (0xF900, 0xFAFF))
-_FIRST_PLANE = 0x20000  # from here on: ideographs of the supplementary plane
-_SPACE, _ALONE, _JOINED = range(3)
 # What `joined` leaves apart at the beginning and at the end of a stretch without spaces.
 _OPENING, _CLOSING = frozenset("\"'([{<«“‘„"), frozenset(".,;:!?…)]}>\"'»”’")
 _APOSTROPHES = frozenset("'’")
@@ -71,15 +66,15 @@ def word_spans(text: str, last: int | None = None) -> Ints:
     spans: list[tuple[int, int]] = []
     joined = False
     for at, character in enumerate(text):
-        kind = _kind(character)
-        if kind == _JOINED and joined:
+        kind = kind_of(character)
+        if kind == "joined" and joined:
             spans[-1] = (spans[-1][0], at + 1)
             continue
         if last is not None and spans and spans[-1][1] > last:
             break
-        if kind != _SPACE:
+        if kind != "space":
             spans.append((at, at + 1))
-        joined = kind == _JOINED
+        joined = kind == "joined"
     return np.array(spans, dtype=np.int64).reshape(-1, 2)
 
 
@@ -95,7 +90,7 @@ def joined(spans_W2: Ints, text: str) -> Ints:
     for stretch in np.split(spans_W2, np.flatnonzero(spans_W2[1:, 0] != spans_W2[:-1, 1]) + 1):
         words = [(int(start), int(end)) for start, end in stretch]
         said = [text[start:end] for start, end in words]
-        if any(_is_unspaced(ord(word[0])) for word in said):
+        if any(is_unspaced(ord(word[0])) for word in said):
             found += words
             continue
         first, last = 0, len(words)
@@ -293,16 +288,3 @@ class WordBackbone(RowEncoding):
     def trainable_copy(self) -> WordEncoder:
         """Return a fresh fp32 encoder of words; shares nothing with the frozen one."""
         return WordEncoder(self._texts.trainable_copy())
-
-
-@lru_cache(maxsize=65_536)
-def _kind(character: str) -> int:
-    if character.isspace():
-        return _SPACE
-    if _is_unspaced(ord(character)):
-        return _ALONE
-    return _ALONE if unicodedata.category(character)[0] in "PS" else _JOINED
-
-
-def _is_unspaced(code: int) -> bool:
-    return code >= _FIRST_PLANE or any(first <= code <= last for first, last in _UNSPACED)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from models.datasets.columns import Arrangement
+from models.datasets.examples import Example
 from models.datasets.formats.format import Row
 from models.datasets.problems import Problem, excerpt
+from models.datasets.tasks.task import Remark
+
+Kind = TypeVar("Kind", str, Remark)
 
 _SHOWN = 5
 _MOST_KINDS = 20
@@ -18,18 +22,18 @@ class Unread:
     def __init__(self, chosen: Arrangement) -> None:
         self._chosen = chosen
         self._unused: dict[str, list[int]] = {}
-        self._remarks: dict[str, list[int]] = {}
-        self._counts: dict[str, int] = {}
+        self._remarks: dict[Remark, list[int]] = {}
+        self._counts: dict[str | Remark, int] = {}
 
-    def add(self, row: Row | Problem) -> None:
-        """Note what is not read of one row."""
+    def add(self, row: Row | Problem, example: Example) -> None:
+        """Note what is not read of one row, and how it was read."""
         if isinstance(row, Problem):
             return
         for what in row.unused:
             self._note(self._unused, what, row.number)
         if self._chosen.task.remarks is not None:
-            for what in self._chosen.task.remarks(row):
-                self._note(self._remarks, what, row.number)
+            for remark in self._chosen.task.remarks(row, example):
+                self._note(self._remarks, remark, row.number)
 
     def warnings(self) -> list[dict[str, Any]]:
         """Return warnings of columns and parts of rows that are not read, and the task's remarks."""
@@ -49,12 +53,15 @@ class Unread:
             if what.startswith("key "):
                 message = message.replace(" are not read", " is not read")
             found.append({"code": "unused_content", "message": message, "what": what, "count": count, "rows": rows})
-        for what, rows in self._remarks.items():
-            message = f"{what} in {self._counts[what]} rows, first in {', '.join(map(str, rows))}."
-            found.append({"code": "reading", "message": message, "count": self._counts[what], "rows": rows})
+        for remark, rows in self._remarks.items():
+            count = self._counts[remark]
+            message = f"{remark.what} in {count} row{'' if count == 1 else 's'}, first in {', '.join(map(str, rows))}."
+            if remark.advice:
+                message += f" {remark.advice}"
+            found.append({"code": "reading", "message": message, "count": count, "rows": rows})
         return found
 
-    def _note(self, where: dict[str, list[int]], what: str, row: int) -> None:
+    def _note(self, where: dict[Kind, list[int]], what: Kind, row: int) -> None:
         if what not in where and len(where) >= _MOST_KINDS:
             return
         self._counts[what] = self._counts.get(what, 0) + 1

@@ -92,7 +92,7 @@ def inspect(
             repeats.add(outcome)
             words.add(outcome)
             mojibake.add(outcome)
-            unread.add(row)
+            unread.add(row, outcome)
         else:
             collected.add(name_column(problem, chosen.columns) for problem in outcome)
     if collected.total:

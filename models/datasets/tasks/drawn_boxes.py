@@ -10,7 +10,7 @@ from typing import Any
 
 from models.datasets.examples import Box
 from models.datasets.formats.boxes.annotation import Annotation, DrawnBox
-from models.datasets.limits import UNLIMITED, Limits
+from models.datasets.limits import Limits
 from models.datasets.media.pictures import Measured
 from models.datasets.problems import BadValue, excerpt
 from models.datasets.tasks import cells
@@ -77,13 +77,6 @@ def overhangs(annotation: Annotation, picture: Measured) -> int:
         left, top, right, bottom = (float(edge) * scales[at % 2] for at, edge in enumerate(drawn.edges))
         count += max(-left, -top, right - width, bottom - height) > _ROUNDING
     return count
-
-
-def has_repeats(annotation: Annotation, picture: Measured) -> bool:
-    """Return whether a picture whose boxes could be read has one of them twice: same label, same borders."""
-    upright = stored_upright(annotation, picture)
-    boxes = {read_box(drawn, annotation, picture, upright, UNLIMITED) for drawn in annotation.boxes}
-    return len(boxes) < len(annotation.boxes)
 
 
 def _stated(annotation: Annotation) -> tuple[int, int] | None:

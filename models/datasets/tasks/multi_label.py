@@ -17,7 +17,7 @@ from models.datasets.problems import OWN, BadValue, Problem, excerpt
 from models.datasets.tasks import cells
 from models.datasets.tasks.classes import ClassStatistics
 from models.datasets.tasks.joined_labels import separator_of
-from models.datasets.tasks.task import Task
+from models.datasets.tasks.task import Remark, Task
 
 _NONE: tuple[str, ...] = ()
 
@@ -55,13 +55,13 @@ def _labels(value: Any, limits: Limits) -> tuple[str, ...]:
     return tuple(dict.fromkeys(cells.label(part, limits) for part in parts))
 
 
-def remarks(row: Row) -> list[str]:
-    """Yield at which signs the row's labels were split, where another reading is thinkable."""
+def remarks(row: Row, example: Example) -> list[Remark]:  # noqa: ARG001
+    """Return at which signs the row's labels were split, where another reading is thinkable."""
     value = row.values.get("labels")
     if not isinstance(value, str) or value.lstrip().startswith(("[", "{")):
         return []
     mark = separator_of(value)
-    return [f"Labels are parted at '{mark}'"] if mark in value and mark in ",#" else []
+    return [Remark(f"Labels are parted at '{mark}'")] if mark in value and mark in ",#" else []
 
 
 def _named(length: int) -> str:

@@ -16,7 +16,7 @@ from models.datasets.media import pictures
 from models.datasets.problems import BadValue, Problem, excerpt
 from models.datasets.tasks import cells, drawn_boxes
 from models.datasets.tasks.media_labels import NO_MEDIA, MediaStatistics, take_media, verify_media
-from models.datasets.tasks.task import Task
+from models.datasets.tasks.task import Remark, Task
 
 NAME = "object-detection"
 
@@ -60,16 +60,15 @@ def parse(row: Row, limits: Limits) -> Example | list[Problem]:
     return problems or Example(picture, tuple(dict.fromkeys(boxes)), row.number)
 
 
-def remarks(row: Row) -> list[str]:
+def remarks(row: Row, example: Example) -> list[Remark]:
     """Return what was mended in a row: boxes that reach a little beyond the picture, and boxes that are there twice."""
     picture, annotation = row.values["image"], row.values["boxes"]
-    measured = pictures.measure(picture.data, picture.name, UNLIMITED)
     found = []
-    if drawn_boxes.overhangs(annotation, measured):
+    if drawn_boxes.overhangs(annotation, pictures.measure(picture.data, picture.name, UNLIMITED)):
         most = f"up to {drawn_boxes.OVERHANG:g} pixels"
-        found.append(f"Boxes that reach {most} beyond the picture's edge are cut off there")
-    if drawn_boxes.has_repeats(annotation, measured):
-        found.append("Boxes that are there twice, with the same label and the same borders, are read once")
+        found.append(Remark(f"Boxes that reach {most} beyond the picture's edge are cut off there"))
+    if isinstance(example.target, tuple) and len(example.target) < len(annotation.boxes):
+        found.append(Remark("Boxes that are there twice, with the same label and the same borders, are read once"))
     return found
 
 

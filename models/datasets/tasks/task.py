@@ -16,6 +16,14 @@ GROUP = "group"
 Modality = Literal["text", "image", "audio"]
 
 
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """How a row was read where another reading is thinkable: counted into a warning "`what` in 3 rows. `advice`"."""
+
+    what: str
+    advice: str = ""
+
+
 class Statistics(Protocol):
     """Counts over all examples of a file, in memory that does not grow with its rows."""
 
@@ -42,7 +50,7 @@ class Task:
     - `statistics(limits)`: statistics of no example yet.
     - `verify(example, limits)`: the example again after a closer look at what it holds, or what is wrong with it. Done
       once, when a file is uploaded.
-    - `remarks(row)`: how the row was read where another reading is thinkable, in words; counted into a warning.
+    - `remarks(row, example)`: how the row was read where another reading is thinkable.
     - `noun`, `target`: what goes in and what comes out, for messages.
     - `inferred`: whether a file's columns alone can mean it.
     - `learned_as`: the task whose way of learning and answering it shares; empty if it has its own.
@@ -56,7 +64,7 @@ class Task:
     statistics: Callable[[Limits], Statistics]
     optional: tuple[str, ...] = ()  # beside `GROUP`, which rows of all tasks may have
     verify: Callable[[Example, Limits], Example | Problem] | None = None
-    remarks: Callable[[Row], list[str]] | None = None
+    remarks: Callable[[Row, Example], list[Remark]] | None = None
     noun: str = "text"
     target: str = "label"
     inferred: bool = True

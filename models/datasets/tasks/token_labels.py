@@ -15,7 +15,8 @@ from models.datasets.limits import Limits
 from models.datasets.problems import BadValue, Problem, excerpt
 from models.datasets.tasks import cells
 from models.datasets.tasks.classes import ClassStatistics
-from models.datasets.tasks.task import Task
+from models.datasets.tasks.task import Remark, Task
+from models.datasets.word_borders import is_inside_word
 
 _BEGINS = {"B", "S", "U"}
 _INSIDE = {"I", "E", "L", "M"}
@@ -23,6 +24,11 @@ _SPAN = 'Write spans as {"start": 0, "end": 6, "label": "city"} for "Berlin …"
 _NO_TOKENS: list[str] = []
 _NO_TAGS: list[tuple[str, str]] = []
 _NO_SPANS: tuple[Span, ...] = ()
+_CUT = (
+    "Words are cut at white space and punctuation, and an answer has all of a word: such a span is answered wider than "
+    "it is marked, or not at all, and counts as missed. Move its borders to the word's, or write a space there (252 mg)."
+)
+_EMPTY = "There is no word to find: such a span is not learned, and counts as missed. Remove it or move its borders."
 _LABEL_KEYS = ("label", "labels", "entity")
 _TAG = "Write O, B-label or I-label."
 
@@ -113,6 +119,24 @@ def _joined(tokens: list[str], tags: list[tuple[str, str]]) -> tuple[Span, ...]:
     return tuple(spans)
 
 
+def remarks(row: Row, example: Example) -> list[Remark]:  # noqa: ARG001
+    """Return which borders of spans are none of words, or hold no word: there what is learned is not what is marked.
+
+    Stretches of joined tokens begin and end at spaces.
+    """
+    text = str(example.input)
+    found: list[Remark] = []
+    spans = [span for span in example.target if isinstance(span, Span)] if isinstance(example.target, tuple) else []
+    marked = [text[span.start : span.end] for span in spans]
+    if any(is_inside_word(text, place) for span in spans for place in (span.start, span.end)):
+        found.append(Remark("Spans begin or end inside a word", _CUT))
+    if any(not said.strip() for said in marked):
+        found.append(Remark("Spans hold nothing but white space", _EMPTY))
+    if any(said.strip() and said != said.strip() for said in marked):
+        found.append(Remark("White space at the ends of spans is not learned, and not answered,"))
+    return found
+
+
 def _labels_of(example: Example) -> tuple[str, ...]:
     assert isinstance(example.target, tuple)  # noqa: S101  (what parse() makes)
     return tuple(dict.fromkeys(span.label for span in example.target if isinstance(span, Span)))
@@ -124,5 +148,11 @@ def _statistics(limits: Limits) -> ClassStatistics:
 
 
 TOKEN_CLASSIFICATION = Task(
-    "token-classification", "text", "encoder", (("text", "spans"), ("tokens", "tags")), parse, _statistics
+    "token-classification",
+    "text",
+    "encoder",
+    (("text", "spans"), ("tokens", "tags")),
+    parse,
+    _statistics,
+    remarks=remarks,
 )

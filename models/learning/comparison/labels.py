@@ -46,7 +46,10 @@ def restrict(targets: Any, chosen: Chosen, shared_K: Bools) -> tuple[Any, Chosen
     """Return targets and answers without the labels that are not shared, as if nobody had asked for them."""
     if isinstance(targets, Ragged):
         keep_T = np.concatenate([[True], np.repeat(shared_K, 2)])
-        tags = Ragged(np.where(keep_T[targets.values], targets.values, 0), targets.starts)
+        unread_NL = targets.unread_NL
+        if unread_NL is not None:
+            unread_NL = unread_NL * shared_K[: unread_NL.shape[1]]
+        tags = Ragged(np.where(keep_T[targets.values], targets.values, 0), targets.starts, unread_NL, targets.inexact_U)
         return tags, np.where(keep_T, chosen, 0).astype(chosen.dtype)
     if targets.ndim == 1:
         return targets, chosen  # rows of other labels are left out as a whole

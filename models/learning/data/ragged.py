@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 Array = NDArray[Any]
 
 
@@ -19,12 +20,13 @@ class Ragged:
 
     values: Array  # (U, …)
     starts: Ints  # (N + 1,)
-    unread_NL: Ints | None = None  # targets by label in the part of each row that the base does not read; None: none
+    unread_NL: Ints | None = None  # targets by label of each row that no unit stands for; None: there are none
+    inexact_U: Bools | None = None  # units that stand for a target about, so that no answer is quite it; None: none
 
     @classmethod
-    def of(cls, values: Array, counts_N: Ints, unread_NL: Ints | None = None) -> Ragged:
+    def of(cls, values: Array, counts_N: Ints, unread_NL: Ints | None = None, inexact_U: Bools | None = None) -> Ragged:
         """Return rows of the lengths `counts_N`, cut from values that lie end to end."""
-        return cls(values, np.concatenate([[0], np.cumsum(counts_N)]).astype(np.int64), unread_NL)
+        return cls(values, np.concatenate([[0], np.cumsum(counts_N)]).astype(np.int64), unread_NL, inexact_U)
 
     @property
     def counts(self) -> Ints:
@@ -41,8 +43,10 @@ class Ragged:
 
     def __getitem__(self, rows: Ints) -> Ragged:
         """Return some rows, in this order."""
+        units_V = self.units(rows)
         unread_NL = None if self.unread_NL is None else self.unread_NL[rows]
-        return Ragged.of(self.values[self.units(rows)], self.counts[rows], unread_NL)
+        inexact_V = None if self.inexact_U is None else self.inexact_U[units_V]
+        return Ragged.of(self.values[units_V], self.counts[rows], unread_NL, inexact_V)
 
     def units(self, rows: Ints) -> Ints:
         """Return the indices of the units of some rows."""
@@ -72,7 +76,8 @@ def join(parts: Sequence[Array | Ragged]) -> Any:
     ragged = [part for part in parts if isinstance(part, Ragged)]
     if not ragged:
         return values
-    return Ragged.of(values, np.concatenate([part.counts for part in ragged]), _join_unread(ragged))
+    counts_N = np.concatenate([part.counts for part in ragged])
+    return Ragged.of(values, counts_N, _join_unread(ragged), _join_inexact(ragged))
 
 
 def _join_unread(parts: Sequence[Ragged]) -> Ints | None:
@@ -84,3 +89,11 @@ def _join_unread(parts: Sequence[Ragged]) -> Ints | None:
         if part.unread_NL is not None:
             counts_NL[:, : part.unread_NL.shape[1]] = part.unread_NL
     return np.concatenate(padded)
+
+
+def _join_inexact(parts: Sequence[Ragged]) -> Bools | None:
+    if all(part.inexact_U is None for part in parts):
+        return None
+    return np.concatenate(
+        [np.zeros(len(part.values), dtype=np.bool_) if part.inexact_U is None else part.inexact_U for part in parts]
+    )

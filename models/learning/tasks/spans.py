@@ -45,17 +45,34 @@ class Entities:
         return np.stack([self.start_E, self.end_E, self.label_E], axis=1)
 
 
-def tags_of(spans: Sequence[tuple[int, int, int]], words_W2: Ints) -> Ints:
-    """Return the tag of each word, (W,), from spans (first character, one past the last, label) that do not overlap.
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """The W words of a row as its spans tag them, and what of the spans is not in the tags."""
 
-    A word belongs to the span that has its first character that is in any: borders move to those of words.
+    tags_W: Ints
+    inexact_W: NDArray[np.bool_]  # words that begin a span whose own borders are inside of words
+    lost: tuple[int, ...]  # labels of the spans without a word: behind what is read, white space, in another's word
+
+
+def tag(spans: Sequence[tuple[int, int, int]], words_W2: Ints) -> Tagged:
+    """Tag words by spans (first character, one past the last, label) that do not overlap.
+
+    A word belongs to the span that has its first character that is in any: borders inside of words move to those of
+    words. White space at the ends of a span is no part of it.
     """
     tags_W = np.zeros(len(words_W2), dtype=np.int64)
+    inexact_W = np.zeros(len(words_W2), dtype=np.bool_)
+    lost: list[int] = []
     for start, end, label in spans:
-        inside_W = np.flatnonzero((words_W2[:, 0] < end) & (words_W2[:, 1] > start) & (tags_W == 0))
-        tags_W[inside_W] = 2 + 2 * label
-        tags_W[inside_W[:1]] = 1 + 2 * label
-    return tags_W
+        touched = np.flatnonzero((words_W2[:, 0] < end) & (words_W2[:, 1] > start))
+        inside = touched[tags_W[touched] == 0]
+        if not len(inside):
+            lost.append(label)
+            continue
+        tags_W[inside] = 2 + 2 * label
+        tags_W[inside[0]] = 1 + 2 * label
+        inexact_W[inside[0]] = words_W2[touched[0], 0] < start or words_W2[touched[-1], 1] > end
+    return Tagged(tags_W, inexact_W, tuple(lost))
 
 
 def choose_words(
@@ -190,7 +207,7 @@ def carry_over(probabilities: Ragged, words: Sequence[Ints], others: Sequence[In
     spans_of: list[list[tuple[int, int, int]]] = [[] for _ in others]
     for row, (start, end, label) in zip(row_E.tolist(), found.keys().tolist(), strict=True):
         spans_of[row].append((int(words_U2[start, 0]), int(words_U2[end, 1]), label))
-    tags_V = np.concatenate([tags_of(row_spans, row_W2) for row_spans, row_W2 in zip(spans_of, others, strict=True)])
+    tags_V = np.concatenate([tag(row_spans, row_W2).tags_W for row_spans, row_W2 in zip(spans_of, others, strict=True)])
     own_VK = np.zeros((len(tags_V), probabilities.values.shape[1]), dtype=np.float32)
     own_VK[np.arange(len(tags_V)), tags_V] = 1.0
     return own_VK

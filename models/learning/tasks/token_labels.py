@@ -70,8 +70,11 @@ class TokenLabels:
 
     def align(self, encoded: Targets, rows: Sequence[WordRow]) -> Ragged:
         """Return the tags of the words that the spans, given in characters, amount to."""
-        tags = [spans.tags_of(row_spans, row.spans_W2) for row_spans, row in zip(encoded, rows, strict=True)]
-        return Ragged.of(np.concatenate(tags), np.array([len(row_tags) for row_tags in tags]), _unread(encoded, rows))
+        tagged = [spans.tag(row_spans, row.spans_W2) for row_spans, row in zip(encoded, rows, strict=True)]
+        counts_N = np.array([len(row.tags_W) for row in tagged])
+        inexact_U = np.concatenate([row.inexact_W for row in tagged])
+        tags_U = np.concatenate([row.tags_W for row in tagged])
+        return Ragged.of(tags_U, counts_N, _lost(tagged), inexact_U if inexact_U.any() else None)
 
     def label_name_targets(self, labels: Sequence[str]) -> None:
         """Return None: a label's name is not a text with such a span."""
@@ -89,8 +92,11 @@ class TokenLabels:
         return strata_N
 
     def supports(self, encoded: Ragged, labels: Sequence[str]) -> NDArray[np.int64]:
-        """Return the spans per label, (K,)."""
-        return np.bincount(spans.entities(encoded).label_E, minlength=len(labels)).astype(np.int64)
+        """Return the spans per label, (K,), those that no word stands for as well."""
+        supports_K = np.bincount(spans.entities(encoded).label_E, minlength=len(labels)).astype(np.int64)
+        if encoded.unread_NL is not None:
+            supports_K[: encoded.unread_NL.shape[1]] += encoded.unread_NL.sum(0)
+        return supports_K
 
     def decide(self, probabilities_NK: Floats, thresholds_K: Floats | None) -> Chosen:
         """Return probabilities, O's times its factor: a word's tag depends on its row's others, see `tally`."""
@@ -108,7 +114,7 @@ class TokenLabels:
         rows = len(encoded)
         right_N = np.bincount(encoded.owners[found.start_E[right_E]], minlength=rows)
         there_N = np.bincount(encoded.owners[true.start_E], minlength=rows)
-        if encoded.unread_NL is not None:  # truth that the base does not read is missed, not forgotten
+        if encoded.unread_NL is not None:  # truth that no word stands for is missed, not forgotten
             there_N = there_N + encoded.unread_NL.sum(1)
         said_N = np.bincount(encoded.owners[found.start_E], minlength=rows)
         return shares(2 * right_N, there_N + said_N)
@@ -158,21 +164,20 @@ def _compare(encoded: Ragged, probabilities_UK: Floats) -> tuple[spans.Entities,
     """Return true spans, found spans, and which of the found ones are right."""
     true = spans.entities(encoded)
     found = spans.entities(spans.viterbi(Ragged(probabilities_UK, encoded.starts)))
-    return true, found, spans.matches(true, found)
+    right_E = spans.matches(true, found)
+    if encoded.inexact_U is not None:  # words' borders where the truth has others: missed, and what is found is wrong
+        right_E &= ~encoded.inexact_U[found.start_E]
+    return true, found, right_E
 
 
-def _unread(encoded: Targets, rows: Sequence[WordRow]) -> NDArray[np.int64] | None:
-    """Return the spans per row and label that begin behind what the base reads, (N, L): no model can find them."""
-    last = [int(row.spans_W2[-1, 1]) if len(row.spans_W2) else 0 for row in rows]
-    behind = [
-        (at, label) for at, spans_of_row in enumerate(encoded) for start, _, label in spans_of_row if start >= last[at]
-    ]
-    if not behind:
+def _lost(tagged: Sequence[spans.Tagged]) -> NDArray[np.int64] | None:
+    """Return the spans per row and label that have no word, (N, L): no model can find them. None: there are none."""
+    lost = [(at, label) for at, row in enumerate(tagged) for label in row.lost]
+    if not lost:
         return None
-    labels = 1 + max(label for spans_of_row in encoded for *_, label in spans_of_row)
-    unread_NL = np.zeros((len(rows), labels), dtype=np.int64)
-    np.add.at(unread_NL, tuple(np.array(behind).T), 1)
-    return unread_NL
+    lost_NL = np.zeros((len(tagged), 1 + max(label for _, label in lost)), dtype=np.int64)
+    np.add.at(lost_NL, tuple(np.array(lost).T), 1)
+    return lost_NL
 
 
 def _spans(target: Target) -> tuple[Span, ...]:

@@ -273,6 +273,27 @@ def test_labels_of_pairs_and_of_files_to_score_on_are_not_refused(profile):
     assert profile(content, role="validation").rows == 9
 
 
+# Spans
+
+
+def test_borders_that_are_none_of_words_are_named(profile):
+    cut = {"text": "take 252mg of morphine", "spans": [[5, 8, "dose"], [8, 10, "unit"], [14, 22, "drug"]]}
+    blank = {"text": "take  it", "spans": [[4, 6, "gap"]]}
+    spaced = {"text": "take morphine now", "spans": [[4, 14, "drug"]]}
+    clean = {"text": "take 5 mg of O'Neil-drops, 服用吗啡", "spans": [[13, 25, "drug"], [29, 31, "drug"]]}
+    [inside, empty, spaces] = warned(profile(jsonl(cut, clean, blank, spaced, cut)), "reading")
+    assert (inside["count"], inside["rows"]) == (2, [1, 5])
+    assert inside["message"].startswith("Spans begin or end inside a word in 2 rows, first in 1, 5. Words are cut at")
+    assert "counts as missed" in inside["message"]
+    assert "write a space there" in inside["message"]
+    assert (empty["count"], empty["rows"]) == (1, [3])
+    assert (spaces["count"], spaces["rows"]) == (1, [4])
+    assert spaces["message"].startswith("White space at the ends of spans is not learned, and not answered, in 1 row,")
+    tokens = {"tokens": ["take", "O'Neil", "252mg"], "tags": ["O", "B-drug", "B-dose"]}
+    assert not warned(profile(jsonl(clean, clean, clean, clean)), "reading")
+    assert not warned(profile(jsonl(tokens, tokens, tokens, tokens)), "reading")
+
+
 # Encodings that were mistaken before the file came here
 
 

@@ -16,10 +16,11 @@ from models.artifacts.folder import read_artifact
 from models.backbones.text import TextBackbone
 from models.backbones.words import joined, tokenize, word_spans
 from models.datasets.examples import Span, TextPair
+from models.learning.comparison.labels import restrict
 from models.learning.contract.errors import Stopped, TooFewRows, UnevenPairs, UnknownLabel
 from models.learning.contract.events import Finished, VersionReady
 from models.learning.contract.request import DatasetSource, Hyperparameters, TrainRequest
-from models.learning.data.ragged import Ragged
+from models.learning.data.ragged import Ragged, join
 from models.learning.evaluation import scores
 from models.learning.evaluation.assessment import HeldOut, assess
 from models.learning.heads import encoding
@@ -199,13 +200,13 @@ def test_spans_are_carried_over_to_other_words() -> None:
     text = "Call @jo-ann in St. Ives now"
     apart = word_spans(text)
     whole = joined(apart, text)
-    tags = spans.tags_of([(5, 12, 1), (16, 24, 0)], whole)
+    tags = spans.tag([(5, 12, 1), (16, 24, 0)], whole).tags_W
     certain = np.eye(5, dtype=np.float32)[tags]
     none = np.eye(5, dtype=np.float32)[np.zeros(len(whole), dtype=np.int64)]
     rows = Ragged.of(np.concatenate([none, certain]), np.array([len(whole)] * 2))
     carried = spans.carry_over(rows, [whole, whole], [apart, apart])
     assert carried[: len(apart)].argmax(1).tolist() == [0] * len(apart)
-    assert carried[len(apart) :].argmax(1).tolist() == spans.tags_of([(5, 12, 1), (16, 24, 0)], apart).tolist()
+    assert carried[len(apart) :].argmax(1).tolist() == spans.tag([(5, 12, 1), (16, 24, 0)], apart).tags_W.tolist()
 
 
 def test_pieces_belong_to_their_words(backbone: TextBackbone) -> None:
@@ -238,7 +239,7 @@ def test_words_behind_what_the_base_reads_are_not_looked_for(backbone: TextBackb
 def test_tags_and_back() -> None:
     text = "Fly from New York to Rome"
     words = word_spans(text)
-    tags = spans.tags_of([(9, 17, 1), (21, 25, 0)], words)
+    tags = spans.tag([(9, 17, 1), (21, 25, 0)], words).tags_W
     assert tags.tolist() == [0, 0, 3, 4, 0, 1]
     certain = np.eye(5, dtype=np.float32)[tags]
     assert spans.decode_spans([certain], [words], [text], ["city", "state"])[0] == [
@@ -250,7 +251,7 @@ def test_tags_and_back() -> None:
     )
     assert [[span["text"] for span in row] for row in both] == [[], ["New York"], ["New York", "Rome"]]
     assert spans.decode_spans([certain[:0]], [words[:0]], [""], ["city", "state"]) == [[]]
-    assert spans.tags_of([(5, 7, 0)], words).tolist() == [0, 1, 0, 0, 0, 0]  # half a word is the word
+    assert spans.tag([(5, 7, 0)], words).tags_W.tolist() == [0, 1, 0, 0, 0, 0]  # half a word is the word
 
 
 def test_viterbi_finds_the_best_valid_tags() -> None:
@@ -285,6 +286,46 @@ def test_entity_f1_counts_whole_spans() -> None:
     assert [row["f1"] for row in figures["per_class"]] == [0.5, 1.0]
     assert figures["spans"]["support"] == 3
     assert task.tally(true, task.majority(true, true)).score == 0.0
+
+
+_DOSES = (Span(5, 8, "dose"), Span(8, 10, "unit"), Span(14, 22, "drug"))
+
+
+def test_a_span_whose_borders_are_inside_a_word_counts_as_missed() -> None:
+    """`252mg` is one word: whoever finds it says a dose that is none, and no unit. Only `morphine` can be right."""
+    task, text = find("token-classification"), "take 252mg of morphine"
+    labels = ("dose", "drug", "unit")
+    encoded = task.encode([_DOSES, (Span(14, 22, "drug"),)], labels)
+    true = task.align(encoded, [_Words(word_spans(text))] * 2)
+    said = np.eye(7, dtype=np.float32)[true.values]  # the most that a model can learn of it
+    assert task.tally(true, said).score == pytest.approx(2 * 2 / (3 + 4))
+    figures = task.figures(true, said, said, labels)
+    assert [(row["f1"], row["support"]) for row in figures["per_class"]] == [(0.0, 1), (1.0, 2), (0.0, 1)]
+    assert figures["spans"]["support"] == 4
+    assert task.supports(true, labels).tolist() == [1, 2, 1]
+    # Wherever the rows go, they are counted so.
+    again, others = join([true[np.array([1])], true[np.array([0])]]), np.concatenate([said[4:], said[:4]])
+    assert task.tally(again, others).score == pytest.approx(4 / 7)
+    assert task.tally(true[np.array([1])], said[4:]).score == 1.0
+    # On the labels that two versions share, without those of `unit`.
+    shared, shared_said = restrict(true, said, np.array([True, True, False]))
+    assert task.tally(shared, shared_said).score == pytest.approx(4 / 6)
+
+
+def test_only_borders_inside_words_are_moved() -> None:
+    text = " to Berlin-Mitte, by train "
+    words = word_spans(text)
+    healthy = spans.tag([(4, 17, 0), (17, 20, 1), (20, 27, 1)], words)  # white space at the ends is no part of a span
+    assert healthy.tags_W.tolist() == [0, 1, 2, 2, 2, 3, 3]
+    assert (healthy.inexact_W.any(), healthy.lost) == (False, ())
+    moved = spans.tag([(0, 1, 1), (5, 16, 0), (18, 23, 1), (23, 26, 0)], words)
+    assert moved.tags_W.tolist() == [0, 1, 2, 2, 0, 3, 4]
+    assert np.flatnonzero(moved.inexact_W).tolist() == [1, 5]
+    assert moved.lost == (1, 0)
+    task = find("token-classification")
+    aligned = task.align(task.encode([(Span(4, 16, "city"),)], ("city",)), [_Words(words)])  # as they always were
+    assert aligned.unread_NL is None
+    assert aligned.inexact_U is None
 
 
 def test_a_span_as_likely_as_not_is_an_answer() -> None:
