@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from models.artifacts.folder import Artifact, write_artifact
-from models.artifacts.manifest import Manifest
+from models.artifacts.manifest import UNSCALED, Manifest
 from models.artifacts.parts import Part, is_finite
 from models.learning.contract import effects
 from models.learning.contract.errors import Diverged
@@ -14,6 +14,7 @@ from models.learning.contract.events import VersionReady
 from models.learning.evaluation.scores import Evaluation
 from models.learning.report import versions
 from models.learning.run import Run
+from models.learning.tasks.task import EncoderTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ def publish(run: Run, trained: Trained, *, improves: bool) -> VersionReady:
         base_revision=run.backbone.revision,
         temperature=evaluation.temperature,
         thresholds=evaluation.thresholds,
+        scale=run.task.scale if isinstance(run.task, EncoderTask) else UNSCALED,
         windowing=run.backbone.windowing,
         details={**trained.details, "versions": versions()},
     )

@@ -29,7 +29,7 @@ async def decode(
         answered.outputs,
         answered.inputs,
         answered.rows,
-        DecodeOptions(adapter.labels, adapter.thresholds, top_k or 1, top_k, min_score),
+        DecodeOptions(adapter.labels, adapter.thresholds, top_k or 1, top_k, min_score, adapter.scale),
     )
     if answered.values <= INLINE_VALUES:
         return task.decode(*arguments)

@@ -34,6 +34,10 @@ class ServedAdapter(CachedAdapter, Protocol):
     def thresholds(self) -> Sequence[float]:
         """Values beside the outputs that decisions need; empty where the task needs none."""
 
+    @property
+    def scale(self) -> tuple[float, float]:
+        """(offset, factor) from outputs to values in the customer's own unit; (0, 1) where outputs are no values."""
+
 
 class Answered(Protocol):
     """A request whose inputs all have an output."""

@@ -26,7 +26,7 @@ _NO_TAGS: list[tuple[str, str]] = []
 _NO_SPANS: tuple[Span, ...] = ()
 _CUT = (
     "Words are cut at white space and punctuation, and an answer has all of a word: such a span is answered wider than "
-    "it is marked, or not at all, and counts as missed. Move its borders to the word's, or write a space there (252 mg)."
+    "it is marked, or not at all, and counts as missed. Move its borders to the word's, or write a space there."
 )
 _EMPTY = "There is no word to find: such a span is not learned, and counts as missed. Remove it or move its borders."
 _LABEL_KEYS = ("label", "labels", "entity")

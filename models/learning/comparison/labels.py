@@ -8,22 +8,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.artifacts.manifest import Manifest
 from models.learning.data.ragged import Ragged
 from models.learning.tasks.task import Chosen, EncoderTask
 
 Bools = NDArray[np.bool_]
 
 
-def translate(chosen: Chosen, task: EncoderTask, theirs: Sequence[str], ours: Sequence[str]) -> Chosen:
-    """Return what a version with the labels `theirs` says in the order of `ours`; labels that are not ours are dropped.
+def translate(chosen: Chosen, task: EncoderTask, theirs: Manifest, ours: Sequence[str]) -> Chosen:
+    """Return what the version `theirs` says in the order of the labels `ours`; labels that are not ours are dropped.
 
     (N, K) masks, (U, 1 + 2K) probabilities of tags, or values, which have no labels and are brought to our scale.
     """
     if not ours:
         offset, factor = task.scale
-        values_N1: Chosen = (chosen - offset) / factor
+        their_offset, their_factor = theirs.scale
+        values_N1: Chosen = (their_offset - offset + their_factor * chosen.astype(np.float64)) / factor
         return values_N1
-    at = {label: index for index, label in enumerate(theirs)}
+    at = {label: index for index, label in enumerate(theirs.labels)}
     pairs = [(index, at[label]) for index, label in enumerate(ours) if label in at]
     if task.outputs(ours) != len(ours):  # tags: O, then B and I of each label
         columns = [(0, 0), *((1 + 2 * k + part, 1 + 2 * t + part) for k, t in pairs for part in (0, 1))]

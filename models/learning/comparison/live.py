@@ -97,7 +97,7 @@ def _answer(run: EncodedRun, artifact: Artifact, record: RowRecord | None, measu
     picked = _pick(source.corpus.take(rows), record)
     strata_M = run.task.strata(held.targets[at[picked.anew]])
     anew = picked.anew[subsample(strata_M, _MOST_ANSWERED, seed=run.request.seed)]
-    chosen = labels.translate(_decide(run, artifact, source, rows[anew]), run.task, theirs, run.labels)
+    chosen = labels.translate(_decide(run, artifact, source, rows[anew]), run.task, artifact.manifest, run.labels)
     live_RJ = _tally(run, held, at[anew], chosen, shared_K)
     used = at[np.concatenate([anew, picked.recorded])]
     new_chosen = measured.assessment.chosen[units(held.targets, used)]

@@ -53,7 +53,7 @@ def measure(run: EncodedRun, fold_N: NDArray[Any], held: HeldOut, label_names: D
     trained = Trained(
         name="zero-shot",
         features=(probe,),
-        parts=parts_of(task, head, None),
+        parts=parts_of(head, None),
         evaluation=assessment.evaluation(held, task, run.labels),
         hyperparameters={"way": best},
     )

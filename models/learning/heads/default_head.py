@@ -90,7 +90,7 @@ def measure(run: EncodedRun, prior: HeadPrior) -> DefaultHead:
     trained = Trained(
         name=NAME,
         features=choice.names,
-        parts=parts_of(task, head, None),
+        parts=parts_of(head, None),
         evaluation=assessment.evaluation(held, task, run.labels),
         hyperparameters=first_version.as_chosen(run, choice),
     )

@@ -95,7 +95,7 @@ def measure(run: EncodedRun, prior: HeadPrior) -> FirstVersion:
     trained = Trained(
         name="head",
         features=choice.names,
-        parts=parts_of(task, head, stack),
+        parts=parts_of(head, stack),
         evaluation=assessment.evaluation(held, task, run.labels),
         hyperparameters={**as_chosen(run, choice), "lexical": stack is not None and stack.part is not None},
     )

@@ -25,7 +25,6 @@ from models.learning.heads.linear import Floats, Head
 from models.learning.heads.ngram_head import Fits, NgramHead, NgramVocabulary
 from models.learning.heads.ngrams import Ints
 from models.learning.tasks.link_functions import LinkFunction
-from models.learning.tasks.task import EncoderTask
 
 _SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 # Within half a point of the best from 10 to 900 rows per class, on sets of 2 to 77 labels.
@@ -145,16 +144,18 @@ def refit(
     return part().scaled(stack.part.factor).logits(ngrams.read(held, most=context.characters))
 
 
-def parts_of(task: EncoderTask, head: Head, stack: Stack | None) -> tuple[Part, ...]:
-    """Return what an artifact holds of a head in the customer's own unit, and of the n-gram part added to it."""
-    # It was fitted to standardised values if the task has a scale.
-    offset, scale = task.scale
+def parts_of(head: Head, stack: Stack | None) -> tuple[Part, ...]:
+    """Return what an artifact holds of a head, and of the n-gram part added to it.
+
+    Of values it answers standardised ones: a mean folded into the bias, in float32, would leave nothing of what they
+    differ by if they are large beside that. The manifest has the scale.
+    """
     if stack is None or stack.part is None:
-        return (HeadWeights(torch.from_numpy(head.weight_KF) * scale, torch.from_numpy(head.bias_K) * scale + offset),)
+        return (HeadWeights(torch.from_numpy(head.weight_KF), torch.from_numpy(head.bias_K)),)
     factor, part = np.float32(stack.head_factor), stack.part.scaled(stack.share)
     weight_KF = torch.from_numpy(factor * head.weight_KF)
     bias_K = torch.from_numpy(factor * head.bias_K + part.bias_K)
-    return HeadWeights(weight_KF * scale, bias_K * scale + offset), part.weights()
+    return HeadWeights(weight_KF, bias_K), part.weights()
 
 
 def _affordable(inputs: Sequence[str], most: int) -> int:

@@ -273,7 +273,7 @@ def _trained(context: SearchContext, candidate: Candidate, trial: Trial, network
     return Trained(
         name=config.strategy.name,
         features=network.features,
-        parts=(*parts_of(run.task, network.head(), trial.stack), *own_parts(network, config, run.backbone.dtype)),
+        parts=(*parts_of(network.head(), trial.stack), *own_parts(network, config, run.backbone.dtype)),
         evaluation=trial.new.evaluation(trial.held, run.task, run.labels),
         hyperparameters={
             **first.trained.hyperparameters,

@@ -74,7 +74,7 @@ def train(run: EncodedRun, first: FirstVersion) -> Generator[TrainEvent, None, V
     trained = Trained(
         name=NAME,
         features=first.choice.names,
-        parts=parts_of(run.task, head, first.stack),
+        parts=parts_of(head, first.stack),
         evaluation=measured.new.evaluation(first.held, run.task, run.labels),
         hyperparameters=first.trained.hyperparameters,
     )

@@ -15,6 +15,7 @@ from models.learning.tasks.task import Chosen, DecodeOptions, Floats, Tally, Tar
 from models.learning.tasks.whole_rows import WholeRows
 
 _STRATA = 10  # folds see every tenth of the range of values alike
+_LEAST_SQUARED = 1e-140  # squares of what is smaller lose digits, or are 0
 _COVERED = 0.9  # share of held-out rows whose value lies between an answer's `low` and `high`
 
 
@@ -31,8 +32,7 @@ class Regression(WholeRows):
 
     def bind(self, targets: Sequence[Target]) -> Regression:
         """Take mean and deviation of the training targets for the scale: one learning rate suits every unit."""
-        values_N = _values(targets)
-        return Regression(self.name, self.metric, self.link, (float(values_N.mean()), float(values_N.std()) or 1.0))
+        return Regression(self.name, self.metric, self.link, _mean_and_deviation(_values(targets)))
 
     def labels(self, targets: Sequence[Target]) -> tuple[str, ...]:  # noqa: ARG002
         """Return (): values are no labels."""
@@ -105,11 +105,11 @@ class Regression(WholeRows):
         }
 
     def tune_thresholds(self, encoded: Targets, probabilities_NK: Floats) -> Floats | None:
-        """Return the error that nine values of ten stay below, (1,), in the customer's unit."""
+        """Return the error that nine values of ten stay below, (1,), standardised like the values."""
         error_N = np.abs(encoded[:, 0] - probabilities_NK[:, 0])
         # One row more than there are, as if the next one had been among them: then the share holds for new rows.
         rank = min(int(np.ceil(_COVERED * (len(error_N) + 1))), len(error_N)) - 1
-        return np.array([np.sort(error_N)[rank] * self.scale[1]], dtype=np.float32)
+        return np.array([np.sort(error_N)[rank]], dtype=np.float32)
 
     def decode(
         self,
@@ -118,16 +118,30 @@ class Regression(WholeRows):
         rows: Mapping[int, Any],  # noqa: ARG002
         options: DecodeOptions,
     ) -> list[dict[str, Any]]:
-        """Return `{"value", "low", "high"}` per input, the value alone where no interval is known."""
-        values = [float(output[0]) for output in outputs]
+        """Return `{"value", "low", "high"}` per input, the value alone where no interval is known.
+
+        In double precision: a mean may be a million times what the values differ by.
+        """
+        offset, factor = options.scale
+        values = [offset + factor * float(output[0]) for output in outputs]
         if not options.thresholds:
             return [{"value": value} for value in values]
-        reach = float(np.float32(options.thresholds[0]))
+        reach = factor * float(np.float32(options.thresholds[0]))
         return [{"value": value, "low": value - reach, "high": value + reach} for value in values]
 
 
 def _values(targets: Sequence[Target]) -> NDArray[np.float64]:
     return np.array(targets, dtype=np.float64)
+
+
+def _mean_and_deviation(values_N: NDArray[np.float64]) -> tuple[float, float]:
+    """Return mean and standard deviation, 1 where values do not differ; squares of small differences are not 0."""
+    centred_N = values_N - values_N.mean()
+    largest = float(np.abs(centred_N).max(initial=0.0))
+    deviation = float(values_N.std())
+    if deviation < _LEAST_SQUARED and largest:
+        deviation = largest * float((centred_N / largest).std())
+    return float(values_N.mean()), deviation or 1.0
 
 
 def _pearson(sums: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, Self, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from models.artifacts.manifest import UNSCALED
 from models.backbones.backbone import Backbone
 from models.datasets.examples import Input, Target
 from models.datasets.windowing import Windowing
@@ -53,7 +54,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class DecodeOptions:
-    """Values that decoding needs beside the outputs: the version's labels and thresholds, and what the caller asked.
+    """Values that decoding needs beside the outputs: the version's labels, thresholds and scale, and what was asked.
 
     `top_k` is how many labels are listed; `most` is the same where the caller stated it, for answers that otherwise
     list all they have, and `min_score` what those must reach in place of the version's threshold.
@@ -64,6 +65,7 @@ class DecodeOptions:
     top_k: int = 1
     most: int | None = None
     min_score: float | None = None
+    scale: tuple[float, float] = UNSCALED  # (offset, factor) from outputs to values; older versions answer in them
 
 
 def as_objects(values: Sequence[Any]) -> NDArray[Any]:

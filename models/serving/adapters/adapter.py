@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from models.artifacts.manifest import UNSCALED
 from models.backbones.backbone import Encoder
 from models.backbones.packed import PackedBlock, PackedEncoder
 from models.datasets.windowing import Windowing
@@ -42,6 +43,7 @@ class Adapter:
     windowing: Windowing | None = None  # how long texts are read; None: their beginnings
     ngram_head: NgramHead | None = None  # adds to the logits by the n-grams of a text; the temperature is folded in
     thresholds: tuple[float, ...] = ()
+    scale: tuple[float, float] = UNSCALED
     lora: LoraWeights | None = None
     blocks: Mapping[int, PackedBlock] | None = None
     encoder: PackedEncoder | None = None  # a whole base of its own, on the fast path

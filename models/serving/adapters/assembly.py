@@ -74,6 +74,7 @@ def _assemble(artifact: Artifact, backbone: Backbone) -> Adapter:
         ngram_head=part,
         bias_K=bias_K,
         thresholds=manifest.thresholds or (),
+        scale=manifest.scale,
         lora=lora,
         blocks=blocks,
         encoder=own,

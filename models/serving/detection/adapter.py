@@ -8,6 +8,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from models.artifacts.manifest import UNSCALED
 from models.backbones.stacks import MediaEncoder
 from models.learning.detection.canvas import Canvas
 from models.learning.detection.network import ScoredBoxes
@@ -38,3 +39,4 @@ class DetectionAdapter:
     input_mode: Literal["whole"] = "whole"
     windowing: None = None
     lora: None = None
+    scale: tuple[float, float] = UNSCALED

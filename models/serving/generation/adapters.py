@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from models.artifacts.manifest import UNSCALED
 from models.artifacts.prompt import Prompt
 from models.backbones.decoder import LINEAR_LAYERS, Decoder
 from models.backbones.linear import Linear
@@ -36,3 +37,4 @@ class WritingAdapter:
     nbytes: int = OVERHEAD_BYTES
     labels: tuple[str, ...] = ()
     thresholds: tuple[float, ...] = ()
+    scale: tuple[float, float] = UNSCALED

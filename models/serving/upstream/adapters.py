@@ -18,6 +18,7 @@ from typing import Any
 
 import structlog
 
+from models.artifacts.manifest import UNSCALED
 from models.artifacts.prompt import Prompt
 from models.identifiers import new_id
 from models.serving.adapters.disk_cache import take_folder
@@ -42,6 +43,7 @@ class UpstreamAdapter:
     retired: bool = False
     labels: tuple[str, ...] = ()
     thresholds: tuple[float, ...] = ()
+    scale: tuple[float, float] = UNSCALED
 
     def let_go(self) -> None:
         """Have it unloaded once no answer needs it. Called by the memory cache."""

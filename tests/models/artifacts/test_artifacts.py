@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,17 @@ def test_round_trip(artifact: Artifact, tmp_path: Path) -> None:
     assert found.manifest == artifact.manifest
     assert found.tensors.keys() == artifact.tensors.keys()
     assert all(torch.equal(found.tensors[name], tensor) for name, tensor in artifact.tensors.items())
+
+
+def test_only_a_version_with_a_scale_is_of_the_second_format(artifact: Artifact, tmp_path: Path) -> None:
+    """An earlier release, which reads the first alone, would answer values on another scale."""
+    write_artifact(artifact, tmp_path / "labels")
+    plain = json.loads((tmp_path / "labels" / MANIFEST).read_text())
+    assert (plain["format"], "scale" in plain) == (1, False)
+    scaled = replace(artifact.manifest, scale=(1.7e9 + 0.1, 1e-200))
+    write_artifact(Artifact(scaled, artifact.parts), tmp_path / "values")
+    assert json.loads((tmp_path / "values" / MANIFEST).read_text())["format"] == 2
+    assert read_artifact(tmp_path / "values").manifest == scaled
 
 
 def test_every_part_comes_back_as_it_was() -> None:

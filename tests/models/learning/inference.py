@@ -26,7 +26,7 @@ def predict(artifact: Artifact, backbone: Backbone, inputs: Sequence[Input], *, 
     rows = backbone.tokenize(inputs)
     counts_N = backbone.units(rows)
     outputs = list(probabilities_NK) if counts_N is None else np.split(probabilities_NK, np.cumsum(counts_N)[:-1])
-    options = DecodeOptions(manifest.labels, manifest.thresholds, top_k)
+    options = DecodeOptions(manifest.labels, manifest.thresholds, top_k, scale=manifest.scale)
     return task.decode(outputs, inputs, dict(enumerate(rows)), options)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from models.artifacts.folder import Artifact
+from models.artifacts.manifest import UNSCALED
 from models.backbones.backbone import Backbone
 from models.backbones.registry import BackboneEntry
 from models.datasets.examples import Input
@@ -36,6 +37,7 @@ class NeighbourAdapter:
     token_sets: tuple[frozenset[int], ...]
     nbytes: int
     thresholds: tuple[float, ...] = ()
+    scale: tuple[float, float] = UNSCALED
 
 
 @dataclass(slots=True, eq=False)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.artifacts.manifest import UNSCALED
 from models.learning import tasks
 from models.learning.tasks.token_labels import TokenLabels
 from models.records.customers import Customer
@@ -112,6 +113,7 @@ class Outputs:
 class Labels:
     labels: tuple[str, ...] = ("city",)
     thresholds: tuple[float, ...] = ()
+    scale: tuple[float, float] = UNSCALED
 
 
 @pytest.mark.parametrize(("words", "inline"), [(10, True), (INLINE_VALUES // 3 + 1, False)])

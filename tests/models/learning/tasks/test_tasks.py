@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ import pytest
 from scipy.stats import pearsonr, spearmanr
 
 from models.artifacts.folder import read_artifact
+from models.artifacts.manifest import Manifest
 from models.backbones.text import TextBackbone
 from models.backbones.words import joined, tokenize, word_spans
 from models.datasets.examples import Span, TextPair
-from models.learning.comparison.labels import restrict
+from models.learning.comparison.labels import restrict, translate
 from models.learning.contract.errors import Stopped, TooFewRows, UnevenPairs, UnknownLabel
 from models.learning.contract.events import Finished, VersionReady
 from models.learning.contract.request import DatasetSource, Hyperparameters, TrainRequest
@@ -114,13 +115,60 @@ def test_a_value_is_learned_in_any_unit(backbone: TextBackbone, write: Write, sc
     assert all(answer["low"] < answer["value"] < answer["high"] for answer in answers)
 
 
-def test_a_single_text_has_a_value_too(backbone: TextBackbone, write: Write) -> None:
+def _rated(offset: float, factor: float) -> list[dict[str, Any]]:
     words = ["awful", "bad", "so-so", "good", "wonderful"]
-    rows = [
-        {"text": f"The {thing} was {word}.", "value": float(index)}
+    return [
+        {"text": f"The {thing} was {word}.", "value": offset + factor * index}
         for thing in ("soup", "room", "film", "trip", "book", "service")
         for index, word in enumerate(words)
     ]
+
+
+@pytest.mark.parametrize(
+    ("offset", "factor"), [(1.7e9, 25.0), (2.024e7, 1.0), (-1e9, 1e-3), (0.0, 1e-200), (0.0, 1e-38), (0.0, 1e29)]
+)
+def test_answers_are_as_fine_as_the_values_differ(
+    small_backbone: TextBackbone, write: Write, offset: float, factor: float
+) -> None:
+    """Times in seconds since 1970, years with days in one number: in any unit the same answers, up to that unit."""
+    found = []
+    for zero, one in ((0.0, 1.0), (offset, factor)):
+        (candidate,) = _candidates(write(_rated(zero, one), "text-regression"), small_backbone)
+        answers = inference.predict(
+            read_artifact(candidate.artifact_dir), small_backbone, ["The car was bad.", "So-so"]
+        )
+        figures = candidate.report["regression"]
+        found.append(
+            [
+                *((answer[name] - zero) / one for answer in answers for name in ("value", "low", "high")),
+                *(figures[name] / one for name in ("rmse", "mae")),
+                candidate.report["score"],
+            ]
+        )
+    assert found[1] == pytest.approx(found[0], abs=1e-3)
+    assert found[0][0] != pytest.approx(found[0][3], abs=1e-2)
+
+
+def test_values_of_versions_of_before_are_answered_as_they_were() -> None:
+    """Their heads answer in the customer's unit, and so do their margins."""
+    task, outputs = find("text-regression"), [np.array([0.1], dtype=np.float32), np.array([3.0], dtype=np.float32)]
+    low, high = task.decode(outputs, ["a", "b"], {}, DecodeOptions((), (0.2,)))
+    assert low == {"value": float(np.float32(0.1)), "low": pytest.approx(-0.1), "high": pytest.approx(0.3)}
+    assert task.decode(outputs, ["a", "b"], {}, DecodeOptions(())) == [{"value": low["value"]}, {"value": 3.0}]
+    assert high["value"] == 3.0
+
+
+def test_values_of_another_scale_are_brought_to_ours() -> None:
+    task = find("text-regression").bind([1e9, 1e9 + 10.0])  # mean 1e9 + 5, deviation 5
+    before = Manifest("text-regression", "head", (), ("mean.6",), "minilm", "abc")
+    after = replace(before, scale=(1e9 + 2.0, 4.0))
+    own = np.array([[1.5]], dtype=np.float32)  # 1e9 + 8
+    assert translate(own, task, after, ()) == pytest.approx(0.6)
+    assert translate(np.array([[1e9]], dtype=np.float32), task, before, ()) == pytest.approx(-1.0)
+
+
+def test_a_single_text_has_a_value_too(backbone: TextBackbone, write: Write) -> None:
+    rows = _rated(0.0, 1.0)
     (candidate,) = _candidates(write(rows, "text-regression"), backbone)
     answers = inference.predict(
         read_artifact(candidate.artifact_dir), backbone, ["The car was awful.", "The car was wonderful."]
