@@ -24,7 +24,9 @@ class Repeats:
     def add(self, example: Example) -> None:
         """Remember one example by its hashes."""
         self._inputs.append(hash(normalised(compared(example))))
-        self._targets.append(hash(example.target))
+        target = example.target
+        # The order of a row's labels, spans or boxes means nothing.
+        self._targets.append(hash(tuple(sorted(map(hash, target))) if isinstance(target, tuple) else target))
         self._rows.append(example.row)
 
     def warnings(self) -> list[dict[str, Any]]:

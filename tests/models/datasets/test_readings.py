@@ -135,6 +135,16 @@ def test_the_sign_that_parts_labels_is_named(profile):
     assert "','" in warned(found, "reading")[0]["message"]
 
 
+def test_the_order_of_what_a_row_has_means_nothing(profile):
+    rows = [{"text": f"t{n}", "labels": ["a", "b"][: 1 + n % 2]} for n in range(6)]
+    same = {"text": "twice", "labels": ["a", "b"]}, {"text": "Twice", "labels": ["b", "a"]}
+    found = profile(jsonl(*rows, *same))
+    assert not warned(found, "conflicting_labels")
+    assert warned(found, "near_duplicates")[0]["rows"] == [[7, 8]]
+    other = {"text": "twice", "labels": ["a"]}
+    assert warned(profile(jsonl(*rows, *same, other)), "conflicting_labels")[0]["rows"] == [[7, 8, 9]]
+
+
 @pytest.mark.parametrize("vectors", [[[1, 0, 1], [0, 1, 0], [0, 0, 1]], [[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 1.0, 0.0]]])
 def test_vectors_of_labels_are_refused(refusal, vectors):
     error = refusal(jsonl(*({"text": f"t{n}", "labels": vectors[n % len(vectors)]} for n in range(6))))
