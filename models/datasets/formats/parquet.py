@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -139,7 +140,22 @@ def _values(column: Any) -> list[Any]:
     except UnicodeDecodeError:
         # Parquet does not promise that strings are UTF-8, and the row that has a bad one shall be named.
         values = [_value(cell) for cell in column]
-    return values
+    short = _short_float(column.type)
+    return values if short is None else _shortest(values, short)
+
+
+def _short_float(kind: Any) -> Any:
+    """Return numpy's type of numbers of less than double precision, or of lists of such; None for anything else."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _short_float(kind.value_type)
+    return np.float32 if pa.types.is_float32(kind) else np.float16 if pa.types.is_float16(kind) else None
+
+
+def _shortest(value: Any, short: Any) -> Any:
+    """Return numbers of single precision as a person writes them: 0.1, not 0.10000000149011612."""
+    if isinstance(value, list):
+        return [_shortest(each, short) for each in value]
+    return float(str(short(value))) if isinstance(value, float | np.floating) else value
 
 
 def _unpacked_bytes(column: Any) -> int:

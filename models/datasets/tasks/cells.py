@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import orjson
 
+from models.datasets import numerals
 from models.datasets.formats.format import Row
 from models.datasets.limits import Limits
 from models.datasets.problems import OWN, BadValue, Problem, excerpt
@@ -22,6 +23,7 @@ LARGEST_VALUE = 1e30  # sums of squares of more would not fit into a float64, no
 # Advice that names the file's own column: the place is filled in by `problems.name_column`.
 SPANS = f'These are spans: pass columns={{"spans": "{OWN}"}} to tag stretches of the text.'
 LABELS = f'Several labels per row: pass columns={{"labels": "{OWN}"}}. One label: write one string.'
+_FIRST_INEXACT = 2.0**53  # from here on neighbouring whole numbers are one in double precision
 _PYTHON_CHARS = 100_000
 _SPELLED_TIMES = 8  # a label may lose so much of its length when white space and invisible characters go
 _INVISIBLE = dict.fromkeys((0x200B, 0x2060, 0xFEFF, 0x00AD))  # zero-width space, joiner, byte-order mark, soft hyphen
@@ -125,6 +127,9 @@ def _spelled(value: Any, limits: Limits) -> Any:
     if isinstance(value, int):
         return str(value)
     if isinstance(value, float):
+        if value.is_integer() and abs(value) >= _FIRST_INEXACT:
+            reason = f"is a whole number of which not all digits were kept ({excerpt(value)}): two labels may be one"
+            raise BadValue(reason, 'Write it as a string, such as "12345678901234567890".')
         # A column of whole numbers with one gap comes out of data frames as 1.0, 2.0, NaN.
         return None if math.isnan(value) else str(int(value)) if value.is_integer() else repr(value)
     # What is too long in any spelling stays as it is: to compose a million accents takes hours.
@@ -143,7 +148,7 @@ def number(value: Any, limits: Limits) -> float:  # noqa: ARG001  (one signature
     try:
         if isinstance(value, (bool, bytes, list, tuple, dict)):
             raise TypeError
-        result = float(value)
+        result = numerals.parse(value) if isinstance(value, str) else float(value)
     except (TypeError, ValueError, OverflowError):
         mend = "Write a number with a decimal point, such as 3.5."
         raise BadValue(f"is no number: {excerpt(value)}", mend) from None

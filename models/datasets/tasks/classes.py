@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Callable, Hashable
 from typing import Any
 
+from models.datasets import numerals
 from models.datasets.errors import JoinedLabels, NoLabels, NumbersAsLabels, OneClass, TooFewRows, TooManyClasses
 from models.datasets.examples import Example
 from models.datasets.limits import Limits
@@ -201,6 +202,6 @@ def _plain(label: str) -> str:
 
 def _is_number(label: str) -> bool:
     try:
-        return math.isfinite(float(label))
+        return math.isfinite(numerals.parse(label))
     except ValueError:
         return False

@@ -219,6 +219,42 @@ def test_a_value_is_spelled_alike_in_every_format(profile):
         assert spelled[0] == spelled[1] == spelled[2]
 
 
+def test_numbers_of_single_precision_are_spelled_as_they_were_written(profile, examples):
+    texts = [f"t{n}" for n in range(8)]
+    for kind in (pa.float32(), pa.float16()):
+        short = pa.array([0.1, 2.5, 3.0, None] * 2, kind).fill_null(0.1)
+        assert list(profile(parquet({"text": texts, "label": short})).labels) == ["0.1", "2.5", "3"]
+        lists = pa.array([[0.1, 2.5], [3.0]] * 4, pa.list_(kind))
+        assert list(profile(parquet({"text": texts, "labels": lists})).labels) == ["0.1", "2.5", "3"]
+        assert examples(parquet({"text": texts, "value": short}))[0].target == 0.1
+
+
+def test_labels_of_which_digits_were_lost_are_refused(profile, refusal):
+    """JSON's whole numbers beyond 2^64 are read as the nearest in double precision: two labels would be one."""
+    ids = "12345678901234567890120", "12345678901234567890121"
+    bare = "".join(f'{{"text": "t{n}", "label": {ids[n % 2]}}}\n' for n in range(6))
+    error = refusal(bare)
+    assert len(error.details) == 6
+    assert (error.details[0]["row"], error.details[0]["column"]) == (1, "label")
+    assert "not all digits were kept" in error.details[0]["reason"]
+    assert "Write it as a string" in error.details[0]["mend"]
+    texts = [f"t{n}" for n in range(6)]
+    assert refusal(parquet({"text": texts, "label": [2.0**53, 2.0**53 + 2] * 3})).details
+    written = jsonl(*({"text": text, "label": ids[n % 2]} for n, text in enumerate(texts)))
+    assert profile(written).labels == dict.fromkeys(ids, 3)
+    whole = jsonl(*({"text": text, "label": 2**63 + n % 2} for n, text in enumerate(texts)))
+    assert profile(whole).labels == {str(2**63): 3, str(2**63 + 1): 3}  # all their digits are there
+    assert profile(parquet({"text": texts, "label": [2.0**53 - 1, 1.0] * 3})).labels == {str(2**53 - 1): 3, "1": 3}
+
+
+def test_a_thousand_written_as_python_does_is_no_number(refusal, profile):
+    error = refusal(table("text,value", "a,1", "b,2", "c,3", "d,1_000"))
+    assert [(detail["row"], detail["column"]) for detail in error.details] == [(4, "value")]
+    assert "is no number: 1_000" in error.details[0]["reason"]
+    names = table("text,label", *(f"t{n},{n % 3 + 1}_000" for n in range(60)))
+    assert not warned(profile(names), "numeric_labels")
+
+
 def test_labels_that_look_alike(profile):
     composed, parts = "caf\u00e9", "cafe\u0301"
     rows = [f"t{n},{label}" for n, label in enumerate([composed, parts, "tea", "te\u200ba"] * 2)]

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from models.datasets import numerals
 from models.datasets.formats.boxes import splits
 from models.datasets.formats.boxes.annotation import Annotated, Annotation
 from models.datasets.formats.boxes.by_picture import BoxesByPicture
@@ -160,7 +161,9 @@ def _number(name: str, value: Any) -> float:
     if value in (None, ""):
         raise BadValue(f"has no {what}", _BOX)
     try:
-        return float(value) if isinstance(value, str | int | float) else float("x")
+        if isinstance(value, str):
+            return numerals.parse(value)
+        return float(value) if isinstance(value, int | float) else float("x")
     except (ValueError, OverflowError):
         raise BadValue(f"has a {what} that is no number: {excerpt(value, 40)}", _BOX) from None
 

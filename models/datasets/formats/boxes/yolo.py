@@ -10,6 +10,7 @@ import io
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from models.datasets import numerals
 from models.datasets.formats.boxes import splits, yolo_names
 from models.datasets.formats.boxes.annotation import Annotated, Annotation, DrawnBox
 from models.datasets.formats.boxes.pairing import Pictures
@@ -121,7 +122,7 @@ def _box(line: str, number: int, names: dict[int, str], named: str) -> DrawnBox:
 
 def _label(field: str, names: dict[int, str], named: str) -> str:
     try:
-        number = int(field) if len(field) <= 20 else -1
+        number = int(field) if len(field) <= 20 and "_" not in field else -1
     except ValueError:
         number = -1
     if number < 0:
@@ -136,7 +137,7 @@ def _label(field: str, names: dict[int, str], named: str) -> str:
 
 def _number(field: str) -> float:
     try:
-        return float(field)
+        return numerals.parse(field)
     except ValueError:
         raise BadValue(f"has {excerpt(field, 40)}, which is no number", _LINE) from None
 
@@ -146,6 +147,6 @@ def _begins_with_a_box(archive: Archive, member: Member) -> bool:
     head = archive.head(member, _HEAD_BYTES).decode("utf-8-sig", errors="replace").split("\n")
     fields = next((line.split() for line in head if line.strip()), [])
     try:
-        return len([float(field) for field in fields[:5]]) == 5
+        return len([numerals.parse(field) for field in fields[:5]]) == 5
     except ValueError:
         return False
