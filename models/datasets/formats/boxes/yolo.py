@@ -1,7 +1,8 @@
 """YOLO text files: one per picture, of its name, a box a line: class number, centre x and y, width, height.
 
 Numbers are shares of the picture's width and height. An empty file says that there is nothing to be found. Six numbers
-or more of a polygon stand for the box around it. The names of the classes are those of `yolo_names`.
+or more of a polygon stand for the box around it; keypoints behind a box are not read. The names of the classes, and
+whether there are keypoints, are in the files of `yolo_names`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from models.datasets import numerals
 from models.datasets.formats.boxes import splits, yolo_names
 from models.datasets.formats.boxes.annotation import Annotated, Annotation, DrawnBox
 from models.datasets.formats.boxes.pairing import Pictures
+from models.datasets.formats.boxes.yolo_names import Classes
 from models.datasets.formats.zip_members import Archive, Member
 from models.datasets.limits import Limits
 from models.datasets.problems import BadValue, Problem, excerpt
@@ -35,7 +37,7 @@ class YoloSource:
         self._archive = archive
         self._pictures = Pictures(archive.members)
         self.members, self.left_out = splits.without_tests(files)
-        self._named = ""
+        self._classes = Classes()
 
     @classmethod
     def find(cls, archive: Archive) -> YoloSource | None:
@@ -57,7 +59,7 @@ class YoloSource:
     def annotations(self) -> Iterator[Annotated | Problem]:
         """Yield the pictures in the order of their files."""
         try:
-            names, self._named = yolo_names.read(self._archive)
+            self._classes = yolo_names.read(self._archive)
         except BadValue as error:
             yield Problem(None, None, None, error.reason, error.mend)
             return
@@ -74,7 +76,7 @@ class YoloSource:
             problems: list[Problem] = []
             for number, line in lines:
                 try:
-                    boxes.append(_box(line, number, names, self._named))
+                    boxes.append(_box(line, number, self._classes))
                 except BadValue as error:
                     problems.append(Problem(None, number, None, error.reason, error.mend, member.name))
             yield from problems
@@ -82,14 +84,18 @@ class YoloSource:
                 yield Annotated(picture, Annotation(member.name, tuple(boxes), relative=True))
 
     def remarks(self) -> list[dict[str, Any]]:
-        """Return a warning of classes that have numbers only."""
-        if self._named:
-            return []
-        message = (
-            "The archive names no classes: labels are their numbers. Add a classes.txt with one name per line, or "
-            "data.yaml."
-        )
-        return [{"code": "class_numbers", "message": message}]
+        """Return warnings of keypoints, and of classes that have numbers only."""
+        found: list[dict[str, Any]] = []
+        if self._classes.keypoint_values:
+            message = "Keypoints (`kpt_shape`) are not read: boxes are learned."
+            found.append({"code": "keypoints_not_read", "message": message})
+        if not self._classes.source:
+            message = (
+                "The archive names no classes: labels are their numbers. Add a classes.txt with one name per line, or "
+                "data.yaml."
+            )
+            found.append({"code": "class_numbers", "message": message})
+        return found
 
 
 def _lines(archive: Archive, member: Member) -> Iterable[tuple[int, str]]:
@@ -104,34 +110,40 @@ def _lines(archive: Archive, member: Member) -> Iterable[tuple[int, str]]:
     return ((number, line) for number, line in enumerate(io.StringIO(text), start=1) if line.strip())
 
 
-def _box(line: str, number: int, names: dict[int, str], named: str) -> DrawnBox:
-    fields = line.split(maxsplit=10_000)
-    polygon = len(fields) >= 7 and len(fields) % 2 == 1
-    if len(fields) != 5 and not polygon:
+def _box(line: str, number: int, classes: Classes) -> DrawnBox:
+    fields, keypoint_values = line.split(maxsplit=10_000), classes.keypoint_values
+    if keypoint_values and len(fields) not in (5, 5 + keypoint_values):
+        reason = f"has {len(fields)} values where a box with its keypoints has {5 + keypoint_values}"
+        raise BadValue(reason, "Write the keypoints as `kpt_shape` has them, or the box alone.")
+    polygon = not keypoint_values and len(fields) >= 7 and len(fields) % 2 == 1
+    if len(fields) != 5 and not polygon and not keypoint_values:
         raise BadValue(f"has {len(fields)} value{'s' if len(fields) > 1 else ''} where a box has 5", _LINE)
-    label = _label(fields[0], names, named)
+    label = _label(fields[0], classes)
     values = [_number(field) for field in fields[1:]]
     if polygon:
         xs, ys = values[::2], values[1::2]
         edges = min(xs), min(ys), max(xs), max(ys)
     else:
-        x, y, width, height = values
+        x, y, width, height = values[:4]
         edges = x - width / 2, y - height / 2, x + width / 2, y + height / 2
     return DrawnBox(label, edges, "the box", number)
 
 
-def _label(field: str, names: dict[int, str], named: str) -> str:
+def _label(field: str, classes: Classes) -> str:
     try:
         number = int(field) if len(field) <= 20 and "_" not in field else -1
     except ValueError:
         number = -1
     if number < 0:
         raise BadValue(f"has the class {excerpt(field, 40)}, which is no whole number from 0", _LINE)
+    names = classes.names
     if not names:
         return str(number)
     if number not in names:
         known = f"{min(names)} to {max(names)}"
-        raise BadValue(f"has the class {number}; '{excerpt(named, 80)}' names {known}", "Add its name, or correct it.")
+        raise BadValue(
+            f"has the class {number}; '{excerpt(classes.source, 80)}' names {known}", "Add its name, or correct it."
+        )
     return names[number]
 
 

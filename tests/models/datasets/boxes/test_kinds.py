@@ -85,6 +85,17 @@ def test_polygons_of_yolo_stand_for_the_box_around_them(examples):
     assert by_name(examples(content))["a.jpg"] == [("cat", 10, 3, 30, 27)]
 
 
+def test_keypoints_of_yolo_are_not_read_as_a_polygon(profile, examples, refusal):
+    names = {"data.yaml": b"names: [cat, dog]\nkpt_shape: [2, 2]\n"}
+    content = yolo_archive(names, a=b"0 0.5 0.5 0.5 0.8 0.9 0.9 0.1 0.1\n")
+    assert by_name(examples(content))["a.jpg"] == [("cat", 10, 3, 30, 27)]
+    assert codes(profile(content)) == ["keypoints_not_read"]
+    cut = refusal(yolo_archive(names, a=b"0 0.5 0.5 0.5 0.8 0.9 0.9\n"))
+    assert "has 7 values where a box with its keypoints has 9" in cut.details[0]["reason"]
+    wrong = refusal(yolo_archive({"data.yaml": b"names: [cat, dog]\nkpt_shape: 17\n"}))
+    assert "'data.yaml' has the `kpt_shape` 17" in wrong.details[0]["reason"]
+
+
 @pytest.mark.parametrize(
     "header",
     ["filename,width,height,class,xmin,ymin,xmax,ymax", "image,img_width,img_height,label,x1,y1,x2,y2",
