@@ -6,6 +6,7 @@ decoded. Everything else is named, so that its owner knows what to convert.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
@@ -16,6 +17,7 @@ Medium = Literal["image", "audio"]
 HEAD_BYTES = 512
 
 NOUNS: dict[str, str] = {"image": "a picture", "audio": "a sound"}
+_OBJECT = re.compile(r" ?<[^<>]* at 0x[0-9a-fA-F]+>")  # libraries name what they read from, by its place in memory
 MENDS: dict[str, str] = {
     "image": "Save it as JPEG or PNG, or remove it.",
     "audio": "Save it as WAV (16-bit PCM), FLAC or Ogg, or remove it.",
@@ -124,3 +126,8 @@ def require(data: bytes, medium: Medium, name: str) -> Encoding:
 
 def _differs(suffix: str, encoding: Encoding) -> bool:
     return suffix.lower() in _MEDIA_OF_SUFFIX and not encoding.name.lower().startswith(suffix.lower()[1:4])
+
+
+def described(error: Exception) -> str:
+    """Return what a library says of damaged bytes, for a message."""
+    return excerpt(_OBJECT.sub("", str(error)) or type(error).__name__, 80)

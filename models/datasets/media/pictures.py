@@ -15,7 +15,7 @@ from PIL import ExifTags, Image, ImageOps
 from models.datasets.limits import Limits
 from models.datasets.media import encodings
 from models.datasets.media.encodings import Encoding
-from models.datasets.problems import BadValue, excerpt
+from models.datasets.problems import BadValue
 
 # Cameras write several pictures into one JPEG file and call it MPO; the first one is the picture.
 _PILLOW_NAMES = {"JPEG": ("JPEG", "MPO"), "PNG": ("PNG",), "WEBP": ("WEBP",), "BMP": ("BMP",)}
@@ -27,7 +27,6 @@ _SCAN = b"\xff\xda"
 _LARGE_PIXELS = 4_000_000
 _one_large = threading.Lock()
 _NUMBER = re.compile(r"\d+")
-_OBJECT = re.compile(r" ?<[^<>]* at 0x[0-9a-fA-F]+>")  # Pillow names what it reads from, by its place in memory
 _TURNED = range(5, 9)  # EXIF orientations that exchange width and height
 # Pillow decodes a whole PNG to look for EXIF behind its pixels: only where there can be some.
 _EXIF_OF_PNG = (b"eXIf", b"Raw profile type exif")
@@ -145,5 +144,5 @@ def _too_many_pixels(size: str, limits: Limits) -> BadValue:
 
 
 def _broken(encoding: Encoding, error: Exception) -> BadValue:
-    found = excerpt(_OBJECT.sub("", str(error)) or type(error).__name__, 80)
-    return BadValue(f"is cut off or damaged ({encoding.name}: {found})", "Upload the whole picture, or remove it.")
+    reason = f"is cut off or damaged ({encoding.name}: {encodings.described(error)})"
+    return BadValue(reason, "Upload the whole picture, or remove it.")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from models.datasets.limits import Limits
 from models.datasets.media import encodings
-from models.datasets.problems import BadValue, excerpt
+from models.datasets.problems import BadValue
 
 _BLOCK_SAMPLES = 2**18
 _LOWEST_RATE, _HIGHEST_RATE = 1_000, 384_000
@@ -74,8 +74,7 @@ def _blocks(data: bytes, name: str, limits: Limits) -> Iterator[tuple[NDArray[np
         raise
     except Exception as error:
         # The library reports damaged bytes in several ways, its wrapper in more.
-        found = excerpt(str(error) or type(error).__name__, 80)
-        reason = f"is cut off or damaged ({encoding.name}: {found})"
+        reason = f"is cut off or damaged ({encoding.name}: {encodings.described(error)})"
         raise BadValue(reason, "Upload the whole sound, or remove it.") from None
     if not read:
         raise BadValue("has no samples", "Upload a sound of some length, or remove it.")

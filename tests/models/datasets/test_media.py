@@ -174,6 +174,14 @@ def test_truncated_sounds(kind):
         assert "cut off" in refused(sounds.verify, data[: int(len(data) * share)])
 
 
+def test_what_is_no_sound_is_said_without_addresses_of_memory():
+    data = bytearray(encoded("WAV"))
+    data[20:22] = b"\xff\x7f"  # a codec that there is none of
+    reason = refused(sounds.verify, bytes(data))
+    assert "cut off or damaged (WAV: Error opening: " in reason
+    assert "0x" not in reason
+
+
 def test_headers_that_lie():
     data = bytearray(sound(seconds=1.0))
     data[40:44] = struct.pack("<I", 2**31)  # the data's size
