@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -34,4 +35,6 @@ def read(path: Path, *, format: str, task: str, columns: dict[str, str]) -> Iter
 
 def _group(row: Row | Problem) -> str:
     value = None if isinstance(row, Problem) else row.values.get(GROUP)
-    return "" if value is None else str(value).strip()
+    if value is None or (isinstance(value, float) and math.isnan(value)):  # a data frame's gap in a column of numbers
+        return ""
+    return str(value).strip()

@@ -393,6 +393,15 @@ def test_characters_that_were_lost_before_are_counted(profile):
     assert "'cafÃ©' for 'café'" in warned(labels, "mojibake")[0]["message"]
 
 
+# Groups
+
+
+def test_a_gap_among_numbered_groups_is_no_group(examples):
+    rows = {"text": ["a", "b", "c", "d"], "label": ["x", "y", "x", "y"], "group": [1.0, float("nan"), None, 1.0]}
+    content = parquet({**rows, "group": pa.array(rows["group"], from_pandas=False)})
+    assert [row.group for row in examples(content)] == ["1.0", "", "", "1.0"]
+
+
 # Rare labels and roles
 
 
