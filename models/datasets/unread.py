@@ -53,7 +53,10 @@ class Unread:
             if what.startswith("key "):
                 message = message.replace(" are not read", " is not read")
             found.append({"code": "unused_content", "message": message, "what": what, "count": count, "rows": rows})
+        usual = max((remark for remark in self._remarks if remark.usual), key=self._counts.__getitem__, default=None)
         for remark, rows in self._remarks.items():
+            if remark == usual:
+                continue
             count = self._counts[remark]
             message = f"{remark.what} in {count} row{'' if count == 1 else 's'}, first in {', '.join(map(str, rows))}."
             if remark.advice:

@@ -19,6 +19,7 @@ from models.datasets.tasks.classes import ClassStatistics
 from models.datasets.tasks.joined_labels import separator_of
 from models.datasets.tasks.task import Remark, Task
 
+_SIGN = 'If the sign is part of a name, write the row\'s labels as a list, such as ["R&D; Ops"].'
 _NONE: tuple[str, ...] = ()
 
 
@@ -61,7 +62,7 @@ def remarks(row: Row, example: Example) -> list[Remark]:  # noqa: ARG001
     if not isinstance(value, str) or value.lstrip().startswith(("[", "{")):
         return []
     mark = separator_of(value)
-    return [Remark(f"Labels are parted at '{mark}'")] if mark in value and mark in ",#" else []
+    return [Remark(f"Labels are parted at '{mark}'", _SIGN, usual=mark in "|;")] if mark in value else []
 
 
 def _named(length: int) -> str:

@@ -18,10 +18,14 @@ Modality = Literal["text", "image", "audio"]
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """How a row was read where another reading is thinkable: counted into a warning "`what` in 3 rows. `advice`"."""
+    """How a row was read where another reading is thinkable: counted into a warning "`what` in 3 rows. `advice`".
+
+    `usual`: it is worth a word only in a file whose other rows were mostly read in another usual way.
+    """
 
     what: str
     advice: str = ""
+    usual: bool = False
 
 
 class Statistics(Protocol):

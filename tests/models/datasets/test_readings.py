@@ -135,6 +135,15 @@ def test_the_sign_that_parts_labels_is_named(profile):
     assert "','" in warned(found, "reading")[0]["message"]
 
 
+def test_a_sign_that_a_files_other_rows_do_not_use_is_named(profile):
+    usual = [f"t{n},Sales|{'Legal' if n % 2 else 'Board'}" for n in range(4)]
+    found = profile(table("text,labels", *usual, "u,R&D; Ops", "v,Legal"))
+    [told] = warned(found, "reading")
+    assert told["message"].startswith("Labels are parted at ';' in 1 row, first in 5. If the sign is part of a name")
+    assert not warned(profile(table("text,labels", *usual)), "reading")
+    assert not warned(profile(table("text,labels", *(row.replace("|", "; ") for row in usual))), "reading")
+
+
 def test_the_order_of_what_a_row_has_means_nothing(profile):
     rows = [{"text": f"t{n}", "labels": ["a", "b"][: 1 + n % 2]} for n in range(6)]
     same = {"text": "twice", "labels": ["a", "b"]}, {"text": "Twice", "labels": ["b", "a"]}
