@@ -62,7 +62,7 @@ class HyperparametersBody(Body):
     features: Annotated[str, Field(min_length=1, max_length=64)] = Field(
         "auto", description="The features of the head: a set of them, or names such as `mean.6`, with commas."
     )
-    lexical: AutoFlag = Field("auto", description="Whether a part on the terms of the texts is added to the head.")
+    lexical: AutoFlag = Field("auto", description="Of labels of one text: whether a part on its terms is added.")
     min_rows_per_label: Annotated[int | Auto, within("min_rows_per_label")] = Field(
         "auto", description=f"Labels with fewer training rows are rare: {RANGES['min_rows_per_label']}; 2 if not given."
     )
