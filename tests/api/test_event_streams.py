@@ -108,6 +108,7 @@ def test_all_streams_of_a_job_see_all_of_its_events_in_order(server: Server, ten
         assert one[-1] == "Job cancelled before it ran."
 
 
+@pytest.mark.slow
 def test_a_stream_goes_on_after_the_database_was_away(narrow: Server, table: str) -> None:
     """Before, it broke as soon as its key had to be looked up."""
     tenant = narrow.tenant("outage")

@@ -263,6 +263,7 @@ def test_a_flood_is_429_with_a_time_to_come_back(
         assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
 
 
+@pytest.mark.slow
 def test_usage_adds_up(server: Server, tenant: Tenant, publish: Publish) -> None:
     publish("tickets", wait=False)  # waiting would be metered too
     for _ in range(3):

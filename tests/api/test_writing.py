@@ -373,6 +373,7 @@ def test_a_classifier_does_not_write_on(acme: Tenant) -> None:
     assert acme.http.post("/v1/embeddings", json={"model": MODEL, "input": "x"}).status_code == 400
 
 
+@pytest.mark.slow
 def test_who_disconnects_stops_the_writing_and_pays_for_what_was_written_once(writer: Server) -> None:
     tenant = writer.tenant("impatient")
     body = {"model": MODEL, "messages": HELLO, "temperature": 0, "max_tokens": 400, "logit_bias": {"2": -100}}

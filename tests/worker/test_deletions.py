@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from models.records import changes
 from models.records.customers import Customer
 from models.services import caches, customers
@@ -39,6 +41,7 @@ def test_caches_of_deleted_files_and_customers_go_with_the_next_sweep(
     assert folders[one.id].exists()
 
 
+@pytest.mark.slow
 def test_a_log_that_a_reader_holds_is_emptied_by_a_later_sweep(
     resources: Resources, customer: Callable[..., Customer]
 ) -> None:

@@ -107,7 +107,7 @@ def _poison(resources, runner, submit, fetch, how, code, attempts):
 
 
 @pytest.mark.parametrize(("verb", "status"), [("cancel", "cancelled"), ("pause", "paused")])
-@pytest.mark.parametrize("how", ["gentle", "deaf"])
+@pytest.mark.parametrize("how", ["gentle", pytest.param("deaf", marks=pytest.mark.slow)])
 def test_a_stop_frees_the_device_whether_the_trainer_listens_or_not(
     resources, runner, submit, fetch, until, run_in_thread, how, verb, status
 ):
