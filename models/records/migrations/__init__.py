@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
@@ -22,7 +24,7 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
 
     A schema of a newer release stays as it is: who goes back to old processes keeps it, and they run on it.
     """
-    with engine.begin() as connection:
+    with _begin(engine) as connection:
         if connection.dialect.name == "postgresql":
             # Released with the transaction, also if this process dies. Other statements' 30 s are too short here.
             connection.execute(text("SET LOCAL lock_timeout = 0"))
@@ -34,6 +36,30 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
             log.warning("schema_of_a_newer_release", revision=current)
             return
         command.upgrade(config, revision)
+
+
+@contextmanager
+def _begin(engine: Engine) -> Iterator[Connection]:
+    """Begin a transaction in which a table may be made anew: rows of others that belong to its rows stay.
+
+    SQLite cannot change a column in place: the table is copied, dropped and renamed, and while it enforces foreign keys
+    a drop deletes the rows first, with all that cascades from them. It can be told so outside of a transaction alone.
+    """
+    with engine.connect() as connection:
+        if connection.dialect.name != "sqlite":
+            with connection.begin():
+                yield connection
+            return
+        driver = connection.connection.cursor()
+        driver.execute("PRAGMA foreign_keys = OFF")
+        try:
+            with connection.begin():
+                yield connection
+                if lost := connection.execute(text("PRAGMA foreign_key_check")).fetchall():
+                    raise RuntimeError(f"{len(lost)} rows refer to none after the migration: nothing was changed")
+        finally:
+            driver.execute("PRAGMA foreign_keys = ON")
+            driver.close()
 
 
 def revise(engine: Engine, message: str, number: str) -> None:

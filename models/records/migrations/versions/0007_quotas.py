@@ -20,7 +20,8 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("limits", sa.JSON(none_as_null=True), nullable=False, server_default="{}"))
         batch_op.add_column(sa.Column("suspended_at", sa.Double(), nullable=True))
     with op.batch_alter_table("jobs", schema=None) as batch_op:
-        batch_op.add_column(sa.Column("held", sa.Boolean(), nullable=False, server_default=sa.false()))
+        # A default that is an expression (`sa.false()`) makes SQLite copy the table.
+        batch_op.add_column(sa.Column("held", sa.Boolean(), nullable=False, server_default="0"))
 
 
 def downgrade() -> None:
