@@ -12,7 +12,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-_ADMIN_KEY_CHARS = 32
+ADMIN_KEY_CHARS = 32  # the fewest
 
 
 class Settings(BaseSettings):
@@ -197,12 +197,12 @@ class Settings(BaseSettings):
     @field_validator("admin_key")
     @classmethod
     def _long_enough(cls, key: SecretStr | None) -> SecretStr | None:
-        if key is not None and len(key.get_secret_value()) < _ADMIN_KEY_CHARS:
+        if key is not None and len(key.get_secret_value()) < ADMIN_KEY_CHARS:
             raise PydanticCustomError(
                 "short_key",
                 "The operator's key has fewer than {least} characters and could be guessed. "
                 'Make one with: python3 -c "import secrets; print(secrets.token_urlsafe(32))"',
-                {"least": _ADMIN_KEY_CHARS},
+                {"least": ADMIN_KEY_CHARS},
             )
         return key
 

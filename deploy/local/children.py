@@ -56,6 +56,7 @@ class Child:
         self._started_at = 0.0
         self._start_again_at: float | None = None
         self._read_to = 0
+        self._begins_at = 0  # in the log: what comes before is an earlier launcher's
 
     @property
     def pid(self) -> int | None:
@@ -90,7 +91,7 @@ class Child:
     def _spawn(self) -> subprocess.Popen[bytes]:
         with self._open_log() as log:
             if self._process is None:
-                self._read_to = log.tell()  # what an earlier launcher's wrote is no news
+                self._read_to = self._begins_at = log.tell()  # what an earlier launcher's wrote is no news
             return subprocess.Popen(  # noqa: S603 - the command is ours
                 self._command,
                 env=self._env,
@@ -140,7 +141,7 @@ class Child:
         try:
             if self.log.exists() and self.log.stat().st_size > _LOG_LIMIT:
                 self.log.replace(self.log.with_suffix(".1.log"))
-                self._read_to = 0
+                self._read_to = self._begins_at = 0
             return self.log.open("ab")
         except OSError:
             return Path(os.devnull).open("ab")
@@ -182,10 +183,10 @@ class Child:
         return whole.decode("utf-8", "replace").splitlines()
 
     def tail(self, lines: int = 25) -> str:
-        """Return the end of the log."""
+        """Return the end of the log, of what was written since the first start here."""
         try:
             with self.log.open("rb") as log:
-                log.seek(max(0, self.log.stat().st_size - 65_536))
+                log.seek(max(self._begins_at, self.log.stat().st_size - 65_536))
                 return "\n".join(log.read().decode("utf-8", "replace").splitlines()[-lines:])
         except OSError:
             return ""

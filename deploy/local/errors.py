@@ -25,6 +25,15 @@ class DataFolderUnusable(LaunchError):
     message = "Cannot use {folder} for data: {reason}. Choose another folder with --data."
 
 
+class AdminKeyTooShort(LaunchError):
+    """The file of the operator's key is empty or cut off, or holds a key that could be guessed."""
+
+    message = (
+        "The operator's key in {path} has {chars} characters, fewer than {least}. Delete the file, and the next "
+        "`graft up` makes a new key."
+    )
+
+
 class PortInUse(LaunchError):
     """Another process listens there already."""
 

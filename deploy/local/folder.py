@@ -7,13 +7,15 @@ import fcntl
 import json
 import os
 import secrets
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
 import psutil
 
-from deploy.local.errors import DataFolderInUse, DataFolderUnusable
+from deploy.local.errors import AdminKeyTooShort, DataFolderInUse, DataFolderUnusable
+from models.settings import ADMIN_KEY_CHARS
 
 
 class DataFolder:
@@ -68,16 +70,19 @@ class DataFolder:
             self._locks.pop().close()
 
     def admin_key(self) -> str:
-        """Return the operator's key of this folder: read, or made once and readable by its owner only."""
+        """Return the operator's key of this folder: read, or made once and readable by its owner only.
+
+        Raises AdminKeyTooShort, DataFolderUnusable.
+        """
         path = self.path / "admin.key"
         try:
-            # O_EXCL: two starts at once agree on one key.
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            return path.read_text(encoding="utf-8").strip()
-        key = "gr-admin-" + secrets.token_urlsafe(32)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(key + "\n")
+            if not path.exists():
+                _make_admin_key(path)
+            key = path.read_text(encoding="utf-8", errors="replace").strip()
+        except OSError as error:
+            raise DataFolderUnusable(folder=self.path, reason=error.strerror or error) from error
+        if len(key) < ADMIN_KEY_CHARS:
+            raise AdminKeyTooShort(path=path, chars=len(key), least=ADMIN_KEY_CHARS)
         return key
 
     def remember(self, pids: Iterable[int]) -> None:
@@ -126,6 +131,20 @@ class DataFolder:
 
     def _note(self, pid: int) -> Path:
         return self.run / f"launcher-{pid}.json"
+
+
+def _make_admin_key(path: Path) -> None:
+    """Make the file whole or not at all; one that another start has made meanwhile stays."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # for its owner only
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(f"gr-admin-{secrets.token_urlsafe(32)}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):  # a link replaces nothing: two starts at once agree on one key
+            os.link(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)
 
 
 def _noted(path: Path) -> list[psutil.Process]:

@@ -141,6 +141,13 @@ def test_no_full_disk_and_no_missing_program_ends_the_one_that_supervises(tmp_pa
     assert "cannot be started (No such file or directory); starting it again in 0.5 s" in news[1]
 
 
+def test_the_end_of_the_log_is_that_of_this_start(start: Callable[[str], Child], tmp_path: Path) -> None:
+    (tmp_path / "child.log").write_text("Application shutdown complete.\n")  # an earlier launcher's
+    child = start("raise SystemExit('no key')")
+    until(lambda: child.status is not None)
+    assert child.tail() == "no key"
+
+
 def test_pauses_grow(start: Callable[[str], Child]) -> None:
     child = start("raise SystemExit(3)")
     pauses = []

@@ -6,12 +6,13 @@ import os
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
 
-from deploy.local.errors import DataFolderInUse, DataFolderUnusable
+from deploy.local.errors import AdminKeyTooShort, DataFolderInUse, DataFolderUnusable
 from deploy.local.folder import DataFolder
 from deploy.local.launcher import Deployment, Plan
 
@@ -62,6 +63,38 @@ def test_the_operators_key_is_made_once_and_private(folder: DataFolder) -> None:
     assert len(key) > 40
     assert DataFolder(folder.path).admin_key() == key
     assert stat.S_IMODE((folder.path / "admin.key").stat().st_mode) == 0o600
+
+
+def test_a_start_without_room_leaves_no_key_that_is_empty(folder: DataFolder) -> None:
+    """It left an empty one: every later start said that it was ready, and had no operator's key."""
+    start = (
+        "import resource, sys; from pathlib import Path; from deploy.local.folder import DataFolder\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)); DataFolder(Path(sys.argv[1])).admin_key()"
+    )
+    command = [sys.executable, "-c", start, str(folder.path)]
+    answer = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    assert f"DataFolderUnusable: Cannot use {folder.path} for data: File too large" in answer.stderr
+    assert list(folder.path.glob("*admin.key*")) == []
+    assert len(folder.admin_key()) > 40
+
+
+def test_starts_at_once_agree_on_one_key(folder: DataFolder) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(lambda _: DataFolder(folder.path).admin_key(), range(32)))) == 1
+    assert [path.name for path in folder.path.glob("*admin.key*")] == ["admin.key"]
+
+
+@pytest.mark.parametrize("content", ["", "\n", "gr-admin-cut-off\n"])
+def test_a_key_that_is_empty_or_too_short_is_refused_with_its_mend(folder: DataFolder, content: str) -> None:
+    path = folder.path / "admin.key"
+    path.write_text(content)
+    with pytest.raises(AdminKeyTooShort) as caught:
+        folder.admin_key()
+    said = str(caught.value)
+    assert f"in {path} has {len(content.strip())} characters, fewer than 32. Delete the file" in said
+    assert len(said.splitlines()) == 1
+    path.unlink()
+    assert len(folder.admin_key()) > 40
 
 
 def test_the_folder_is_its_owners_alone(tmp_path: Path) -> None:
