@@ -88,8 +88,6 @@ class Deployment:
             self._start_valkey(env)
             self._migrate(env)
             self._start_children(env, port)
-            self._noted = self._pids()
-            self.folder.remember(self._noted)
             if self.plan.serves_http:
                 self._wait_ready(ready_timeout_s)
         except BaseException:
@@ -159,6 +157,8 @@ class Deployment:
         self.folder.lock("valkey", shared=False, holder=f"role {self.plan.role}, which runs the queue")
         self._valkey = Valkey(self.folder)
         self._valkey.start()
+        self._remember()
+        self._valkey.wait_ready()
         env["GRAFT_BROKER_URL"] = self._valkey.url
         note.write_text(self._valkey.url, encoding="utf-8")
 
@@ -169,8 +169,9 @@ class Deployment:
             env=env,
             log=self.folder.logs / "migrations.log",
         )
-        child.start()
         try:
+            child.start()
+            self._remember(child)
             deadline = time.monotonic() + 300
             while (status := child.status) is None and time.monotonic() < deadline:
                 time.sleep(0.02)
@@ -206,6 +207,7 @@ class Deployment:
                 self.children.append(Child(name, command, env=worker_env, log=logs / f"{suffix}.log"))
         for child in self.children:
             child.start()
+            self._remember()
 
     def _wait_ready(self, timeout_s: float) -> None:
         api = next(child for child in self.children if child.name == "api")
@@ -232,6 +234,11 @@ class Deployment:
 
     def _all(self) -> list[Child]:
         return [*([self._valkey.child] if self._valkey else []), *self.children]
+
+    def _remember(self, *passing: Child) -> None:
+        """Note what runs, after each start: this launcher may be killed before the next, and its successor stops it."""
+        self._noted = [*self._pids(), *(pid for child in passing for pid in child.pids)]
+        self.folder.remember(self._noted)
 
     def _pids(self) -> list[int]:
         return [pid for child in self._all() for pid in child.pids]

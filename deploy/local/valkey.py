@@ -39,11 +39,14 @@ class Valkey:
         """The broker's URL as Celery writes it."""
         return f"redis+socket://{self.socket}"
 
-    def start(self, timeout_s: float = 20.0) -> None:
-        """Start it and wait until it answers; raises ChildDied or LaunchError."""
+    def start(self) -> None:
+        """Start it; raises OSError."""
         # A socket file that a killed server left would make the first connections fail.
         self.socket.unlink(missing_ok=True)
         self.child.start()
+
+    def wait_ready(self, timeout_s: float = 20.0) -> None:
+        """Wait until it answers; raises ChildDied or LaunchError."""
         deadline = time.monotonic() + timeout_s
         client = redis.Redis(unix_socket_path=str(self.socket), socket_timeout=1)
         try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -140,6 +142,37 @@ def test_leftovers_of_a_killed_launcher_are_stopped(folder: DataFolder) -> None:
     psutil.wait_procs([orphan], timeout=10)
     assert not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE
     assert folder.stop_leftovers() == 0
+
+
+@pytest.mark.slow
+def test_what_a_launcher_had_started_when_it_was_killed_is_stopped(folder: DataFolder) -> None:
+    """Valkey was left for ever, and the next `graft up` ran a second one on the same files."""
+    start = (
+        "import sys; from pathlib import Path; from deploy.local.launcher import Deployment, Plan\n"
+        "Deployment(Plan(data=Path(sys.argv[1]), port=0)).start()"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as database:  # it takes the migrations' connection and never answers
+        database.settimeout(60)
+        env = {name: value for name, value in os.environ.items() if not name.startswith("GRAFT_")}
+        env["GRAFT_DATABASE_URL"] = f"postgresql+psycopg://graft@127.0.0.1:{database.getsockname()[1]}/graft"
+        with subprocess.Popen([sys.executable, "-c", start, str(folder.path)], env=env) as launcher:
+            started: list[psutil.Process] = []
+            try:
+                connection, _ = database.accept()
+                started = psutil.Process(launcher.pid).children()
+                launcher.kill()
+                launcher.wait()
+                assert {process.name() for process in started} >= {"valkey-server"}
+                assert len(started) == 2
+                assert folder.stop_leftovers() == 2
+                _, left = psutil.wait_procs(started, timeout=10)
+                assert [process for process in left if process.status() != psutil.STATUS_ZOMBIE] == []
+                connection.close()
+            finally:
+                launcher.kill()
+                for process in started:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.kill()
 
 
 def test_processes_of_a_living_launcher_are_left_alone(folder: DataFolder) -> None:

@@ -92,6 +92,7 @@ class Deployment:
 
     def start(self, workers: int = 1) -> None:
         self.valkey.start()
+        self.valkey.wait_ready()
         app = ("-m", "api.server", "--port", str(self.port))
         self._others.append(self._popen("api", *app))
         for _ in range(workers):

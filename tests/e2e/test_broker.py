@@ -18,6 +18,7 @@ def test_a_job_that_was_posted_while_the_broker_was_away_runs_when_it_is_back(de
     job_id = acme.train(tickets, "tickets")
     assert acme.job(job_id)["status"] == "queued"
     deployment.valkey.start()
+    deployment.valkey.wait_ready()
     assert acme.wait(job_id, "succeeded", timeout_s=240)["attempt"] == 1
 
 
@@ -27,6 +28,7 @@ def test_a_broker_that_restarts_in_mid_job_disturbs_neither_this_job_nor_the_nex
     acme.wait_in_training(first)
     deployment.valkey.close()
     deployment.valkey.start()
+    deployment.valkey.wait_ready()
     second = acme.train(tickets, "second")
     assert acme.wait(first, "succeeded", timeout_s=240)["attempt"] == 1
     assert acme.wait(second, "succeeded", timeout_s=240)["attempt"] == 1
