@@ -17,6 +17,11 @@ import psutil
 from deploy.local.errors import AdminKeyTooShort, DataFolderInUse, DataFolderUnusable
 from models.settings import ADMIN_KEY_CHARS
 
+# What nobody but Graft puts into a folder. The last one is of `graft base-models add`.
+_MARKS = ("run", "graft.db", ".base-models.json.lock")
+# Made at the start, closed to others: whoever makes them later, with their first file, leaves them open.
+_PARTS = ("run", "logs", "objects", "cache")
+
 
 class DataFolder:
     """A folder that one whole deployment, or several that each run one role, may use at a time.
@@ -33,16 +38,16 @@ class DataFolder:
     def create(self) -> None:
         """Make the folder and its parts, for their owner only; raises DataFolderUnusable.
 
-        A folder that others could look into, and that an earlier release made, is closed. One that was there before
-        Graft keeps its mode: it may be somebody's own.
+        A folder that others could look into, and that has what only Graft makes (an earlier release did, or a backup
+        was put back), is closed. One that was there before Graft keeps its mode: it may be somebody's own.
         """
         try:
-            ours = self.run.is_dir() or not self.path.exists()
+            ours = not self.path.exists() or any((self.path / name).exists() for name in _MARKS)
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             if ours:
                 self.path.chmod(0o700)
-            for part in (self.run, self.logs):
-                part.mkdir(mode=0o700, exist_ok=True)
+            for part in _PARTS:
+                (self.path / part).mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise DataFolderUnusable(folder=self.path, reason=error.strerror or error) from error
 

@@ -44,7 +44,7 @@ def changing(settings: Settings) -> Iterator[dict[str, Fields]]:
     """
     path = path_of(settings).resolve()  # a link stays one: the file that it names is replaced
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # it may become the data folder: customers' data
         lock = path.with_name(f".{path.name}.lock").open("w")
     except OSError as error:
         raise UnwritableBaseModelsFile(path=path, reason=error.strerror) from error

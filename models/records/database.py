@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -199,7 +200,12 @@ def _open_server(url: str, pool_size: int) -> Engine:
 def _open_sqlite(url: str) -> Engine:
     path = make_url(url).database
     if path and path != ":memory:":
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not path.startswith("file:"):
+            # For its owner only, and so are the files that SQLite puts beside it. What is wrong, SQLite says below.
+            # Never one that is there: closing it would drop the locks that this process holds on it.
+            with suppress(OSError):
+                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     engine = create_engine(
         url,
         json_serializer=_dump_json,

@@ -17,6 +17,9 @@ import pytest
 from deploy.local.errors import AdminKeyTooShort, DataFolderInUse, DataFolderUnusable
 from deploy.local.folder import DataFolder
 from deploy.local.launcher import Deployment, Plan
+from deploy.local.migrations import migrate
+from models.backbones import base_models_file
+from models.settings import Settings
 
 
 @pytest.fixture
@@ -115,7 +118,29 @@ def test_a_folder_that_was_there_before_keeps_its_mode(tmp_path: Path) -> None:
     mine.chmod(0o755)
     DataFolder(mine).create()
     assert stat.S_IMODE(mine.stat().st_mode) == 0o755
-    assert stat.S_IMODE((mine / "run").stat().st_mode) == 0o700
+    for part in ("run", "logs", "objects", "cache"):
+        assert stat.S_IMODE((mine / part).stat().st_mode) == 0o700
+    migrate(Settings(data_dir=mine, database_url=""))
+    assert stat.S_IMODE((mine / "graft.db").stat().st_mode) == 0o600
+
+
+def test_a_folder_into_which_a_backup_was_put_is_closed(tmp_path: Path) -> None:
+    restored = tmp_path / "restored"
+    (restored / "objects").mkdir(parents=True)
+    (restored / "graft.db").touch()
+    restored.chmod(0o755)
+    DataFolder(restored).create()
+    assert stat.S_IMODE(restored.stat().st_mode) == 0o700
+
+
+def test_a_folder_that_the_base_models_came_into_first_is_closed(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path / "data", base_models_file=None)
+    with base_models_file.changing(settings):
+        pass
+    assert stat.S_IMODE(settings.data_dir.stat().st_mode) == 0o700
+    settings.data_dir.chmod(0o755)  # as earlier releases made it
+    DataFolder(settings.data_dir).create()
+    assert stat.S_IMODE(settings.data_dir.stat().st_mode) == 0o700
 
 
 def test_a_file_in_the_way_is_told(tmp_path: Path) -> None:
