@@ -15,7 +15,9 @@ from deploy.cli import console
 from deploy.cli.client import Client
 from deploy.cli.connection import Key, Server, as_customer
 from deploy.cli.console import out, show_table
+from deploy.cli.errors import CommandError
 from deploy.cli.running import read_settings
+from deploy.local.folder import is_data_folder
 from models.backbones import base_models_file
 from models.backbones.adding import addition
 from models.backbones.adding import catalogue as curated
@@ -137,19 +139,26 @@ def catalogue() -> None:
 @base_models.command("retire")
 def retire(name: BaseName, data: DataFolder = None) -> None:
     """Let no new job start from a base model. What was trained on it goes on answering; queued jobs still run."""
-    _set_retired(name, data, retired=True)
-    out.print(f"{name} is retired: new jobs on it are refused, models on it go on answering.")
+    path = _set_retired(name, data, retired=True)
+    out.print(f"{name} is retired in {path}: new jobs on it are refused, models on it go on answering.", soft_wrap=True)
 
 
 @base_models.command("unretire")
 def unretire(name: BaseName, data: DataFolder = None) -> None:
     """Let jobs start from a retired base model again."""
-    _set_retired(name, data, retired=False)
-    out.print(f"{name} takes jobs again.")
+    path = _set_retired(name, data, retired=False)
+    out.print(f"{name} takes jobs again, as {path} says.", soft_wrap=True)
 
 
-def _set_retired(name: str, data: Path | None, *, retired: bool) -> None:
-    addition.set_retired(_settings(data), name, retired)
+def _set_retired(name: str, data: Path | None, *, retired: bool) -> Path:
+    """Return the file that was written. Raises CommandError rather than make one that no server reads."""
+    settings = _settings(data)
+    path = base_models_file.path_of(settings)
+    if settings.base_models_file is None and not path.is_file() and not is_data_folder(path.parent):
+        reason = f"{path.parent} is not the folder of a Graft: nothing was changed. Name the folder with --data"
+        raise CommandError(reason=f"{reason}, or the servers' file in GRAFT_BASE_MODELS_FILE.")
+    addition.set_retired(settings, name, retired)
+    return path
 
 
 def _settings(data: Path | None) -> Settings:

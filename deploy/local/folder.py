@@ -138,6 +138,11 @@ class DataFolder:
         return self.run / f"launcher-{pid}.json"
 
 
+def is_data_folder(path: Path) -> bool:
+    """Return whether a process of Graft has used the folder."""
+    return any((path / name).exists() for name in ("run", "graft.db", "cache"))
+
+
 def _make_admin_key(path: Path) -> None:
     """Make the file whole or not at all; one that another start has made meanwhile stays."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # for its owner only
