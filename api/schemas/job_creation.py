@@ -107,11 +107,9 @@ class Method(Body):
     @model_validator(mode="after")
     def _check(self) -> Method:
         if self.type in _NOT_OFFERED:
-            raise _invalid(
-                "type", f"The method '{self.type}' is not offered; use 'supervised' or one of {_strategies()}."
-            )
+            raise _invalid("type", f"The method '{self.type}' is not offered; {_offered()}.")
         if self.type not in _METHODS and self.type not in STRATEGIES:
-            raise _invalid("type", f"Unknown method '{self.type}'; use 'supervised', 'dpo' or one of {_strategies()}.")
+            raise _invalid("type", f"Unknown method '{self.type}'; {_offered()}.")
         for name in type(self).model_fields:
             if name not in {"type", self._field} and getattr(self, name) is not None:
                 raise _invalid(name, f"method.type is '{self.type}', so method.{name} has no meaning.")
@@ -202,8 +200,8 @@ class CreateJob(Body):
         return values
 
 
-def _strategies() -> str:
-    return ", ".join(STRATEGIES)
+def _offered() -> str:
+    return f"use {', '.join(map(repr, _METHODS))} or one of {', '.join(STRATEGIES)}"
 
 
 def _invalid(field: str, message: str) -> PydanticCustomError:

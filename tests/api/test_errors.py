@@ -112,7 +112,11 @@ def test_the_body_of_an_unknown_caller_is_not_read(server: Server) -> None:
         ({"training_file": "f", "seed": -1}, "seed", "0"),
         ({"training_file": 3}, "training_file", "string"),
         ({}, "training_file", "required"),
-        ({"training_file": "f", "method": {"type": "reinforcement"}}, "method.type", "not offered"),
+        (
+            {"training_file": "f", "method": {"type": "reinforcement"}},
+            "method.type",
+            "not offered; use 'supervised', 'dpo' or one of",
+        ),
         ({"training_file": "f", "method": {"type": "magic"}}, "method.type", "Unknown method"),
         ({"training_file": "f", "method": {"type": "supervised", "lora": {}}}, "method.lora", "no meaning"),
         ({"training_file": "f", "strategy": "heads"}, "strategy", "head"),
