@@ -26,7 +26,7 @@ class Score:
     def widened(self, factor: float, *, least: float = 0.0) -> Score:
         """Return the score with an interval so many times as wide on either side, within what the metric can be."""
         low, high = self.value - factor * (self.value - self.low), self.value + factor * (self.high - self.value)
-        return Score(self.value, max(min(least, self.low), low), min(1.0, high))
+        return Score(self.value, max(min(least, self.low), low), max(self.value, min(1.0, high)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +54,18 @@ def score(tally: Tally, *, seed: int = 0) -> Score:
     """Wilson's interval where each row is right or wrong, else the bootstrap's percentiles."""
     if tally.hits_N is not None:
         return _wilson(float(tally.hits_N.sum()), len(tally.hits_N))
-    resampled = _resample(tally, seed)
-    low, high = np.percentile(resampled, (2.5, 97.5))
-    return Score(tally.score, float(low), float(high))
+    value = tally.score
+    return Score(value, *interval(value, _resample(tally, seed)))
+
+
+def interval(value: float, resampled_R: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the 95 % interval of a figure by its percentiles over resamples, (R,); it holds the figure itself.
+
+    Sums over other rows may differ from it in the last place where every row scores the same, and by more where the
+    metric is no mean of rows.
+    """
+    low, high = np.percentile(resampled_R, (2.5, 97.5))
+    return min(value, float(low)), max(value, float(high))
 
 
 def describe(score: Score, *, metric: str, rows: int, validated: bool) -> dict[str, Any]:
@@ -74,16 +83,17 @@ def describe(score: Score, *, metric: str, rows: int, validated: bool) -> dict[s
 def compare(new: Tally, old: Tally, *, seed: int = 0) -> Comparison:
     """Return how much better `new` is than `old` on the same rows."""
     gains = _resample(new, seed) - _resample(old, seed)  # the same seed draws the same rows: paired
-    low, high = np.percentile(gains, (2.5, 97.5))
+    gain = new.score - old.score
     probability = float((gains > 0).mean() + 0.5 * (gains == 0).mean())
-    return Comparison(new.score - old.score, float(low), float(high), probability, _mcnemar(new, old))
+    return Comparison(gain, *interval(gain, gains), probability, _mcnemar(new, old))
 
 
 def _wilson(hits: float, rows: int) -> Score:
     rate, z2 = hits / rows, _Z95**2 / rows
     centre = (rate + z2 / 2) / (1 + z2)
     half = _Z95 / (1 + z2) * math.sqrt(rate * (1 - rate) / rows + z2 / (4 * rows))
-    return Score(float(rate), float(centre - half), float(centre + half))
+    # At a rate of 0 or 1 it ends there; the formula rounds to a number beside it.
+    return Score(rate, min(rate, max(0.0, centre - half)), max(rate, min(1.0, centre + half)))
 
 
 def _resample(tally: Tally, seed: int) -> NDArray[np.float64]:

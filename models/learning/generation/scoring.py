@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from models.backbones.parallel import in_parallel
 from models.learning.contract.errors import Stopped
+from models.learning.evaluation import scores
 from models.learning.generation.network import WritingNetwork
 from models.learning.generation.packing import batches, pack
 from models.learning.generation.rows import TokenRow, shared_prefix
@@ -91,5 +92,5 @@ def score(
 
 
 def _with_interval(value: float, values_R: NDArray[np.float64]) -> dict[str, float]:
-    low, high = np.percentile(values_R, (2.5, 97.5))
-    return {"value": value, "low": float(low), "high": float(high)}
+    low, high = scores.interval(value, values_R)
+    return {"value": value, "low": low, "high": high}

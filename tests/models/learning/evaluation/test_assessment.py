@@ -10,7 +10,7 @@ from models.learning.evaluation import scores
 from models.learning.heads import cross_validation
 from models.learning.heads.cross_validation import FitContext
 from models.learning.tasks import class_figures, find
-from models.learning.tasks.task import Tally, hits
+from models.learning.tasks.task import Tally, hits, shares
 
 
 def _hits(values: list[int]) -> Tally:
@@ -24,6 +24,21 @@ def test_accuracy_has_wilsons_interval() -> None:
     perfect = scores.score(_hits([1] * 10))
     assert perfect.high == pytest.approx(1.0)
     assert perfect.low < 0.8
+
+
+def test_an_interval_holds_its_own_score() -> None:
+    for rows in range(1, 200):
+        for right in (0, rows):
+            found = scores.score(_hits([1] * right + [0] * (rows - right)))
+            assert 0.0 <= found.low <= found.value <= found.high <= 1.0
+    # Where every row scores the same, draws of them differ from all of them in the last place.
+    for rows in (50, 100, 200):
+        tally, other = shares(np.full(rows, 0.1), np.ones(rows)), shares(np.full(rows, 0.3), np.ones(rows))
+        found = scores.score(tally)
+        for each in (found, found.widened(1.5)):
+            assert each.low <= each.value <= each.high
+        compared = scores.compare(tally, other)
+        assert compared.low <= compared.gain <= compared.high
 
 
 def test_pairs_are_compared_row_by_row() -> None:
