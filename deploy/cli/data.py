@@ -25,7 +25,8 @@ ColumnPairs = Annotated[
     typer.Option("--column", help="Names a column: text=body, label=category. Repeat it.", metavar="NAME=COLUMN"),
 ]
 _LABELS = 40
-_DAY_S = 86_400
+_HOUR_S, _DAY_S = 3_600, 86_400
+_MOST_DAYS = 366  # that the API sums up at once
 
 
 def check(
@@ -121,7 +122,7 @@ def delete_file(reference: FileRef, server: Server = None, key: Key = None) -> N
 
 
 def usage(
-    days: Annotated[float, typer.Option(min=0, max=366, help="How far back.")] = 7,
+    days: Annotated[float, typer.Option(min=0, max=_MOST_DAYS, help="How far back, from the start of an hour.")] = 7,
     by_hour: Annotated[bool, typer.Option("--hours", help="Hour by hour.")] = False,
     server: Server = None,
     key: Key = None,
@@ -130,7 +131,8 @@ def usage(
     now = time.time()
     with Client(as_customer(server, key)) as client:
         width = "1h" if by_hour else "1d"
-        since = now - days * _DAY_S
+        # Usage is written down by the hour, and counts where its hour begins: the one in which the time begins, too.
+        since = max((now - days * _DAY_S) // _HOUR_S * _HOUR_S, now - _MOST_DAYS * _DAY_S)
         buckets = list(client.each("/v1/usage", start_time=since, end_time=now, bucket_width=width))
     sums: dict[tuple[str, str, str], list[float]] = {}
     for bucket in buckets:

@@ -169,6 +169,14 @@ def test_a_model_is_shown_with_its_versions_and_aliases(graft: Graft, tenant: Te
     assert "training" in usage
 
 
+def test_usage_of_the_last_minutes_counts_the_hour_that_they_are_in(graft: Graft, publish: Publish) -> None:
+    publish("tickets")
+    shown = graft("usage", "--days", "0.001", "--hours")
+    assert "training" in shown.stdout, shown.stderr
+    longest = graft("usage", "--days", "366")  # as far back as the API answers
+    assert "training" in longest.stdout, longest.stderr
+
+
 def test_a_file_is_checked_here_as_an_upload_is_there(graft: Graft, tenant: Tenant, tmp_path: Path) -> None:
     good = tmp_path / "good.csv"
     good.write_text("text,label\n" + "".join(f"row {n} of {n % 2},{n % 2}\n" for n in range(10)) + "row 1 of 1,1\n")
