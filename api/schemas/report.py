@@ -100,7 +100,8 @@ class SearchReport(Part):
         description="How many earlier jobs the expectation is based on, weighted by similarity."
     )
     candidates: list[dict[str, Any]] = Field(
-        description="Each candidate: expected gain, cost, seconds, score, and where it left (`left_at`)."
+        description="Each candidate: expected gain, cost, seconds, score, whether it was better than the head in its "
+        "trial (`improves`; null: it had none), and where it left (`left_at`)."
     )
     cost: dict[str, float] = Field(description="Seconds, tokens, and rows passed through the base.")
 

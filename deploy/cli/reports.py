@@ -15,8 +15,8 @@ _LEFT = {
     "trial": "no better than the first version in its trial",
     "budget": "more than the time budget would have been needed",
     "diverged": "its loss diverged",
-    "trained on all rows": "better in its trial, trained on all rows",
 }
+_TRAINED = "trained on all rows"
 
 
 def score_of(report: dict[str, Any] | None) -> str:
@@ -51,10 +51,15 @@ def refinement_line(report: dict[str, Any] | None) -> str:
     tried = [entry for entry in found.get("candidates", []) if entry.get("left_at") not in (None, "not entered")]
     if not tried:
         return f"not tried: {found.get('reason', '')}"
-    return "; ".join(f"{entry['name']}: {_why(entry['left_at'])}" for entry in tried)
+    return "; ".join(f"{entry['name']}: {_why(entry)}" for entry in tried)
 
 
-def _why(left: str) -> str:
+def _why(entry: dict[str, Any]) -> str:
+    left = entry["left_at"]
+    if left == _TRAINED:
+        # A strategy that the job names is trained whatever its trial gave. Reports of earlier releases do not say.
+        trials: dict[bool | None, str] = {True: "better in its trial, ", False: f"{_LEFT['trial']}, but asked for: "}
+        return f"{trials.get(entry.get('improves'), '')}{left}"
     return f"behind the others on {left}" if left.startswith("rung") else _LEFT.get(left, left)
 
 

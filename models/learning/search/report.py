@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from models.learning.search import policy
 from models.learning.search.candidates import Candidate
 from models.learning.search.held_out import Trial
 
@@ -28,6 +29,11 @@ class CandidateRecord:
     def longest(self) -> Trial | None:
         """The longest of its trials."""
         return self.trial or (self.rungs[max(self.rungs)] if self.rungs else None)
+
+    @property
+    def improves(self) -> bool | None:
+        """Whether its trial was better than the head; None before there was one. A job may ask for it all the same."""
+        return None if self.trial is None else bool(policy.improves(self.trial.figures))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +116,7 @@ class SearchReport:
                     "cost": round(record.row_epochs * record.candidate.weight),
                     "seconds": round(record.seconds, 3),
                     "score": None if record.longest is None else record.longest.new.score.value,
+                    "improves": record.improves,
                     "left_at": record.left_at,
                 }
                 for name, record in self._records.items()

@@ -57,6 +57,15 @@ def test_costs_add_up() -> None:
     assert "abandoned" not in entry
 
 
+def test_a_trial_that_is_no_better_is_not_called_better() -> None:
+    for wrong, head, improves in ((20, 50, True), (50, 50, False), (0, 0, False), (60, 50, False)):
+        report = _report()
+        report.add_trial(PARTIAL, trial(wrong=wrong, head=head))
+        report.set_stage(PARTIAL, "trained on all rows")
+        tried, other = report.refinement(spent_s=3.0)["candidates"]
+        assert (tried["improves"], other["improves"]) == (improves, None)
+
+
 def test_what_was_given_up_says_why() -> None:
     report = _report()
     report.add_cost(LORA, seconds=1.0, work=1.0, tokens=1)
