@@ -11,12 +11,13 @@ from rich.text import Text
 
 from deploy.cli.client import Client
 from deploy.cli.console import duration, err
-from deploy.cli.errors import ApiRefused, ServerUnreachable
+from deploy.cli.errors import ApiRefused, CommandError, ServerUnreachable
 from deploy.cli.wording import in_commands
 from models.records.transitions import ENDED
 
 _GIVE_UP_AFTER_S = 60.0
 _PAUSE_S = 0.25
+_AGAIN_AFTER_S = 1.0
 
 
 def follow(
@@ -40,7 +41,7 @@ def follow(
                     bar.console.print(_event_line(event))
             if job["status"] in ENDED or job["status"] == "paused":
                 return job
-            job = _get(client, path)
+            job = look_up(lambda: client.get(path))
             remaining = job.get("seconds_remaining")
             text = job.get("step") or job["status"]
             bar.update(
@@ -59,17 +60,26 @@ def follow(
                 time.sleep(_PAUSE_S)
 
 
-def _get(client: Client, path: str) -> dict[str, Any]:
-    """Return the job, waiting for a server that restarts. Raises ApiRefused, and ServerUnreachable after a minute."""
+def look_up(
+    find: Callable[[], dict[str, Any]], *, waiting: Callable[[CommandError], None] = lambda _: None
+) -> dict[str, Any]:
+    """Return what `find` does, waiting for a server that restarts; `waiting` is called with the first error, once.
+
+    Raises ApiRefused, and ServerUnreachable after a minute.
+    """
     lost_since = time.monotonic()
+    waited = False
     while True:
         try:
-            return client.get(path)
+            return find()
         except (ServerUnreachable, ApiRefused) as error:
             passing = isinstance(error, ServerUnreachable) or error.http_status in (429, 500, 502, 503, 504)
             if not passing or time.monotonic() - lost_since > _GIVE_UP_AFTER_S:
                 raise
-            time.sleep(1)
+            if not waited:
+                waiting(error)
+                waited = True
+            time.sleep(_AGAIN_AFTER_S)
 
 
 def _bar() -> Progress:

@@ -20,7 +20,7 @@ from deploy.cli.data import ColumnPairs, columns_of
 from deploy.cli.errors import CommandError
 from deploy.cli.examples import call_of
 from deploy.cli.lookup import JOBS, job_id, without_pin
-from deploy.cli.progress import follow
+from deploy.cli.progress import follow, look_up
 from deploy.cli.reports import learning_curve_line, refinement_line, score_of, show_report
 from deploy.cli.wording import in_commands
 from models.learning.contract.request import STRATEGIES
@@ -112,9 +112,9 @@ def jobs(
 
 
 def watch(reference: JobRef, server: Server = None, key: Key = None) -> None:
-    """Follow a job until it ends."""
+    """Follow a job until it ends. A server that restarts is waited for, a minute at most."""
     with Client(as_customer(server, key)) as client:
-        _watch(client, client.get(f"{JOBS}/{job_id(client, reference)}"))
+        _watch(client, look_up(lambda: client.get(f"{JOBS}/{job_id(client, reference)}"), waiting=_say_that_it_waits))
 
 
 def cancel(reference: JobRef, server: Server = None, key: Key = None) -> None:
@@ -172,6 +172,10 @@ def _show_one(client: Client, reference: str, *, as_json: bool) -> None:
         return
     show_job(found)
     show_report(found.get("report") or {})
+
+
+def _say_that_it_waits(error: CommandError) -> None:
+    console.err.print(Text(f"{error} Trying again for a minute.", style="yellow"), soft_wrap=True)
 
 
 def _watch(
