@@ -54,7 +54,8 @@ def train(
     def measure() -> Measure:
         if pairs:
             found = judging.judge(run, backbone, material, fitted, material.plain)
-            return Measure(judging.preference_loss(found, base_margins, config.beta), found.tally.score)
+            loss = judging.preference_loss(found, base_margins, config.beta)
+            return Measure(loss, judging.reward_accuracy(found, base_margins))
         held = scoring.score(fitted, material.held.tokens, threads=backbone.threads, stop=run.stop)
         return Measure(held.loss, held.accuracy)
 

@@ -65,6 +65,12 @@ def preference_loss(found: Judgement, base_N: NDArray[np.float64] | None, beta: 
     return float(np.logaddexp(0.0, -beta * (found.margins - base_N)).mean())
 
 
+def reward_accuracy(found: Judgement, base_N: NDArray[np.float64] | None) -> float:
+    """Return the share of held-out pairs whose reward margin against the base's is positive; a gain of 0 is wrong."""
+    assert found.margins is not None and base_N is not None  # noqa: S101, PT018  (the rows are pairs)
+    return float((found.margins > base_N).mean())
+
+
 def compare(new: Judgement, old: Judgement, *, seed: int) -> Comparison:
     """Return how much better `new` is; of pairs that both order alike, by how sure they are of the order."""
     found = scores.compare(new.tally, old.tally, seed=seed)

@@ -52,7 +52,11 @@ Rows = Sequence[TokenRow] | Sequence[Pair]
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """Loss per token, and the share of tokens that are the likeliest; of pairs, those whose better answer is."""
+    """Loss per token, and the share of tokens that are the likeliest.
+
+    Of pairs: DPO's loss per pair, and the share of pairs whose reward margin is positive (an equal one counts as wrong,
+    so that it is 0 before anything was learned, but for rounding).
+    """
 
     loss: float
     accuracy: float
@@ -220,9 +224,10 @@ def _differentiate(
 def _pair_losses(
     network: WritingNetwork, pairs: Sequence[Pair], beta: float, stop: Callable[[], bool]
 ) -> tuple[Tensor, Tensor]:
-    """Return DPO's loss of each pair, and whether its better answer is the likelier one, (P,).
+    """Return DPO's loss of each pair, and whether its reward margin is positive, (P,).
 
-    The loss: how little the better answer gained on the worse, against the base.
+    The margin: how much the better answer gained on the worse, against the base. The base's own preference is no part
+    of it.
     """
     rows = [row for pair in pairs for row in (pair.better, pair.worse)]
     packed = pack(rows, shared_prefix(rows), network.decoder.head.weight.device)
@@ -230,7 +235,8 @@ def _pair_losses(
     log_B = losses_M.new_zeros(len(rows)).index_add(0, packed.rows_M, -losses_M)
     base_P = torch.tensor([pair.margin for pair in pairs], device=losses_M.device)
     margin_P = log_B[0::2] - log_B[1::2]
-    return -F.logsigmoid(beta * (margin_P - base_P)), margin_P.detach() > 0
+    reward_P = beta * (margin_P - base_P)
+    return -F.logsigmoid(reward_P), reward_P.detach() > 0
 
 
 def _shards(batch: list[Any], size: int, *, count: int) -> list[list[Any]]:

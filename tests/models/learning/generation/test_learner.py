@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from itertools import pairwise
 
@@ -12,13 +13,17 @@ import torch
 from models.artifacts.folder import read_artifact
 from models.artifacts.parts import BlockWeights, LowRankWeights
 from models.artifacts.prompt import Prompt
+from models.datasets.examples import Answer, Conversation
 from models.learning import training
 from models.learning.contract.errors import NotAWriter, RowsTooLong, Stopped, UnsupportedStrategy
 from models.learning.contract.events import Finished, Progress, VersionReady
-from models.learning.generation import checkpoints, judging
+from models.learning.contract.request import Hyperparameters
+from models.learning.generation import checkpoints, judging, network, strategies, training_loop
+from models.learning.generation import rows as token_rows
 from models.learning.generation.judging import Judgement
 from models.learning.generation.network import of_parts
 from models.learning.generation.scoring import RowScores
+from models.learning.generation.training_loop import Measure, Pair
 from models.learning.tasks.text_generation import TextGeneration
 from tests.models.learning.generation.conftest import chat, colours
 
@@ -137,6 +142,30 @@ def test_preferences_are_learned_from_pairs(writer, ask):
     assert finished.report["score"] == 1.0
     assert finished.report["hyperparameters"]["beta"] == 0.1
     assert finished.curve[-1].train_accuracy == finished.curve[-1].valid_accuracy == 1.0
+
+
+def _one_step(writer, base_margin):
+    """Train one step on pairs of which the base is said to have so large a margin; return the step."""
+
+    def row(text, number):
+        asked = Conversation(json.dumps([{"role": "user", "content": f"q{number}"}]))
+        return token_rows.encode(writer, asked, Answer(text), Prompt())
+
+    pairs = [Pair(row("yes", number), row("no", number), base_margin) for number in range(4)]
+    config = strategies.settle("lora", Hyperparameters(n_epochs=1, batch_size=4), rows=4, blocks=3, pairs=True)
+    fitted = network.low_rank(writer, config.rank, seed=0)
+    (step,) = training_loop.train(
+        fitted, config, pairs, lambda: Measure(0.5, 0.5), seed=0, threads=1, stop=lambda: False
+    )
+    return step
+
+
+def test_the_accuracy_of_pairs_is_that_of_what_was_gained_on_the_base(writer):
+    assert [_one_step(writer, base).accuracy for base in (1_000.0, -1_000.0)] == [0.0, 1.0]
+    nothing = RowScores(np.zeros(4), np.ones(4), np.zeros(4))
+    margins_N, base_N = np.array([2.0, 3.0, 1.0, 0.5]), np.array([3.0, 4.0, -2.0, 0.5])
+    found = Judgement(nothing, TextGeneration().tally(None, (margins_N > 0)[:, None]), margins_N)
+    assert judging.reward_accuracy(found, base_N) == 0.25
 
 
 def test_pairs_that_are_ordered_alike_are_compared_by_their_margins():
