@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
+from operator import itemgetter
 from typing import Any, Literal
 
 from pydantic import Field
@@ -104,7 +105,10 @@ class CheckpointObject(Object):
     step_number: int = Field(description="The version's number.")
     candidate: str = Field(description="The strategy that made it: head, lora, partial, ….")
     version: int = Field(description="The version's number.")
-    metrics: dict[str, Any] = Field(description="The headline figures: score, score_low, score_high, baseline, ….")
+    metrics: dict[str, Any] = Field(
+        description="The headline figures: score, score_low, score_high, baseline, …; of what was trained step by step "
+        "also `step`, `train_loss` and `valid_loss`, where the held-out loss was the lowest (else of the last step)."
+    )
 
 
 def job_object(job: Job) -> JobObject:
@@ -175,8 +179,19 @@ def checkpoint_object(version: ModelVersion, full_name: str) -> CheckpointObject
         step_number=version.number,
         candidate=version.candidate,
         version=version.number,
-        metrics=version.metrics,
+        metrics={**version.metrics, **_losses(version.report)},
     )
+
+
+def _losses(report: dict[str, Any]) -> dict[str, Any]:
+    """Return OpenAI's figures of the step whose weights a version has; {} without a loss curve, as of a prompt."""
+    curve = report.get("loss_curve") or []
+    if not curve:
+        return {}
+    held = [point for point in curve if "validation_loss" in point]
+    point = min(held, key=itemgetter("validation_loss")) if held else curve[-1]
+    found = {"step": point["step"], "train_loss": point["train_loss"], "valid_loss": point.get("validation_loss")}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _job_error(body: dict[str, Any]) -> JobError:

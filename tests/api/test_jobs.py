@@ -9,14 +9,48 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import openai
 import pytest
+from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
 
+from api.schemas.jobs import checkpoint_object
 from models.errors import JobError
+from models.records.versions import ModelVersion
 from models.services import claims
 from models.services.resources import open_resources
 from tests.claiming import claim as claim_job
 
 if TYPE_CHECKING:
     from tests.api.conftest import Server, Tenant
+
+
+def _point(step: int, train_loss: float, held: float | None = None) -> dict[str, Any]:
+    return {"step": step, "train_loss": train_loss} | ({} if held is None else {"validation_loss": held})
+
+
+@pytest.mark.parametrize(
+    ("report", "step", "train_loss", "valid_loss"),
+    [
+        # The version has the weights of the step with the lowest held-out loss.
+        ({"loss_curve": [_point(1, 0.9), _point(2, 0.7, 0.6), _point(3, 0.4), _point(4, 0.3, 0.8)]}, 2, 0.7, 0.6),
+        ({"loss_curve": [_point(1, 0.9), _point(2, 0.7)]}, 2, 0.7, None),  # of a detector
+        ({}, None, None, None),  # a prompt, or a head
+    ],
+)
+def test_a_checkpoint_has_the_losses_of_its_step(
+    report: dict[str, Any], step: int | None, train_loss: float | None, valid_loss: float | None
+) -> None:
+    version = ModelVersion(
+        id="ftckpt-1",
+        job_id="ftjob-1",
+        number=2,
+        candidate="dpo",
+        metrics={"score": 0.75},
+        report=report,
+        created_at=1.0,
+    )
+    read = FineTuningJobCheckpoint.model_validate(checkpoint_object(version, "ft:tiny:acme:x").model_dump())
+    found = read.metrics
+    assert (found.step, found.train_loss, found.valid_loss) == (step, train_loss, valid_loss)
+    assert found.model_dump()["score"] == 0.75
 
 
 def test_the_sdk_creates_retrieves_and_cancels_a_job(tenant: Tenant, upload: str) -> None:
