@@ -17,6 +17,8 @@ _TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 # Training data may be large and the line slow; and after the last byte the server reads all of it and stores it.
 # Waits for an upload, or for texts that are written: minutes, where the base is large and the queue long.
 _UPLOAD_TIMEOUT = httpx.Timeout(60.0, connect=5.0, write=300.0, read=900.0)
+# What a proxy answers while the server behind it starts again.
+_OF_PROXIES = (502, 503, 504)
 
 _EXCERPT_CHARS = 40
 
@@ -136,10 +138,13 @@ class Client:
             return ServerSilent(server=self.server, seconds=error.request.extensions["timeout"]["read"])
         return ServerUnreachable(server=self.server, reason=error or type(error).__name__)
 
-    def _refused(self, response: httpx.Response) -> ApiRefused | NotGraft:
+    def _refused(self, response: httpx.Response) -> ApiRefused | ServerUnreachable | NotGraft:
         body = _json_of(response)
         if isinstance(body, dict) and isinstance(body.get("error"), dict):
             return ApiRefused(response.status_code, body["error"], response.headers.get("x-request-id"))
+        if response.status_code in _OF_PROXIES:
+            reason = f"a proxy answers {response.status_code} in its place"
+            return ServerUnreachable(server=self.server, reason=reason)
         return NotGraft(server=self.server, status=response.status_code, start=response.text[:200])
 
 

@@ -18,7 +18,7 @@ NOTHING: dict[str, object] = {"data": [], "has_more": False}
 
 
 class Restarting(ThreadingHTTPServer):
-    """Ends the first connection without an answer, refuses the second request, and answers all others."""
+    """Ends the first connection without an answer, refuses the next two requests, and answers all others."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -34,6 +34,8 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif len(self.server.asked) == 2:
             self._answer(503, {"error": {"message": "The server is starting.", "code": "unavailable"}})
+        elif len(self.server.asked) == 3:
+            self.send_error(502)  # in HTML, as proxies do
         elif "/events" in self.path:
             self._answer(200, NOTHING)
         elif "suffix=" in self.path:
