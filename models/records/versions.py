@@ -223,3 +223,12 @@ def forget_version(session: Session, version: ModelVersion) -> None:
 def known_prefixes(session: Session, prefixes: Collection[str]) -> set[str]:
     """Return the artifact prefixes that a version names, of any customer, for the sweeper."""
     return set(session.scalars(select(ModelVersion.artifact_prefix).where(ModelVersion.artifact_prefix.in_(prefixes))))
+
+
+def find_models_with_losses(session: Session, model_ids: Collection[str]) -> set[str]:
+    """Return the models, of any customer, with an alias that names a version that is not there, for the sweeper.
+
+    No version that an alias names can be deleted: such rows were lost.
+    """
+    there = select(ModelVersion.id).where(ModelVersion.model_id == Alias.model_id, ModelVersion.number == Alias.number)
+    return set(session.scalars(select(Alias.model_id).where(Alias.model_id.in_(model_ids), ~there.exists())))

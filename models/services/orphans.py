@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import structlog
 from sqlalchemy.orm import Session
 
 from models.records import customers, files, jobs, versions
@@ -16,11 +17,14 @@ UPLOAD_S = 3_600.0
 # Databases limit how many values a statement may name.
 _IDS = 1_000
 
+log = structlog.get_logger(__name__)
+
 
 def find(resources: Resources, keys: Sequence[str]) -> list[str]:
     """Return the orphans among keys that were listed before this call.
 
-    Keys of another shape are left alone unless their customer is gone.
+    Keys of another shape are left alone unless their customer is gone; so are all weights of a model whose versions are
+    not in the database though an alias names one: a backup may have them.
     """
     places = {key: place for key in keys if (place := locate(key)) is not None}
     with resources.database.reading() as session:
@@ -30,12 +34,19 @@ def find(resources: Resources, keys: Sequence[str]) -> list[str]:
         running = jobs.running_attempts(session, {place.job_id for place in places.values() if place.job_id})
         prefixes = {place.artifact_prefix for place in places.values() if place.artifact_prefix}
         published = versions.known_prefixes(session, prefixes)
+        model_ids = {place.model_id for place in places.values() if place.model_id}
+        damaged = versions.find_models_with_losses(session, model_ids)
         now = resources.database.now(session)
+
+    if damaged:
+        log.error("versions_are_missing", models=sorted(damaged), consequence="their weights are kept")
 
     def is_orphan(key: str, place: Place) -> bool:
         if place.customer_id not in owners:
             return True
         if place.artifact_prefix is not None:
+            if place.model_id in damaged:
+                return False
             return place.artifact_prefix not in published and (place.job_id, place.attempt) not in running
         if place.file_id is not None and place.file_id not in file_ids:
             return _age(resources, key, now) > UPLOAD_S

@@ -38,6 +38,7 @@ class Place:
 
     customer_id: str
     file_id: str | None = None
+    model_id: str | None = None
     job_id: str | None = None
     attempt: int = 0
     artifact_prefix: str | None = None
@@ -50,7 +51,7 @@ def locate(key: str) -> Place | None:
             return Place(customer_id, file_id=file_id)
         case ["customers", customer_id, "models", model_id, job_id, attempt, candidate, _, *_] if attempt.isdecimal():
             prefix = artifact_prefix(customer_id, model_id, job_id, int(attempt), candidate)
-            return Place(customer_id, job_id=job_id, attempt=int(attempt), artifact_prefix=prefix)
+            return Place(customer_id, None, model_id, job_id, int(attempt), prefix)
         case ["customers", customer_id, _, *_]:
             return Place(customer_id)
     return None

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import delete, update
 
 from models.errors import JobError
 from models.records import jobs as records
@@ -16,6 +16,7 @@ from models.records.changes import Change
 from models.records.clock import clock
 from models.records.customers import Customer
 from models.records.files import File
+from models.records.versions import ModelVersion
 from models.services import changes, claims, customers, jobs, orphans, sweeping
 from models.services.errors import LeaseLost
 from models.services.queue import QUEUE_NAME
@@ -184,6 +185,19 @@ def test_orphans_go_and_nothing_else(
     monkeypatch.setattr(orphans, "UPLOAD_S", -60.0)
     assert sweeping.delete_orphans(resources) == 1
     assert set(resources.store.list("")) == stays
+
+
+def test_weights_stay_where_versions_were_lost(resources: Resources, bench: Bench, customer: MakeCustomer) -> None:
+    """An upgrade once took all versions out of the database; what they are can still be put back from a backup."""
+    acme = customer()
+    lost, whole = bench.succeed(acme, suffix="lost"), bench.succeed(acme, suffix="whole")
+    left = f"customers/{acme.id}/models/{whole.model_id}/{whole.id}/7/head/manifest.json"
+    stays = set(resources.store.list("customers/"))
+    resources.store.put_bytes(left, b"x")
+    with resources.database.transaction() as session:
+        session.execute(delete(ModelVersion).where(ModelVersion.model_id == lost.model_id))
+    assert sweeping.delete_orphans(resources) == 1
+    assert set(resources.store.list("customers/")) == stays
 
 
 def test_half_of_an_object_goes_with_the_orphans(resources: Resources, tmp_path: Path) -> None:
