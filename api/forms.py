@@ -65,8 +65,7 @@ def _value(model: type[Body], name: str, text: str) -> Any:
     try:
         return json_bodies.parse(text.encode())
     except InvalidJson as error:
-        what = f"The form's field '{name}' is not valid JSON"
-        why = str(error).replace("The body is not valid JSON", what, 1)
+        why = f"The form's field '{name}' is not valid JSON: {error.data['reason']}."
         raise InvalidBody(reason=f"{why} It is {text[:80]!r}.", param=name) from error
 
 

@@ -240,14 +240,13 @@ class Predictor:
         check_options(task, top_k=call.top_k, min_score=call.min_score)
         check_size(task, inputs=count, labels=len(adapter.labels), top_k=call.top_k or 1)
 
-        reads = [
-            functools.partial(runner.read, adapter, value, f"inputs[{index}]", self._limits)
-            for index, value in enumerate(call.inputs)
-        ]
+        def read(index: int) -> Input:
+            return runner.read(adapter, call.inputs[index], f"inputs[{index}]", self._limits)
+
         if not is_slow_to_read(adapter.task):
-            return [read() for read in reads]
+            return [read(index) for index in range(count)]
         # One after the other: customers take turns picture by picture, however many a request holds.
-        return [await self._reading.run(call.customer_id, read) for read in reads]
+        return [await self._reading.run(call.customer_id, functools.partial(read, index)) for index in range(count)]
 
     async def _submit(
         self,
